@@ -1,0 +1,51 @@
+"""Every error a user of Shoal can meet, told apart by what to do next.
+
+`ShoalError` is the root at the public boundary. `dht`, `erasure`, `node.store` and `node.channel` raise small
+families of their own inside; they are translated here and there where an operation ends, with the numbers kept.
+Messages are whole sentences for the person at the terminal: what failed, the numbers, what to do next.
+"""
+
+
+class ShoalError(Exception):
+    """Root of the family; `str()` of any of them can be shown to a user as it is."""
+
+
+class UsageError(ShoalError):
+    """The request cannot be carried out as asked: a malformed link, impossible numbers, a bad configuration."""
+
+
+class LocalError(ShoalError):
+    """This machine failed: a file, a disk, a port. Nothing is wrong with the network."""
+
+
+class AlreadyRunning(ShoalError):
+    """Another daemon runs on this home."""
+
+
+class NoPeers(ShoalError):
+    """No peer of the network answered."""
+
+
+class NotFound(ShoalError):
+    """The network answered, and nobody announced the file."""
+
+
+class TooFewShares(NotFound):
+    """Fewer shares can be reached than the file needs. `needed` = k, `found` = distinct good shares reached."""
+
+    def __init__(self, message: str, *, needed: int, found: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.found = found
+
+
+class WrongKey(ShoalError):
+    """The link's key is well formed and belongs to another file."""
+
+
+class BadData(ShoalError):
+    """Enough shares answered, and what they hold is not a file a publisher could have made honestly."""
+
+
+class Refused(ShoalError):
+    """Peers answered and would not take enough shares: full, over quota, or not storing."""
