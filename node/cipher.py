@@ -1,0 +1,151 @@
+"""All encryption of files, in one quiet place: file keys, sealed segments, sealed metadata.
+
+A file has one random 32-byte key; everything else is derived from it under a label of its own, so that no key is ever
+used for two purposes. A segment's nonce is a keyed hash of what is sealed: sealing the same segment twice gives the
+same bytes, and other bytes can never meet a used nonce, even when a source changed between two runs of a publish.
+Formats: docs/format.md, "Encryption".
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import msgpack
+from blake3 import blake3
+from nacl.bindings import (
+    crypto_aead_xchacha20poly1305_ietf_decrypt,
+    crypto_aead_xchacha20poly1305_ietf_encrypt,
+)
+from nacl.exceptions import CryptoError
+
+from shoal.erasure import SEGMENT_OVERHEAD, padded_size
+
+KEY_BYTES = 32
+NONCE_BYTES = 24  # XChaCha20
+TAG_BYTES = 16  # Poly1305
+FORMAT_VERSION = 1  # bound into every segment's associated data
+
+METADATA_STEP_BYTES = 256  # metadata is padded to a multiple, so that it does not tell the length of a name
+MAX_NAME_BYTES = 255  # what file systems take
+MAX_MEDIA_TYPE_BYTES = 127  # RFC 6838 allows 127 characters a side; one side is plenty
+
+assert SEGMENT_OVERHEAD == NONCE_BYTES + TAG_BYTES, "a stored segment is nonce, ciphertext, tag"
+
+
+class CipherError(Exception):
+    """What was opened is not what was sealed under this key."""
+
+
+class Kind(IntEnum):
+    """What a file's bytes are. Numbers are never reused."""
+
+    FILE = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a link's holder learns of a file besides its bytes. `name` is bytes: names need not be UTF-8."""
+
+    size: int
+    name: bytes | None = None
+    media_type: str | None = None
+    kind: int = Kind.FILE
+
+
+def _derive(label: str, file_key: bytes) -> bytes:
+    return blake3(file_key, derive_key_context=f"shoal/1 {label}").digest()
+
+
+class FileCipher:
+    """Seals and opens the segments and the metadata of one file. Holds no state between calls."""
+
+    def __init__(self, file_key: bytes) -> None:
+        if len(file_key) != KEY_BYTES:
+            raise ValueError(f"a file key has {KEY_BYTES} bytes, not {len(file_key)}")
+        self._segment_key = _derive("segment key", file_key)
+        self._nonce_key = _derive("nonce key", file_key)
+        self._metadata_key = _derive("metadata key", file_key)
+        self.commitment = _derive("key commitment", file_key)
+
+    def seal_segment(self, index: int, last: bool, plaintext: bytes) -> bytes:
+        """Nonce ‖ ciphertext ‖ tag of one segment of padded plaintext. Deterministic."""
+        nonce = blake3(_position(index, last), key=self._nonce_key).update(plaintext).digest(NONCE_BYTES)
+        return nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(
+            plaintext, _associated(index, last), nonce, self._segment_key
+        )
+
+    def open_segment(self, index: int, last: bool, sealed: bytes) -> bytes:
+        """The plaintext of one segment; `CipherError` when it is not segment `index` of this file."""
+        return _open(sealed, _associated(index, last), self._segment_key)
+
+    def seal_metadata(self, metadata: Metadata, entropy: Callable[[int], bytes]) -> bytes:
+        """Nonce ‖ ciphertext ‖ tag of the metadata, padded."""
+        body = msgpack.packb(
+            [FORMAT_VERSION, metadata.kind, metadata.name, metadata.size, metadata.media_type], use_bin_type=True
+        )
+        framed = len(body).to_bytes(2, "big") + body
+        padded = framed + bytes(-len(framed) % METADATA_STEP_BYTES)
+        nonce = entropy(NONCE_BYTES)
+        return nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(padded, b"metadata", nonce, self._metadata_key)
+
+    def open_metadata(self, sealed: bytes) -> Metadata:
+        """The metadata; `CipherError` when it was not sealed under this key or is malformed."""
+        return _parse_metadata(_open(sealed, b"metadata", self._metadata_key))
+
+
+def _position(index: int, last: bool) -> bytes:
+    return index.to_bytes(8, "big") + bytes([last])
+
+
+def _associated(index: int, last: bool) -> bytes:
+    return bytes([FORMAT_VERSION]) + _position(index, last)
+
+
+def _open(sealed: bytes, associated: bytes, key: bytes) -> bytes:
+    nonce, body = bytes(sealed[:NONCE_BYTES]), bytes(sealed[NONCE_BYTES:])
+    if len(body) < TAG_BYTES:
+        raise CipherError("too short to have been sealed")
+    try:
+        return crypto_aead_xchacha20poly1305_ietf_decrypt(body, associated, nonce, key)
+    except CryptoError as error:
+        raise CipherError("not sealed under this key, or changed since") from error
+
+
+def _parse_metadata(padded: bytes) -> Metadata:
+    """Authenticated, hence written by a key's holder; still not trusted to be well formed."""
+    length = int.from_bytes(padded[:2], "big")
+    if length + 2 > len(padded):
+        raise CipherError("metadata is cut short")
+    try:
+        fields = msgpack.unpackb(padded[2 : 2 + length], raw=False, strict_map_key=True, max_array_len=16)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise CipherError("metadata is malformed") from error
+    if not isinstance(fields, list) or len(fields) < 5 or fields[0] != FORMAT_VERSION:
+        raise CipherError("metadata is of a newer version of Shoal")
+    _, kind, name, size, media_type = fields[:5]
+    if (
+        type(kind) is not int
+        or type(size) is not int
+        or not 0 <= size < 2**63
+        or not (name is None or (isinstance(name, bytes) and len(name) <= MAX_NAME_BYTES))
+        or not (media_type is None or (isinstance(media_type, str) and len(media_type) <= MAX_MEDIA_TYPE_BYTES))
+    ):
+        raise CipherError("metadata is malformed")
+    return Metadata(size=size, name=name, media_type=media_type, kind=kind)
+
+
+def check_padding(size: int, padded: int) -> None:
+    """`CipherError` unless a file of `size` bytes is padded to just `padded`."""
+    if padded_size(size) != padded:
+        raise CipherError(f"a file of {size} bytes is not padded to {padded}")
+
+
+def name_bytes(name: str) -> bytes:
+    """A file name as its bytes on disk; `ValueError` where it cannot be one plain name."""
+    raw = os.fsencode(name)
+    if not raw or raw in (b".", b"..") or b"/" in raw or b"\0" in raw:
+        raise ValueError("not a plain file name")
+    if len(raw) > MAX_NAME_BYTES:
+        raise ValueError(f"longer than {MAX_NAME_BYTES} bytes")
+    return raw

@@ -1,0 +1,152 @@
+"""Where a home keeps its files, and how they are written so that a crash leaves the old or the new one whole."""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from shoal.node.errors import AlreadyRunning, LocalError
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+MAX_SMALL_FILE_BYTES = 16 * 2**20  # ours: a cap on what is read whole into memory from a home
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The three folders of one home. `--home DIR` puts all three at one place; else they follow XDG."""
+
+    config: Path
+    data: Path
+    cache: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> "Home":
+        """A home with everything in one folder."""
+        return cls(folder, folder, folder)
+
+    @classmethod
+    def locate(cls, explicit: Path | None = None) -> "Home":
+        """The home given, or the one in the user's XDG directories."""
+        if explicit is not None:
+            return cls.at(Path(os.path.abspath(explicit)))
+        return cls(
+            _xdg("XDG_CONFIG_HOME", ".config"), _xdg("XDG_DATA_HOME", ".local/share"), _xdg("XDG_CACHE_HOME", ".cache")
+        )
+
+    def create(self) -> None:
+        """Make the folders that are missing, for this user alone. `LocalError` where that is not possible."""
+        for folder in {self.config, self.data, self.cache}:
+            try:
+                folder.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            except OSError as error:
+                raise LocalError(f"Cannot make the home folder {folder}: {error.strerror}.") from error
+
+    @property
+    def settings_file(self) -> Path:
+        """What `node init` wrote: capacity, addresses, rates."""
+        return self.config / "config.toml"
+
+    @property
+    def key_file(self) -> Path:
+        """The daemon's identity."""
+        return self.data / "node.key"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the running daemon."""
+        return self.data / "daemon.lock"
+
+    @property
+    def daemon_file(self) -> Path:
+        """Where the running daemon listens."""
+        return self.data / "daemon.json"
+
+    @property
+    def store_folder(self) -> Path:
+        """The daemon's shares."""
+        return self.data / "store"
+
+    @property
+    def journal_folder(self) -> Path:
+        """Publishes under way, one file each."""
+        return self.data / "publishing"
+
+    @property
+    def ledger_file(self) -> Path:
+        """What this home has published, with links and owner keys."""
+        return self.data / "published.db"
+
+    def contacts_file(self, network_id: bytes) -> Path:
+        """Contacts seen on one network."""
+        return self.cache / f"contacts-{network_id.hex()}.json"
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    value = os.environ.get(variable, "")
+    root = Path(value) if value.startswith("/") else Path.home() / fallback
+    return root / "shoal"
+
+
+def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Replace `path` by `content` (mode 0600) atomically; with `durable` it outlives a power cut."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if durable:
+            sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise LocalError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_secret(path: Path, size: int) -> bytes:
+    """A file of exactly `size` bytes that nobody else may read. `FileNotFoundError` passes; the rest is LocalError."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(size + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise LocalError(f"Cannot read {path}: {error.strerror}.") from error
+    if not stat.S_ISREG(mode):
+        raise LocalError(f"{path} is not a plain file.")
+    if stat.S_IMODE(mode) & 0o077:
+        raise LocalError(f"{path} can be read by other users; if it still is yours alone, run: chmod 600 {path}")
+    if len(content) != size:
+        found = f"{len(content)}" if len(content) <= size else f"more than {size}"
+        raise LocalError(f"{path} is damaged: it has {found} bytes instead of {size}. Restore it from a copy.")
+    return content
+
+
+@contextmanager
+def daemon_lock(home: Home) -> Iterator[None]:
+    """Hold the home's daemon lock; it dies with the process. `AlreadyRunning` when another daemon has it."""
+    descriptor = os.open(home.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunning(f"A node already runs on {home.data}. See it with: shoal node status") from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,177 @@
+"""Which network to join: the format of `bootstrap_peers.toml`, read strictly."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from shoal.dht import NetworkParameters, NodeId
+from shoal.node.errors import UsageError
+
+MAX_FILE_BYTES = 2**20  # a list of thousands of peers fits; anything larger is a mistake
+MAX_POW_BITS = 40  # minutes of one core are 30 bits; beyond 40 nobody could ever join
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One way into the network: `host:port`, the host a name or an address, and the node id if it is known."""
+
+    address: str
+    node_id: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network's parameters and the peers to start from."""
+
+    parameters: NetworkParameters
+    peers: tuple[Peer, ...] = ()
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> "Network":
+        """Read a network file, or the one shipped with Shoal. `UsageError` names what is wrong and where."""
+        if path is None:
+            return cls.parse(files("shoal.node").joinpath("bootstrap_peers.toml").read_bytes(), "bootstrap_peers.toml")
+        try:
+            with open(path, "rb") as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise UsageError(f"Cannot read the network file {path}: {error.strerror}.") from error
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def parse(cls, content: bytes, where: str) -> "Network":
+        """A network from the bytes of its file; `where` is for the error's words."""
+        table = parse_toml(content, where)
+        reader = TableReader(table, where)
+        parameters = NetworkParameters(
+            name=reader.text("network", required=True, longest=64),
+            pow_bits=reader.integer("pow_bits", 20, 0, MAX_POW_BITS),
+            private=reader.flag("private", False),
+            epoch_s=reader.duration("epoch", 86400.0),
+        )
+        peers = tuple(_peer(entry, where) for entry in reader.tables("peer"))
+        reader.finish()
+        return cls(parameters, peers)
+
+
+def _peer(entry: Mapping[str, object], where: str) -> Peer:
+    reader = TableReader(entry, f"{where}, [[peer]]")
+    address = reader.text("address", required=True, longest=300)
+    split_host_port(address)
+    identifier = reader.text("id", longest=64)
+    reader.finish()
+    if not identifier:
+        return Peer(address)
+    try:
+        raw = bytes.fromhex(identifier)
+    except ValueError:
+        raw = b""
+    if len(raw) != 32:
+        raise UsageError(f"{where}: a peer's id is 64 hexadecimal digits, not {identifier!r}.")
+    return Peer(address, NodeId(raw))
+
+
+def split_host_port(text: str) -> tuple[str, int]:
+    """`name:port`, `1.2.3.4:port` or `[::1]:port` as its two parts; `UsageError` for anything else."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise UsageError(f"{text!r} is not an address; write HOST:PORT, as in 198.51.100.7:4500 or [2001:db8::7]:4500.")
+    return host, int(port)
+
+
+def parse_toml(content: bytes, where: str) -> dict[str, object]:
+    """TOML with our own error."""
+    if len(content) > MAX_FILE_BYTES:
+        raise UsageError(f"{where} is larger than {MAX_FILE_BYTES} bytes.")
+    try:
+        return tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{where} is not valid TOML: {error}.") from error
+
+
+class TableReader:
+    """Takes typed values out of a TOML table; what is left at `finish` is an unknown key and hence an error."""
+
+    def __init__(self, table: Mapping[str, object], where: str) -> None:
+        self._table = dict(table)
+        self._known: list[str] = []
+        self._where = where
+
+    def _take(self, key: str) -> object:
+        self._known.append(key)
+        return self._table.pop(key, None)
+
+    def _wrong(self, key: str, expected: str, value: object) -> UsageError:
+        return UsageError(f"{self._where}: {key} must be {expected}, not {value!r}.")
+
+    def text(self, key: str, *, required: bool = False, longest: int = 1000) -> str:
+        """A string; empty where it is missing and not required."""
+        value = self._take(key)
+        if value is None and not required:
+            return ""
+        if not isinstance(value, str) or not value or len(value) > longest:
+            raise self._wrong(key, f"a text of 1 to {longest} characters", value)
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings."""
+        value = self._take(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._wrong(key, "a list of texts", value)
+        return tuple(value)
+
+    def integer(self, key: str, default: int, low: int, high: int) -> int:
+        """A whole number within bounds."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if type(value) is not int or not low <= value <= high:
+            raise self._wrong(key, f"a whole number from {low} to {high}", value)
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self._wrong(key, "true or false", value)
+        return value
+
+    def duration(self, key: str, default: float) -> float:
+        """Seconds, written as a number with one of the units s, m, h, d, w."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if isinstance(value, str) and value[-1:] in _UNITS:
+            try:
+                seconds = float(value[:-1]) * _UNITS[value[-1]]
+            except ValueError:
+                seconds = 0.0
+            if 0 < seconds < 1e9:
+                return seconds
+        raise self._wrong(key, 'a duration such as "24h" or "30s"', value)
+
+    def tables(self, key: str) -> list[Mapping[str, object]]:
+        """An array of tables."""
+        value = self._take(key)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self._wrong(key, f"written as [[{key}]] tables", value)
+        return value
+
+    def finish(self) -> None:
+        """`UsageError` when the table holds a key that nobody asked for."""
+        for key in self._table:
+            raise UsageError(f"{self._where}: unknown key {key!r}; known keys are {', '.join(self._known)}.")

@@ -1,0 +1,125 @@
+"""A volunteer's settings (`config.toml`) and the first step of a node's life, `init_node`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import os
+
+from shoal.dht import Address, AddressError, Ed25519, Identity, NetworkParameters, NodeId, SignatureScheme
+from shoal.node.errors import UsageError
+from shoal.node.home import Home, read_secret, write_private
+from shoal.node.network import TableReader, parse_toml
+
+SECRET_BYTES = 32
+NONCE_BYTES = 8
+DEFAULT_PORT = 4750  # ours: unassigned, below the ephemeral ranges of common systems
+DEFAULT_CAPACITY_BYTES = 10 * 10**9
+DEFAULT_RESERVE_BYTES = 10**9  # free disk that is never touched
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What a volunteer decides.
+
+    `capacity_bytes` is the most the node keeps in all, `reserve_bytes` the free disk it leaves alone; `listen` are
+    local addresses (one port number serves UDP and TCP), `advertise` the addresses others should use where they
+    differ; rates are bytes per second over all transfers, None for no limit.
+    """
+
+    capacity_bytes: int = DEFAULT_CAPACITY_BYTES
+    reserve_bytes: int = DEFAULT_RESERVE_BYTES
+    listen: tuple[Address, ...] = (Address("0.0.0.0", DEFAULT_PORT), Address("::", DEFAULT_PORT))
+    advertise: tuple[Address, ...] = ()
+    up_bytes_per_s: int | None = None
+    down_bytes_per_s: int | None = None
+
+    def to_toml(self) -> str:
+        """The settings as the text of `config.toml`."""
+        lines = [
+            "# Written by: shoal node init. Restart the node after a change.",
+            f"capacity_bytes = {self.capacity_bytes}",
+            f"reserve_bytes = {self.reserve_bytes}",
+            f"listen = [{_quoted(self.listen)}]",
+            f"advertise = [{_quoted(self.advertise)}]",
+        ]
+        if self.up_bytes_per_s is not None:
+            lines.append(f"up_bytes_per_s = {self.up_bytes_per_s}")
+        if self.down_bytes_per_s is not None:
+            lines.append(f"down_bytes_per_s = {self.down_bytes_per_s}")
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def parse(cls, content: bytes, where: str) -> "NodeSettings":
+        """Settings from the bytes of `config.toml`; `UsageError` names the key that is wrong or unknown."""
+        reader = TableReader(parse_toml(content, where), where)
+        defaults = cls()
+        settings = cls(
+            capacity_bytes=reader.integer("capacity_bytes", defaults.capacity_bytes, 0, 2**60),
+            reserve_bytes=reader.integer("reserve_bytes", defaults.reserve_bytes, 0, 2**60),
+            listen=_addresses(reader.texts("listen"), "listen", where) or defaults.listen,
+            advertise=_addresses(reader.texts("advertise"), "advertise", where),
+            up_bytes_per_s=reader.integer("up_bytes_per_s", 0, 0, 2**50) or None,
+            down_bytes_per_s=reader.integer("down_bytes_per_s", 0, 0, 2**50) or None,
+        )
+        reader.finish()
+        return settings
+
+
+def _quoted(addresses: tuple[Address, ...]) -> str:
+    return ", ".join(f'"{address}"' for address in addresses)
+
+
+def _addresses(texts: tuple[str, ...], key: str, where: str) -> tuple[Address, ...]:
+    try:
+        return tuple(Address.parse(text) for text in texts)
+    except AddressError as error:
+        raise UsageError(f"{where}: {key}: {error}") from error
+
+
+def load_settings(home: Home) -> NodeSettings:
+    """The settings that `node init` wrote. `UsageError` where there are none, with the command to type."""
+    try:
+        content = home.settings_file.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(
+            f"There is no node in {home.config} yet. Set one up with: shoal node init --capacity 50GB"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"Cannot read {home.settings_file}: {error.strerror}.") from error
+    return NodeSettings.parse(content, str(home.settings_file))
+
+
+def init_node(
+    home: Home,
+    settings: NodeSettings,
+    parameters: NetworkParameters,
+    *,
+    scheme: SignatureScheme | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
+) -> NodeId:
+    """Make a volunteer's identity and settings. Blocking: the proof of work takes seconds on a public network.
+
+    `UsageError` when the home has a node already; nothing is changed then.
+    """
+    for path in (home.key_file, home.settings_file):
+        if os.path.lexists(path):
+            raise UsageError(f"There is a node already: {path} exists. Start it with: shoal node run")
+    home.create()
+    identity = Identity.create(parameters.pow_bits, entropy, scheme or Ed25519())
+    write_private(home.key_file, identity.secret + identity.id_nonce)
+    write_private(home.settings_file, settings.to_toml().encode())
+    return identity.node_id
+
+
+def load_identity(home: Home, parameters: NetworkParameters, scheme: SignatureScheme | None = None) -> Identity:
+    """The daemon's identity. `UsageError` before `init`, `LocalError` for a damaged or world-readable key file."""
+    try:
+        content = read_secret(home.key_file, SECRET_BYTES + NONCE_BYTES)
+    except FileNotFoundError:
+        raise UsageError(f"There is no node in {home.data} yet. Set one up with: shoal node init") from None
+    identity = Identity.load(content[:SECRET_BYTES], content[SECRET_BYTES:], scheme or Ed25519())
+    if not identity.has_proof(parameters.pow_bits):
+        raise UsageError(
+            f"The key in {home.key_file} carries no proof of work for the network {parameters.name!r} "
+            f"({parameters.pow_bits} bits). Use another --home for this network."
+        )
+    return identity

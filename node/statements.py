@@ -1,0 +1,142 @@
+"""Holder statements: "I, this node at this address, keep share i of file F until then", signed by the holder itself.
+
+Only a holder can make one, so nobody can claim a share in another's name; a union of valid statements is the list of a
+file's holders. Format: docs/format.md, "Holder statements".
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgpack
+
+from shoal.dht import Address, AddressError, Identity, NodeId, SignatureScheme, node_id_of
+from shoal.erasure import FileId
+
+VERSION = 1
+LABEL = b"shoal/1 holder statement"
+LIFETIME_S = 7 * 86400  # DESIGN: at most 7 days; holders renew theirs well before
+MAX_SKEW_S = 2 * 3600  # ours: how far ahead of our clock a peer's may be
+MAX_STATEMENT_BYTES = 512
+MAX_STATEMENTS = 1024  # 256 shares, 4 statements each
+
+
+class MalformedStatement(Exception):
+    """Not a holder statement, or not a valid one here and now."""
+
+
+@dataclass(frozen=True, slots=True)
+class HolderStatement:
+    """A valid statement. Times are whole seconds since the epoch; `signed` is its bytes on the wire."""
+
+    file_id: FileId
+    share: int
+    node_id: NodeId
+    address: Address
+    lease_end: int
+    issued: int
+    expires: int
+    signed: bytes
+
+
+def make_statement(
+    identity: Identity, network_id: bytes, file_id: FileId, share: int, address: Address, lease_end: int, now: float
+) -> HolderStatement:
+    """A fresh statement of our own."""
+    issued = int(now)
+    fields = [
+        VERSION,
+        bytes(file_id),
+        share,
+        identity.public_key,
+        identity.id_nonce,
+        address.pack(),
+        lease_end,
+        issued,
+        issued + LIFETIME_S,
+    ]
+    body = msgpack.packb(fields, use_bin_type=True)
+    signed = msgpack.packb([body, identity.sign(_message(network_id, body))], use_bin_type=True)
+    return HolderStatement(
+        file_id, share, identity.node_id, address, lease_end, issued, issued + LIFETIME_S, signed
+    )
+
+
+def read_statement(signed: bytes, network_id: bytes, scheme: SignatureScheme, now: float) -> HolderStatement:
+    """Check a statement wholly: form, signature, times. `MalformedStatement` says what is wrong with it."""
+    body, signature = _envelope(signed)
+    statement, public_key = _fields(body, signed)
+    if not statement.issued - MAX_SKEW_S <= now < statement.expires:
+        raise MalformedStatement("outside its time")
+    if not scheme.verify(public_key, _message(network_id, body), signature):
+        raise MalformedStatement("its signature is wrong")
+    return statement
+
+
+def newest_by_share(statements: Iterable[HolderStatement]) -> dict[tuple[int, NodeId], HolderStatement]:
+    """The latest statement of each holder on each share."""
+    newest: dict[tuple[int, NodeId], HolderStatement] = {}
+    for statement in statements:
+        key = (statement.share, statement.node_id)
+        if key not in newest or newest[key].issued < statement.issued:
+            newest[key] = statement
+    return newest
+
+
+def pack_statements(statements: Iterable[bytes]) -> bytes:
+    """Many statements as one payload."""
+    packed: bytes = msgpack.packb(list(statements)[:MAX_STATEMENTS], use_bin_type=True)
+    return packed
+
+
+def unpack_statements(payload: bytes) -> list[bytes]:
+    """The statements of a payload, still unchecked; `MalformedStatement` where it is not a list of byte strings."""
+    items = _unpack(payload, MAX_STATEMENTS)
+    if not all(isinstance(item, bytes) for item in items):
+        raise MalformedStatement("a list of statements holds something else")
+    return [item for item in items if isinstance(item, bytes)]
+
+
+def _message(network_id: bytes, body: bytes) -> bytes:
+    return LABEL + network_id + body
+
+
+def _unpack(data: bytes, longest: int) -> list[object]:
+    try:
+        value = msgpack.unpackb(data, raw=False, max_array_len=longest, max_map_len=0, max_ext_len=0)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise MalformedStatement("not msgpack") from error
+    if not isinstance(value, list):
+        raise MalformedStatement("not an array")
+    return value
+
+
+def _envelope(signed: bytes) -> tuple[bytes, bytes]:
+    if len(signed) > MAX_STATEMENT_BYTES:
+        raise MalformedStatement("too long")
+    match _unpack(signed, 2):
+        case [bytes(body), bytes(signature)] if len(signature) == 64:
+            return body, signature
+    raise MalformedStatement("not a body and a signature")
+
+
+def _fields(body: bytes, signed: bytes) -> tuple[HolderStatement, bytes]:
+    match _unpack(body, 16):
+        case [1, bytes(file_id), int(share), bytes(key), bytes(nonce), bytes(packed), int(lease), int(issued), int(ends), *_]:
+            pass
+        case _:
+            raise MalformedStatement("not the fields of a statement")
+    if not (
+        len(file_id) == 32
+        and 0 <= share < 256
+        and type(share) is int
+        and len(key) == 32
+        and len(nonce) == 8
+        and 0 <= issued < ends <= issued + LIFETIME_S
+        and 0 <= lease < 2**53
+    ):
+        raise MalformedStatement("a field is out of range")
+    try:
+        address = Address.unpack(packed)
+    except AddressError as error:
+        raise MalformedStatement("no address") from error
+    return HolderStatement(FileId(file_id), share, node_id_of(key, nonce), address, lease, issued, ends, signed), key
