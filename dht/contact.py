@@ -1,0 +1,42 @@
+"""A contact: an id and the address it answers at."""
+
+from dataclasses import dataclass, field
+
+from shoal.dht.address import PACKED_V4_BYTES, PACKED_V6_BYTES, Address
+from shoal.dht.errors import ProtocolError
+from shoal.dht.identity import NODE_ID_BYTES, NodeId
+
+MAX_SPACE_CLASS = 63  # 2**63 bytes and more; keeps the class one byte on the wire
+
+CONTACT_BYTES = (NODE_ID_BYTES + PACKED_V4_BYTES, NODE_ID_BYTES + PACKED_V6_BYTES)  # lengths of the wire form
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A node of the network as others speak of it.
+
+    space: the peer's own word on its free disk: None while unknown, 0 accepts nothing, else floor(log2(bytes)).
+    It plays no part in equality: the same node with more room is the same node.
+    """
+
+    node_id: NodeId
+    address: Address
+    space: int | None = field(default=None, compare=False)
+
+    def pack(self) -> bytes:
+        """The wire form: id (32 bytes) ‖ packed address (6 or 18 bytes), without the space class."""
+        return self.node_id + self.address.pack()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "Contact":
+        """The inverse of `pack`. Raises ProtocolError."""
+        if len(data) not in CONTACT_BYTES:
+            raise ProtocolError(
+                f"a packed contact has {CONTACT_BYTES[0]} or {CONTACT_BYTES[1]} bytes, not {len(data)}"
+            )
+        return cls(NodeId(data[:NODE_ID_BYTES]), Address.unpack(data[NODE_ID_BYTES:]))
+
+
+def space_class(free_bytes: int) -> int:
+    """The class that stands for `free_bytes` of disk offered to others: 0 for none, else floor(log2)."""
+    return min(max(free_bytes, 0).bit_length() - 1, MAX_SPACE_CLASS) if free_bytes > 1 else 0
