@@ -1,0 +1,52 @@
+"""What can go wrong between two peers, told apart by what the caller does next. Mapped to `ShoalError` higher
+up."""
+
+
+class PeerError(Exception):
+    """Root of the channel's errors. Each is about one peer, never about the network as a whole."""
+
+
+class Unreachable(PeerError):
+    """No connection could be made to the address. Try another peer, or this one later."""
+
+
+class Disconnected(Unreachable):
+    """The connection broke or was closed while it was in use. What was under way may or may not have
+    happened."""
+
+
+class TimedOut(PeerError):
+    """The peer did not answer within the time the caller gave it."""
+
+
+class Misbehaved(PeerError):
+    """The peer broke the protocol, or is not the node it was taken for. The connection is closed."""
+
+
+class MalformedMessage(Misbehaved):
+    """Bytes that are no valid message. The only error that decoding raises.
+
+    `request_id` is the number of the request the bytes belong to where that much could be read: a server can
+    then name it in its answer.
+    """
+
+    def __init__(self, message: str, *, request_id: int | None = None) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+
+class RemoteError(PeerError):
+    """The peer answered with a failure. `status` is the number from the reply (see `messages.Status`)."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"the peer answered with status {status}: {reason or 'no reason given'}")
+        self.status = status
+        self.reason = reason
+
+
+class Refused(RemoteError):
+    """The peer will not take it: full, over a quota, or it asks for a price (0 while storage is free)."""
+
+    def __init__(self, status: int, reason: str, price: int) -> None:
+        super().__init__(status, reason)
+        self.price = price

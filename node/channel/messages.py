@@ -1,0 +1,490 @@
+"""The messages between peers, and the one place where they are encoded and decoded. Field by field:
+docs/channel.md.
+
+A request header is the msgpack array [type, request id, fields…], a reply header [0x80 | type, request id,
+status, fields…]; a failure carries [.., status, reason, price] instead of fields. Type numbers are never
+reused. A reply's `payload` follows its header in the frame; a request's payload is handed to
+`PeerConnection.request` beside the message, as a list of buffers, so that blocks are never joined in memory.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+
+from shoal.dht import ID_NONCE_BYTES, NODE_ID_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES
+from shoal.node.channel import wire
+from shoal.node.channel.errors import MalformedMessage, Refused, RemoteError
+from shoal.node.channel.streams import Buffer
+
+VERSION = 1  # of this protocol; a hello carries the range a node speaks
+HELLO_TYPE = 1
+REPLY_BIT = 0x80
+MAX_TYPE = 0x7F
+MAX_REQUEST_ID = 2**32 - 1
+
+BLOCK_BYTES = 65_536  # of a share; fixed by the format of a file
+HASH_BYTES = 32
+MAX_BLOCKS_COUNT = 16  # in one write or read: 1 MiB
+MAX_PAYLOAD_BYTES = MAX_BLOCKS_COUNT * BLOCK_BYTES  # DESIGN section 4
+MAX_SHARE_NUMBER = 255
+MAX_BLOCK_INDEX = 2**40 - 1  # 64 PiB in one share: beyond any disk, and no product of ours overflows 63 bits
+MAX_PROOF_BYTES = (
+    128 * HASH_BYTES
+)  # a range proof has at most two hashes per level, and 2^40 blocks have 41 levels
+MAX_MANIFEST_BYTES = 16 * 1024
+MAX_STATEMENT_BYTES = 512
+MAX_STAMP_BYTES = 512
+MAX_REASON_CHARS = 200
+MAX_ROLE_CHARS = 16
+MAX_CLASSES_COUNT = 16  # three classes exist
+MAX_SHARES_COUNT = 256
+
+CHALLENGE_BYTES = 32
+UPLOAD_ID_BYTES = 16
+
+
+class Status(IntEnum):
+    """How a request ended. Numbers we do not know are treated as INTERNAL."""
+
+    OK = 0
+    UNSUPPORTED = 1
+    MALFORMED = 2
+    NOT_FOUND = 3
+    REFUSED = 4
+    BUSY = 5
+    INTERNAL = 6
+    FORBIDDEN = 7
+
+
+_UPLOAD_ID = wire.exactly(UPLOAD_ID_BYTES)
+_FILE_ID = wire.exactly(HASH_BYTES)
+_SHARE = wire.uint(MAX_SHARE_NUMBER)
+_BLOCK = wire.uint(MAX_BLOCK_INDEX)
+_PROOF = wire.blob(MAX_PROOF_BYTES, HASH_BYTES)
+_LEAVES = wire.blob(MAX_BLOCKS_COUNT * HASH_BYTES, HASH_BYTES)
+_U16 = wire.uint(2**16 - 1)
+
+
+class Reply:
+    """What a request is answered with. `PAYLOAD_BYTES` is the longest payload that may come with it."""
+
+    __slots__ = ()
+    PAYLOAD_BYTES: ClassVar[int] = 0
+
+
+R = TypeVar("R", bound=Reply)
+
+
+class Request(Generic[R]):
+    """What a peer may be asked, answered by an R. `PAYLOAD_BYTES` is the longest payload that may come with
+    it."""
+
+    __slots__ = ()
+    TYPE: ClassVar[int]
+    REPLY: ClassVar[type[Reply]]
+    PAYLOAD_BYTES: ClassVar[int] = 0
+
+    @property
+    def reply_bound_bytes(self) -> int:
+        """The longest payload an honest answer to this very request has."""
+        return self.REPLY.PAYLOAD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHello:
+    """First frame from the one who was called. `node_id` belongs to the key of the TLS certificate and
+    `id_nonce`."""
+
+    min_version: int = field(metadata=_U16)
+    max_version: int = field(metadata=_U16)
+    features: int = field(metadata=wire.uint())
+    node_id: bytes = field(metadata=wire.exactly(NODE_ID_BYTES))
+    id_nonce: bytes = field(metadata=wire.exactly(ID_NONCE_BYTES))
+    challenge: bytes = field(metadata=wire.exactly(CHALLENGE_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHello:
+    """First frame from the caller, who says nothing of who it is."""
+
+    min_version: int = field(metadata=_U16)
+    max_version: int = field(metadata=_U16)
+    features: int = field(metadata=wire.uint())
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Reply):
+    """Done, and nothing to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identify(Request[Done]):
+    """Prove who the caller is (type 2). `role` is "peer" or "admin"; see `hello.identify_message` for the
+    signature."""
+
+    TYPE = 2
+    REPLY = Done
+    role: str = field(metadata=wire.text(MAX_ROLE_CHARS))
+    public_key: bytes = field(metadata=wire.exactly(PUBLIC_KEY_BYTES))
+    id_nonce: bytes = field(metadata=wire.exactly(ID_NONCE_BYTES))
+    signature: bytes = field(metadata=wire.exactly(SIGNATURE_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Offered(Reply):
+    """The upload is open. `durable_blocks` are already safe on the holder's disk; `price` is 0 while storage
+    is free."""
+
+    durable_blocks: int = field(metadata=_BLOCK)
+    price: int = field(metadata=wire.uint())
+
+
+@dataclass(frozen=True, slots=True)
+class Offer(Request[Offered]):
+    """Open or renew an upload (type 3). `size_bound_bytes` of the share, 0 while unknown; `lease_s` wished
+    for; `stamp` is proof of work a busy holder may ask for, else empty."""
+
+    TYPE = 3
+    REPLY = Offered
+    upload_id: bytes = field(metadata=_UPLOAD_ID)
+    size_bound_bytes: int = field(metadata=wire.uint())
+    lease_s: int = field(metadata=wire.uint())
+    stamp: bytes = field(metadata=wire.blob(MAX_STAMP_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Reply):
+    """Counts of blocks of the upload, from its start: received, and of these durable."""
+
+    received_blocks: int = field(metadata=_BLOCK)
+    durable_blocks: int = field(metadata=_BLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Write(Request[Written]):
+    """Append blocks to an upload (type 4).
+
+    Payload: consecutive blocks from `first_block` on, 65,536 bytes each except possibly the very last of the
+    share. `data_leaves`: one 32-byte leaf of the data tree per block. `sync` asks for them to be durable
+    before the reply.
+    """
+
+    TYPE = 4
+    REPLY = Written
+    PAYLOAD_BYTES = MAX_PAYLOAD_BYTES
+    upload_id: bytes = field(metadata=_UPLOAD_ID)
+    first_block: int = field(metadata=_BLOCK)
+    data_leaves: bytes = field(metadata=_LEAVES)
+    sync: bool = field(metadata=wire.FLAG)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(Reply):
+    """The share is durable and kept until `lease_end` (s since the epoch); `statement` is the holder's signed
+    word."""
+
+    lease_end: int = field(metadata=wire.uint())
+    statement: bytes = field(metadata=wire.blob(MAX_STATEMENT_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(Request[Committed]):
+    """Turn an upload into a share (type 5). Payload: the manifest."""
+
+    TYPE = 5
+    REPLY = Committed
+    PAYLOAD_BYTES = MAX_MANIFEST_BYTES
+    upload_id: bytes = field(metadata=_UPLOAD_ID)
+    share_number: int = field(metadata=_SHARE)
+    lease_s: int = field(metadata=wire.uint())
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestBytes(Reply):
+    """A manifest, unchecked: whoever asked compares its hash with the id."""
+
+    PAYLOAD_BYTES = MAX_MANIFEST_BYTES
+    payload: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class GetManifest(Request[ManifestBytes]):
+    """Ask for the manifest of a file (type 6)."""
+
+    TYPE = 6
+    REPLY = ManifestBytes
+    file_id: bytes = field(metadata=_FILE_ID)
+
+
+@dataclass(frozen=True, slots=True)
+class HolderList(Reply):
+    """A msgpack array of holder statements, unchecked."""
+
+    PAYLOAD_BYTES = MAX_PAYLOAD_BYTES
+    payload: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class GetHolders(Request[HolderList]):
+    """Ask which holders of a file the peer knows (type 7)."""
+
+    TYPE = 7
+    REPLY = HolderList
+    file_id: bytes = field(metadata=_FILE_ID)
+
+
+@dataclass(frozen=True, slots=True)
+class Told(Reply):
+    """How many valid statements of the file the peer knows now."""
+
+    known_count: int = field(metadata=wire.uint())
+
+
+@dataclass(frozen=True, slots=True)
+class TellHolders(Request[Told]):
+    """Tell a holder of other holders (type 8). Payload: a msgpack array of holder statements."""
+
+    TYPE = 8
+    REPLY = Told
+    PAYLOAD_BYTES = MAX_PAYLOAD_BYTES
+    file_id: bytes = field(metadata=_FILE_ID)
+
+
+@dataclass(frozen=True, slots=True)
+class Announced(Reply):
+    """Rows (class, closest, stored): under that class's key, `stored` of the `closest` nearest nodes took the
+    record."""
+
+    classes: tuple[tuple[int, ...], ...] = field(metadata=wire.rows(3, MAX_CLASSES_COUNT))
+
+
+@dataclass(frozen=True, slots=True)
+class Announce(Request[Announced]):
+    """Ask a holder to announce the classes of a file it is responsible for, now (type 9)."""
+
+    TYPE = 9
+    REPLY = Announced
+    file_id: bytes = field(metadata=_FILE_ID)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks(Reply):
+    """Blocks with their proofs. The payload is empty when `want_data` was false."""
+
+    PAYLOAD_BYTES = MAX_PAYLOAD_BYTES
+    share_proof: bytes = field(metadata=_PROOF)
+    data_leaves: bytes = field(metadata=_LEAVES)
+    data_proof: bytes = field(metadata=_PROOF)
+    payload: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Request[Blocks]):
+    """Read `count` blocks of a share from `first_block` on (type 10)."""
+
+    TYPE = 10
+    REPLY = Blocks
+    file_id: bytes = field(metadata=_FILE_ID)
+    share_number: int = field(metadata=_SHARE)
+    first_block: int = field(metadata=_BLOCK)
+    count: int = field(metadata=wire.uint(MAX_BLOCKS_COUNT, least=1))
+    want_data: bool = field(metadata=wire.FLAG)
+
+    @property
+    def reply_bound_bytes(self) -> int:
+        return self.count * BLOCK_BYTES if self.want_data else 0
+
+
+@dataclass(frozen=True, slots=True)
+class HeldShares(Reply):
+    """Rows (share number, lease end in s since the epoch)."""
+
+    shares: tuple[tuple[int, ...], ...] = field(metadata=wire.rows(2, MAX_SHARES_COUNT))
+
+
+@dataclass(frozen=True, slots=True)
+class GetHeld(Request[HeldShares]):
+    """Ask which shares of a file the peer itself keeps (type 11)."""
+
+    TYPE = 11
+    REPLY = HeldShares
+    file_id: bytes = field(metadata=_FILE_ID)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport(Reply):
+    """A msgpack map of plain values, for the administrator."""
+
+    PAYLOAD_BYTES = MAX_PAYLOAD_BYTES
+    payload: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class GetStatus(Request[StatusReport]):
+    """Ask a node how it does (type 12). For the administrator alone."""
+
+    TYPE = 12
+    REPLY = StatusReport
+
+
+@dataclass(frozen=True, slots=True)
+class Abort(Request[Done]):
+    """Give an upload up (type 13)."""
+
+    TYPE = 13
+    REPLY = Done
+    upload_id: bytes = field(metadata=_UPLOAD_ID)
+
+
+REQUESTS: dict[int, type[Request[Any]]] = {
+    each.TYPE: each
+    for each in (
+        Identify,
+        Offer,
+        Write,
+        Commit,
+        GetManifest,
+        GetHolders,
+        TellHolders,
+        Announce,
+        Read,
+        GetHeld,
+        GetStatus,
+        Abort,
+    )
+}
+"""Every request of this version by its number. 14 and up are reserved: audit, renew, delete, leaf hashes,
+data tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A request of a type we do not know, to be answered "unsupported"."""
+
+    type_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that was not done. `price` matters with REFUSED alone."""
+
+    status: Status
+    reason: str = ""
+    price: int = 0
+
+    def error(self) -> RemoteError:
+        """The same as an exception, for the side that asked."""
+        if self.status is Status.REFUSED:
+            return Refused(self.status, self.reason, self.price)
+        return RemoteError(self.status, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class RawReply:
+    """A reply whose request is still to be looked up. `fields` are unchecked."""
+
+    type_number: int
+    request_id: int
+    status: int
+    fields: list[Any]
+
+
+AnyRequest: TypeAlias = Request[Any]
+Hello: TypeAlias = ServerHello | ClientHello
+H = TypeVar("H", ServerHello, ClientHello)
+
+_type_number = wire.uint(MAX_TYPE)["check"]
+_request_id = wire.uint(MAX_REQUEST_ID)["check"]
+_status = wire.uint(255)["check"]
+_reason = wire.text(MAX_REASON_CHARS)["check"]
+_price = wire.uint()["check"]
+
+
+def encode_hello(hello: Hello) -> bytes:
+    """Header of a first frame; request id 0."""
+    return wire.pack([HELLO_TYPE, 0, *wire.field_values(hello)])
+
+
+def decode_hello(header: Buffer, expected: type[H]) -> H:
+    """The hello in `header`. Raises MalformedMessage."""
+    values = wire.unpack(header)
+    if len(values) < 2 or _type_number(values[0]) != HELLO_TYPE:
+        raise MalformedMessage("the first frame is no hello")
+    return expected(**wire.read_fields(expected, values[2:]))
+
+
+def encode_request(request_id: int, request: AnyRequest) -> bytes:
+    """Header of a request."""
+    return wire.pack([request.TYPE, request_id, *wire.field_values(request)])
+
+
+def decode_request(header: Buffer, payload_bytes: int) -> tuple[int, AnyRequest | Unknown]:
+    """Request id and request. Raises MalformedMessage, with the request id when that much could be read."""
+    values = wire.unpack(header)
+    if len(values) < 2:
+        raise MalformedMessage("a request without type and id")
+    type_number, request_id = _type_number(values[0]), _request_id(values[1])
+    request = REQUESTS.get(type_number)
+    if request is None:
+        return request_id, Unknown(type_number)
+    try:
+        _check_payload(request, payload_bytes)
+        return request_id, request(**wire.read_fields(request, values[2:]))
+    except MalformedMessage as error:
+        error.request_id = request_id
+        raise
+
+
+def encode_reply(type_number: int, request_id: int, reply: Reply) -> bytes:
+    """Header of a successful reply; its payload, if it has one, is `reply_payload(reply)`."""
+    return wire.pack([REPLY_BIT | type_number, request_id, Status.OK.value, *wire.field_values(reply)])
+
+
+def reply_payload(reply: Reply) -> Buffer:
+    """The payload that goes with `reply`, empty for most."""
+    payload: Buffer = getattr(reply, "payload", b"")
+    return payload
+
+
+def encode_failure(type_number: int, request_id: int, failure: Failure) -> bytes:
+    """Header of a failure."""
+    reason = failure.reason[:MAX_REASON_CHARS]
+    return wire.pack([REPLY_BIT | type_number, request_id, failure.status.value, reason, failure.price])
+
+
+def decode_reply_head(header: Buffer) -> RawReply:
+    """What is needed to find the request that `header` answers. Raises MalformedMessage."""
+    values = wire.unpack(header)
+    if len(values) < 3 or type(values[0]) is not int or not REPLY_BIT <= values[0] <= REPLY_BIT | MAX_TYPE:
+        raise MalformedMessage("a frame that is no reply")
+    return RawReply(values[0] & ~REPLY_BIT, _request_id(values[1]), _status(values[2]), values[3:])
+
+
+def decode_reply(raw: RawReply, request: Request[R], payload: Buffer) -> R | Failure:
+    """The reply to `request`. Raises MalformedMessage when it is none."""
+    if raw.type_number != request.TYPE:
+        raise MalformedMessage(f"a reply of type {raw.type_number} to a request of type {request.TYPE}")
+    if raw.status != Status.OK:
+        return _decode_failure(raw)
+    expected: type[Any] = request.REPLY
+    _check_payload(expected, len(payload))
+    arguments = wire.read_fields(expected, raw.fields)
+    if expected.PAYLOAD_BYTES:
+        arguments["payload"] = payload
+    reply: R = expected(**arguments)
+    return reply
+
+
+def _check_payload(message: type[Request[Any]] | type[Reply], payload_bytes: int) -> None:
+    if payload_bytes > message.PAYLOAD_BYTES:
+        raise MalformedMessage(f"{message.__name__} with a payload of {payload_bytes} bytes")
+
+
+def _decode_failure(raw: RawReply) -> Failure:
+    if len(raw.fields) < 2:
+        raise MalformedMessage("a failure without reason and price")
+    status = Status(raw.status) if raw.status in _KNOWN_STATUS else Status.INTERNAL
+    return Failure(status, _reason(raw.fields[0]), _price(raw.fields[1]))
+
+
+_KNOWN_STATUS = frozenset(int(status) for status in Status)

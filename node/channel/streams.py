@@ -1,0 +1,104 @@
+"""The seam between the channel and the network: authenticated byte streams.
+
+Everything above (frames, messages, server, client) knows only these two protocols. `tls.TlsNetwork` is the
+real one; `shoal.node.simulation` has one in memory, above TLS. Whichever it is, bytes arrive in order, unread
+and unaltered by third parties, and the caller knows which key the server holds. It does not know the caller:
+see `server.py` for that.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import trio
+
+from shoal.dht import Address, Identity
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Contiguous bytes. Memoryviews are of format B."""
+
+MAX_CONNECTIONS_COUNT = (
+    512  # ours: 20 KiB of TLS state each; twice what the busiest of 1000 nodes saw in simulation
+)
+MAX_CONNECTIONS_PER_HOST_COUNT = 16  # ours: a household behind one address; one host cannot fill the node
+HANDSHAKE_TIMEOUT_S = 5.0  # DESIGN section 4
+CONNECT_TIMEOUT_S = 5.0  # ours: a SYN lost twice (1 s + 2 s) and a slow path still get through
+
+
+class ByteStream(Protocol):
+    """One connection. One task may send while another receives; never two at the same thing.
+
+    All methods raise `Disconnected` when the connection is broken. A cancelled `send` closes the stream,
+    because nobody could know how much of it had left; a cancelled `receive_into` loses nothing.
+    """
+
+    @property
+    def peer_key(self) -> bytes | None:
+        """The server's Ed25519 public key, proven, on the caller's side; None on the server's side."""
+        ...
+
+    @property
+    def remote(self) -> Address:
+        """The other end as this end sees it."""
+        ...
+
+    @property
+    def reserved(self) -> bool:
+        """True when the server was full and this connection got the slot kept for the administrator."""
+        ...
+
+    async def send(self, *buffers: Buffer) -> None:
+        """Send all of the buffers in order; returns when the network has taken them."""
+        ...
+
+    async def receive_into(self, view: memoryview) -> int:
+        """Fill `view` with what is there, waiting for at least one byte; the count, or 0 at the end of the
+        stream."""
+        ...
+
+    async def aclose(self) -> None:
+        """Say goodbye if that needs no waiting, and close. Closing twice is fine."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once, whatever is under way; other tasks using the stream get `Disconnected`."""
+        ...
+
+
+StreamHandler: TypeAlias = Callable[[ByteStream], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many callers a server holds at once. `per_host` None lifts the limit per address (private
+    networks)."""
+
+    total: int = MAX_CONNECTIONS_COUNT
+    per_host: int | None = MAX_CONNECTIONS_PER_HOST_COUNT
+
+
+class StreamNetwork(Protocol):
+    """Opens and accepts streams."""
+
+    async def connect(self, address: Address) -> ByteStream:
+        """A connection to whoever serves there, their key proven; raises `Unreachable`, or `Misbehaved` when
+        what answers does not speak this protocol. Bounded in time by itself."""
+        ...
+
+    async def serve(
+        self,
+        address: Address,
+        identity: Identity,
+        handler: StreamHandler,
+        *,
+        limits: ConnectionLimits = ...,
+        task_status: trio.TaskStatus[Address] = ...,
+    ) -> None:
+        """Bind, report the bound address through `task_status`, and call `handler` in a task for each
+        connection.
+
+        Runs until cancelled. Raises OSError when the address cannot be bound. The stream is closed when the
+        handler returns. A handler that raises ends the server: handlers deal with what peers do, and a bug
+        may surface.
+        """
+        ...
