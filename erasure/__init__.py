@@ -1,1 +1,122 @@
-"""Placeholder docstring, replaced with the package's public names."""
+"""What a file becomes: segments, coded blocks, Merkle trees, the manifest, the link.
+
+Ciphertext in, ciphertext out: no keys, no network, no disk, no clock. Everything here is a pure function or a
+small object that one task owns; whoever needs speed calls it in a worker thread. docs/format.md describes
+every byte.
+
+    errors, hashing   the error family; labelled BLAKE3
+    layout            padding, segment and block lengths, default widths
+    codec             the erasure code behind a small interface
+    merkle            trees that grow, trees that are stored, proofs of ranges
+    manifest, link    the public description of a file and its id; what a person copies
+    encoder, decoder  segments to shares and back, using all of the above
+"""
+
+from shoal.erasure.codec import Codec, ZfecCodec, best_codec
+from shoal.erasure.decoder import SegmentDecoder
+from shoal.erasure.encoder import EncodedSegment, Roots, ShareEncoder
+from shoal.erasure.errors import (
+    BadParameters,
+    BadShareNumbers,
+    BadState,
+    CorruptBlock,
+    CorruptDataLeaf,
+    ErasureError,
+    MalformedLink,
+    MalformedManifest,
+    NotACodeword,
+)
+from shoal.erasure.hashing import HASH_BYTES, Buffer
+from shoal.erasure.layout import (
+    BLOCK_BYTES,
+    MAX_CIPHERTEXT_BYTES,
+    MAX_SHARES,
+    SEGMENT_OVERHEAD,
+    Layout,
+    check_code,
+    default_happy,
+    default_width,
+    padded_size,
+    padme,
+)
+from shoal.erasure.link import Link, LinkKind, parse_link
+from shoal.erasure.manifest import (
+    MAX_EXTENSION_BYTES,
+    MAX_MANIFEST_BYTES,
+    MAX_METADATA_BYTES,
+    FileId,
+    Manifest,
+    manifest_id,
+)
+from shoal.erasure.merkle import (
+    Frontier,
+    block_leaf,
+    block_node,
+    data_leaf,
+    data_node,
+    fold_level,
+    level_positions,
+    level_sizes,
+    proof_nodes,
+    range_proof,
+    split_nodes,
+    stored_nodes,
+    stored_tree,
+    upper_levels,
+    verify_range,
+)
+
+__all__ = [
+    "BLOCK_BYTES",
+    "HASH_BYTES",
+    "MAX_CIPHERTEXT_BYTES",
+    "MAX_EXTENSION_BYTES",
+    "MAX_MANIFEST_BYTES",
+    "MAX_METADATA_BYTES",
+    "MAX_SHARES",
+    "SEGMENT_OVERHEAD",
+    "BadParameters",
+    "BadShareNumbers",
+    "BadState",
+    "Buffer",
+    "Codec",
+    "CorruptBlock",
+    "CorruptDataLeaf",
+    "EncodedSegment",
+    "ErasureError",
+    "FileId",
+    "Frontier",
+    "Layout",
+    "Link",
+    "LinkKind",
+    "MalformedLink",
+    "MalformedManifest",
+    "Manifest",
+    "NotACodeword",
+    "Roots",
+    "SegmentDecoder",
+    "ShareEncoder",
+    "ZfecCodec",
+    "best_codec",
+    "block_leaf",
+    "block_node",
+    "check_code",
+    "data_leaf",
+    "data_node",
+    "default_happy",
+    "default_width",
+    "fold_level",
+    "level_positions",
+    "level_sizes",
+    "manifest_id",
+    "padded_size",
+    "padme",
+    "parse_link",
+    "proof_nodes",
+    "range_proof",
+    "split_nodes",
+    "stored_nodes",
+    "stored_tree",
+    "upper_levels",
+    "verify_range",
+]

@@ -6,6 +6,7 @@ segment, in order.
 """
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from shoal.erasure.errors import BadParameters
 
@@ -45,7 +46,7 @@ def padded_size(size: int) -> int:
     return max(MIN_PADDED_BYTES, padme(size))
 
 
-def is_count(value: object, least: int, most: int) -> bool:
+def is_count(value: object, least: int, most: int) -> TypeGuard[int]:
     """True when `value` is an int (a bool is not) within the limits."""
     return type(value) is int and least <= value <= most
 
