@@ -81,7 +81,7 @@ class Address(NamedTuple):
 
     @property
     def is_usable(self) -> bool:
-        """Whether a datagram can be sent there in any network: not port 0, all zeros, broadcast or multicast."""
+        """Whether a datagram can go there in any network: not port 0, all zeros, broadcast or multicast."""
         return self.port != 0 and _is_unicast_host(self.host)
 
     def prefix(self) -> bytes:

@@ -15,7 +15,7 @@ CONTACT_BYTES = (NODE_ID_BYTES + PACKED_V4_BYTES, NODE_ID_BYTES + PACKED_V6_BYTE
 class Contact:
     """A node of the network as others speak of it.
 
-    space: the peer's own word on its free disk: None while unknown, 0 accepts nothing, else floor(log2(bytes)).
+    space: the peer's own word on its free disk: None unknown, 0 accepts nothing, else floor(log2(bytes)).
     It plays no part in equality: the same node with more room is the same node.
     """
 

@@ -1,7 +1,7 @@
 """Labelled hashing: every use of BLAKE3 in this layer has a label of its own.
 
 `H_label(x)` is BLAKE3 in keyed mode under the key BLAKE3("shoal/1 " + label). Two uses can therefore never
-be confused, whatever bytes they are fed. A label in use never changes its meaning; a new one takes a new label.
+be confused, whatever bytes they are fed. A label in use never changes its meaning.
 """
 
 from collections.abc import Callable
