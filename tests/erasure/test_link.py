@@ -1,0 +1,128 @@
+"""A link is refused when any character is wrong, and accepted with white space around it."""
+
+import base64
+import string
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shoal.erasure import FileId, Link, LinkKind, MalformedLink, parse_link
+from shoal.erasure.hashing import labelled
+
+FILE_ID, KEY = FileId(bytes(range(32))), bytes(range(100, 132))
+PRIVATE, PUBLIC = Link(FILE_ID, LinkKind.PRIVATE, KEY), Link(FILE_ID, LinkKind.PUBLIC)
+TEXTS = {"private": str(PRIVATE), "hash": PRIVATE.hash, "public": str(PUBLIC), "bare": PUBLIC.hash[6:]}
+REPLACEMENTS = string.printable + "\0é\u200b\u2028\ud800ſＡ"
+
+
+def part(first, value, label):
+    body = bytes([first]) + value
+    return base64.b32encode(body + labelled(label)(body)[:7]).decode().lower()
+
+
+@settings(max_examples=60)
+@given(
+    st.binary(min_size=32, max_size=32),
+    st.sampled_from(LinkKind),
+    st.none() | st.binary(min_size=32, max_size=32),
+)
+def test_round_trip(file_id, kind, key):
+    link = Link(FileId(file_id), kind, key if kind is LinkKind.PRIVATE else None)
+    assert parse_link(str(link)) == link
+    assert parse_link(f"\t {link}\r\n") == link
+    assert parse_link(link.hash) == Link(FileId(file_id), kind)
+    assert parse_link(str(link).removeprefix("shoal:")) == link
+
+
+def test_form():
+    assert len(str(PRIVATE)) == 6 + 64 + 1 + 64
+    assert str(PRIVATE).startswith(PRIVATE.hash + "#")
+    assert str(PUBLIC) == PUBLIC.hash
+    assert Link(FILE_ID).with_key(KEY) == PRIVATE
+    assert KEY.hex() not in repr(PRIVATE)
+    assert str(KEY) not in repr(PRIVATE)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_one_changed_character_anywhere_is_refused(name):
+    text = TEXTS[name]
+    for at, old in enumerate(text):
+        for new in REPLACEMENTS:
+            if new != old:
+                with pytest.raises(MalformedLink):
+                    parse_link(text[:at] + new + text[at + 1 :])
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_lost_added_and_swapped_characters_are_refused(name):
+    text = TEXTS[name]
+    for at in range(1, len(text)):
+        broken = [text[:at] + text[at + 1 :], text[:at] + "a" + text[at:], text[:at]]
+        if text[at] != text[at - 1]:
+            broken.append(text[: at - 1] + text[at] + text[at - 1] + text[at + 1 :])
+        for one in broken:
+            if one != PRIVATE.hash:  # a private link cut at its '#' is the hash
+                with pytest.raises(MalformedLink):
+                    parse_link(one)
+
+
+@pytest.mark.parametrize("kind", [0x00, 0x01, 0x12, 0x1F, 0x20, 0xFF])
+def test_other_kinds_ask_for_a_newer_version(kind):
+    with pytest.raises(MalformedLink, match="newer version"):
+        parse_link("shoal:" + part(kind, FILE_ID, "link id checksum"))
+    if kind:
+        with pytest.raises(MalformedLink, match="newer version"):
+            parse_link(PRIVATE.hash + "#" + part(kind, KEY, "link key checksum"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "#",
+        "shoal:",
+        "shoal:#",
+        "shoal:" * 3,
+        "SHOAL:" + TEXTS["bare"],
+        TEXTS["bare"].upper(),
+        "shoal: " + TEXTS["bare"],
+        "shoal:shoal:" + TEXTS["bare"],
+        "shoal://" + TEXTS["bare"],
+        TEXTS["hash"] + "#",
+        TEXTS["private"] + "#",
+        TEXTS["private"] + "#" + TEXTS["private"][-64:],
+        TEXTS["public"] + "#" + TEXTS["private"][-64:],
+        TEXTS["hash"] + "#" + TEXTS["bare"],
+        TEXTS["hash"] + " " + TEXTS["hash"],
+        TEXTS["bare"] + "=",
+        "a" * 5000,
+        " " * 10**6 + TEXTS["hash"],
+        "https://example.org/" + TEXTS["hash"],
+    ],
+    ids=lambda text: text[:30] + f" ({len(text)})",
+)
+def test_what_is_no_link(text):
+    with pytest.raises(MalformedLink):
+        parse_link(text)
+
+
+@settings(max_examples=300)
+@given(
+    st.text(max_size=150) | st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567#:", min_size=60, max_size=140)
+)
+def test_random_text_is_refused(text):
+    with pytest.raises(MalformedLink):
+        parse_link(text)
+
+
+def test_wrong_lengths_and_a_public_key_part():
+    for build in (
+        lambda: Link(FileId(b"short")),
+        lambda: Link(FILE_ID, LinkKind.PRIVATE, b"short"),
+        lambda: Link(FILE_ID, LinkKind.PUBLIC, KEY),
+        lambda: PUBLIC.with_key(KEY),
+    ):
+        with pytest.raises(MalformedLink):
+            build()
