@@ -70,10 +70,7 @@ class SegmentDecoder:
         ]
         length = self.layout.segment_bytes(index)
         segment = b"".join(data)
-        if (
-            data_leaf(index, primary_leaves) != proven_data_leaf
-            or segment.count(0, length) != len(segment) - length
-        ):
+        if data_leaf(index, primary_leaves) != proven_data_leaf or any(segment[length:]):
             raise NotACodeword(index)
         return segment[:length]
 

@@ -1,6 +1,9 @@
 """The formats are a contract: what is built today equals what was stored when the format was fixed."""
 
+import base64
+
 import pytest
+from blake3 import blake3
 
 from shoal.erasure import Manifest, SegmentDecoder, parse_link
 
@@ -39,3 +42,33 @@ def test_stored_object_reads_back(stored_vectors, codec):
         (leaves[share],) = decoder.check_blocks(share, 1, [blocks[share]], proof)
     assert decoder.decode(1, blocks, leaves, data_leaves[1]).hex() == case["last segment"]
     assert parse_link(case["link"]).id == manifest.id
+
+
+def keyed(label, data):
+    return blake3(data, key=blake3(b"shoal/1 " + label).digest()).digest()
+
+
+def test_stored_object_by_the_page_alone(stored_vectors):
+    """docs/format.md followed step by step with nothing but BLAKE3: from two blocks of two shares to the link."""
+    case = stored_vectors("published")
+    ciphertext = blake3(b"ciphertext").digest(length=2 * 65536 + 41)
+    tail = (ciphertext[131072:] + b"\0")[:42]
+    data = [[ciphertext[:65536], tail[:21]], [ciphertext[65536:131072], tail[21:]]]
+    leaves = [[keyed(b"block leaf", block) for block in share] for share in data]
+    roots = [keyed(b"block node", b"".join(share)) for share in leaves]
+    assert [root.hex() for root in roots] == case["share roots"][:2]
+
+    data_leaves = [
+        keyed(b"data leaf", at.to_bytes(8, "big") + leaves[0][at] + leaves[1][at]) for at in range(2)
+    ]
+    data_root = keyed(b"data node", b"".join(data_leaves))
+    parts = ["9c010204ce00010000ce00020029", "c420" + data_root.hex(), "c480" + "".join(case["share roots"])]
+    parts += ["c420" + blake3(seed).hexdigest() for seed in (b"metadata", b"commitment", b"owner")]
+    manifest = bytes.fromhex("".join([*parts, "c400c400"]))
+    assert manifest.hex() == case["manifest"]
+
+    file_id, key = keyed(b"file id", manifest), blake3(b"file key").digest()
+    link = []
+    for body, label in ((b"\x10" + file_id, b"link id checksum"), (b"\x10" + key, b"link key checksum")):
+        link.append(base64.b32encode(body + keyed(label, body)[:7]).decode().lower())
+    assert "shoal:" + "#".join(link) == case["link"]
