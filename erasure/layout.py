@@ -149,4 +149,5 @@ def full_segment_bytes(k: int) -> int:
 
 
 def ceil_div(value: int, divisor: int) -> int:
+    """value / divisor, rounded up."""
     return -(-value // divisor)

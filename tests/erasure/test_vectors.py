@@ -49,7 +49,7 @@ def keyed(label, data):
 
 
 def test_stored_object_by_the_page_alone(stored_vectors):
-    """docs/format.md followed step by step with nothing but BLAKE3: from two blocks of two shares to the link."""
+    """docs/format.md followed step by step with nothing but BLAKE3, from blocks to the link."""
     case = stored_vectors("published")
     ciphertext = blake3(b"ciphertext").digest(length=2 * 65536 + 41)
     tail = (ciphertext[131072:] + b"\0")[:42]
