@@ -1,5 +1,6 @@
 """The channel between peers: authenticated streams, frames, messages, and both ends of a conversation."""
 
+from shoal.node.channel.client import PeerConnection, open_connection
 from shoal.node.channel.errors import (
     Disconnected,
     MalformedMessage,
@@ -10,6 +11,7 @@ from shoal.node.channel.errors import (
     TimedOut,
     Unreachable,
 )
+from shoal.node.channel.hello import Role
 from shoal.node.channel.limits import MemoryBudget, RateLimit, Throttle
 from shoal.node.channel.messages import (
     BLOCK_BYTES,
@@ -45,7 +47,11 @@ from shoal.node.channel.messages import (
     Write,
     Written,
 )
-from shoal.node.channel.streams import Buffer, ByteStream, ConnectionLimits, StreamHandler, StreamNetwork
+from shoal.node.channel.pool import PeerPool, open_pool
+from shoal.node.channel.server import Caller, Dispatch, PeerServer, RequestError, ServerStatistics
+from shoal.node.channel.slots import ConnectionSlots
+from shoal.node.channel.streams import Buffer, ByteStream, StreamHandler, StreamNetwork
+from shoal.node.channel.tls import TlsNetwork
 
 __all__ = [
     "BLOCK_BYTES",
@@ -59,10 +65,12 @@ __all__ = [
     "Blocks",
     "Buffer",
     "ByteStream",
+    "Caller",
     "Commit",
     "Committed",
-    "ConnectionLimits",
+    "ConnectionSlots",
     "Disconnected",
+    "Dispatch",
     "Done",
     "Failure",
     "GetHeld",
@@ -78,13 +86,19 @@ __all__ = [
     "Misbehaved",
     "Offer",
     "Offered",
+    "PeerConnection",
     "PeerError",
+    "PeerPool",
+    "PeerServer",
     "RateLimit",
     "Read",
     "Refused",
     "RemoteError",
     "Reply",
     "Request",
+    "RequestError",
+    "Role",
+    "ServerStatistics",
     "Status",
     "StatusReport",
     "StreamHandler",
@@ -92,8 +106,11 @@ __all__ = [
     "TellHolders",
     "Throttle",
     "TimedOut",
+    "TlsNetwork",
     "Told",
     "Unreachable",
     "Write",
     "Written",
+    "open_connection",
+    "open_pool",
 ]

@@ -26,22 +26,25 @@ class Misbehaved(PeerError):
 class MalformedMessage(Misbehaved):
     """Bytes that are no valid message. The only error that decoding raises.
 
-    `request_id` is the number of the request the bytes belong to where that much could be read: a server can
-    then name it in its answer.
+    `request` is the type and id of the request the bytes belong to, where that much could be read: a server
+    can then answer it.
     """
 
-    def __init__(self, message: str, *, request_id: int | None = None) -> None:
+    def __init__(self, message: str, *, request: tuple[int, int] | None = None) -> None:
         super().__init__(message)
-        self.request_id = request_id
+        self.request = request
 
 
 class RemoteError(PeerError):
     """The peer answered with a failure. `status` is the number from the reply (see `messages.Status`)."""
 
     def __init__(self, status: int, reason: str) -> None:
-        super().__init__(f"the peer answered with status {status}: {reason or 'no reason given'}")
+        super().__init__(status, reason)
         self.status = status
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the peer answered with status {self.status:d}: {self.reason or 'no reason given'}"
 
 
 class Refused(RemoteError):
@@ -49,4 +52,5 @@ class Refused(RemoteError):
 
     def __init__(self, status: int, reason: str, price: int) -> None:
         super().__init__(status, reason)
+        self.args = (status, reason, price)
         self.price = price

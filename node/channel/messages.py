@@ -419,7 +419,7 @@ def encode_request(request_id: int, request: AnyRequest) -> bytes:
 
 
 def decode_request(header: Buffer, payload_bytes: int) -> tuple[int, AnyRequest | Unknown]:
-    """Request id and request. Raises MalformedMessage, with the request id when that much could be read."""
+    """Request id and request. Raises MalformedMessage, with `request` set when that much could be read."""
     values = wire.unpack(header)
     if len(values) < 2:
         raise MalformedMessage("a request without type and id")
@@ -431,7 +431,7 @@ def decode_request(header: Buffer, payload_bytes: int) -> tuple[int, AnyRequest 
         _check_payload(request, payload_bytes)
         return request_id, request(**wire.read_fields(request, values[2:]))
     except MalformedMessage as error:
-        error.request_id = request_id
+        error.request = type_number, request_id
         raise
 
 

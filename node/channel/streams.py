@@ -7,20 +7,16 @@ see `server.py` for that.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import trio
 
 from shoal.dht import Address, Identity
+from shoal.node.channel.slots import ConnectionSlots
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Contiguous bytes. Memoryviews are of format B."""
 
-MAX_CONNECTIONS_COUNT = (
-    512  # ours: 20 KiB of TLS state each; twice what the busiest of 1000 nodes saw in simulation
-)
-MAX_CONNECTIONS_PER_HOST_COUNT = 16  # ours: a household behind one address; one host cannot fill the node
 HANDSHAKE_TIMEOUT_S = 5.0  # DESIGN section 4
 CONNECT_TIMEOUT_S = 5.0  # ours: a SYN lost twice (1 s + 2 s) and a slow path still get through
 
@@ -68,15 +64,6 @@ class ByteStream(Protocol):
 StreamHandler: TypeAlias = Callable[[ByteStream], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """How many callers a server holds at once. `per_host` None lifts the limit per address (private
-    networks)."""
-
-    total: int = MAX_CONNECTIONS_COUNT
-    per_host: int | None = MAX_CONNECTIONS_PER_HOST_COUNT
-
-
 class StreamNetwork(Protocol):
     """Opens and accepts streams."""
 
@@ -91,14 +78,15 @@ class StreamNetwork(Protocol):
         identity: Identity,
         handler: StreamHandler,
         *,
-        limits: ConnectionLimits = ...,
-        task_status: trio.TaskStatus[Address] = ...,
+        slots: ConnectionSlots | None = None,
+        task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Bind, report the bound address through `task_status`, and call `handler` in a task for each
         connection.
 
-        Runs until cancelled. Raises OSError when the address cannot be bound. The stream is closed when the
-        handler returns. A handler that raises ends the server: handlers deal with what peers do, and a bug
-        may surface.
+        `slots` are the caps on connections; give the same object to all listeners of a node. Runs until
+        cancelled. Raises OSError when the address cannot be bound. The stream is closed when the handler
+        returns. A handler that raises ends the server: handlers deal with what peers do, and a bug may
+        surface.
         """
         ...

@@ -1,0 +1,84 @@
+"""The opening of a conversation: versions, the server's id, and the caller's proof of who it is. Pure."""
+
+from enum import StrEnum
+
+from shoal.dht import Identity, NetworkParameters, NodeId, has_proof, node_id_of
+from shoal.node.channel.errors import Misbehaved
+from shoal.node.channel.messages import VERSION, ClientHello, Identify, ServerHello
+
+FEATURES = 0  # a bit for each thing a node can do beyond its version; none yet
+HELLO_TIMEOUT_S = 5.0  # ours: one round trip on top of the handshake, which has as much
+
+_LABEL = b"shoal/1 identify\0"
+
+
+class Role(StrEnum):
+    """In what capacity a caller speaks. Callers who do not identify are ANONYMOUS: most clients."""
+
+    ANONYMOUS = "anonymous"
+    PEER = "peer"
+    ADMIN = "admin"
+
+
+class NotProven(Exception):
+    """The caller is not who it says it is, or not entitled to the role."""
+
+
+def server_hello(identity: Identity, challenge: bytes) -> ServerHello:
+    """What a server says first. `challenge` is 32 fresh random bytes."""
+    return ServerHello(VERSION, VERSION, FEATURES, identity.node_id, identity.id_nonce, challenge)
+
+
+def client_hello() -> ClientHello:
+    """What a caller says first."""
+    return ClientHello(VERSION, VERSION, FEATURES)
+
+
+def check_version(hello: ServerHello | ClientHello) -> int:
+    """The version to speak: the highest both know. Raises Misbehaved when there is none."""
+    version = min(VERSION, hello.max_version)
+    if version < max(VERSION, hello.min_version):
+        raise Misbehaved(
+            f"the peer speaks versions {hello.min_version} to {hello.max_version}, not {VERSION}"
+        )
+    return version
+
+
+def check_server(hello: ServerHello, peer_key: bytes | None, expected: NodeId | None) -> NodeId:
+    """The server's node id, proven by the key of its certificate. Raises Misbehaved when it is another's."""
+    check_version(hello)
+    node_id = node_id_of(peer_key or b"", hello.id_nonce)
+    if node_id != hello.node_id:
+        raise Misbehaved("the server's key does not belong to the node id it claims")
+    if expected is not None and node_id != expected:
+        raise Misbehaved("another node answers at this address")
+    return node_id
+
+
+def prove(identity: Identity, params: NetworkParameters, server: ServerHello, role: Role) -> Identify:
+    """The request by which `identity` takes `role` on the connection that began with `server`."""
+    message = identify_message(params.network_id, server.node_id, server.challenge, role)
+    return Identify(role.value, identity.public_key, identity.id_nonce, identity.sign(message))
+
+
+def check_proof(
+    proof: Identify, identity: Identity, params: NetworkParameters, challenge: bytes
+) -> tuple[Role, NodeId]:
+    """Role and node id of a caller, checked by the server `identity`. Raises NotProven."""
+    if proof.role not in (Role.PEER, Role.ADMIN):
+        raise NotProven("unknown role")
+    role = Role(proof.role)
+    message = identify_message(params.network_id, identity.node_id, challenge, role)
+    if not identity.scheme.verify(proof.public_key, message, proof.signature):
+        raise NotProven("wrong signature")
+    if role is Role.ADMIN and proof.public_key != identity.public_key:
+        raise NotProven("the administrator has the node's own key")
+    node_id = node_id_of(proof.public_key, proof.id_nonce)
+    if role is Role.PEER and not has_proof(node_id, params.pow_bits):
+        raise NotProven("the node id lacks its proof of work")
+    return role, node_id
+
+
+def identify_message(network_id: bytes, server_id: bytes, challenge: bytes, role: Role) -> bytes:
+    """What the signature covers: label ‖ network id (8) ‖ server's node id (32) ‖ challenge (32) ‖ role."""
+    return _LABEL + network_id + server_id + challenge + role.value.encode()

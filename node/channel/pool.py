@@ -1,0 +1,189 @@
+"""Connections kept for use again: one per peer, shared by all who talk to it, closed when nobody does."""
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from shoal.dht import Address, Identity, NetworkParameters, NodeId
+from shoal.node.channel.client import PeerConnection, connect_peer
+from shoal.node.channel.errors import PeerError
+from shoal.node.channel.hello import HELLO_TIMEOUT_S, Role
+from shoal.node.channel.limits import Throttle
+from shoal.node.channel.messages import R, Request
+from shoal.node.channel.streams import Buffer, StreamNetwork
+
+MAX_CONNECTIONS_COUNT = 64  # ours: a publish to 48 holders and its neighbours; 20 KiB of TLS state each
+IDLE_S = 45.0  # ours: less than the 60 s after which servers close, so that we seldom meet a closing door
+SWEEP_S = 5.0  # how often idle connections are looked for
+
+PeerKey = tuple[NodeId | None, Address]
+
+
+@dataclass(eq=False)
+class _Entry:
+    """One peer: being dialled, connected, or failed. `users` hold a lease on it."""
+
+    users: int = 0
+    dialled: trio.Event = field(default_factory=trio.Event)
+    connection: PeerConnection | None = None
+    error: PeerError | None = None
+
+    @property
+    def usable(self) -> bool:
+        return self.error is None and not (self.connection is not None and self.connection.closed)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody would miss it. A dial under way is somebody's, even if he has gone."""
+        return not self.users and self.dialled.is_set()
+
+    @property
+    def last_used_s(self) -> float:
+        return self.connection.last_used_s if self.connection is not None else -math.inf
+
+
+class PeerPool:
+    """Made by `open_pool`. At most `max_connections`; who needs one more waits until one is free."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        network: StreamNetwork,
+        *,
+        throttle: Throttle,
+        identity: tuple[Identity, NetworkParameters] | None,
+        max_connections: int,
+    ) -> None:
+        self._nursery = nursery
+        self._network = network
+        self._throttle = throttle
+        self._identity = identity
+        self._max_connections = max_connections
+        self._entries: dict[PeerKey, _Entry] = {}  # least recently used first
+        self._released = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def request(
+        self,
+        node_id: NodeId | None,
+        address: Address,
+        message: Request[R],
+        *,
+        payload: Sequence[Buffer] = (),
+        timeout_s: float,
+    ) -> R:
+        """Ask the node `node_id` at `address`; see `PeerConnection.request`. Connecting has its own time
+        limit."""
+        async with self.connection(node_id, address) as peer:
+            return await peer.request(message, payload=payload, timeout_s=timeout_s)
+
+    @asynccontextmanager
+    async def connection(self, node_id: NodeId | None, address: Address) -> AsyncIterator[PeerConnection]:
+        """The connection to a peer, new or shared, kept open for the length of the block.
+
+        Raises Unreachable, Misbehaved, or RemoteError when the peer does not accept our identity.
+        """
+        entry = await self._lease((node_id, address))
+        try:
+            await entry.dialled.wait()
+            if entry.connection is None:
+                assert entry.error is not None
+                raise type(entry.error)(*entry.error.args) from entry.error
+            yield entry.connection
+        finally:
+            entry.users -= 1
+            self._released.set()
+
+    async def _lease(self, key: PeerKey) -> _Entry:
+        while True:
+            entry = self._entries.pop(key, None)
+            if entry is not None and entry.usable:
+                break
+            if len(self._entries) < self._max_connections:
+                entry = _Entry()
+                self._nursery.start_soon(self._dial, key, entry)
+                break
+            await self._make_room()
+        self._entries[key] = entry  # at the end: most recently used
+        entry.users += 1
+        return entry
+
+    async def _make_room(self) -> None:
+        """Close the connection unused for longest, or wait until there may be one."""
+        for key, entry in self._entries.items():
+            if entry.idle:
+                await self._drop(key, entry)
+                return
+        self._released = trio.Event()
+        await self._released.wait()
+
+    async def _drop(self, key: PeerKey, entry: _Entry) -> None:
+        del self._entries[key]
+        if entry.connection is not None:
+            await entry.connection.aclose()
+
+    async def _dial(self, key: PeerKey, entry: _Entry) -> None:
+        """In a task of the pool's own: whoever asked first may be cancelled without harm to the others."""
+        node_id, address = key
+        try:
+            connection = await connect_peer(
+                self._nursery, self._network, address, node_id, throttle=self._throttle
+            )
+            if self._identity is not None:
+                await self._identify(connection, *self._identity)
+            entry.connection = connection
+        except PeerError as error:
+            entry.error = error
+        finally:
+            entry.dialled.set()
+            self._released.set()
+
+    async def _identify(
+        self, connection: PeerConnection, identity: Identity, params: NetworkParameters
+    ) -> None:
+        try:
+            await connection.identify(identity, params, Role.PEER, timeout_s=HELLO_TIMEOUT_S)
+        except PeerError:
+            await connection.aclose()
+            raise
+
+    async def close_idle(self) -> None:
+        """Close what nobody has used for `IDLE_S`, for ever. Runs in a task of the pool."""
+        while True:
+            await trio.sleep(SWEEP_S)
+            limit = trio.current_time() - IDLE_S
+            for key, entry in list(self._entries.items()):
+                if entry.idle and (not entry.usable or entry.last_used_s < limit):
+                    await self._drop(key, entry)
+
+
+@asynccontextmanager
+async def open_pool(
+    network: StreamNetwork,
+    *,
+    throttle: Throttle | None = None,
+    identity: tuple[Identity, NetworkParameters] | None = None,
+    max_connections: int = MAX_CONNECTIONS_COUNT,
+) -> AsyncIterator[PeerPool]:
+    """A pool for the length of a block; leaving it closes every connection.
+
+    With `identity` every connection begins by proving it (role "peer"); without, the pool is anonymous.
+    """
+    async with trio.open_nursery() as nursery:
+        pool = PeerPool(
+            nursery,
+            network,
+            throttle=throttle or Throttle(),
+            identity=identity,
+            max_connections=max_connections,
+        )
+        nursery.start_soon(pool.close_idle)
+        try:
+            yield pool
+        finally:
+            nursery.cancel_scope.cancel()

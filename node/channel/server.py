@@ -1,0 +1,267 @@
+"""The answering side: one `PeerServer` for a node, one `_Conversation` per connection.
+
+Whatever a peer does ends its own connection at most. Everything it can make us hold is bounded: requests in
+work and bytes per connection, bytes in all, time for every frame either way.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import trio
+
+from shoal.dht import Address, Identity, NetworkParameters, NodeId
+from shoal.node.channel import hello, messages
+from shoal.node.channel.errors import MalformedMessage, PeerError
+from shoal.node.channel.frames import FrameHead, FrameReader, FrameWriter
+from shoal.node.channel.hello import HELLO_TIMEOUT_S, NotProven, Role
+from shoal.node.channel.limits import Grant, MemoryBudget, Throttle
+from shoal.node.channel.messages import AnyRequest, Failure, Identify, Reply, Status, Unknown
+from shoal.node.channel.streams import Buffer, ByteStream
+
+IDLE_S = 60.0  # DESIGN section 4
+MAX_REQUESTS_COUNT = 16  # ours: in work at once per connection; enough to hide a long round trip
+MAX_CONNECTION_BYTES = (
+    4 * 2**20
+)  # ours: payloads in memory per connection, both ways: four full reads or writes
+MAX_WORK_S = 300.0  # ours: far beyond any honest request (announcing a file takes a minute at worst)
+
+assert MAX_CONNECTION_BYTES >= 2 * messages.MAX_PAYLOAD_BYTES, "the largest single request must fit"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `node_id` is None while the caller has not proven one."""
+
+    remote: Address
+    role: Role = Role.ANONYMOUS
+    node_id: NodeId | None = None
+
+
+class RequestError(Exception):
+    """Raised by a dispatch function to answer a request with a failure."""
+
+    def __init__(self, status: Status, reason: str = "", price: int = 0) -> None:
+        super().__init__(f"{status.name.lower()}: {reason}")
+        self.failure = Failure(status, reason, price)
+
+
+Dispatch: TypeAlias = Callable[[Caller, AnyRequest, Buffer], Awaitable[Reply]]
+"""Does a request (its payload is the third argument) and gives the reply, or raises RequestError."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatistics:
+    """A snapshot. `bugs` counts requests that our own code failed on."""
+
+    connections: int
+    requests: int
+    failures: int
+    bugs: int
+    memory_bytes: int
+
+
+class PeerServer:
+    """Answers peers on any number of streams: `serve_connection` is the handler to give to
+    `StreamNetwork.serve`."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        params: NetworkParameters,
+        dispatch: Dispatch,
+        *,
+        entropy: Callable[[int], bytes],
+        throttle: Throttle | None = None,
+        memory: MemoryBudget | None = None,
+    ) -> None:
+        self.identity = identity
+        self.params = params
+        self.dispatch = dispatch
+        self.entropy = entropy
+        self.throttle = throttle or Throttle()
+        self.memory = memory or MemoryBudget()
+        self._connections = self._requests = self._failures = self._bugs = 0
+
+    def statistics(self) -> ServerStatistics:
+        """How much was done so far."""
+        return ServerStatistics(
+            self._connections, self._requests, self._failures, self._bugs, self.memory.used_bytes
+        )
+
+    async def serve_connection(self, stream: ByteStream) -> None:
+        """Hold one conversation to its end. Never raises for anything the peer does."""
+        self._connections += 1
+        try:
+            await _Conversation(self, stream).run()
+        except Exception:  # as in `_work`: what a stranger can reach must not end the node
+            log.exception("a conversation failed on a bug")
+            self._bugs += 1
+        finally:
+            self._connections -= 1
+            await stream.aclose()
+
+    async def work(self, caller: Caller, request: AnyRequest, payload: Buffer) -> Reply | Failure:
+        """Do one request, whatever happens."""
+        self._requests += 1
+        outcome = await self._work(caller, request, payload)
+        self._failures += isinstance(outcome, Failure)
+        return outcome
+
+    async def _work(self, caller: Caller, request: AnyRequest, payload: Buffer) -> Reply | Failure:
+        try:
+            with trio.move_on_after(MAX_WORK_S):
+                return await self.dispatch(caller, request, payload)
+        except RequestError as error:
+            return error.failure
+        except Exception:
+            # A bug of ours. It is not allowed to surface here, as it is elsewhere: a stranger's request that
+            # can reach it could otherwise end a volunteer's whole node, again and again. It is logged and
+            # counted.
+            log.exception("a request of type %d failed on a bug", request.TYPE)
+            self._bugs += 1
+            return Failure(Status.INTERNAL)
+        return Failure(Status.BUSY, "it took too long")
+
+
+class _Conversation:
+    """One connection. `run` reads requests in order; each is worked on in a task of its own."""
+
+    def __init__(self, server: PeerServer, stream: ByteStream) -> None:
+        self._server = server
+        self._stream = stream
+        self._caller = Caller(stream.remote)
+        self._challenge: bytes | None = server.entropy(messages.CHALLENGE_BYTES)
+        self._reader = FrameReader(stream, server.throttle)
+        self._writer = FrameWriter(stream, server.throttle)
+        self._scope = trio.CancelScope()
+        self._in_work = 0
+        self._bytes = 0
+        self._less_to_do = trio.Event()
+
+    async def run(self) -> None:
+        """Until the peer leaves, idles, or breaks a rule."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                try:
+                    await self._read_requests(nursery)
+                except PeerError as error:
+                    log.debug("%s: %s", self._stream.remote, error)
+                    self._scope.cancel()
+
+    async def _read_requests(self, nursery: trio.Nursery) -> None:
+        with trio.move_on_after(HELLO_TIMEOUT_S) as opening:
+            await self._exchange_hellos()
+        if opening.cancelled_caught:
+            return
+        if self._stream.reserved:  # the last slot is not for waiting in
+            self._scope.deadline = trio.current_time() + HELLO_TIMEOUT_S
+        while await self._more():
+            head = await self._reader.read_head()
+            try:
+                request_id, request = messages.decode_request(head.header, head.payload_bytes)
+            except MalformedMessage as error:
+                await self._reject(head, error)
+            else:
+                await self._admit(nursery, head, request_id, request)
+
+    async def _exchange_hellos(self) -> None:
+        assert self._challenge is not None
+        greeting = hello.server_hello(self._server.identity, self._challenge)
+        await self._writer.send(messages.encode_hello(greeting))
+        head = await self._reader.read_head()
+        hello.check_version(messages.decode_hello(head.header, messages.ClientHello))
+        await self._reader.skip_payload()
+
+    async def _more(self) -> bool:
+        """Whether another request begins; a connection with work going on is not idle."""
+        while True:
+            with trio.move_on_after(IDLE_S):
+                return await self._reader.wait()
+            if not self._in_work:
+                return False
+
+    async def _reject(self, head: FrameHead, error: MalformedMessage) -> None:
+        """Answer what can be answered, so that a newer peer learns what this one does not understand."""
+        if error.request is None:
+            raise error
+        type_number, request_id = error.request
+        await self._reader.skip_payload()
+        await self._fail(type_number, request_id, Failure(Status.MALFORMED, str(error)))
+
+    async def _admit(
+        self, nursery: trio.Nursery, head: FrameHead, request_id: int, request: AnyRequest | Unknown
+    ) -> None:
+        if isinstance(request, Unknown):
+            await self._reader.skip_payload()
+            await self._fail(request.type_number, request_id, Failure(Status.UNSUPPORTED))
+        elif isinstance(request, Identify):
+            await self._fail_or_identify(request_id, request)
+        elif self._stream.reserved and self._caller.role is not Role.ADMIN:
+            await self._fail(request.TYPE, request_id, Failure(Status.BUSY, "too many connections"))
+            self._scope.cancel()
+        else:
+            await self._start(nursery, head, request_id, request)
+
+    async def _start(
+        self, nursery: trio.Nursery, head: FrameHead, request_id: int, request: AnyRequest
+    ) -> None:
+        cost = head.payload_bytes + request.reply_bound_bytes
+        while self._in_work >= MAX_REQUESTS_COUNT or self._bytes + cost > MAX_CONNECTION_BYTES:
+            self._less_to_do = trio.Event()
+            await self._less_to_do.wait()
+        grant = self._server.memory.take(cost, trio.current_time(), self._scope.cancel)
+        if grant is None:
+            await self._reader.skip_payload()
+            await self._fail(request.TYPE, request_id, Failure(Status.BUSY, "no memory left for this now"))
+            return
+        self._in_work += 1
+        self._bytes += cost
+        try:
+            payload = await self._reader.read_payload()
+        except BaseException:
+            self._finish(grant)
+            raise
+        nursery.start_soon(self._answer, request_id, request, payload, grant)
+
+    async def _answer(self, request_id: int, request: AnyRequest, payload: Buffer, grant: Grant) -> None:
+        try:
+            outcome = await self._server.work(self._caller, request, payload)
+            if isinstance(outcome, Failure):
+                await self._fail(request.TYPE, request_id, outcome)
+            else:
+                header = messages.encode_reply(request.TYPE, request_id, outcome)
+                await self._writer.send(header, [messages.reply_payload(outcome)])
+        except PeerError as error:
+            log.debug("%s: %s", self._stream.remote, error)
+            self._scope.cancel()
+        finally:
+            self._finish(grant)
+
+    def _finish(self, grant: Grant) -> None:
+        self._in_work -= 1
+        self._bytes -= grant.bytes_count
+        self._server.memory.release(grant)
+        self._less_to_do.set()
+
+    async def _fail(self, type_number: int, request_id: int, failure: Failure) -> None:
+        await self._writer.send(messages.encode_failure(type_number, request_id, failure))
+
+    async def _fail_or_identify(self, request_id: int, proof: Identify) -> None:
+        """Take the caller's proof. The challenge serves once; a proof that fails ends the connection."""
+        challenge, self._challenge = self._challenge, None
+        try:
+            if challenge is None:
+                raise NotProven("identified already")
+            role, node_id = hello.check_proof(proof, self._server.identity, self._server.params, challenge)
+        except NotProven as error:
+            await self._fail(proof.TYPE, request_id, Failure(Status.FORBIDDEN, str(error)))
+            self._scope.cancel()
+            return
+        self._caller = replace(self._caller, role=role, node_id=node_id)
+        if role is Role.ADMIN:
+            self._scope.deadline = float("inf")
+        await self._writer.send(messages.encode_reply(proof.TYPE, request_id, messages.Done()))

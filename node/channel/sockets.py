@@ -1,0 +1,118 @@
+"""Plain TCP sockets under trio: connect, listen, accept, without blocking and without surprises.
+
+These are the standard library's sockets with trio's wait functions, not `trio.socket`: the pump in `tls.py`
+must know that no other task runs between a read and the use of its buffer.
+"""
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+
+import trio
+
+from shoal.dht import Address, AddressError
+from shoal.node.channel.errors import Unreachable
+
+BACKLOG_COUNT = 128  # ours: calls the kernel keeps waiting while a start-up of many peers knocks at once
+OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+RESOURCE_PAUSE_S = 0.1  # ours: accepting again at once would only spin; other connections end meanwhile
+_LISTENER_GONE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
+
+log = logging.getLogger(__name__)
+
+
+async def connect_socket(address: Address) -> socket.socket:
+    """A connected socket. Raises Unreachable."""
+    try:
+        sock = _new_socket(address)
+    except OSError as error:
+        raise Unreachable(f"{address}: {error.strerror}") from error
+    try:
+        code = sock.connect_ex(tuple(address))
+        if code == errno.EINPROGRESS:
+            await trio.lowlevel.wait_writable(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise Unreachable(f"{address}: {os.strerror(code)}")
+        if sock.getsockname() == sock.getpeername():  # happens on loopback when nobody listens there any more
+            raise Unreachable(f"{address}: the socket met itself")
+    except OSError as error:
+        close_socket(sock)
+        raise Unreachable(f"{address}: {error.strerror}") from error
+    except BaseException:
+        close_socket(sock)
+        raise
+    return sock
+
+
+def listening_socket(address: Address) -> socket.socket:
+    """A listening socket. Raises OSError when the address cannot be bound."""
+    sock = _new_socket(address)
+    try:
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # a restart need not wait for old connections
+        if address.is_ipv6:
+            sock.setsockopt(
+                socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1
+            )  # IPv4 is listened to under its own address
+        sock.bind(tuple(address))
+        sock.listen(BACKLOG_COUNT)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def accepted_sockets(listener: socket.socket) -> AsyncIterator[tuple[socket.socket, Address]]:
+    """Every connection that arrives, with the caller's address. Outlives a lack of file descriptors and of
+    luck."""
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        try:
+            sock, name = listener.accept()
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            await _survive(error)
+            continue
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            remote = Address.of(name[0], name[1])
+        except (OSError, AddressError):  # gone already, or a link-local address that means nothing elsewhere
+            sock.close()
+            continue
+        yield sock, remote
+
+
+def local_address(sock: socket.socket) -> Address:
+    """The address a socket is bound to."""
+    name = sock.getsockname()
+    return Address.of(name[0], name[1])
+
+
+def close_socket(sock: socket.socket) -> None:
+    """Close, and wake up whoever waits on it. Closing twice is fine."""
+    if sock.fileno() >= 0:
+        trio.lowlevel.notify_closing(sock)
+        sock.close()
+
+
+def _new_socket(address: Address) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+async def _survive(error: OSError) -> None:
+    if error.errno in _LISTENER_GONE:
+        raise error
+    if error.errno in OUT_OF_RESOURCES:
+        log.warning("cannot accept a connection now: %s", error.strerror)
+        await trio.sleep(RESOURCE_PAUSE_S)
+    # anything else (ECONNABORTED, EPROTO, a network error) concerns one caller who is gone: the next may be
+    # fine

@@ -1,0 +1,265 @@
+"""The real network: TCP and TLS 1.3 by a pump of our own over `ssl.MemoryBIO`.
+
+Reading and writing the socket in pieces of 256 KiB takes half the CPU of `trio.SSLStream`, which moves one
+TLS record (16 KiB) at a time; see benchmarks/channel.py.
+"""
+
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import cast
+
+import trio
+
+from shoal.dht import Address, Identity
+from shoal.node.channel.certificates import PROTOCOL_NAME, certificate_key, client_context, server_context
+from shoal.node.channel.errors import Disconnected, Misbehaved, PeerError, Unreachable
+from shoal.node.channel.slots import ConnectionSlots, Slot
+from shoal.node.channel.sockets import (
+    accepted_sockets,
+    close_socket,
+    connect_socket,
+    listening_socket,
+    local_address,
+)
+from shoal.node.channel.streams import CONNECT_TIMEOUT_S, HANDSHAKE_TIMEOUT_S, Buffer, StreamHandler
+
+PIECE_BYTES = 256 * 1024  # measured best of 64, 256 and 1024 KiB: it still fits the processor's cache
+MAX_UNASKED_BYTES = 4_096  # of protocol answers (key updates) that pile up while we have nothing to send
+
+log = logging.getLogger(__name__)
+
+# Read into by whichever stream has data, and emptied before any other task runs: one buffer serves them all.
+_piece = memoryview(bytearray(PIECE_BYTES))
+
+
+class TlsStream:
+    """A `ByteStream` over one socket. Made by `TlsNetwork`."""
+
+    def __init__(
+        self, sock: socket.socket, remote: Address, context: ssl.SSLContext, slot: Slot | None
+    ) -> None:
+        """`slot` is given on the server's side alone."""
+        self.remote = remote
+        self.peer_key: bytes | None = None
+        self.reserved = slot is not None and slot.reserved
+        self._socket = sock
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=slot is not None)
+        # the library fills any writable buffer; its type stubs know of bytearray alone
+        self._read = cast(Callable[[int, memoryview], int], self._tls.read)
+        self._is_server = slot is not None
+        self._ended = False
+
+    async def handshake(self) -> None:
+        """Agree on keys and on the protocol, and learn the server's key. Raises Misbehaved or
+        Disconnected."""
+        try:
+            while not self._try_handshake():
+                await self._flush()
+                if not await self._pull():
+                    raise Disconnected(f"{self.remote} closed the connection during the handshake")
+            await self._flush()
+        except ssl.SSLError as error:
+            raise Misbehaved(f"{self.remote}: no TLS 1.3 handshake ({error.reason})") from None
+        if self._tls.selected_alpn_protocol() != PROTOCOL_NAME:
+            raise Misbehaved(f"{self.remote} does not speak {PROTOCOL_NAME}")
+        if not self._is_server:
+            self.peer_key = certificate_key(self._tls.getpeercert(binary_form=True))
+
+    async def send(self, *buffers: Buffer) -> None:
+        """Encrypt and send piece by piece; small buffers leave together."""
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            for buffer in buffers:
+                view = memoryview(buffer)
+                for start in range(0, len(view), PIECE_BYTES):
+                    self._tls.write(view[start : start + PIECE_BYTES])
+                    if self._outgoing.pending >= PIECE_BYTES:
+                        await self._flush()
+            await self._flush()
+        except ssl.SSLError as error:
+            self.abort()
+            raise Disconnected(f"{self.remote}: {error.reason}") from None
+        except BaseException:  # cancelled or broken: nobody knows how much the peer has got
+            self.abort()
+            raise
+
+    async def receive_into(self, view: memoryview) -> int:
+        """Decrypt straight into `view`."""
+        while True:
+            count = self._decrypt(view)
+            if count or self._ended:
+                return count
+            await self._pull()
+
+    async def aclose(self) -> None:
+        """Tell the peer that this is the end, if the socket takes it at once, and close."""
+        if self._socket.fileno() < 0:
+            return
+        with suppress(
+            ssl.SSLError
+        ):  # it would wait for the peer's goodbye, or was never whole: no matter now
+            self._tls.unwrap()
+        if self._outgoing.pending:
+            with suppress(OSError):  # full or broken: the peer will find out by the closed socket
+                self._socket.send(self._outgoing.read())
+        close_socket(self._socket)
+
+    def abort(self) -> None:
+        """Close the socket as it is."""
+        close_socket(self._socket)
+
+    def _try_handshake(self) -> bool:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def _decrypt(self, view: memoryview) -> int:
+        """Bytes put into `view`: 0 when more must come from the socket, or at the end."""
+        count = 0
+        try:
+            while count < len(view):
+                got = self._read(len(view) - count, view[count:])
+                if not got:
+                    self._ended = True
+                    break
+                count += got
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            self._ended = True
+        except ssl.SSLError as error:
+            self.abort()
+            raise Misbehaved(f"{self.remote}: broken TLS record ({error.reason})") from None
+        if self._outgoing.pending > MAX_UNASKED_BYTES:
+            self.abort()
+            raise Misbehaved(f"{self.remote} asks for new keys without end")
+        return count
+
+    async def _pull(self) -> bool:
+        """Take what the socket has, waiting for it; False at its end."""
+        while True:
+            await self._wait(trio.lowlevel.wait_readable)
+            try:
+                count = self._socket.recv_into(_piece)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise Disconnected(f"{self.remote}: {error.strerror}") from None
+            if count:
+                self._incoming.write(_piece[:count])
+            else:
+                self._incoming.write_eof()
+            return bool(count)
+
+    async def _flush(self) -> None:
+        """Send all that is encrypted."""
+        if not self._outgoing.pending:
+            return
+        left = memoryview(self._outgoing.read())
+        while left:
+            try:
+                left = left[self._socket.send(left) :]
+            except BlockingIOError:
+                await self._wait(trio.lowlevel.wait_writable)
+            except OSError as error:
+                raise Disconnected(f"{self.remote}: {error.strerror}") from None
+
+    async def _wait(self, until: Callable[[socket.socket], Awaitable[None]]) -> None:
+        if self._socket.fileno() < 0:
+            raise Disconnected(f"{self.remote}: the connection is closed")
+        try:
+            await until(self._socket)
+        except trio.ClosedResourceError:
+            raise Disconnected(f"{self.remote}: the connection is closed") from None
+
+
+class TlsNetwork:
+    """The `StreamNetwork` of real life. Contexts are made once and kept: one for calls, one per serving
+    identity."""
+
+    def __init__(self) -> None:
+        self._calling: ssl.SSLContext | None = None
+        self._serving: dict[bytes, ssl.SSLContext] = {}
+
+    async def connect(self, address: Address) -> TlsStream:
+        """Call `address`. Raises Unreachable or Misbehaved within `CONNECT_TIMEOUT_S` and
+        `HANDSHAKE_TIMEOUT_S`."""
+        if self._calling is None:
+            self._calling = client_context()
+        with trio.move_on_after(CONNECT_TIMEOUT_S) as connecting:
+            sock = await connect_socket(address)
+        if connecting.cancelled_caught:
+            raise Unreachable(f"{address}: no connection within {CONNECT_TIMEOUT_S:g} s")
+        stream = TlsStream(sock, address, self._calling, None)
+        try:
+            with trio.move_on_after(HANDSHAKE_TIMEOUT_S):
+                await stream.handshake()
+                return stream
+            raise Unreachable(f"{address}: no handshake within {HANDSHAKE_TIMEOUT_S:g} s")
+        except BaseException:
+            stream.abort()
+            raise
+
+    async def serve(
+        self,
+        address: Address,
+        identity: Identity,
+        handler: StreamHandler,
+        *,
+        slots: ConnectionSlots | None = None,
+        task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Listen on `address` until cancelled; see `StreamNetwork.serve`."""
+        slots = slots or ConnectionSlots()
+        context = self._serving_context(identity)
+        listener = listening_socket(address)
+        try:
+            task_status.started(local_address(listener))
+            async with trio.open_nursery() as nursery:
+                async for sock, remote in accepted_sockets(listener):
+                    slot = _slot_for(sock, remote, slots)
+                    if slot is None:
+                        sock.close()
+                        continue
+                    stream = TlsStream(sock, remote, context, slot)
+                    nursery.start_soon(_serve_one, stream, handler, slots, slot)
+        finally:
+            close_socket(listener)
+
+    def _serving_context(self, identity: Identity) -> ssl.SSLContext:
+        if identity.public_key not in self._serving:
+            self._serving[identity.public_key] = server_context(identity)
+        return self._serving[identity.public_key]
+
+
+def _slot_for(sock: socket.socket, remote: Address, slots: ConnectionSlots) -> Slot | None:
+    try:
+        return slots.take(remote, local_address(sock))
+    except OSError:  # the caller is gone already
+        return None
+
+
+async def _serve_one(stream: TlsStream, handler: StreamHandler, slots: ConnectionSlots, slot: Slot) -> None:
+    try:
+        if await _shake_hands(stream):
+            await handler(stream)
+    finally:
+        slots.release(slot)
+        await stream.aclose()
+
+
+async def _shake_hands(stream: TlsStream) -> bool:
+    with trio.move_on_after(HANDSHAKE_TIMEOUT_S):
+        try:
+            await stream.handshake()
+        except PeerError as error:
+            log.debug("a caller failed: %s", error)
+            return False
+        return True
+    return False

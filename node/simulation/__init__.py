@@ -1,0 +1,1 @@
+"""A world in memory for whole nodes: networks, disk and signatures that cost little and replay from one seed."""

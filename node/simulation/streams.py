@@ -1,0 +1,281 @@
+"""Streams in memory: the channel's network for whole nodes in one process, above TLS, under a clock that
+jumps.
+
+A `VirtualStreams` is the world; `at(host)` is what one machine sees of it, a `StreamNetwork`. Delays come
+from the world's seeded generator, nothing else is random, and no task is ever started for bytes under way:
+whoever receives sleeps until they arrive.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+from shoal.dht import Address, Identity
+from shoal.node.channel import Buffer, ConnectionSlots, Disconnected, StreamHandler, Unreachable
+from shoal.node.channel.slots import Slot
+from shoal.node.channel.streams import CONNECT_TIMEOUT_S
+
+WINDOW_BYTES = 512 * 1024  # sent and not yet received, per direction: like a TCP window
+ROUND_TRIPS_TO_CONNECT = 2  # TCP, then TLS 1.3
+FIRST_FREE_PORT = 49_152  # of the range for callers and for servers that bind port 0
+
+
+class VirtualStreams:
+    """All streams of a simulated world.
+
+    Each direction of a connection has a delay drawn from `latency_s` (least, most), kept while it lasts, and
+    lets `bytes_per_s` through, or any amount when None.
+    """
+
+    def __init__(
+        self,
+        rng: random.Random,
+        *,
+        latency_s: tuple[float, float] = (0.005, 0.05),
+        bytes_per_s: float | None = None,
+    ) -> None:
+        self.rng = rng
+        self.latency_s = latency_s
+        self.bytes_per_s = bytes_per_s
+        self.listeners: dict[Address, _Listener] = {}
+        self._streams: dict[VirtualStream, None] = {}
+        self._separated: Callable[[str, str], bool] = _never_separated
+        self._next_port = FIRST_FREE_PORT
+
+    def at(self, host: str) -> "VirtualStreamNetwork":
+        """The network as the machine with this IP address sees it."""
+        return VirtualStreamNetwork(self, host)
+
+    def separate(self, separated: Callable[[str, str], bool]) -> None:
+        """From now on nothing passes between two hosts for which this is true, until `heal` or the next
+        call."""
+        self._separated = separated
+        for stream in self._streams:
+            stream.look_again()
+
+    def heal(self) -> None:
+        """End all partitions; bytes held up by one arrive."""
+        self.separate(_never_separated)
+
+    def kill(self, host: str) -> None:
+        """Reset every connection of a host, as its kernel does when the process dies."""
+        for stream in [each for each in self._streams if host in (each.local.host, each.remote.host)]:
+            stream.abort()
+
+    def can_pass(self, one: str, other: str) -> bool:
+        """Whether bytes pass between two hosts now."""
+        return not self._separated(one, other)
+
+    def new_port(self) -> int:
+        """A port nobody has."""
+        self._next_port += 1
+        return FIRST_FREE_PORT + self._next_port % (65_536 - FIRST_FREE_PORT)
+
+    def draw_latency_s(self) -> float:
+        """The delay of one direction of a new connection."""
+        return self.rng.uniform(*self.latency_s)
+
+    def add(self, stream: "VirtualStream") -> None:
+        """Keep track of a stream."""
+        self._streams[stream] = None
+
+    def remove(self, stream: "VirtualStream") -> None:
+        """Forget a stream."""
+        self._streams.pop(stream, None)
+
+
+class VirtualStreamNetwork:
+    """A `StreamNetwork`: one machine's door to the world."""
+
+    def __init__(self, world: VirtualStreams, host: str) -> None:
+        self._world = world
+        self._host = host
+
+    async def connect(self, address: Address) -> "VirtualStream":
+        """Call `address`; Unreachable when nobody listens or a partition is in between."""
+        world, latency_s = self._world, self._world.draw_latency_s()
+        if not world.can_pass(self._host, address.host):
+            await trio.sleep(CONNECT_TIMEOUT_S)
+            raise Unreachable(f"{address}: no answer")
+        await trio.sleep(2 * ROUND_TRIPS_TO_CONNECT * latency_s)
+        listener = world.listeners.get(address)
+        local = Address(self._host, world.new_port())
+        slot = listener.slots.take(local, address) if listener is not None else None
+        if listener is None or slot is None:
+            raise Unreachable(f"{address}: connection refused")
+        there, here = _Pipe(world, latency_s), _Pipe(world, world.draw_latency_s())
+        caller = VirtualStream(
+            world, local, address, here, there, listener.identity.public_key, reserved=False
+        )
+        server = VirtualStream(world, address, local, there, here, None, reserved=slot.reserved)
+        listener.nursery.start_soon(_serve_one, listener, server, slot)
+        return caller
+
+    async def serve(
+        self,
+        address: Address,
+        identity: Identity,
+        handler: StreamHandler,
+        *,
+        slots: ConnectionSlots | None = None,
+        task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Listen on `address` until cancelled; see `StreamNetwork.serve`."""
+        if not address.port:
+            address = Address(address.host, self._world.new_port())
+        if address in self._world.listeners:
+            raise OSError(f"{address} is in use")
+        async with trio.open_nursery() as nursery:
+            self._world.listeners[address] = _Listener(identity, handler, slots or ConnectionSlots(), nursery)
+            try:
+                task_status.started(address)
+                await trio.sleep_forever()
+            finally:
+                del self._world.listeners[address]
+
+
+class VirtualStream:
+    """A `ByteStream`: one end of a connection."""
+
+    def __init__(
+        self,
+        world: VirtualStreams,
+        local: Address,
+        remote: Address,
+        incoming: "_Pipe",
+        outgoing: "_Pipe",
+        peer_key: bytes | None,
+        *,
+        reserved: bool,
+    ) -> None:
+        self.local, self.remote = local, remote
+        self.peer_key, self.reserved = peer_key, reserved
+        self._world = world
+        self._incoming, self._outgoing = incoming, outgoing
+        world.add(self)
+
+    async def send(self, *buffers: Buffer) -> None:
+        """Copy the buffers to the other end, waiting while its window is full."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            for buffer in buffers:
+                await self._outgoing.put(bytes(buffer))
+        except BaseException:  # like the real one: half a message cannot be taken back
+            self.abort()
+            raise
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def receive_into(self, view: memoryview) -> int:
+        """What has arrived by now."""
+        return await self._incoming.get(view, lambda: self._world.can_pass(self.local.host, self.remote.host))
+
+    async def aclose(self) -> None:
+        """Let what was sent arrive, then the end."""
+        self._incoming.reset()
+        self._outgoing.finish()
+        self._world.remove(self)
+
+    def abort(self) -> None:
+        """Both directions end here and now."""
+        self._incoming.reset()
+        self._outgoing.reset()
+        self._world.remove(self)
+
+    def look_again(self) -> None:
+        """Partitions have changed: what was held up may pass."""
+        self._incoming.wake()
+
+
+class _Listener:
+    def __init__(
+        self, identity: Identity, handler: StreamHandler, slots: ConnectionSlots, nursery: trio.Nursery
+    ) -> None:
+        self.identity, self.handler, self.slots, self.nursery = identity, handler, slots, nursery
+
+
+class _Pipe:
+    """One direction: pieces of bytes with the times at which they arrive."""
+
+    def __init__(self, world: VirtualStreams, latency_s: float) -> None:
+        self._world = world
+        self._latency_s = latency_s
+        self._pieces: deque[tuple[float, memoryview]] = deque()
+        self._under_way_bytes = 0
+        self._last_arrival = 0.0
+        self._finished = False
+        self._broken = False
+        self._changed = trio.Event()
+
+    async def put(self, data: bytes) -> None:
+        while self._under_way_bytes >= WINDOW_BYTES and not self._broken and not self._finished:
+            await self._change()
+        if self._broken or self._finished:
+            raise Disconnected("the connection was reset")
+        if not data:
+            return
+        pace_s = len(data) / self._world.bytes_per_s if self._world.bytes_per_s else 0.0
+        self._last_arrival = max(self._last_arrival, trio.current_time() + self._latency_s) + pace_s
+        self._pieces.append((self._last_arrival, memoryview(data)))
+        self._under_way_bytes += len(data)
+        self.wake()
+
+    async def get(self, view: memoryview, can_pass: Callable[[], bool]) -> int:
+        while True:
+            if self._broken:
+                raise Disconnected("the connection was reset")
+            if not self._pieces:
+                if self._finished:
+                    return 0
+                await self._change()
+            elif self._pieces[0][0] > trio.current_time():
+                with trio.move_on_at(self._pieces[0][0]):
+                    await self._change()
+            elif not can_pass():
+                await self._change()
+            else:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                return self._take(view)
+
+    def finish(self) -> None:
+        self._finished = True
+        self.wake()
+
+    def reset(self) -> None:
+        self._broken = True
+        self._pieces.clear()
+        self.wake()
+
+    def _take(self, view: memoryview) -> int:
+        count, now = 0, trio.current_time()
+        while count < len(view) and self._pieces and self._pieces[0][0] <= now:
+            arrival, piece = self._pieces.popleft()
+            part = piece[: len(view) - count]
+            view[count : count + len(part)] = part
+            count += len(part)
+            if len(part) < len(piece):
+                self._pieces.appendleft((arrival, piece[len(part) :]))
+        self._under_way_bytes -= count
+        self.wake()
+        return count
+
+    async def _change(self) -> None:
+        if self._changed.is_set():
+            self._changed = trio.Event()
+        await self._changed.wait()
+
+    def wake(self) -> None:
+        self._changed.set()
+
+
+async def _serve_one(listener: _Listener, stream: VirtualStream, slot: Slot) -> None:
+    try:
+        await listener.handler(stream)
+    finally:
+        listener.slots.release(slot)
+        await stream.aclose()
+
+
+def _never_separated(one: str, other: str) -> bool:
+    return False
