@@ -1,1 +1,69 @@
-"""Placeholder docstring, replaced with the package's public names."""
+"""Who is out there: identities, contacts, lookups and signed records over UDP. Knows nothing of files.
+
+The pure parts (`routing`, `lookup`, `store`, `guard`, `responder`, `messages`, `records`) take time and
+randomness as arguments; trio appears in `service` and the modules it drives. `docs/dht.md` is the protocol.
+"""
+
+from shoal.dht.address import Address
+from shoal.dht.announcer import Announcement, StoreReport
+from shoal.dht.contact import Contact, space_class
+from shoal.dht.counters import DhtStatistics
+from shoal.dht.errors import (
+    AddressError,
+    DhtError,
+    ListenError,
+    MisbehaviourError,
+    NoPeersError,
+    NoReplyError,
+    ProtocolError,
+    RecordTooLargeError,
+    RequestError,
+    UnsupportedError,
+)
+from shoal.dht.hashing import labelled_hash
+from shoal.dht.identity import Identity, NodeId, distance, has_proof, node_id_of
+from shoal.dht.params import NetworkParameters
+from shoal.dht.records import MAX_ANNOUNCEMENT_BYTES, Record, RecordKey, RecordKind
+from shoal.dht.routing import K
+from shoal.dht.service import DhtService
+from shoal.dht.signatures import Ed25519, SignatureScheme
+from shoal.dht.store import StoreLimits
+from shoal.dht.transport import DatagramNetwork, DatagramSocket, UdpNetwork
+
+__all__ = [
+    "MAX_ANNOUNCEMENT_BYTES",
+    "Address",
+    "AddressError",
+    "Announcement",
+    "Contact",
+    "DatagramNetwork",
+    "DatagramSocket",
+    "DhtError",
+    "DhtService",
+    "DhtStatistics",
+    "Ed25519",
+    "Identity",
+    "K",
+    "ListenError",
+    "MisbehaviourError",
+    "NetworkParameters",
+    "NoPeersError",
+    "NoReplyError",
+    "NodeId",
+    "ProtocolError",
+    "Record",
+    "RecordKey",
+    "RecordKind",
+    "RecordTooLargeError",
+    "RequestError",
+    "SignatureScheme",
+    "StoreLimits",
+    "StoreReport",
+    "UdpNetwork",
+    "UnsupportedError",
+    "distance",
+    "has_proof",
+    "labelled_hash",
+    "node_id_of",
+    "space_class",
+]

@@ -75,6 +75,11 @@ class Address(NamedTuple):
         return not any(_packed_host(self.host))
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether it names the machine itself."""
+        return self.host == "::1" or self.host.startswith("127.")
+
+    @property
     def is_public(self) -> bool:
         """Whether a stranger on the internet could have this address. Port 0 is nobody's."""
         return self.port != 0 and _is_public_host(self.host)

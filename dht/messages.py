@@ -43,6 +43,11 @@ MIN_REQUEST_BYTES = 192
 _REPLY_HEAD_BYTES = ENVELOPE_BYTES + 41 + 2 + PACKED_V6_BYTES
 assert _REPLY_HEAD_BYTES + 8 <= MIN_REQUEST_BYTES, "the shortest replies must fit the shortest request"
 
+# Body of a store request before its records: array head 1, kind 1, request id 18, cookie 18, flags 1, no
+# padding 2, head of the list 3.
+_STORE_HEAD_BYTES = 44
+assert _STORE_HEAD_BYTES + 3 + MAX_RECORD_BYTES <= MAX_BODY_BYTES, "the longest record must fit"
+
 _CONTACT_OVERHEAD_BYTES = 2  # msgpack head of a byte string shorter than 256
 _RECORD_OVERHEAD_BYTES = 3  # msgpack head of a byte string shorter than 65,536
 _LIST_OVERHEAD_BYTES = 3  # msgpack head of an array of up to 65,535
@@ -268,9 +273,10 @@ def records_within(limit: int, contacts: Sequence[Contact], records: Sequence[by
     return Records(sent_contacts, tuple(sent), len(records) - len(sent))
 
 
-def stores_within(cookie: bytes, records: Sequence[bytes]) -> int:
-    """How many of the first `records` fit one store request: at least one."""
-    room = MAX_BODY_BYTES - (1 + 1 + 18 + 2 + len(cookie) + 1 + 2) - _LIST_OVERHEAD_BYTES
+def stores_within(records: Sequence[bytes]) -> int:
+    """How many of the first `records` fit one store request with its cookie: at least one if there are
+    any."""
+    room = MAX_BODY_BYTES - _STORE_HEAD_BYTES
     for count, record in enumerate(records[:MAX_STORES]):
         room -= len(record) + _RECORD_OVERHEAD_BYTES
         if room < 0:

@@ -24,6 +24,7 @@ from functools import cached_property
 from typing import NewType
 
 from shoal.dht.address import PACKED_V4_BYTES, PACKED_V6_BYTES, Address
+from shoal.dht.contact import Contact
 from shoal.dht.errors import ProtocolError, RecordTooLargeError
 from shoal.dht.hashing import HASH_BYTES, labelled_hash, signing_prefix
 from shoal.dht.identity import ID_NONCE_BYTES, Identity, NodeId, has_proof, node_id_of
@@ -37,7 +38,7 @@ MAX_PAYLOAD_BYTES = 700  # one record and the head of any message fit one datagr
 MAX_RECORDS_PER_KEY = 64  # kept by one node under one key, and so the most one node can answer
 MAX_LIFETIME_S = 48 * 3600  # four missed re-announcements at one every 12 hours
 TAG_BYTES = 8  # names a record between two nodes that both hold it; forging a twin takes 2**64 hashes
-MAX_PROVIDER_CONTENT_BYTES = MAX_PAYLOAD_BYTES - 1 - PACKED_V6_BYTES  # what is left after the address
+MAX_ANNOUNCEMENT_BYTES = MAX_PAYLOAD_BYTES - 1 - PACKED_V6_BYTES  # what is left after the address
 
 _HEAD = struct.Struct(f">BB{HASH_BYTES}s{PUBLIC_KEY_BYTES}s{ID_NONCE_BYTES}sQQQH")
 MIN_RECORD_BYTES = _HEAD.size + SIGNATURE_BYTES
@@ -51,7 +52,7 @@ _tag_hash = labelled_hash("record tag")
 class RecordKind(IntEnum):
     """What a record means. Nodes keep only the kinds they know."""
 
-    PROVIDER = 1  # "I have what this key stands for, at this address"; payload = address ‖ content
+    PROVIDER = 1  # "I have what this key stands for, at this address"; payload = address ‖ announcement
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,17 @@ class Record:
         return min(self.expires - self.issued, MAX_LIFETIME_S)
 
     @cached_property
-    def provider(self) -> Address:
-        """The address in a provider record. `decode` has made sure there is one."""
+    def address(self) -> Address:
+        """The signer's address in a provider record. `decode` has made sure there is one."""
         return _split_provider(self.payload)[0]
 
     @property
-    def content(self) -> bytes:
+    def provider(self) -> Contact:
+        """The signer of a provider record as a contact."""
+        return Contact(self.signer, self.address)
+
+    @property
+    def announcement(self) -> bytes:
         """What follows the address in a provider record."""
         return _split_provider(self.payload)[1]
 
@@ -121,7 +127,7 @@ class Record:
         """Whether its signer signed it for this network and has the proof of work. Costs about 0.1 ms."""
         if not has_proof(self.signer, params.pow_bits):
             return False
-        if self.kind == RecordKind.PROVIDER and not params.allows(self.provider):
+        if self.kind == RecordKind.PROVIDER and not params.allows(self.address):
             return False
         return scheme.verify(self.public_key, _covered(params, self._unsigned), self.signature)
 
@@ -190,11 +196,11 @@ class Record:
         return replace(bare, signature=identity.sign(_covered(params, bare._unsigned)))
 
 
-def provider_payload(address: Address, content: bytes) -> bytes:
+def provider_payload(address: Address, announcement: bytes) -> bytes:
     """The payload of a provider record: length of the packed address (one byte) ‖ packed address ‖
     content."""
     packed = address.pack()
-    return bytes([len(packed)]) + packed + content
+    return bytes([len(packed)]) + packed + announcement
 
 
 def _split_provider(payload: bytes) -> tuple[Address, bytes]:

@@ -130,11 +130,11 @@ class RecordStore:
 
     def _source_has_room(self, record: Record) -> bool:
         limit = self._limits.per_source
-        return limit is None or self._by_source.get(record.provider.host_key(), 0) < limit
+        return limit is None or self._by_source.get(record.address.host_key(), 0) < limit
 
     def _prefixes_have_room(self, slot: _Slot, record: Record) -> bool:
-        others = [entry.record.provider for entry in self._slots.get(slot, {}).values()]
-        near, wide = record.provider.prefix(), record.provider.wide_prefix()
+        others = [entry.record.address for entry in self._slots.get(slot, {}).values()]
+        near, wide = record.address.prefix(), record.address.wide_prefix()
         return _below(sum(other.prefix() == near for other in others), self._limits.per_prefix) and _below(
             sum(other.wide_prefix() == wide for other in others), self._limits.per_wide_prefix
         )
@@ -169,7 +169,7 @@ class RecordStore:
             self._slots[slot] = {}
             self._push_farthest(slot)
         self._slots[slot][entry.record.signer] = entry
-        source = entry.record.provider.host_key()
+        source = entry.record.address.host_key()
         self._by_source[source] = self._by_source.get(source, 0) + 1
         self._records += 1
         self._bytes += len(entry.record.encoded)
@@ -186,7 +186,7 @@ class RecordStore:
         entry = self._slots[slot].pop(signer)
         if not self._slots[slot]:
             del self._slots[slot]
-        source = entry.record.provider.host_key()
+        source = entry.record.address.host_key()
         self._by_source[source] -= 1
         if not self._by_source[source]:
             del self._by_source[source]

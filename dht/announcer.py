@@ -1,0 +1,276 @@
+"""Announcing: put records of ours on the nodes closest to their keys, and keep them there."""
+
+import math
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+
+import trio
+
+from shoal.dht.address import Address
+from shoal.dht.contact import Contact
+from shoal.dht.crawl import Ask
+from shoal.dht.errors import RecordTooLargeError, RequestError
+from shoal.dht.identity import Identity, distance
+from shoal.dht.messages import Store, Stored, StoreStatus, stores_within
+from shoal.dht.params import NetworkParameters
+from shoal.dht.records import (
+    MAX_ANNOUNCEMENT_BYTES,
+    MAX_LIFETIME_S,
+    Record,
+    RecordKey,
+    RecordKind,
+    provider_payload,
+)
+from shoal.dht.routing import K
+
+REANNOUNCE_S = 12 * 3600.0  # well before the records expire
+REANNOUNCE_JITTER = 0.1  # so that nodes started together drift apart
+FIRST_RETRY_S = 60.0  # after an announcement that reached fewer than half of the closest
+MAX_RETRY_S = 3600.0
+GATHER_S = 1800.0  # what is due so soon goes along now: records for the same node share datagrams
+MAX_BATCH = 64  # items of one round of re-announcing
+MAX_PARALLEL_LOOKUPS = 4
+MAX_PARALLEL_STORES = 32
+
+assert REANNOUNCE_S * (1 + REANNOUNCE_JITTER) * 3 < MAX_LIFETIME_S, "two renewals may fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """Something this node provides.
+
+    key: 32 bytes.    payload: at most 681 bytes; our address is put in front of it.    lifetime_s: how long
+    others keep the record unless it is renewed, at most 48 h.
+    """
+
+    key: RecordKey
+    payload: bytes
+    lifetime_s: int = MAX_LIFETIME_S
+    kind: int = RecordKind.PROVIDER
+
+    def check(self) -> None:
+        """Raise RecordTooLargeError or ValueError if no record can be made of it."""
+        if len(self.payload) > MAX_ANNOUNCEMENT_BYTES:
+            raise RecordTooLargeError(
+                f"an announcement of {len(self.payload)} bytes, the limit is {MAX_ANNOUNCEMENT_BYTES}"
+            )
+        if self.kind != RecordKind.PROVIDER or len(self.key) != 32 or self.lifetime_s < 1:
+            raise ValueError("an announcement needs a known kind, a 32-byte key and a lifetime")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport:
+    """How an announcement went.
+
+    closest: how many nodes are closest to the key, this one included if it is among them: K, or all there
+    are. stored: how many of them keep the record.
+    """
+
+    key: RecordKey
+    closest: int
+    stored: int
+
+    @property
+    def is_well_kept(self) -> bool:
+        """Whether at least half of the closest have it."""
+        return self.closest > 0 and 2 * self.stored >= self.closest
+
+
+@dataclass(slots=True)
+class _Kept:
+    announcement: Announcement
+    due: float
+    failures: int = 0
+    addresses: tuple[Address, ...] = ()  # those it was announced with last
+
+
+@dataclass(slots=True)
+class _Round:
+    """One round of announcing: what each node is to store, and who does."""
+
+    to_store: dict[Contact, list[tuple[int, bytes]]] = field(default_factory=lambda: defaultdict(list))
+    closest: dict[int, int] = field(default_factory=dict)
+    stored: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+
+
+class Announcer:
+    """Announces on request and keeps announcements alive.
+
+    find_closest: a full lookup.    ask: one request.    own_addresses: at most one per family, which peers
+    may reach us at.    store_own: keep a record ourselves; None if we do not serve.    wall: unix seconds.
+    """
+
+    def __init__(
+        self,
+        params: NetworkParameters,
+        identity: Identity,
+        *,
+        find_closest: Callable[[bytes], Awaitable[list[Contact]]],
+        ask: Ask,
+        own_addresses: Callable[[], tuple[Address, ...]],
+        store_own: Callable[[Record], StoreStatus] | None,
+        wall: Callable[[], float],
+        rng: Random,
+    ) -> None:
+        self._params = params
+        self._identity = identity
+        self._find_closest = find_closest
+        self._ask = ask
+        self._own_addresses = own_addresses
+        self._store_own = store_own
+        self._wall = wall
+        self._rng = rng
+        self._kept: dict[tuple[int, RecordKey], _Kept] = {}
+        self._changed = trio.Event()
+        self._sequence = 0
+
+    @property
+    def kept_count(self) -> int:
+        """How many announcements are being kept alive."""
+        return len(self._kept)
+
+    # -- announcing now --------------------------------------------------------------------------------
+
+    async def announce(self, items: Sequence[Announcement]) -> list[StoreReport]:
+        """Store each item on the K nodes closest to its key. One report per item, in order.
+
+        Raises RecordTooLargeError or ValueError before anything is sent; nodes that fail only show in the
+        reports.
+        """
+        for item in items:
+            item.check()
+        plan = _Round()
+        lookups = [partial(self._plan, plan, index, item) for index, item in enumerate(items)]
+        await _in_parallel(MAX_PARALLEL_LOOKUPS, lookups)
+        stores = [partial(self._store, plan, contact, batch) for contact, batch in plan.to_store.items()]
+        await _in_parallel(MAX_PARALLEL_STORES, stores)
+        return [
+            StoreReport(item.key, plan.closest[index], plan.stored[index]) for index, item in enumerate(items)
+        ]
+
+    async def _plan(self, plan: _Round, index: int, item: Announcement) -> None:
+        """Find the nodes closest to the key and write down what each is to store; store our own copy."""
+        closest = await self._find_closest(item.key)
+        addresses = self._own_addresses()
+        own_place = distance(self._identity.node_id, item.key)
+        nearer = sum(distance(contact.node_id, item.key) < own_place for contact in closest)
+        is_ours = self._store_own is not None and nearer < K
+        others = closest[: K - 1] if is_ours else closest[:K]
+        plan.closest[index] = len(others) + is_ours
+        signed = {address.is_ipv6: self._sign(item, address) for address in addresses}
+        if is_ours and self._store_own is not None and signed:
+            status = self._store_own(next(iter(signed.values())))
+            plan.stored[index] += status is StoreStatus.STORED
+        for contact in others:
+            record = signed.get(contact.address.is_ipv6)
+            if record is not None:
+                plan.to_store[contact].append((index, record.encoded))
+
+    def _sign(self, item: Announcement, address: Address) -> Record:
+        """A record that says `address`. A node sees us at one of our addresses and accepts only that one."""
+        now = self._wall()
+        self._sequence = max(self._sequence + 1, int(now * 1000))
+        return Record.sign(
+            self._identity,
+            self._params,
+            kind=item.kind,
+            key=item.key,
+            sequence=self._sequence,
+            issued=max(int(now), 0),
+            lifetime_s=item.lifetime_s,
+            payload=provider_payload(address, item.payload),
+        )
+
+    async def _store(self, plan: _Round, contact: Contact, records: list[tuple[int, bytes]]) -> None:
+        """Send one node its records, as few datagrams as possible. A node that does not answer is left."""
+        while records:
+            count = stores_within([encoded for _, encoded in records])
+            batch, records = records[:count], records[count:]
+            try:
+                answer = await self._ask(contact, Store(tuple(encoded for _, encoded in batch)))
+            except RequestError:
+                return
+            assert isinstance(answer.reply, Stored), "the caller matches the kinds of request and reply"
+            for (index, _), status in zip(batch, answer.reply.statuses, strict=False):
+                plan.stored[index] += status == StoreStatus.STORED
+
+    # -- keeping alive ---------------------------------------------------------------------------------
+
+    def keep(self, items: Sequence[Announcement], *, announced: bool = False) -> None:
+        """Announce these from now on about every 12 hours, replacing what was kept under the same kind and
+        key.
+
+        The first time is now, unless the caller has just announced them (`announced`) or nothing changed.
+        Raises RecordTooLargeError or ValueError.
+        """
+        now = trio.current_time()
+        for item in items:
+            item.check()
+            place = (item.kind, item.key)
+            held = self._kept.get(place)
+            if held is not None and held.announcement == item and not announced:
+                continue
+            due = now + self._interval() if announced else now
+            self._kept[place] = _Kept(item, due, addresses=self._own_addresses() if announced else ())
+        self._changed.set()
+
+    def stop(self, key: RecordKey, kind: int = RecordKind.PROVIDER) -> None:
+        """Renew it no longer; others forget it within its lifetime."""
+        self._kept.pop((kind, key), None)
+
+    def on_tick(self) -> None:
+        """See whether our addresses have changed: what was announced with others is due now."""
+        addresses, now = self._own_addresses(), trio.current_time()
+        for kept in self._kept.values():
+            if kept.addresses and addresses and kept.addresses != addresses:
+                kept.due = min(kept.due, now)
+                self._changed.set()
+
+    async def run(self) -> None:
+        """Renew what is due, until cancelled."""
+        while True:
+            self._changed = trio.Event()
+            batch = self._due_batch(trio.current_time())
+            if batch:
+                await self._renew(batch)
+                continue
+            with trio.move_on_at(min((kept.due for kept in self._kept.values()), default=math.inf)):
+                await self._changed.wait()
+
+    def _due_batch(self, now: float) -> list[_Kept]:
+        """What to announce now: nothing unless something is due, then also what soon will be."""
+        soon = [kept for kept in self._kept.values() if kept.due <= now + GATHER_S]
+        if not any(kept.due <= now for kept in soon):
+            return []
+        soon.sort(key=lambda kept: kept.due)
+        return soon[:MAX_BATCH]
+
+    async def _renew(self, batch: Sequence[_Kept]) -> None:
+        addresses = self._own_addresses()
+        for kept in batch:
+            kept.due = math.inf  # a change meanwhile makes a new entry, with a time of its own
+        reports = await self.announce([kept.announcement for kept in batch])
+        now = trio.current_time()
+        for kept, report in zip(batch, reports, strict=True):
+            kept.addresses = addresses
+            kept.failures = 0 if report.is_well_kept else kept.failures + 1
+            retry_s = min(FIRST_RETRY_S * 2 ** (kept.failures - 1), MAX_RETRY_S)
+            kept.due = now + (self._interval() if report.is_well_kept else retry_s)
+
+    def _interval(self) -> float:
+        return REANNOUNCE_S * self._rng.uniform(1 - REANNOUNCE_JITTER, 1 + REANNOUNCE_JITTER)
+
+
+async def _in_parallel(limit: int, jobs: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    limiter = trio.CapacityLimiter(limit)
+
+    async def work(job: Callable[[], Awaitable[None]]) -> None:
+        async with limiter:
+            await job()
+
+    async with trio.open_nursery() as nursery:
+        for job in jobs:
+            nursery.start_soon(work, job)

@@ -1,0 +1,128 @@
+"""Where datagrams come in and go out: the sockets, the first checks, and the way to caller or responder."""
+
+from collections.abc import Callable, Sequence
+
+import trio
+
+from shoal.dht.address import Address
+from shoal.dht.contact import Contact
+from shoal.dht.counters import Counters
+from shoal.dht.errors import ProtocolError
+from shoal.dht.identity import Entropy, Identity
+from shoal.dht.messages import decode_frame
+from shoal.dht.params import NetworkParameters
+from shoal.dht.responder import Responder, Response
+from shoal.dht.rpc import Caller
+from shoal.dht.sockets import SocketSet
+from shoal.dht.transport import DatagramNetwork, DatagramSocket
+from shoal.dht.wire import ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, OtherNetworkError, open_envelope
+
+
+class Endpoint:
+    """The sockets of one node with the tasks that read them. `caller` sends our requests through it.
+
+    on_newcomer: told of a serving node that asked us something and whose address is proven.
+    """
+
+    def __init__(
+        self,
+        params: NetworkParameters,
+        identity: Identity,
+        network: DatagramNetwork,
+        entropy: Entropy,
+        on_newcomer: Callable[[Contact], None],
+    ) -> None:
+        self._params = params
+        self._sockets = SocketSet(network)
+        self._on_newcomer = on_newcomer
+        self._nursery: trio.Nursery | None = None
+        self._responder: Responder | None = None
+        self.counters = Counters()
+        self.caller = Caller(params, identity, entropy, self._send)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where the listening sockets are bound."""
+        return self._sockets.addresses
+
+    async def listen(self, addresses: Sequence[Address]) -> None:
+        """Bind all addresses to serve on. Raises ListenError."""
+        await self._sockets.listen(addresses)
+
+    def start(self, nursery: trio.Nursery, responder: Responder) -> None:
+        """Read the sockets in tasks of `nursery` from now on; requests go to `responder`."""
+        self._nursery = nursery
+        self._responder = responder
+        for sock in self._sockets.listening:
+            nursery.start_soon(self._receive, sock, responder)
+
+    def close(self) -> None:
+        """Close all sockets; the reading tasks end."""
+        self._nursery = None
+        self._sockets.close()
+
+    # -- out -------------------------------------------------------------------------------------------
+
+    async def _send(self, datagram_for: Callable[[bool], bytes], address: Address) -> bool:
+        """Send `datagram_for(serving)`; see `rpc.Sender`."""
+        sock = await self._socket_for(address)
+        if sock is None:
+            return False
+        datagram = datagram_for(self._sockets.is_listening(sock))
+        try:
+            await sock.send(datagram, address)
+        except trio.ClosedResourceError:
+            return False
+        self.counters.note_out(len(datagram))
+        return True
+
+    async def _socket_for(self, address: Address) -> DatagramSocket | None:
+        if self._nursery is None or not self._params.allows(address):
+            return None
+        sock = self._sockets.existing(address)
+        if sock is None:
+            opened = await self._sockets.open_ephemeral(address)
+            if opened is not None and self._nursery is not None:
+                self._nursery.start_soon(self._receive, opened, None)
+            sock = self._sockets.existing(address)
+        return sock
+
+    # -- in --------------------------------------------------------------------------------------------
+
+    async def _receive(self, sock: DatagramSocket, responder: Responder | None) -> None:
+        """Read one socket until it is closed. Without a responder only replies are taken."""
+        try:
+            while True:
+                data, source = await sock.receive()
+                self.counters.note_in(len(data))
+                response = self._take(data, source, responder)
+                if response.dropped is not None:
+                    self.counters.dropped[response.dropped] += 1
+                if response.datagram is not None:
+                    await sock.send(response.datagram, source)
+                    self.counters.note_out(len(response.datagram))
+        except trio.ClosedResourceError:
+            return
+
+    def _take(self, data: bytes, source: Address, responder: Responder | None) -> Response:
+        """Handle one datagram, in the order of checks described in `guard`. Never raises for what is in it."""
+        if not ENVELOPE_BYTES < len(data) <= MAX_DATAGRAM_BYTES:
+            return Response(dropped="size")
+        if not self._params.allows(source):
+            return Response(dropped="address")
+        try:
+            envelope = open_envelope(data, self._params.network_id)
+            frame = decode_frame(envelope.body)
+        except OtherNetworkError:
+            return Response(dropped="network")
+        except ProtocolError:
+            return Response(dropped="malformed")
+        if frame.is_reply:
+            expected = self.caller.expects(frame, source)
+            return Response(dropped=self.caller.on_reply(envelope, frame, source) if expected else "unasked")
+        if responder is None:
+            return Response(dropped="client")
+        response = responder.respond(envelope, frame, source, len(data), trio.current_time())
+        if response.newcomer is not None:
+            self._on_newcomer(response.newcomer)
+        return response

@@ -1,0 +1,60 @@
+"""Addresses others told us of: how often we may be made to knock at a stranger's door.
+
+A liar can put anybody's address into its answers. So an address that we know from others only, and that did
+not answer, is left alone for ten minutes, and one host that did not answer at many ports is left alone
+altogether. Not in private networks, where all addresses belong to one party.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from shoal.dht.address import Address
+
+QUIET_S = 600.0  # at most one attempt per silent address in this time
+MAX_FAILURES_PER_HOST = 16  # silent ports of one host in that time; more is no sign of a host with many nodes
+MAX_REMEMBERED = 4_096  # of each: the oldest are forgotten first
+
+
+@dataclass(slots=True)
+class _HostRecord:
+    since: float
+    failures: int
+
+
+class HearsayBook:
+    """Who did not answer lately. Pure; `now` is monotonic seconds."""
+
+    def __init__(self, *, private: bool) -> None:
+        self._private = private
+        self._silent: OrderedDict[Address, float] = OrderedDict()
+        self._hosts: OrderedDict[bytes, _HostRecord] = OrderedDict()
+
+    def allows(self, address: Address, now: float) -> bool:
+        """Whether an address known by hearsay may be tried."""
+        if self._private:
+            return True
+        failed_at = self._silent.get(address)
+        if failed_at is not None and now - failed_at < QUIET_S:
+            return False
+        host = self._hosts.get(address.host_key())
+        return host is None or now - host.since >= QUIET_S or host.failures < MAX_FAILURES_PER_HOST
+
+    def note_silence(self, address: Address, now: float) -> None:
+        """An attempt at `address` brought no answer."""
+        if self._private:
+            return
+        self._silent[address] = now
+        self._silent.move_to_end(address)
+        host = self._hosts.get(address.host_key())
+        if host is None or now - host.since >= QUIET_S:
+            self._hosts[address.host_key()] = _HostRecord(now, 1)
+        else:
+            host.failures += 1
+        for book in (self._silent, self._hosts):
+            if len(book) > MAX_REMEMBERED:
+                book.popitem(last=False)
+
+    def note_life(self, address: Address) -> None:
+        """`address` answered, or proved with a cookie that it hears us."""
+        if self._silent.pop(address, None) is not None:
+            self._hosts.pop(address.host_key(), None)

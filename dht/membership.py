@@ -1,0 +1,171 @@
+"""Getting into the network and staying in it: bootstrap, settling in, probes, refresh, coming back."""
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+
+import trio
+
+from shoal.dht.address import Address
+from shoal.dht.contact import Contact
+from shoal.dht.errors import NoPeersError, RequestError
+from shoal.dht.identity import NODE_ID_BYTES, NodeId
+from shoal.dht.routing import PROBE_SPACING_S, ContactTable
+
+FIRST_RETRY_S = 0.5  # nodes started together wait for each other no longer than this
+RETRY_GROWTH = 1.6
+MAX_RETRY_S = 30.0  # a network that comes back is found within half a minute
+
+# Once one door has opened, the others get this long: their inhabitants are found by lookup anyway.
+OTHERS_GRACE_S = 0.3
+MAX_PARALLEL_PINGS = 32
+
+# In the first minute a network started all at once keeps growing under our feet, so look around again.
+SETTLING_S = (0.5, 2.0, 8.0, 25.0)
+
+# how often probes, expiry and refresh are considered; silence of a peer is followed up at once
+UPKEEP_S = 600.0
+# of a bucket nobody searched in. DESIGN allows 12 h; lookups of files do most of it.
+REFRESH_AGE_S = 24 * 3600.0
+# how often one bootstrap address is pinged although all is well: it joins severed halves
+REUNION_S = 3 * 3600.0
+MAX_REMEMBERED = 1_000  # bootstrap addresses and cached contacts, together
+
+Ping = Callable[[Address, NodeId | None], Awaitable[Contact]]  # raises RequestError
+LookUp = Callable[[bytes], Awaitable[object]]
+
+
+class Membership:
+    """Keeps the routing table alive through `ping` and `look_up`, which put what they learn into the
+    table."""
+
+    def __init__(self, own_id: NodeId, table: ContactTable, ping: Ping, look_up: LookUp, rng: Random) -> None:
+        self._own_id = own_id
+        self._table = table
+        self._ping = ping
+        self._look_up = look_up
+        self._rng = rng
+        self._doors: dict[Address, NodeId | None] = {}
+        self._joined = trio.Event()
+        self._wake_join = trio.Event()
+        self._wake_upkeep = trio.Event()
+        self._reunion_at = math.inf
+
+    async def bootstrap(self, addresses: Sequence[Address], cached: Sequence[Contact]) -> int:
+        """Knock at all doors at once and look around. Returns how many contacts the table has then.
+
+        The doors are remembered: `run` goes on trying while the table is empty, now or later.
+        """
+        for contact in cached:
+            self._doors.setdefault(contact.address, contact.node_id)
+        for address in addresses:
+            self._doors[address] = None  # whoever is there now; the id of last time does not matter
+        for surplus in list(self._doors)[: max(0, len(self._doors) - MAX_REMEMBERED)]:
+            del self._doors[surplus]
+        if await self._knock():
+            await self._look_up(self._own_id)
+        self._wake_join.set()
+        return len(self._table)
+
+    async def wait_joined(self, timeout_s: float) -> None:
+        """Return once there is a verified contact. Raises NoPeersError after `timeout_s` seconds."""
+        with trio.move_on_after(timeout_s):
+            await self._joined.wait()
+        if not self._joined.is_set():
+            tried = len(self._doors)
+            raise NoPeersError(f"no peer answered within {timeout_s:g} s ({tried} addresses tried)")
+
+    def on_contact(self) -> None:
+        """Tell that the table has a contact."""
+        if not self._joined.is_set():
+            self._joined.set()
+            self._wake_join.set()
+
+    def on_silence(self) -> None:
+        """Tell that a contact of the table did not answer."""
+        self._wake_upkeep.set()
+        if not len(self._table):
+            if self._joined.is_set():
+                self._joined = trio.Event()
+            self._wake_join.set()
+
+    async def run_join(self) -> None:
+        """Join whenever the table is empty, and settle in afterwards. Runs until cancelled."""
+        retry_s = FIRST_RETRY_S
+        while True:
+            self._wake_join = trio.Event()
+            if len(self._table):
+                retry_s = FIRST_RETRY_S
+                await self._settle()
+                if len(self._table):
+                    await self._wake_join.wait()
+                continue
+            if self._doors and await self._knock() and len(self._table):
+                await self._look_up(self._own_id)
+                continue
+            with trio.move_on_after(retry_s * self._rng.uniform(0.75, 1.25) if self._doors else math.inf):
+                await self._wake_join.wait()
+            retry_s = min(retry_s * RETRY_GROWTH, MAX_RETRY_S)
+
+    async def run_upkeep(self, on_tick: Callable[[], None]) -> None:
+        """Probe the doubtful, refresh the idle, seek lost halves; call `on_tick` each time.
+
+        Until cancelled.
+        """
+        self._reunion_at = trio.current_time() + REUNION_S * self._rng.uniform(0.5, 1.5)
+        while True:
+            with trio.move_on_after(UPKEEP_S * self._rng.uniform(0.8, 1.2)):
+                await self._wake_upkeep.wait()
+                await trio.sleep(PROBE_SPACING_S)  # a second failure counts only after this
+            self._wake_upkeep = trio.Event()
+            on_tick()
+            due = self._table.due_for_probe(trio.current_time())
+            await self._ping_all([(contact.address, contact.node_id) for contact in due])
+            for target in self._table.stale_ranges(trio.current_time(), REFRESH_AGE_S, self._rng):
+                await self._look_up(target)
+            await self._seek_reunion()
+
+    async def _settle(self) -> None:
+        """Look around a few times while the network may still be growing."""
+        for pause_s in SETTLING_S:
+            await trio.sleep(pause_s * self._rng.uniform(0.8, 1.2))
+            await self._look_up(self._own_id)
+            await self._look_up(self._rng.randbytes(NODE_ID_BYTES))
+
+    async def _seek_reunion(self) -> None:
+        if not self._doors or trio.current_time() < self._reunion_at:
+            return
+        self._reunion_at = trio.current_time() + REUNION_S * self._rng.uniform(0.5, 1.5)
+        await self._ping_all([self._rng.choice(list(self._doors.items()))])
+
+    async def _knock(self) -> bool:
+        """Ping all doors in parallel; soon after the first has opened, go on. Whether one did."""
+        opened = trio.Event()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._cut_short, opened, scope)
+                await self._ping_all(list(self._doors.items()), opened)
+                nursery.cancel_scope.cancel()
+        return opened.is_set()
+
+    async def _cut_short(self, opened: trio.Event, scope: trio.CancelScope) -> None:
+        await opened.wait()
+        scope.deadline = trio.current_time() + OTHERS_GRACE_S
+
+    async def _ping_all(
+        self, doors: Sequence[tuple[Address, NodeId | None]], opened: trio.Event | None = None
+    ) -> None:
+        limiter = trio.CapacityLimiter(MAX_PARALLEL_PINGS)
+
+        async def ping(address: Address, node_id: NodeId | None) -> None:
+            async with limiter:
+                try:
+                    await self._ping(address, node_id)
+                except RequestError:
+                    return
+                if opened is not None:
+                    opened.set()
+
+        async with trio.open_nursery() as nursery:
+            for address, node_id in doors:
+                nursery.start_soon(ping, address, node_id)

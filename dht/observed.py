@@ -1,0 +1,31 @@
+"""Which address others see us at: each reply says so, and the majority is believed."""
+
+from collections import Counter, OrderedDict
+
+from shoal.dht.address import Address
+
+MAX_VOTERS = 64  # the latest; an address that changed is noticed once most of these have seen the new one
+
+
+class ObservedAddresses:
+    """Votes on our own address, one per network prefix of the voter, so that one liar's many ids count
+    once."""
+
+    def __init__(self, *, private: bool) -> None:
+        self._private = private
+        self._votes: OrderedDict[tuple[bytes, bool], Address] = OrderedDict()
+
+    def note(self, voter: Address, observed: Address) -> None:
+        """`voter` says our request came from `observed`. A vote on another family than its own is void."""
+        if voter.is_ipv6 != observed.is_ipv6:
+            return
+        place = voter.pack() if self._private else voter.prefix()
+        self._votes[place, voter.is_ipv6] = observed
+        self._votes.move_to_end((place, voter.is_ipv6))
+        if len(self._votes) > MAX_VOTERS:
+            self._votes.popitem(last=False)
+
+    def best(self, *, ipv6: bool) -> Address | None:
+        """The address most voters saw; None when nobody has said anything."""
+        votes = Counter(address for (_, family), address in self._votes.items() if family == ipv6)
+        return votes.most_common(1)[0][0] if votes else None

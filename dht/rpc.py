@@ -1,0 +1,235 @@
+"""Asking: requests to peers, their retries and time limits, and the matching of replies.
+
+A reply counts only if its request id is one we wait for, it comes from the address we asked, and it is signed
+for us by the id we asked (any id with the proof of work if we did not know one). A request that is cancelled
+leaves nothing.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from shoal.dht.address import Address
+from shoal.dht.contact import Contact
+from shoal.dht.errors import MisbehaviourError, NoReplyError, ProtocolError, RequestError, UnsupportedError
+from shoal.dht.guard import COOKIE_ROTATION_S
+from shoal.dht.identity import UNKNOWN_ID, Entropy, Identity, NodeId, has_proof
+from shoal.dht.messages import (
+    REQUEST_ID_BYTES,
+    FindNode,
+    Frame,
+    GetRecords,
+    Ping,
+    Reply,
+    ReplyHead,
+    Store,
+    Unsupported,
+    decode_reply,
+    encode_request,
+)
+from shoal.dht.params import NetworkParameters
+from shoal.dht.wire import Envelope, seal
+
+MAX_PENDING = 512  # requests under way; more wait for their turn
+MAX_COOKIES = 4_096
+COOKIE_USE_S = COOKIE_ROTATION_S - 30.0  # the giver honours a cookie for 300 s at least
+MAX_CHECKS_PER_REQUEST = 4  # signatures checked for one request: a forger must know the request id anyway
+
+# Waiting for an answer: three attempts, so that 20 % loss each way fails one request in twenty and 5 % one in
+# a thousand. Waits are multiples of the current estimate of a slow round trip.
+ATTEMPT_WAITS = (1.0, 1.5, 2.0)
+FIRST_WAIT_S = 0.5  # the estimate before anything was measured
+MIN_WAIT_S = 0.2  # a busy process on this very machine can take this long
+MAX_WAIT_S = 2.0  # so a dead peer costs 9 s at most
+
+RequestMessage = Ping | FindNode | GetRecords | Store
+
+
+class Sender(Protocol):
+    """Gets a datagram out."""
+
+    async def __call__(self, datagram_for: Callable[[bool], bytes], address: Address, /) -> bool:
+        """Send `datagram_for(serving)`, serving = from a socket that answers.
+
+        False if the address cannot be reached.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A verified answer: from whom (with its space class), what it said beside, and what it said."""
+
+    contact: Contact
+    head: ReplyHead
+    reply: Reply
+
+
+@dataclass(slots=True)
+class _Pending:
+    address: Address
+    expected: NodeId | None
+    kind: int
+    checks_left: int = MAX_CHECKS_PER_REQUEST
+    done: trio.Event = field(default_factory=trio.Event)
+    answer: Answer | None = None
+    failure: RequestError | None = None
+
+
+class RoundTrips:
+    """A smoothed estimate of how long a slow answer takes (Jacobson & Karels 1988, as in RFC 6298)."""
+
+    def __init__(self) -> None:
+        self._mean: float | None = None
+        self._deviation = 0.0
+
+    def note(self, seconds: float) -> None:
+        """A round trip was measured, on a request that was sent once."""
+        if self._mean is None:
+            self._mean, self._deviation = seconds, seconds / 2
+            return
+        self._deviation += (abs(seconds - self._mean) - self._deviation) / 4
+        self._mean += (seconds - self._mean) / 8
+
+    def wait_s(self) -> float:
+        """How long to wait before asking again."""
+        if self._mean is None:
+            return FIRST_WAIT_S
+        return min(max(self._mean + 4 * self._deviation, MIN_WAIT_S), MAX_WAIT_S)
+
+
+class Caller:
+    """Sends requests and waits for their replies."""
+
+    def __init__(self, params: NetworkParameters, identity: Identity, entropy: Entropy, send: Sender) -> None:
+        self._params = params
+        self._identity = identity
+        self._entropy = entropy
+        self._send = send
+        self._pending: dict[bytes, _Pending] = {}
+        self._slots = trio.CapacityLimiter(MAX_PENDING)
+        self._cookies: OrderedDict[tuple[Address, NodeId], tuple[bytes, float]] = OrderedDict()
+        self._round_trips = RoundTrips()
+
+    @property
+    def pending_count(self) -> int:
+        """Requests waiting for a reply."""
+        return len(self._pending)
+
+    async def request(self, address: Address, expected: NodeId | None, message: RequestMessage) -> Answer:
+        """Ask `expected` (None: whoever is there, for a ping only) at `address`.
+
+        Raises NoReplyError after all attempts (at most 9 s), UnsupportedError or MisbehaviourError.
+        """
+        async with self._slots:
+            if isinstance(message, Store) and expected is not None and not self.cookie_for(address, expected):
+                await self._exchange(address, expected, Ping())
+            had_cookie = expected is not None and bool(self.cookie_for(address, expected))
+            answer = await self._exchange(address, expected, message)
+            if had_cookie and not answer.head.validated:
+                # The peer has restarted: it kept its answer as short as our request. Ask with the new cookie.
+                answer = await self._exchange(address, expected, message)
+            return answer
+
+    def cookie_for(self, address: Address, node_id: NodeId) -> bytes:
+        """The cookie this peer gave us lately, or nothing."""
+        cookie, received = self._cookies.get((address, node_id), (b"", 0.0))
+        return cookie if trio.current_time() - received < COOKIE_USE_S else b""
+
+    def expects(self, frame: Frame, source: Address) -> bool:
+        """Whether a reply belongs to a request under way to that address.
+
+        Cheap: comes before the signature.
+        """
+        pending = self._pending.get(frame.request_id)
+        return pending is not None and pending.address == source and pending.checks_left > 0
+
+    def on_reply(self, envelope: Envelope, frame: Frame, source: Address) -> str | None:
+        """Take a reply that `expects` has let through. Returns why it was dropped, or None."""
+        pending = self._pending[frame.request_id]
+        pending.checks_left -= 1
+        if not envelope.is_signed_for(self._identity.node_id, self._params.network_id, self._identity.scheme):
+            return "signature"
+        try:
+            head, reply = decode_reply(frame)
+        except ProtocolError:
+            self._finish(pending, MisbehaviourError(f"{source} answered with a malformed reply"))
+            return "schema"
+        self._remember_cookie(source, envelope.node_id, head.cookie)
+        self._finish(pending, self._judge(pending, envelope.node_id, head, reply))
+        return None
+
+    def _judge(
+        self, pending: _Pending, node_id: NodeId, head: ReplyHead, reply: Reply
+    ) -> Answer | RequestError:
+        if pending.expected is not None and pending.expected != node_id:
+            return NoReplyError(f"another node answers at {pending.address}")
+        if not has_proof(node_id, self._params.pow_bits):
+            return MisbehaviourError(f"the node at {pending.address} has no proof of work")
+        if isinstance(reply, Unsupported):
+            return UnsupportedError(f"the node at {pending.address} does not know request {pending.kind}")
+        if reply.kind != pending.kind:
+            return MisbehaviourError(f"{pending.address} answered another question")
+        return Answer(Contact(node_id, pending.address, head.space), head, reply)
+
+    def _finish(self, pending: _Pending, outcome: Answer | RequestError) -> None:
+        if isinstance(outcome, Answer):
+            pending.answer = outcome
+        else:
+            pending.failure = outcome
+        pending.done.set()
+
+    async def _exchange(self, address: Address, expected: NodeId | None, message: RequestMessage) -> Answer:
+        request_id = self._entropy(REQUEST_ID_BYTES)
+        pending = _Pending(address, expected, message.kind)
+        self._pending[request_id] = pending
+        try:
+            await self._attempt(pending, self._datagrams(request_id, pending, message))
+        finally:
+            del self._pending[request_id]
+        if pending.failure is not None:
+            raise pending.failure
+        if pending.answer is None:
+            raise NoReplyError(f"no reply from {address}")
+        return pending.answer
+
+    async def _attempt(self, pending: _Pending, datagram_for: Callable[[bool], bytes]) -> None:
+        """Send, wait, send again. The same bytes each time: a peer may well answer twice, we take one."""
+        started = trio.current_time()
+        unit = self._round_trips.wait_s()
+        for number, waits in enumerate(ATTEMPT_WAITS):
+            if not await self._send(datagram_for, pending.address):
+                return
+            with trio.move_on_after(unit * waits):
+                await pending.done.wait()
+            if pending.done.is_set():
+                if number == 0:
+                    self._round_trips.note(trio.current_time() - started)
+                return
+
+    def _datagrams(
+        self, request_id: bytes, pending: _Pending, message: RequestMessage
+    ) -> Callable[[bool], bytes]:
+        """A function that gives the signed datagram, made once for each value of the serving flag."""
+        receiver = pending.expected or UNKNOWN_ID
+        cookie = self.cookie_for(pending.address, receiver)
+        made: dict[bool, bytes] = {}
+
+        def datagram_for(serving: bool) -> bytes:
+            if serving not in made:
+                body = encode_request(
+                    message, request_id, cookie, serving=serving, addressed=pending.expected is not None
+                )
+                made[serving] = seal(body, receiver, self._params.network_id, self._identity)
+            return made[serving]
+
+        return datagram_for
+
+    def _remember_cookie(self, address: Address, node_id: NodeId, cookie: bytes) -> None:
+        self._cookies[address, node_id] = (cookie, trio.current_time())
+        self._cookies.move_to_end((address, node_id))
+        if len(self._cookies) > MAX_COOKIES:
+            self._cookies.popitem(last=False)
