@@ -105,7 +105,7 @@ class Endpoint:
             return
 
     def _take(self, data: bytes, source: Address, responder: Responder | None) -> Response:
-        """Handle one datagram, in the order of checks described in `guard`. Never raises for what is in it."""
+        """Handle one datagram, in the order of checks that `guard` describes. Never raises."""
         if not ENVELOPE_BYTES < len(data) <= MAX_DATAGRAM_BYTES:
             return Response(dropped="size")
         if not self._params.allows(source):

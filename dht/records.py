@@ -79,7 +79,7 @@ class Record:
         return self._unsigned + self.signature
 
     @cached_property
-    def signer(self) -> NodeId:
+    def node_id(self) -> NodeId:
         """The signer's node id."""
         return node_id_of(self.public_key, self.id_nonce)
 
@@ -101,7 +101,7 @@ class Record:
     @property
     def provider(self) -> Contact:
         """The signer of a provider record as a contact."""
-        return Contact(self.signer, self.address)
+        return Contact(self.node_id, self.address)
 
     @property
     def announcement(self) -> bytes:
@@ -125,7 +125,7 @@ class Record:
 
     def is_authentic(self, params: NetworkParameters, scheme: SignatureScheme) -> bool:
         """Whether its signer signed it for this network and has the proof of work. Costs about 0.1 ms."""
-        if not has_proof(self.signer, params.pow_bits):
+        if not has_proof(self.node_id, params.pow_bits):
             return False
         if self.kind == RecordKind.PROVIDER and not params.allows(self.address):
             return False

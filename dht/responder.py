@@ -154,7 +154,7 @@ class Responder:
             return StoreStatus.INVALID
         if record.kind != RecordKind.PROVIDER:
             return StoreStatus.NOT_SERVED
-        if record.signer != asker.node_id or record.address != asker.address:
+        if record.node_id != asker.node_id or record.address != asker.address:
             return StoreStatus.NOT_YOURS
         if not record.is_authentic(self._params, self._identity.scheme):
             return StoreStatus.INVALID

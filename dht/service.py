@@ -181,9 +181,10 @@ class DhtService:
 
     @asynccontextmanager
     async def search(
-        self, key: RecordKey, kind: int = RecordKind.PROVIDER, *, thorough: bool = False
+        self, kind: int, key: bytes, *, thorough: bool = False
     ) -> AsyncIterator[trio.MemoryReceiveChannel[Record]]:
-        """Search for records. Gives a channel of verified records, each as it is found.
+        """Search for the records of `kind` under `key` (32 bytes): a channel of verified ones, each as it is
+        found.
 
         The channel ends when the whole search has: only then does "nothing came" mean "nothing is there".
         Leaving the block early stops the search.
@@ -193,7 +194,7 @@ class DhtService:
         search = RecordSearch(
             self._lookup(key, thorough),
             kind,
-            key,
+            RecordKey(key),
             self._ask,
             self._is_acceptable,
             self._params,
@@ -245,9 +246,9 @@ class DhtService:
         """
         self._announcer.keep(items, announced=announced)
 
-    def stop_announcing(self, key: RecordKey, kind: int = RecordKind.PROVIDER) -> None:
+    def stop_announcing(self, key: bytes, kind: int = RecordKind.PROVIDER) -> None:
         """Renew this no longer; the network forgets it within its lifetime."""
-        self._announcer.stop(key, kind)
+        self._announcer.stop(RecordKey(key), kind)
 
     # -- knowing ---------------------------------------------------------------------------------------
 

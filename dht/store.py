@@ -85,7 +85,7 @@ class RecordStore:
             return StoreStatus.NOT_SERVED
         slot = (record.kind, record.key)
         self._expire_slot(slot, now)
-        held = self._slots.get(slot, {}).get(record.signer)
+        held = self._slots.get(slot, {}).get(record.node_id)
         if held is not None:
             return self._renew(slot, held, record, now)
         return self._admit(slot, record, now)
@@ -109,12 +109,12 @@ class RecordStore:
         if record.sequence == held.record.sequence:
             # The same bytes again change nothing, not even the deadline: repeating is no renewal.
             return StoreStatus.STORED if record.encoded == held.record.encoded else StoreStatus.CONFLICT
-        self._remove(slot, record.signer)
+        self._remove(slot, record.node_id)
         status = self._admit(slot, record, now)
         if status is not StoreStatus.STORED:
             self._insert(slot, held)  # a refused change (to a crowded prefix) costs nobody what was there
         elif now - held.renewed <= GAP_S:
-            self._slots[slot][record.signer].since = held.since
+            self._slots[slot][record.node_id].since = held.since
         return status
 
     def _admit(self, slot: _Slot, record: Record, now: float) -> StoreStatus:
@@ -168,7 +168,7 @@ class RecordStore:
         if slot not in self._slots:
             self._slots[slot] = {}
             self._push_farthest(slot)
-        self._slots[slot][entry.record.signer] = entry
+        self._slots[slot][entry.record.node_id] = entry
         source = entry.record.address.host_key()
         self._by_source[source] = self._by_source.get(source, 0) + 1
         self._records += 1
