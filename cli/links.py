@@ -1,0 +1,92 @@
+"""Where a command gets its link from, and whether it is one: all of it offline and before anything heavy is
+loaded.
+
+The command line of a process is visible to everybody on the machine, so a link, which is a secret, may also
+come from a file, from the environment or from standard input.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from shoal.cli.exits import BadUsageError, CommandError
+from shoal.erasure.errors import MalformedLink
+from shoal.erasure.link import MAX_TEXT_CHARS, Link, LinkKind, parse_link
+
+LINK_VARIABLE = "SHOAL_LINK"
+
+_HOW = (
+    "Give it as an argument, in a file (--link-file FILE), on standard input (LINK is then '-') "
+    f"or in ${LINK_VARIABLE}."
+)
+
+
+def take_link(
+    argument: str | None,
+    link_file: str | None,
+    *,
+    needs_key: bool,
+    environment: Mapping[str, str] = os.environ,
+    stdin: Callable[[], BinaryIO | None] = lambda: sys.stdin.buffer if sys.stdin else None,
+) -> Link:
+    """The link of a command: the argument, else --link-file, else $SHOAL_LINK, else standard input.
+
+    Standard input is read when the argument is `-`, or when there is nothing else and it is no terminal.
+    `needs_key` refuses a private link without key. BadUsageError for whatever makes no link.
+    """
+    if argument is not None and link_file is not None:
+        raise BadUsageError("Give the link as an argument or with --link-file, not both.")
+    link = _parse(_link_text(argument, link_file, environment, stdin))
+    if needs_key and link.kind is LinkKind.PRIVATE and link.key is None:
+        raise BadUsageError(
+            "This link has no key: it is the hash of a private file, enough to check it and not to read it. "
+            "Use the whole link, with the part after '#'."
+        )
+    return link
+
+
+def _link_text(
+    argument: str | None,
+    link_file: str | None,
+    environment: Mapping[str, str],
+    stdin: Callable[[], BinaryIO | None],
+) -> str:
+    if argument not in (None, "-"):
+        return argument or ""
+    if link_file is not None:
+        return _from_file(Path(link_file))
+    if argument is None and environment.get(LINK_VARIABLE, "").strip():
+        return environment[LINK_VARIABLE]
+    stream = stdin()
+    if stream is None or (argument is None and stream.isatty()):
+        raise BadUsageError(f"No link was given. {_HOW}")
+    return _decode(stream.read(MAX_TEXT_CHARS + 1), "standard input")
+
+
+def _from_file(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
+                raise CommandError(f"Cannot read the link file {path}: it is a directory.")
+            return _decode(file.read(MAX_TEXT_CHARS + 1), f"the link file {path}")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "its name is not a valid one"
+        raise CommandError(f"Cannot read the link file {path}: {reason}.") from error
+
+
+def _decode(content: bytes, where: str) -> str:
+    text = content.decode("ascii", "replace")
+    if not text.strip():
+        raise BadUsageError(f"There is no link in {where}. {_HOW}")
+    return text
+
+
+def _parse(text: str) -> Link:
+    try:
+        return parse_link(text)
+    except MalformedLink as error:
+        # Not repeated in the message: a mistyped link is still most of a secret.
+        raise BadUsageError(f"Malformed link: {error}. Copy it again, whole.") from error
