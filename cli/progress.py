@@ -1,0 +1,196 @@
+"""A progress line for people at a terminal, sparse JSON events for scripts, and nothing for a plain pipe.
+
+The line is our own and not rich's: importing rich's costs as long as publishing a small file, and one line
+that is redrawn in place needs no second thread.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from shoal.cli.output import Output, visible
+from shoal.cli.units import format_clock, format_rate, format_size
+
+if TYPE_CHECKING:
+    from shoal.node import Progress
+
+REDRAW_S = 0.1  # ten times a second looks smooth and costs nothing
+EVENT_S = 1.0  # JSON events: enough for any bar drawn from them
+TICK_S = 0.5  # without news the rate must still fall and the line adapt to a resized window
+RATE_WINDOW_S = 5.0  # the rate shown is the mean of this long: calm, and soon right after a change
+RATE_SAMPLES = 64  # bound of the window; at ten draws a second it never holds more
+FALLBACK_COLUMNS = 80
+BAR_COLUMNS = (8, 30)  # narrowest worth drawing, widest worth having
+
+_ERASE_LINE = "\r\x1b[K"
+_ETA_MAX_S = 30 * 86_400  # beyond a month it is a guess not worth showing
+
+
+class RateMeter:
+    """Mean rate over the last few seconds. What was there at the first sample, resumed, does not count."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque(maxlen=RATE_SAMPLES)
+
+    def add(self, now: float, done_bytes: int) -> None:
+        """`done_bytes` bytes are done at `now` (seconds of any steady clock)."""
+        while len(self._samples) > 1 and self._samples[0][0] < now - RATE_WINDOW_S:
+            self._samples.popleft()
+        if self._samples and done_bytes < self._samples[-1][1]:
+            self._samples.clear()  # another phase counts from the start again
+        if not self._samples or now - self._samples[-1][0] >= RATE_WINDOW_S / RATE_SAMPLES:
+            self._samples.append((now, done_bytes))
+
+    def rate(self, now: float) -> float:
+        """Bytes per second, 0.0 while there is nothing to tell."""
+        if len(self._samples) < 2:
+            return 0.0
+        (first_at, first_bytes), (_, last_bytes) = self._samples[0], self._samples[-1]
+        return (last_bytes - first_bytes) / max(now - first_at, 0.001)
+
+
+def describe(progress: "Progress", rate: float, columns: int) -> str:
+    """One line of at most `columns` characters; the less important parts go first when little room."""
+    done, total = progress.done_bytes, progress.total_bytes
+    parts: list[tuple[int, str]] = [(0, progress.phase.value.capitalize())]
+    if total:
+        parts.append((1, f"{_percent(done, total)} %"))
+    if done or total:
+        parts.append((3, f"{format_size(done)} of {format_size(total)}" if total else format_size(done)))
+    if rate > 0:
+        parts.append((2, format_rate(rate)))
+    if rate > 0 and total and 0 <= (total - done) / rate < _ETA_MAX_S:
+        parts.append((4, f"{format_clock((total - done) / rate)} left"))
+    if progress.wanted_shares:
+        parts.append((5, f"shares {progress.shares}/{progress.wanted_shares}"))
+    if progress.hosts:
+        parts.append((6, f"hosts {progress.hosts}"))
+    return _fit(parts, done / total if total else None, columns)
+
+
+def _percent(done: int, total: int) -> int:
+    return min(100, 100 * done // total)
+
+
+def _fit(parts: list[tuple[int, str]], fraction: float | None, columns: int) -> str:
+    kept = list(parts)
+    while len(kept) > 1 and _width(kept) > columns:
+        kept.remove(max(kept))
+    room = columns - _width(kept) - 4  # two spaces and two brackets
+    texts = [text for _, text in kept]
+    if fraction is not None and room >= BAR_COLUMNS[0]:
+        texts.insert(1, _bar(fraction, min(room, BAR_COLUMNS[1])))
+    return "  ".join(texts)[: max(columns, 0)]
+
+
+def _width(parts: list[tuple[int, str]]) -> int:
+    return sum(len(text) + 2 for _, text in parts) - 2
+
+
+def _bar(fraction: float, columns: int) -> str:
+    filled = max(0, min(columns, int(fraction * columns)))
+    return f"[{'#' * filled}{'-' * (columns - filled)}]"
+
+
+class ProgressDisplay:
+    """Takes every progress call of an operation and shows a bounded number of them; it returns at once."""
+
+    def __init__(self, output: Output, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._output = output
+        self._clock = clock
+        self._meter = RateMeter()
+        self._latest: Progress | None = None
+        self._shown_at = float("-inf")
+        self._shown_phase = ""
+        self._on_screen = False
+
+    def __call__(self, progress: "Progress", /) -> None:
+        now = self._clock()
+        self._latest = progress
+        self._meter.add(now, progress.done_bytes)
+        if self._output.interactive and now - self._shown_at >= REDRAW_S:
+            self._draw(progress, now)
+        elif self._output.json and (
+            progress.phase.value != self._shown_phase or now - self._shown_at >= EVENT_S
+        ):
+            self._emit(progress, now)
+
+    def tick(self) -> None:
+        """Redraw although nothing happened: the rate falls, the window may have another width."""
+        if self._latest is not None:
+            self(self._latest)
+
+    def clear(self) -> None:
+        """Take the line away, so that something else can be written there."""
+        if self._on_screen:
+            self._on_screen = False
+            self._write(_ERASE_LINE)
+
+    def _draw(self, progress: "Progress", now: float) -> None:
+        self._shown_at = now
+        self._on_screen = True
+        # One column stays free: a full line would wrap, and then could not be erased.
+        line = describe(progress, self._meter.rate(now), _columns(self._output) - 1)
+        self._write(_ERASE_LINE + visible(line))
+
+    def _emit(self, progress: "Progress", now: float) -> None:
+        self._shown_at = now
+        self._shown_phase = progress.phase.value
+        self._output.status(
+            phase=progress.phase.value,
+            done_bytes=progress.done_bytes,
+            total_bytes=progress.total_bytes,
+            bytes_per_s=round(self._meter.rate(now)),
+            shares=progress.shares,
+            wanted_shares=progress.wanted_shares,
+            hosts=progress.hosts,
+        )
+
+    def _write(self, text: str) -> None:
+        try:
+            self._output.stderr.write(text)
+            self._output.stderr.flush()
+        except (OSError, ValueError):
+            self._on_screen = False  # the terminal went away; the operation goes on
+
+
+def _columns(output: Output) -> int:
+    try:
+        columns = os.get_terminal_size(output.stderr.fileno()).columns
+    except (OSError, ValueError):
+        columns = 0
+    return columns or FALLBACK_COLUMNS
+
+
+@contextmanager
+def _attached(output: Output) -> Iterator[ProgressDisplay]:
+    display = ProgressDisplay(output)
+    earlier, output.before_note = output.before_note, display.clear
+    try:
+        yield display
+    finally:
+        display.clear()
+        output.before_note = earlier
+
+
+@asynccontextmanager
+async def open_progress(output: Output) -> AsyncIterator[ProgressDisplay]:
+    """A display for one operation: hand it over as `on_progress`. The line is gone when the block ends."""
+    import trio
+
+    async def tick(display: ProgressDisplay) -> None:
+        while True:
+            await trio.sleep(TICK_S)
+            display.tick()
+
+    with _attached(output) as display:
+        if not output.interactive:
+            yield display
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tick, display)
+            yield display
+            nursery.cancel_scope.cancel()
