@@ -1,1 +1,16 @@
-"""Placeholder docstring, replaced with the package's public names."""
+"""How people drive Shoal: the `shoal` command.
+
+    main            entry point: parse, run, end with the right code
+    app, lean       the command line as typer sees it
+    context, links  options before the command; where a link comes from
+    output, progress, units, exits   words, progress line, quantities, exit codes
+    runner          signals and clean-up around the asynchronous part
+    commands/       one module per command
+    local_network   many nodes on this machine, for `demo` and `swarm`
+
+This package knows no protocol: whatever it does, a program can do through `shoal.node`.
+"""
+
+from shoal.cli.main import main
+
+__all__ = ["main"]

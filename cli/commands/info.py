@@ -1,0 +1,101 @@
+"""`shoal info`: what the network and a link tell of a file, without fetching it."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shoal.cli.context import Globals, Job, globals_of
+from shoal.cli.exits import Code
+from shoal.cli.tables import columns, day, fields
+from shoal.cli.units import format_size
+
+if TYPE_CHECKING:
+    from shoal.erasure import Link
+    from shoal.node import FileInfo
+
+
+def info(
+    context: typer.Context,
+    link: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="LINK",
+            help="The link or the hash, or - to read it from standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    link_file: Annotated[
+        str | None,
+        typer.Option("--link-file", metavar="FILE", help="Read the link from a file.", show_default=False),
+    ] = None,
+) -> Job:
+    """Show what a link names: size, shares, and the hosts that say they hold them.
+
+    The hash alone is enough; name and true size of a private file need the whole link.
+    """
+    from shoal.cli.links import take_link
+
+    settings = globals_of(context)
+    wanted = take_link(link, link_file, needs_key=False)
+    return settings.job(lambda: _info(settings, wanted))
+
+
+async def _info(settings: Globals, link: "Link") -> int:
+    async with settings.open_client() as node:
+        found = await node.info(link)
+    settings.output.result(table(link, found))
+    settings.output.summary(**summary_fields(link, found))
+    return Code.OK
+
+
+def summary_fields(link: "Link", found: "FileInfo") -> dict[str, object]:
+    """The JSON summary."""
+    return {
+        "id": link.hash,
+        "public": found.public,
+        "name": found.name,
+        "size": found.size,
+        "media_type": found.media_type,
+        "k": found.k,
+        "n": found.n,
+        "ciphertext_bytes": found.ciphertext_bytes,
+        "shares": len({holder.share for holder in found.holders}),
+        "holders": [
+            {
+                "share": holder.share,
+                "node_id": holder.node_id.hex(),
+                "address": str(holder.address),
+                "lease_end": holder.lease_end,
+            }
+            for holder in sorted(found.holders, key=lambda holder: holder.share)
+        ],
+    }
+
+
+def table(link: "Link", found: "FileInfo") -> str:
+    """The same for people."""
+    shares = len({holder.share for holder in found.holders})
+    lines = fields(
+        [
+            ("hash", link.hash),
+            ("kind", "public" if found.public else "private"),
+            (
+                "name",
+                found.name if found.name is not None else "(needs the key)" if link.key is None else "(none)",
+            ),
+            (
+                "size",
+                format_size(found.size)
+                if found.size is not None
+                else f"at most {format_size(found.ciphertext_bytes)} (the exact size needs the key)",
+            ),
+            ("type", found.media_type or ""),
+            ("code", f"any {found.k} of {found.n} shares are enough"),
+            ("shares", f"{shares} of {found.n} have a holder who says so"),
+        ]
+    )
+    rows = [
+        (str(holder.share), str(holder.address), day(holder.lease_end), holder.node_id.hex()[:16])
+        for holder in sorted(found.holders, key=lambda holder: holder.share)
+    ]
+    return f"{lines}\n\n{columns(('share', 'host', 'kept until', 'node'), rows)}" if rows else lines

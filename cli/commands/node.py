@@ -1,0 +1,285 @@
+"""`shoal node init | run | status`: a volunteer's machine."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from shoal.cli.context import Globals, Job, globals_of
+from shoal.cli.exits import BadUsageError, Code
+from shoal.cli.tables import fields
+from shoal.cli.units import UnitError, exact_size, format_rate, format_size, parse_rate, parse_size, plural
+
+if TYPE_CHECKING:
+    from shoal.node import Node, NodeSettings
+
+T = TypeVar("T")
+
+JOIN_NOTICE_S = 30.0  # thirty nodes started at once have joined by then, so silence is worth a word
+STDIN_DRAIN_BYTES = 4096
+STATUS_FIELDS = ("node_id", "version", "address", "peers", "shares", "used_bytes", "capacity_bytes", "codec")
+
+Capacity = Annotated[
+    str | None,
+    typer.Option(
+        "--capacity", metavar="SIZE", help="Most disk space to give; 10GB unless set.", show_default=False
+    ),
+]
+Reserve = Annotated[
+    str | None,
+    typer.Option(
+        "--reserve",
+        metavar="SIZE",
+        help="Free disk space to leave alone; 1GB unless set.",
+        show_default=False,
+    ),
+]
+Listen = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--listen",
+        metavar="HOST:PORT",
+        help="Local address for UDP and TCP, repeatable; port 4750 on all interfaces unless set.",
+        show_default=False,
+    ),
+]
+Advertise = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--advertise",
+        metavar="HOST:PORT",
+        help="Address for others to use, repeatable; what peers see unless set.",
+        show_default=False,
+    ),
+]
+Up = Annotated[
+    str | None,
+    typer.Option(
+        "--up", metavar="RATE", help="Most to send, as 2MB/s; unlimited unless set.", show_default=False
+    ),
+]
+Down = Annotated[
+    str | None,
+    typer.Option(
+        "--down", metavar="RATE", help="Most to receive, as 10MB/s; unlimited unless set.", show_default=False
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """Settings as typed and checked; what was not given is missing from `values`."""
+
+    values: Mapping[str, int | None]
+    listen: tuple[str, ...]
+    advertise: tuple[str, ...]
+
+    def apply(self, settings: "NodeSettings") -> "NodeSettings":
+        """`settings` with these wishes over them. BadUsageError for an address that is none."""
+        changes: dict[str, object] = dict(self.values)
+        if self.listen:
+            changes["listen"] = _addresses("--listen", self.listen)
+        if self.advertise:
+            changes["advertise"] = _addresses("--advertise", self.advertise)
+        return dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
+
+
+def _addresses(option: str, texts: Sequence[str]) -> tuple[object, ...]:
+    from shoal.dht import Address, AddressError
+
+    try:
+        return tuple(Address.parse(text) for text in texts)
+    except AddressError as error:
+        raise BadUsageError(f"{option}: {error}.") from error
+
+
+def _wishes(
+    capacity: str | None,
+    reserve: str | None,
+    up: str | None,
+    down: str | None,
+    listen: list[str] | None,
+    advertise: list[str] | None,
+) -> Wishes:
+    values: dict[str, int | None] = {}
+    if capacity is not None:
+        values["capacity_bytes"] = _read("--capacity", parse_size, capacity)
+    if reserve is not None:
+        values["reserve_bytes"] = _read("--reserve", parse_size, reserve)
+    if up is not None:
+        values["up_bytes_per_s"] = _read("--up", parse_rate, up)
+    if down is not None:
+        values["down_bytes_per_s"] = _read("--down", parse_rate, down)
+    return Wishes(values, tuple(listen or ()), tuple(advertise or ()))
+
+
+def _read(option: str, parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(text)
+    except UnitError as error:
+        raise BadUsageError(f"{option}: {error}.") from error
+
+
+def init(
+    context: typer.Context,
+    capacity: Capacity = None,
+    reserve: Reserve = None,
+    listen: Listen = None,
+    advertise: Advertise = None,
+    up: Up = None,
+    down: Down = None,
+) -> Job:
+    """Make this machine's node: its identity and its settings. Prints the node id.
+
+    The identity carries a proof of work; on the public network that takes some seconds.
+    """
+    settings = globals_of(context)
+    wishes = _wishes(capacity, reserve, up, down, listen, advertise)
+    return Job(settings.output, lambda: _init(settings, wishes))
+
+
+def _init(settings: Globals, wishes: Wishes) -> int:
+    from shoal.node import NodeSettings, init_node
+
+    home = settings.locate_home()
+    chosen = wishes.apply(NodeSettings())
+    parameters = settings.load_network().parameters
+    node_id = init_node(home, chosen, parameters)
+    output = settings.output
+    output.note(
+        f"A node for the network {parameters.name!r} is set up in {home.config}: it gives up to "
+        f"{exact_size(chosen.capacity_bytes)} and leaves {exact_size(chosen.reserve_bytes)} of disk free.\n"
+        f"Start it with: shoal {'--home ' + str(settings.home) + ' ' if settings.home else ''}node run"
+    )
+    output.result(node_id.hex())
+    output.summary(
+        node_id=node_id.hex(),
+        home=str(home.config),
+        network=parameters.name,
+        capacity_bytes=chosen.capacity_bytes,
+        reserve_bytes=chosen.reserve_bytes,
+        listen=[str(address) for address in chosen.listen],
+    )
+    return Code.OK
+
+
+def run(
+    context: typer.Context,
+    capacity: Capacity = None,
+    reserve: Reserve = None,
+    listen: Listen = None,
+    advertise: Advertise = None,
+    up: Up = None,
+    down: Down = None,
+    stop_on_eof: Annotated[
+        bool,
+        typer.Option(
+            "--stop-on-eof", help="Also stop when standard input ends: for programs that start nodes."
+        ),
+    ] = False,
+) -> Job:
+    """Run this machine's node until it is stopped (Ctrl-C, SIGTERM), which ends it with exit code 130.
+
+    Options given here hold for this run only, instead of what `node init` wrote into config.toml.
+    """
+    settings = globals_of(context)
+    wishes = _wishes(capacity, reserve, up, down, listen, advertise)
+    return settings.job(lambda: _run(settings, wishes, stop_on_eof))
+
+
+async def _run(settings: Globals, wishes: Wishes, stop_on_eof: bool) -> int:
+    import trio
+
+    from shoal.node import load_settings, open_node
+
+    home = settings.locate_home()
+    chosen = wishes.apply(load_settings(home))
+    settings.output.interrupt_hint = "The node has stopped."
+    async with open_node(
+        home, network=settings.network, bootstrap=settings.bootstrap, serve=True, settings=chosen
+    ) as node:
+        _announce(settings, node)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_report_joining, settings, node)
+            if stop_on_eof:
+                await _wait_for_eof()
+                nursery.cancel_scope.cancel()
+            else:
+                await trio.sleep_forever()
+    return Code.OK
+
+
+def _announce(settings: Globals, node: "Node") -> None:
+    addresses = [str(address) for address in node.addresses]
+    settings.output.note(f"listening on {', '.join(addresses)}, node id {node.node_id.hex()}")
+    settings.output.status(
+        event="listening", node_id=node.node_id.hex(), addresses=addresses, pid=os.getpid()
+    )
+
+
+async def _report_joining(settings: Globals, node: "Node") -> None:
+    """Say when the first peer has answered, and once when none has for a while."""
+    from shoal.node import NoPeers
+
+    output = settings.output
+    told = False
+    while True:
+        try:
+            await node.wait_joined(JOIN_NOTICE_S)
+        except NoPeers as error:
+            if not told:
+                output.note(f"No peer has answered yet; still trying. {error}")
+                output.status(event="waiting", message=str(error))
+            told = True
+            continue
+        peers = node.status()["peers"]
+        output.note(f"joined the network: {peers if isinstance(peers, int) else 'some'} peers so far")
+        output.status(event="joined", peers=peers)
+        return
+
+
+async def _wait_for_eof() -> None:
+    import trio
+
+    while await trio.to_thread.run_sync(os.read, 0, STDIN_DRAIN_BYTES, abandon_on_cancel=True):
+        pass
+
+
+def status(context: typer.Context) -> Job:
+    """Show how this machine's running node is doing."""
+    settings = globals_of(context)
+    return settings.job(lambda: _status(settings))
+
+
+async def _status(settings: Globals) -> int:
+    from shoal.node import daemon_status
+
+    found = await daemon_status(settings.locate_home(), network=settings.network)
+    settings.output.result(table(found))
+    settings.output.summary(**found)
+    return Code.OK
+
+
+def table(found: Mapping[str, object]) -> str:
+    """The status for people: the fields scripts rely on first, then whatever else the node tells."""
+    names = [name for name in STATUS_FIELDS if name in found]
+    names += [
+        name for name in found if name not in names and not isinstance(found[name], (dict, list, tuple))
+    ]
+    return fields([_readable(name, found[name]) for name in names])
+
+
+def _readable(name: str, value: object) -> tuple[str, str]:
+    if value is None:
+        return name.replace("_", " "), ""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if name.endswith("_bytes_per_s"):
+            return name.removesuffix("_bytes_per_s").replace("_", " "), format_rate(value)
+        if name.endswith("_bytes"):
+            return name.removesuffix("_bytes").replace("_", " "), format_size(value)
+    if name == "peers" and isinstance(value, int):
+        return name, plural(value, "verified contact")
+    return name.replace("_", " "), str(value)

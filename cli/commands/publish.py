@@ -1,0 +1,257 @@
+"""`shoal publish`: encrypt a file, spread it over volunteers, print its link."""
+
+import os
+import shlex
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shoal.cli.context import Globals, Job, globals_of
+from shoal.cli.exits import BadUsageError, Code
+from shoal.cli.output import Output
+from shoal.cli.units import UnitError, format_rate, format_size, parse_count, parse_duration, plural
+
+if TYPE_CHECKING:
+    from shoal.node import Published
+
+STDIN = "-"
+MAX_SHARES = 256  # the erasure code's field has 256 elements
+STDIN_CHUNK_BYTES = 256 * 1024  # a pipe holds 64 KiB by default, 1 MiB at most; more per read brings nothing
+FULL_WIDTH_MIN = 12  # a default width below this means that few hosts accept files at all
+
+_REFUSED_WORDS = {"full": "full", "busy": "busy", "quota": "over their daily quota"}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to publish and how; None leaves a choice to the library."""
+
+    source: str
+    name: str | None
+    needed: int | None
+    total: int | None
+    happy: int | None
+    ttl_s: int | None
+    public: bool
+
+    @property
+    def from_stdin(self) -> bool:
+        """Whether the bytes come from standard input: then they come once only."""
+        return self.source == STDIN
+
+
+def publish(
+    context: typer.Context,
+    path: Annotated[str, typer.Argument(metavar="PATH|-", help="The file, or - for standard input.")],
+    needed: Annotated[
+        str | None,
+        typer.Option(
+            "--needed", metavar="K", help="Shares needed to read the file.", show_default="by hosts and size"
+        ),
+    ] = None,
+    total: Annotated[
+        str | None, typer.Option("--total", metavar="N", help="Shares in all.", show_default="3 x needed")
+    ] = None,
+    happy: Annotated[
+        str | None,
+        typer.Option("--happy", metavar="H", help="Hosts that must take a share.", show_default="3/4 of N"),
+    ] = None,
+    ttl: Annotated[
+        str | None,
+        typer.Option("--ttl", metavar="TIME", help="How long to keep it: 12h, 3d, 2w.", show_default="90d"),
+    ] = None,
+    public: Annotated[
+        bool,
+        typer.Option("--public", help="Let everybody read it who has its hash; holders can read it too."),
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="The file's name for those who fetch it.")
+    ] = None,
+) -> Job:
+    """Encrypt a file, spread it over volunteers and print its link.
+
+    The link alone goes to standard output. Whoever has it can read the file: keep it secret, or say --public.
+    """
+    order = Order(
+        source=path,
+        name=name,
+        needed=_count("--needed", needed),
+        total=_count("--total", total),
+        happy=_count("--happy", happy),
+        ttl_s=_duration("--ttl", ttl),
+        public=public,
+    )
+    _check(order)
+    settings = globals_of(context)
+    return settings.job(lambda: _publish(settings, order))
+
+
+def _count(option: str, text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_count(text, least=1, most=MAX_SHARES)
+    except UnitError as error:
+        raise BadUsageError(f"{option}: {error}.") from error
+
+
+def _duration(option: str, text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_duration(text)
+    except UnitError as error:
+        raise BadUsageError(f"{option}: {error}.") from error
+
+
+def _check(order: Order) -> None:
+    if not order.source or "\0" in order.source:
+        raise BadUsageError("The path of the file to publish is empty or contains a NUL character.")
+    if (order.needed is None) != (order.total is None):
+        raise BadUsageError("Give --needed and --total together: K of N shares are enough to read the file.")
+    if order.needed is not None and order.total is not None and order.needed > order.total:
+        raise BadUsageError(f"--needed {order.needed} is more than --total {order.total}.")
+    least, most = order.needed or 1, order.total or MAX_SHARES
+    if order.happy is not None and not least <= order.happy <= most:
+        raise BadUsageError(f"--happy {order.happy} is not between --needed {least} and --total {most}.")
+    if order.from_stdin and sys.stdin is None:
+        raise BadUsageError("Standard input is closed: there is nothing to publish.")
+
+
+async def _publish(settings: Globals, order: Order) -> int:
+    from shoal.cli.progress import open_progress
+
+    output = settings.output
+    output.interrupt_hint = (
+        "What came from standard input has to be published from the start again."
+        if order.from_stdin
+        else "The same command goes on from here."
+    )
+    if order.from_stdin and sys.stdin.isatty():
+        output.note("Reading from the terminal; end with Ctrl-D.")
+    async with settings.open_client() as node, open_progress(output) as progress:
+        done = await node.publish(
+            _stdin_chunks() if order.from_stdin else Path(order.source),
+            name=order.name,
+            needed=order.needed,
+            total=order.total,
+            happy=order.happy,
+            public=order.public,
+            on_progress=progress,
+            **({} if order.ttl_s is None else {"ttl_s": order.ttl_s}),
+        )
+    report(settings, order, done)
+    return Code.OK if done.complete else Code.PARTIAL
+
+
+async def _stdin_chunks() -> AsyncIterator[bytes]:
+    """Standard input, whatever it is. A thread reads, because for files there is no waiting for readiness."""
+    import trio
+
+    while chunk := await trio.to_thread.run_sync(os.read, 0, STDIN_CHUNK_BYTES, abandon_on_cancel=True):
+        yield chunk
+
+
+def report(settings: Globals, order: Order, done: "Published") -> None:
+    """The link on standard output; around it, for people, what was reached and what it survives."""
+    output = settings.output
+    if done.complete:
+        output.note(success_words(done))
+        _warn_of_width(output, order, done)
+    else:
+        output.complain(partial_words(done, resumable=not order.from_stdin))
+    output.result(str(done.link))
+    if output.interactive:
+        output.note(f"Fetch it with:\n  {fetch_command(settings, str(done.link), os.environ)}")
+    output.summary(**summary_fields(done))
+
+
+def summary_fields(done: "Published") -> dict[str, object]:
+    """The JSON summary."""
+    return {
+        "link": str(done.link),
+        "id": done.link.hash,
+        "size": done.size,
+        "k": done.k,
+        "n": done.n,
+        "happy": done.happy,
+        "shares": done.shares,
+        "hosts": done.hosts,
+        "seconds": round(done.seconds, 3),
+        "sent_bytes": done.sent_bytes,
+        "resumed_bytes": done.resumed_bytes,
+        "complete": done.complete,
+        "refusals": dict(done.refusals),
+    }
+
+
+def success_words(done: "Published") -> str:
+    """What a publish that reached its aim tells people."""
+    rate = f" ({format_rate(done.size / done.seconds)})" if done.size and done.seconds > 0 else ""
+    resumed = f", {format_size(done.resumed_bytes)} of it already there" if done.resumed_bytes else ""
+    return (
+        f"Published {format_size(done.size)} in {done.seconds:.1f} s{rate}{resumed}: "
+        f"{plural(done.shares, 'share')} on {plural(done.hosts, 'host')}; {_survival(done)}."
+    )
+
+
+def _survival(done: "Published") -> str:
+    if done.survives <= 0:
+        return "none may vanish"
+    return f"any {done.survives} may vanish"
+
+
+def partial_words(done: "Published", *, resumable: bool) -> str:
+    """What was reached, what that survives, what was wanted, why it fell short, what to do: in this order."""
+    survives = (
+        f"the file survives losing any {done.survives} of them"
+        if done.survives > 0
+        else "the file survives losing none of them"
+    )
+    lines = [
+        f"Published {done.shares} of {done.n} shares on {plural(done.hosts, 'host')}: {survives} "
+        f"(wanted: {plural(done.happy, 'host')}).",
+        *refusal_sentences(done.refusals),
+        "Run the same command again to complete it."
+        if resumable
+        else "Publish it again when there are more hosts.",
+    ]
+    return " ".join(lines)
+
+
+def refusal_sentences(refusals: Mapping[str, int]) -> list[str]:
+    """One sentence per reason hosts gave, the commonest first."""
+    sentences = []
+    for reason, count in sorted(refusals.items(), key=lambda item: (-item[1], item[0])):
+        was = "was" if count == 1 else "were"
+        words = _REFUSED_WORDS.get(reason)
+        sentences.append(
+            f"{plural(count, 'host')} {was} {words}."
+            if words
+            else f"{plural(count, 'host')} refused: {reason}."
+        )
+    return sentences
+
+
+def _warn_of_width(output: Output, order: Order, done: "Published") -> None:
+    if done.hosts < done.n:
+        output.warn(
+            f"{done.hosts} of {done.n} hosts have a share; {done.happy} were asked for. "
+            + " ".join(refusal_sentences(done.refusals))
+        )
+    elif order.needed is None and done.n < FULL_WIDTH_MIN:
+        output.warn(
+            f"Only {plural(done.n, 'host')} could be found, so the file is spread thinly: {_survival(done)}. "
+            "Publish it again when the network has grown."
+        )
+
+
+def fetch_command(settings: Globals, link: str, environment: Mapping[str, str]) -> str:
+    """The exact command that fetches `link`, with the options typed here that matter there too."""
+    words = ["shoal"]
+    if settings.network is not None and str(settings.network) != environment.get("SHOAL_NETWORK"):
+        words += ["--network", str(settings.network)]
+    if "SHOAL_BOOTSTRAP" not in environment:
+        for address in settings.bootstrap:
+            words += ["--bootstrap", address]
+    return shlex.join([*words, "fetch", link])

@@ -1,0 +1,93 @@
+"""What the options before the command decide, and how a command finds them."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shoal.cli.output import Output
+
+if TYPE_CHECKING:
+    import typer
+
+    from shoal.node import Home, Network, Node
+
+TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y", "on"})
+FALSE_WORDS = frozenset({"0", "false", "f", "no", "n", "off", ""})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a parsed command line asks for: `work` gives the exit code, `output` is how it talks."""
+
+    output: Output
+    work: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """The options that stand before every command.
+
+    `home` and `network` are None where the default holds; `bootstrap` are addresses as typed, not yet
+    checked.
+    """
+
+    home: Path | None
+    network: Path | None
+    bootstrap: tuple[str, ...]
+    output: Output
+
+    def job(self, work: Callable[[], Awaitable[int]]) -> Job:
+        """A job of asynchronous work; trio is loaded only when it starts."""
+
+        def start() -> int:
+            from shoal.cli.runner import run
+
+            return run(work, self.output)
+
+        return Job(self.output, start)
+
+    def open_client(self) -> "AbstractAsyncContextManager[Node]":
+        """A node that serves nobody, for the time of one command."""
+        from shoal.node import open_node
+
+        return open_node(self.home, network=self.network, bootstrap=self.bootstrap)
+
+    def locate_home(self) -> "Home":
+        """The home of this command."""
+        from shoal.node import Home
+
+        return Home.locate(self.home)
+
+    def load_network(self) -> "Network":
+        """The network of this command; `UsageError` when its file is wrong."""
+        from shoal.node import Network
+
+        return Network.load(self.network)
+
+
+def globals_of(context: "typer.Context") -> Globals:
+    """The options before the command, as the root of the command line left them."""
+    found = context.find_object(Globals)
+    if found is None:
+        raise RuntimeError("a command was reached without the options before it")
+    return found
+
+
+def scan_output(arguments: Sequence[str], environment: Mapping[str, str]) -> Output:
+    """How to talk before the command line is parsed, and when it turns out that it cannot be.
+
+    A flag is believed wherever it stands, since the error may be just that it stands in the wrong place.
+    """
+    given = list(arguments)
+    options = given[: given.index("--")] if "--" in given else given
+    return Output(
+        json="--json" in options or environment.get("SHOAL_JSON", "").strip().lower() in TRUE_WORDS,
+        quiet="--quiet" in options,
+    )
+
+
+def split_addresses(values: Sequence[str]) -> tuple[str, ...]:
+    """Addresses from repeated options and comma-separated lists alike, empty items left out."""
+    return tuple(item.strip() for value in values for item in value.split(",") if item.strip())

@@ -1,0 +1,114 @@
+"""Entry point of the `shoal` command: parse, run, end with the right exit code, and never show a traceback.
+
+Everything but the standard library is imported inside `run`, so that an interruption at any moment is ours to
+handle.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from shoal.cli.output import Output
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit."""
+    _fill_standard_descriptors()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command to its exit code."""
+    output: Output | None = None
+    try:
+        _catch_termination()
+        from shoal.cli.app import parse
+        from shoal.cli.context import scan_output
+
+        output = scan_output(arguments, os.environ)
+        _prepare_streams()
+        job = parse(arguments)
+        if isinstance(job, int):
+            return _flush(job)
+        output = job.output
+        _set_up_logging(output.verbose)
+        return _flush(job.work())
+    except BaseException as error:  # noqa: BLE001 - the one place where every error of a command ends
+        return _flush(_report(error, output))
+
+
+def _report(error: BaseException, output: "Output | None") -> int:
+    from shoal.cli.exits import Code, Outcome, explain
+
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else Code.FAILED
+    outcome = explain(error)
+    if output is None:
+        return outcome.code  # interrupted before there was anything to say or a way to say it
+    if outcome.bug and output.verbose:
+        _print_traceback(error)
+    if outcome.code is Code.INTERRUPTED and output.interrupt_hint:
+        outcome = Outcome(outcome.code, f"{outcome.message} {output.interrupt_hint}")
+    output.error(outcome)
+    return outcome.code
+
+
+def _set_up_logging(verbose: int) -> None:
+    """What the library logs is shown with -v; without, only what is serious."""
+    import logging
+
+    level = {0: logging.ERROR, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def _print_traceback(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error, file=sys.stderr)
+
+
+def _catch_termination() -> None:
+    """SIGTERM and SIGHUP end a command the way Ctrl-C does, until the asynchronous part takes them over."""
+    from shoal.cli.signals import caught_signals, interrupt
+
+    for number in caught_signals():
+        signal.signal(number, interrupt)
+
+
+def _fill_standard_descriptors() -> None:
+    """Open a closed descriptor 0, 1 or 2 on /dev/null.
+
+    Else the next file or socket that is opened would get that number, and what is printed would end up in it.
+    Python's own streams for them stay None, so that writing a result there still fails as it should.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+
+
+def _prepare_streams() -> None:
+    """A character that the terminal's encoding lacks is escaped instead of being an error."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _flush(code: int) -> int:
+    """Flush standard output while a failure can still be handled; at exit Python would complain itself."""
+    from shoal.cli.output import abandon
+
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        abandon(sys.stdout)
+        return code or 1
+    return code
