@@ -1,0 +1,228 @@
+"""What the database knows: shares, files, statements. Each method is one query or one transaction."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from shoal.node.store.database import Database, Row, Transaction
+from shoal.node.store.limits import MAX_PAGE, MAX_STATEMENT_BYTES, MAX_STATEMENTS_PER_SHARE
+
+ShareKey = tuple[bytes, int]
+"""(file id, share number)."""
+
+
+class ShareState(IntEnum):
+    """Whether a share counts as held."""
+
+    WHOLE = 0
+    LOST = 1  # its file is missing
+    DAMAGED = 2  # a block was found changed; the others may still be good
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRow:
+    """One share as the database has it. `folder` is None when `data` holds the whole share."""
+
+    file_id: bytes
+    share_number: int
+    lease_end: int
+    stored_at: int
+    upload_id: bytes
+    share_bytes: int
+    file_bytes: int
+    state: ShareState
+    folder: str | None
+    data: bytes | None
+
+    @property
+    def key(self) -> ShareKey:
+        """What names the share."""
+        return self.file_id, self.share_number
+
+
+@dataclass(frozen=True, slots=True)
+class HeldShare:
+    """A share this volunteer keeps; lease_end in seconds since the epoch."""
+
+    share_number: int
+    lease_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptStatement:
+    """A holder statement about one share of a file. Verified elsewhere; here only its bytes are kept."""
+
+    share_number: int
+    holder_id: bytes
+    expires: int
+    lease_end: int
+    statement: bytes
+
+
+SHARE_COLUMNS = (
+    "file_id, share_number, lease_end, stored_at, upload_id, share_bytes, file_bytes, state, folder, data"
+)
+
+
+class Catalogue:
+    """Typed access to the database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # shares
+
+    def share(self, key: ShareKey) -> ShareRow | None:
+        """The row of one share, whatever its state."""
+        row = self.database.row(
+            f"SELECT {SHARE_COLUMNS} FROM shares WHERE file_id = ? AND share_number = ?", *key
+        )
+        return _share_row(row) if row else None
+
+    def committed_bytes(self, upload_id: bytes) -> int | None:
+        """Length of the whole share that came from this upload, if there is one."""
+        row = self.database.row("SELECT share_bytes FROM shares WHERE upload_id = ? AND state = 0", upload_id)
+        return row[0] if row else None
+
+    def manifest(self, file_id: bytes) -> bytes | None:
+        """Manifest bytes of a file any share of which was ever kept."""
+        row = self.database.row("SELECT manifest FROM files WHERE file_id = ?", file_id)
+        return row[0] if row else None
+
+    def held(self, file_id: bytes) -> list[HeldShare]:
+        """The whole shares of a file."""
+        rows = self.database.rows(
+            "SELECT share_number, lease_end FROM shares WHERE file_id = ? AND state = 0 "
+            "ORDER BY share_number",
+            file_id,
+        )
+        return [HeldShare(*row) for row in rows]
+
+    def damaged(self, limit: int = MAX_PAGE) -> list[ShareKey]:
+        """Shares that are lost or damaged, for repair."""
+        rows = self.database.rows("SELECT file_id, share_number FROM shares WHERE state != 0 LIMIT ?", limit)
+        return [(file_id, number) for file_id, number in rows]
+
+    def files(self, after: bytes, limit: int) -> list[bytes]:
+        """Ids above `after`, in order, of files with a whole share."""
+        rows = self.database.rows(
+            "SELECT DISTINCT file_id FROM shares WHERE file_id > ? AND state = 0 ORDER BY file_id LIMIT ?",
+            after,
+            min(limit, MAX_PAGE),
+        )
+        return [row[0] for row in rows]
+
+    def counts(self) -> tuple[int, int]:
+        """(files, shares) kept whole."""
+        row = self.database.row("SELECT count(DISTINCT file_id), count(*) FROM shares WHERE state = 0")
+        return (row[0], row[1]) if row else (0, 0)
+
+    def extend_lease(self, key: ShareKey, lease_end: int) -> int | None:
+        """Move the lease end of a whole share forward, never back; the lease end now, None when not held."""
+        with self.database.transaction() as transaction:
+            transaction.run(
+                "UPDATE shares SET lease_end = ? WHERE file_id = ? AND share_number = ? AND lease_end < ?",
+                lease_end,
+                *key,
+                lease_end,
+            )
+            rows = transaction.rows(
+                "SELECT lease_end FROM shares WHERE file_id = ? AND share_number = ? AND state = 0", *key
+            )
+        return rows[0][0] if rows else None
+
+    def mark(self, key: ShareKey, state: ShareState) -> None:
+        """Record what became of a share that counted as whole."""
+        with self.database.transaction() as transaction:
+            transaction.run(
+                "UPDATE shares SET state = ? WHERE file_id = ? AND share_number = ? AND state = 0",
+                state,
+                *key,
+            )
+
+    def file_bytes(self) -> int:
+        """What all share files take on disk."""
+        row = self.database.row("SELECT coalesce(sum(file_bytes), 0) FROM shares WHERE state != 1")
+        return int(row[0]) if row else 0
+
+    # statements
+
+    def add_statements(self, file_id: bytes, statements: Iterable[KeptStatement], now: float) -> int:
+        """Keep statements about a file we hold; how many were taken.
+
+        Per share number at most four holders: a known holder's later statement replaces its earlier one, a
+        new holder gets a place only while one is free or expired. So nobody pushes out honest holders by
+        shouting.
+        """
+        taken = 0
+        with self.database.transaction() as transaction:
+            if not transaction.rows("SELECT 1 FROM files WHERE file_id = ?", file_id):
+                return 0
+            transaction.run("DELETE FROM statements WHERE file_id = ? AND expires <= ?", file_id, int(now))
+            for statement in statements:
+                if len(statement.statement) <= MAX_STATEMENT_BYTES and statement.expires > now:
+                    taken += _add_statement(transaction, file_id, statement)
+        return taken
+
+    def statements(self, file_id: bytes) -> list[KeptStatement]:
+        """All statements kept about a file, by share number."""
+        rows = self.database.rows(
+            "SELECT share_number, holder_id, expires, lease_end, statement FROM statements WHERE file_id = ? "
+            "ORDER BY share_number, holder_id",
+            file_id,
+        )
+        return [KeptStatement(*row) for row in rows]
+
+
+def insert_share(transaction: Transaction, row: ShareRow, manifest: bytes) -> None:
+    """Enter a share, in the place of a lost or damaged one if need be."""
+    transaction.run("INSERT OR IGNORE INTO files VALUES (?, ?)", row.file_id, manifest)
+    transaction.run(
+        f"INSERT OR REPLACE INTO shares ({SHARE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        row.file_id,
+        row.share_number,
+        row.lease_end,
+        row.stored_at,
+        row.upload_id,
+        row.share_bytes,
+        row.file_bytes,
+        int(row.state),
+        row.folder,
+        row.data,
+    )
+
+
+def _share_row(row: Row) -> ShareRow:
+    file_id, number, lease_end, stored_at, upload_id, share_bytes, file_bytes, state, folder, data = row
+    return ShareRow(
+        file_id,
+        number,
+        lease_end,
+        stored_at,
+        upload_id,
+        share_bytes,
+        file_bytes,
+        ShareState(state),
+        folder,
+        data,
+    )
+
+
+def _add_statement(transaction: Transaction, file_id: bytes, statement: KeptStatement) -> int:
+    number, holder = statement.share_number, statement.holder_id
+    known = transaction.rows(
+        "SELECT holder_id, expires FROM statements WHERE file_id = ? AND share_number = ?", file_id, number
+    )
+    expires: dict[bytes, int] = dict(known)
+    is_full = holder not in expires and len(expires) >= MAX_STATEMENTS_PER_SHARE
+    if is_full or expires.get(holder, 0) >= statement.expires:
+        return 0
+    return transaction.run(
+        "INSERT OR REPLACE INTO statements VALUES (?, ?, ?, ?, ?, ?)",
+        file_id,
+        number,
+        holder,
+        statement.expires,
+        statement.lease_end,
+        statement.statement,
+    )

@@ -1,0 +1,262 @@
+"""Share put: the order of events that makes an acknowledgement true (DESIGN §5, docs/store.md).
+
+    blocks are in the temporary file (O_EXCL, same folder)
+    → trees, manifest and trailer behind them → fsync file → both roots equal the manifest's → rename
+    → fsync folder → database commit (WAL, synchronous=FULL) → return
+
+A small share is checked and committed in the database: one transaction, one sync, no file at any time.
+"""
+
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from shoal.erasure import MalformedManifest, Manifest
+from shoal.node.store.accounts import Accounts
+from shoal.node.store.catalogue import Catalogue, ShareKey, ShareRow, ShareState, insert_share
+from shoal.node.store.database import Transaction
+from shoal.node.store.disk import Disk
+from shoal.node.store.errors import BadManifest, BadShare, StoreError, UnknownUpload, disk_errors
+from shoal.node.store.intake import save_intake
+from shoal.node.store.limits import allocated_bytes
+from shoal.node.store.shareformat import Trailer, folder_of, folder_path, share_name
+from shoal.node.store.trees import write_tail
+from shoal.node.store.uploads import Upload, Uploads, forget_upload
+
+COMMIT_LOCKS = 16  # two uploads of one share must not commit at the same time; others rarely meet
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a commit asks for: this share of this file until then."""
+
+    manifest: Manifest
+    encoded: bytes
+    file_id: bytes
+    share_number: int
+    lease_end: int
+
+    @property
+    def key(self) -> ShareKey:
+        """What names the share."""
+        return self.file_id, self.share_number
+
+    @property
+    def roots(self) -> tuple[bytes, bytes]:
+        """(share root, data root): what the received leaf hashes must come to."""
+        return self.manifest.share_roots[self.share_number], self.manifest.data_root
+
+
+def read_promise(encoded: bytes, share_number: int, lease_end: int) -> Promise:
+    """Check the manifest and the number; BadManifest."""
+    try:
+        manifest = Manifest.decode(encoded)
+    except MalformedManifest as error:
+        raise BadManifest(str(error)) from error
+    if not 0 <= share_number < manifest.n:
+        raise BadManifest(f"there is no share {share_number} of {manifest.n}")
+    return Promise(manifest, encoded, bytes(manifest.id), share_number, lease_end)
+
+
+class Committer:
+    """Turns uploads into shares. Thread-safe."""
+
+    def __init__(
+        self, disk: Disk, root: Path, catalogue: Catalogue, accounts: Accounts, uploads: Uploads
+    ) -> None:
+        self._disk = disk
+        self._root = root
+        self._catalogue = catalogue
+        self._accounts = accounts
+        self._uploads = uploads
+        self._locks = [threading.Lock() for _ in range(COMMIT_LOCKS)]
+
+    def commit(self, upload_id: bytes, promise: Promise, now: float) -> int:
+        """Keep the upload as the promised share; its lease end. Repeating it is harmless.
+
+        BadShare (the upload is discarded) when the blocks are not that share; UnknownUpload; StoreFull or
+        LocalFailure when the disk failed: then nothing is kept.
+        """
+        upload = self._uploads.find(upload_id)
+        if upload is None:
+            return self._answer_again(promise)
+        with upload.lock, self._locks[promise.file_id[0] % COMMIT_LOCKS]:
+            if upload.is_closed:  # the same commit in another thread was faster
+                return self._answer_again(promise)
+            return self._commit(upload, promise, now)
+
+    def _answer_again(self, promise: Promise) -> int:
+        """The share may be held although the upload is gone: then the promise is true already."""
+        lease_end = self._catalogue.extend_lease(promise.key, promise.lease_end)
+        if lease_end is None:
+            raise UnknownUpload("no such upload is open here")
+        return lease_end
+
+    def _commit(self, upload: Upload, promise: Promise, now: float) -> int:
+        known = self._catalogue.extend_lease(promise.key, promise.lease_end)
+        if known is not None:  # held already, from this or another publisher
+            self._uploads.discard(upload, now)
+            return known
+        self._check_length(upload, promise, now)
+        if upload.is_small:
+            row = self._small_row(upload, promise, now)
+        else:
+            row = self._put_file(upload, promise, now)
+        self._enter(upload, row, promise, now)
+        return row.lease_end
+
+    def _check_length(self, upload: Upload, promise: Promise, now: float) -> None:
+        expected = promise.manifest.layout.share_bytes
+        if upload.received_bytes != expected:
+            self._refuse(
+                upload, f"{upload.received_bytes} bytes were received, the share has {expected}", now
+            )
+
+    def _refuse(self, upload: Upload, what: str, now: float) -> None:
+        self._uploads.discard(upload, now)
+        raise BadShare(what)
+
+    def _small_row(self, upload: Upload, promise: Promise, now: float) -> ShareRow:
+        leaves = list(self._uploads.leaves(upload))
+        if leaves != [promise.roots]:  # a tree of one block: its leaf is the root
+            self._refuse(upload, "the block received does not hash to the manifest's roots", now)
+        return _row(upload, promise, now, data=self._uploads.small_block(upload))
+
+    def _put_file(self, upload: Upload, promise: Promise, now: float) -> ShareRow:
+        folder = folder_path(self._root, folder_of(upload.upload_id))
+        final = folder / share_name(*promise.key)
+        row = _row(upload, promise, now)
+        try:
+            with disk_errors(f"share {final.name}"):
+                self._write(upload, promise, row, now)
+                self._disk.rename(self._uploads.path(upload), final)
+                self._disk.fsync_directory(folder)
+        except BadShare:
+            raise
+        except StoreError:
+            self._drop(upload, final, now)
+            raise
+        return row
+
+    def _write(self, upload: Upload, promise: Promise, row: ShareRow, now: float) -> None:
+        trailer = trailer_of(row, len(promise.encoded))
+        file = self._uploads.open_file(upload)
+        roots = write_tail(file, trailer, promise.encoded, self._uploads.leaves(upload))
+        file.truncate(trailer.file_bytes)  # a write that failed half-way may have left bytes behind the end
+        file.fsync()
+        if roots != promise.roots:
+            self._refuse(upload, "the blocks received do not hash to the manifest's roots", now)
+
+    def _enter(self, upload: Upload, row: ShareRow, promise: Promise, now: float) -> None:
+        try:
+            with self._catalogue.database.transaction() as transaction:
+                old = _replaced(transaction, row)
+                insert_share(transaction, row, promise.encoded)
+                forget_upload(transaction, upload.upload_id)
+                save_intake(transaction, self._accounts.intake_changes(), now)
+        except StoreError:
+            if row.folder is not None:
+                self._drop(upload, folder_path(self._root, row.folder) / share_name(*row.key), now)
+            raise
+        self._accounts.add_share(row.file_bytes - old.counted_bytes)
+        self._uploads.forget(upload, now)
+        if old.path:
+            with suppress(StoreError):  # noted in the database: start-up tries again
+                remove_garbage(self._disk, self._root, self._catalogue, old.path)
+
+    def _drop(self, upload: Upload, final: Path, now: float) -> None:
+        """After a failed fsync or commit nothing of the upload is trusted, under either of its names."""
+        with suppress(OSError):
+            self._disk.unlink(final)
+        with suppress(StoreError):
+            self._uploads.discard(upload, now)
+
+
+def _row(upload: Upload, promise: Promise, now: float, data: bytes | None = None) -> ShareRow:
+    row = ShareRow(
+        file_id=promise.file_id,
+        share_number=promise.share_number,
+        lease_end=promise.lease_end,
+        stored_at=int(now),
+        upload_id=upload.upload_id,
+        share_bytes=upload.received_bytes,
+        file_bytes=0,  # inside the database, whose size is counted as a whole
+        state=ShareState.WHOLE,
+        folder=None,
+        data=data,
+    )
+    if data is not None:
+        return row
+    trailer = trailer_of(row, len(promise.encoded))
+    return share_row(trailer, folder_of(upload.upload_id), row.lease_end)
+
+
+def trailer_of(row: ShareRow, manifest_bytes: int) -> Trailer:
+    """The trailer of a share's file."""
+    return Trailer(
+        row.file_id,
+        row.share_number,
+        row.share_bytes,
+        manifest_bytes,
+        row.lease_end,
+        row.stored_at,
+        row.upload_id,
+    )
+
+
+def share_row(trailer: Trailer, folder: str, lease_end: int) -> ShareRow:
+    """The row of a share that lies in a file."""
+    return ShareRow(
+        file_id=trailer.file_id,
+        share_number=trailer.share_number,
+        lease_end=lease_end,
+        stored_at=trailer.stored_at,
+        upload_id=trailer.upload_id,
+        share_bytes=trailer.share_bytes,
+        file_bytes=allocated_bytes(trailer.file_bytes),
+        state=ShareState.WHOLE,
+        folder=folder,
+        data=None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A share in whose place another comes: the file to remove, and what was counted for it."""
+
+    path: str | None = None
+    counted_bytes: int = 0
+
+
+def _replaced(transaction: Transaction, row: ShareRow) -> Replaced:
+    """Look for a share that `row` replaces, and note its file for removal in the same transaction."""
+    if row.folder is not None:
+        transaction.run("DELETE FROM garbage WHERE path = ?", garbage_path(row.folder, row.key))
+    old = transaction.rows(
+        "SELECT folder, file_bytes, state FROM shares WHERE file_id = ? AND share_number = ?", *row.key
+    )
+    if not old or old[0][2] == ShareState.LOST:
+        return Replaced()
+    folder, file_bytes, _ = old[0]
+    if folder is None or folder == row.folder:
+        return Replaced(None, file_bytes)
+    path = garbage_path(folder, row.key)
+    transaction.run("INSERT OR IGNORE INTO garbage VALUES (?)", path)
+    return Replaced(path, file_bytes)
+
+
+def garbage_path(folder: str, key: ShareKey) -> str:
+    """How a share file given up is noted: folder/name."""
+    return f"{folder}/{share_name(*key)}"
+
+
+def remove_garbage(disk: Disk, root: Path, catalogue: Catalogue, path: str) -> None:
+    """Remove a file that a finished transaction gave up, durably, and only then the note of it."""
+    folder, name = path.split("/")
+    with disk_errors(f"remove {name}"):
+        with suppress(FileNotFoundError):
+            disk.unlink(folder_path(root, folder) / name)
+        disk.fsync_directory(folder_path(root, folder))
+    with catalogue.database.transaction() as transaction:
+        transaction.run("DELETE FROM garbage WHERE path = ?", path)

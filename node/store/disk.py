@@ -1,0 +1,224 @@
+"""The disk seam: the few file operations the store is built from, and the real disk.
+
+A simulated disk that forgets what was not made durable is in shoal.node.simulation.disk; both pass one test
+suite. Everything here blocks, raises OSError (or sqlite3.Error), and may be called from any thread. Paths are
+absolute.
+"""
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from shoal.erasure import Buffer
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+MAX_PIECES = 512  # buffers per system call; Linux takes 1024 (IOV_MAX)
+LOCK_WAIT_S = 5.0  # how long SQLite waits for another program (a backup, say) that locks the database
+DATABASE_SUFFIXES = ("", "-wal", "-shm")  # the files SQLite keeps for one database in WAL mode
+
+
+class DiskFile(Protocol):
+    """An open file."""
+
+    def write_at(self, offset: int, pieces: Sequence[Buffer]) -> None:
+        """Write all pieces one after another from `offset` on; all of them or OSError."""
+        ...
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset` on; fewer only where the file ends."""
+        ...
+
+    def size(self) -> int:
+        """Length in bytes."""
+        ...
+
+    def truncate(self, length: int) -> None:
+        """Cut or extend the file to `length` bytes."""
+        ...
+
+    def fsync(self) -> None:
+        """Return only when the file's bytes and length survive a power cut."""
+        ...
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        ...
+
+
+class Disk(Protocol):
+    """Files, directories and databases."""
+
+    def make_directories(self, path: Path) -> None:
+        """Create `path` and its parents where missing, 0700, durably."""
+        ...
+
+    def create(self, path: Path) -> DiskFile:
+        """A new file to read and write; FileExistsError when the name is taken."""
+        ...
+
+    def open(self, path: Path, *, writable: bool = False) -> DiskFile:
+        """An existing file. A symbolic link is refused."""
+        ...
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Atomically give a file another name, replacing what had it; durable after `fsync_directory`."""
+        ...
+
+    def fsync_directory(self, path: Path) -> None:
+        """Return only when the names in this directory survive a power cut."""
+        ...
+
+    def unlink(self, path: Path) -> None:
+        """Remove a name; durable after `fsync_directory`."""
+        ...
+
+    def list_directory(self, path: Path) -> list[str]:
+        """Names in a directory, in no particular order; none when it does not exist."""
+        ...
+
+    def size(self, path: Path) -> int:
+        """Length in bytes of a file that is not open."""
+        ...
+
+    def free_bytes(self, path: Path) -> int:
+        """Bytes that may still be written on the file system of this directory."""
+        ...
+
+    def database(self, path: Path) -> sqlite3.Connection:
+        """Open or create an SQLite database in autocommit mode, usable from any thread, synchronous=FULL."""
+        ...
+
+    def database_bytes(self, path: Path) -> int:
+        """Bytes on disk of a database with its log."""
+        ...
+
+
+class RealFile:
+    """A file descriptor."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write_at(self, offset: int, pieces: Sequence[Buffer]) -> None:
+        """See DiskFile."""
+        for first in range(0, len(pieces), MAX_PIECES):
+            offset += self._write_some(offset, pieces[first : first + MAX_PIECES])
+
+    def _write_some(self, offset: int, pieces: Sequence[Buffer]) -> int:
+        total = sum(len(piece) for piece in pieces)
+        written = os.pwritev(self._descriptor, pieces, offset)
+        if written < total:  # a full disk or a signal: say why, or finish
+            rest = memoryview(b"".join(pieces))
+            while written < total:
+                written += os.pwrite(self._descriptor, rest[written:], offset + written)
+        return total
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """See DiskFile."""
+        data = os.pread(self._descriptor, length, offset)
+        while 0 < len(data) < length:
+            more = os.pread(self._descriptor, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def size(self) -> int:
+        """See DiskFile."""
+        return os.fstat(self._descriptor).st_size
+
+    def truncate(self, length: int) -> None:
+        """See DiskFile."""
+        os.ftruncate(self._descriptor, length)
+
+    def fsync(self) -> None:
+        """See DiskFile."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """See DiskFile; closing twice is harmless."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+class RealDisk:
+    """The file systems of this machine."""
+
+    def make_directories(self, path: Path) -> None:
+        """See Disk."""
+        if path.is_dir():
+            return
+        self.make_directories(path.parent)
+        path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        self.fsync_directory(path.parent)
+
+    def create(self, path: Path) -> DiskFile:
+        """See Disk."""
+        return RealFile(_open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+
+    def open(self, path: Path, *, writable: bool = False) -> DiskFile:
+        """See Disk."""
+        return RealFile(_open(path, os.O_RDWR if writable else os.O_RDONLY))
+
+    def rename(self, old: Path, new: Path) -> None:
+        """See Disk."""
+        os.rename(old, new)
+
+    def fsync_directory(self, path: Path) -> None:
+        """See Disk."""
+        descriptor = _open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def unlink(self, path: Path) -> None:
+        """See Disk."""
+        os.unlink(path)
+
+    def list_directory(self, path: Path) -> list[str]:
+        """See Disk."""
+        try:
+            return os.listdir(path)
+        except FileNotFoundError:
+            return []
+
+    def size(self, path: Path) -> int:
+        """See Disk."""
+        return os.stat(path, follow_symlinks=False).st_size
+
+    def free_bytes(self, path: Path) -> int:
+        """See Disk: what an ordinary user may write, not what is kept for root."""
+        status = os.statvfs(path)
+        return status.f_bavail * status.f_frsize
+
+    def database(self, path: Path) -> sqlite3.Connection:
+        """See Disk. The file is made first, so that its mode is ours and SQLite's helpers inherit it."""
+        is_new = not path.exists()
+        os.close(_open(path, os.O_RDWR | os.O_CREAT))
+        if is_new:
+            self.fsync_directory(path.parent)
+        connection = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA synchronous=FULL")
+        return connection
+
+    def database_bytes(self, path: Path) -> int:
+        """See Disk."""
+        return sum(_size_or_zero(path.with_name(path.name + suffix)) for suffix in DATABASE_SUFFIXES)
+
+
+def _open(path: Path, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+
+
+def _size_or_zero(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,115 @@
+# ruff: noqa: N818 - the names say what went wrong; a suffix would only repeat that it is an error
+"""What can go wrong in the share store, told apart by who must act.
+
+PeerMistake: whoever sent the request asked for something that cannot be; nothing is wrong here.
+StoreFull: the volunteer's limits; another holder may have room.
+LocalFailure: this machine's disk or database; the request was fine.
+
+OSError and sqlite3.Error are translated here and nowhere else, by the two context managers at the end.
+"""
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class StoreError(Exception):
+    """Root of everything the store raises on purpose."""
+
+
+class PeerMistake(StoreError):
+    """The request does not fit what was sent before, or what is held."""
+
+
+class UnknownUpload(PeerMistake):
+    """No such upload: it expired, was given up, or never began."""
+
+
+class UploadGap(PeerMistake):
+    """Blocks were left out. `expected` is the next block number that is accepted."""
+
+    def __init__(self, expected: int, first_block: int) -> None:
+        self.expected = expected
+        super().__init__(f"the next block is number {expected}, not {first_block}")
+
+
+class BadUpload(PeerMistake):
+    """Blocks of a wrong length or number, or more than was offered."""
+
+
+class BadShare(PeerMistake):
+    """The blocks received are not the share that the manifest promises. The upload has been discarded."""
+
+
+class BadManifest(PeerMistake):
+    """A manifest that does not decode, or has no such share."""
+
+
+class NotHeld(PeerMistake):
+    """The store does not keep this share."""
+
+
+class BadRange(PeerMistake):
+    """A read outside the share, or of too many blocks."""
+
+
+class StoreFull(StoreError):
+    """A limit of this volunteer was reached.
+
+    reason: "capacity", "disk" (free disk to be left alone), "uploads" (too much not committed yet) or
+    "source" (this address prefix sent its share for today).  needed_bytes, available_bytes: under that limit.
+    """
+
+    def __init__(self, reason: str, needed_bytes: int, available_bytes: int) -> None:
+        self.reason, self.needed_bytes, self.available_bytes = reason, needed_bytes, max(0, available_bytes)
+        super().__init__(f"no room ({reason}): {needed_bytes} bytes needed, {self.available_bytes} available")
+
+
+class LocalFailure(StoreError):
+    """This machine failed; the message names the file and the system's reason."""
+
+
+class DiskFailed(LocalFailure):
+    """A file operation failed."""
+
+
+class DatabaseFailed(LocalFailure):
+    """SQLite could not do it: disk full, locked by another program, I/O error."""
+
+
+class ShareDamaged(LocalFailure):
+    """What is on disk is no longer what was stored. The bytes were not handed out."""
+
+    def __init__(self, file_id: bytes, share_number: int, what: str) -> None:
+        self.file_id, self.share_number = file_id, share_number
+        super().__init__(f"share {share_number} of {file_id.hex()[:16]} is damaged on disk: {what}")
+
+
+class StoreUnusable(LocalFailure):
+    """The store cannot be opened: not ours, damaged, or written by a newer version. Nothing was changed."""
+
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Translate OSError: a full disk into StoreFull, anything else into DiskFailed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise StoreFull("disk", 0, 0) from error
+        raise DiskFailed(f"{what}: {error.strerror or error}") from error
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Translate sqlite3.Error in the same way."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise StoreFull("disk", 0, 0) from error
+        raise DatabaseFailed(f"share database: {error}") from error

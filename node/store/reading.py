@@ -1,0 +1,212 @@
+"""Reading shares: blocks with the proofs that tie them to the manifest, checked before they leave the store.
+
+Hashing a 64 KiB block takes about 8 µs and climbing to both roots little more, so every read is checked
+whole: bit rot in blocks, trees or manifest is reported as ShareDamaged and never served.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from shoal.erasure import (
+    BLOCK_BYTES,
+    HASH_BYTES,
+    MalformedManifest,
+    Manifest,
+    block_leaf,
+    block_node,
+    data_node,
+    manifest_id,
+    split_nodes,
+    verify_range,
+)
+from shoal.node.store.catalogue import ShareKey, ShareRow
+from shoal.node.store.commit import trailer_of
+from shoal.node.store.disk import Disk, DiskFile
+from shoal.node.store.errors import BadRange, ShareDamaged, disk_errors
+from shoal.node.store.limits import MAX_READ_BLOCKS
+from shoal.node.store.shareformat import folder_path, share_name
+from shoal.node.store.trees import StoredTree, block_tree, data_tree
+from shoal.node.store.uploads import split_blocks
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """What a holder answers to a read.
+
+    blocks: the blocks one after another.  share_proof: ties their leaf hashes to the share's root.
+    data_leaves: 32 bytes per block, the data-tree leaves of the same segments.  data_proof: ties those to the
+    data root. The last two are empty when not asked for.
+    """
+
+    blocks: bytes
+    share_proof: bytes
+    data_leaves: bytes
+    data_proof: bytes
+
+
+class OpenShare:
+    """A share ready to be read, from a file or from the database. Reading is thread-safe."""
+
+    def __init__(self, row: ShareRow, encoded_manifest: bytes, file: DiskFile | None) -> None:
+        manifest = _manifest(row, encoded_manifest)
+        self.key = row.key
+        self._data = row.data
+        self._file = file
+        self._share_bytes = row.share_bytes
+        self._share_root = manifest.share_roots[row.share_number]
+        self._data_root = manifest.data_root
+        self.block_count = manifest.layout.segment_count
+        self._trees = _trees(row, len(encoded_manifest), file)
+
+    def read(self, first_block: int, count: int, want_data: bool) -> ReadResult:
+        """Blocks [first_block, first_block + count), checked. BadRange; ShareDamaged; DiskFailed."""
+        if not (
+            first_block >= 0 and 1 <= count <= MAX_READ_BLOCKS and first_block + count <= self.block_count
+        ):
+            raise BadRange(f"{count} blocks from {first_block} on, of {self.block_count}")
+        with disk_errors(f"share {share_name(*self.key)}"):
+            blocks = self._blocks(first_block, count)
+            share_proof = self._check_blocks(first_block, count, blocks)
+            data_leaves, data_proof = self._data_part(first_block, count) if want_data else (b"", b"")
+        return ReadResult(blocks, share_proof, data_leaves, data_proof)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _blocks(self, first_block: int, count: int) -> bytes:
+        if self._file is None:
+            return self._data or b""
+        start = first_block * BLOCK_BYTES
+        length = min(count * BLOCK_BYTES, self._share_bytes - start)
+        blocks = self._file.read_at(start, length)
+        if len(blocks) != length:
+            raise self._damaged(f"the file ends {length - len(blocks)} bytes early")
+        return blocks
+
+    def _check_blocks(self, first: int, count: int, blocks: bytes) -> bytes:
+        leaves = [block_leaf(block) for block in split_blocks(blocks)]
+        proof = self._trees[0].proof(first, count) if self._trees else b""
+        if not verify_range(block_node, self._share_root, self.block_count, first, leaves, proof):
+            raise self._damaged(f"something in blocks {first} to {first + count - 1} or their proof changed")
+        return proof
+
+    def _data_part(self, first: int, count: int) -> tuple[bytes, bytes]:
+        """Data leaves and their proof. A single leaf is the data root itself."""
+        if not self._trees:
+            return self._data_root, b""
+        tree = self._trees[1]
+        leaves, proof = tree.read(first, count), tree.proof(first, count)
+        is_whole = len(leaves) == count * HASH_BYTES and verify_range(
+            data_node, self._data_root, self.block_count, first, split_nodes(leaves), proof
+        )
+        if not is_whole:
+            raise self._damaged(f"data leaves {first} to {first + count - 1} or their proof changed")
+        return leaves, proof
+
+    def _damaged(self, what: str) -> ShareDamaged:
+        return ShareDamaged(*self.key, what)
+
+
+def _manifest(row: ShareRow, encoded: bytes) -> Manifest:
+    try:
+        manifest = Manifest.decode(encoded)
+    except MalformedManifest as error:
+        raise ShareDamaged(*row.key, f"its manifest: {error}") from error
+    is_right = manifest_id(encoded) == row.file_id and row.share_number < manifest.n
+    if not is_right or manifest.layout.share_bytes != row.share_bytes:
+        raise ShareDamaged(*row.key, "its manifest is not the one it was stored with")
+    return manifest
+
+
+def _trees(row: ShareRow, manifest_bytes: int, file: DiskFile | None) -> tuple[StoredTree, StoredTree] | None:
+    if file is None:
+        return None
+    trailer = trailer_of(row, manifest_bytes)
+    return block_tree(file, trailer), data_tree(file, trailer)
+
+
+def open_share(disk: Disk, root: Path, row: ShareRow, manifest: bytes) -> OpenShare:
+    """Open what a row describes. ShareDamaged (its file is gone, too), DiskFailed."""
+    if row.folder is None:
+        return OpenShare(row, manifest, None)
+    with disk_errors(f"share {share_name(*row.key)}"):
+        try:
+            file = disk.open(folder_path(root, row.folder) / share_name(*row.key))
+        except FileNotFoundError as error:
+            raise ShareDamaged(*row.key, "its file is gone") from error
+    try:
+        return OpenShare(row, manifest, file)
+    except ShareDamaged:
+        file.close()
+        raise
+
+
+class HandleCache:
+    """The shares read last, kept open: at most `limit` and those being read right now. Thread-safe."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._open: OrderedDict[ShareKey, OpenShare] = OrderedDict()
+        self._pins: dict[int, int] = {}  # id of an OpenShare -> readers inside
+
+    @contextmanager
+    def pinned(self, key: ShareKey, opener: Callable[[], OpenShare]) -> Iterator[OpenShare]:
+        """The open share; its file stays open, and its descriptor number its own, while the block runs."""
+        share = self._pin(key) or self._add(key, opener())
+        try:
+            yield share
+        finally:
+            self._unpin(key, share)
+
+    def forget(self, key: ShareKey) -> None:
+        """The share was replaced: the next reader opens it anew."""
+        with self._lock:
+            share = self._open.pop(key, None)
+            if share and id(share) not in self._pins:
+                share.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        for key in list(self._open):
+            self.forget(key)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def _pin(self, key: ShareKey) -> OpenShare | None:
+        with self._lock:
+            share = self._open.get(key)
+            if share:
+                self._open.move_to_end(key)
+                self._pins[id(share)] = self._pins.get(id(share), 0) + 1
+            return share
+
+    def _add(self, key: ShareKey, opened: OpenShare) -> OpenShare:
+        """Keep a share just opened, unless another thread was faster."""
+        with self._lock:
+            share = self._open.setdefault(key, opened)
+            if share is not opened:
+                opened.close()
+            self._pins[id(share)] = self._pins.get(id(share), 0) + 1
+            self._shrink()
+            return share
+
+    def _shrink(self) -> None:
+        idle = [key for key, share in self._open.items() if id(share) not in self._pins]
+        for key in idle[: max(0, len(self._open) - self._limit)]:
+            self._open.pop(key).close()
+
+    def _unpin(self, key: ShareKey, share: OpenShare) -> None:
+        with self._lock:
+            readers = self._pins.pop(id(share)) - 1
+            if readers:
+                self._pins[id(share)] = readers
+            elif self._open.get(key) is not share:
+                share.close()

@@ -1,0 +1,209 @@
+"""Start-up: make database and files agree, both ways, without reading the shares.
+
+Names are listed and compared with the database's rows; only a share file that the database forgot is opened,
+for its trailer and manifest. Nothing that could be somebody's data is removed: only files that a transaction
+gave up, and uploads that the database does not know, which were never promised to anybody.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from shoal.erasure import MalformedManifest, Manifest, manifest_id
+from shoal.node.store.catalogue import Catalogue, ShareKey, ShareState, insert_share
+from shoal.node.store.commit import remove_garbage, share_row
+from shoal.node.store.database import Transaction
+from shoal.node.store.disk import Disk
+from shoal.node.store.errors import disk_errors
+from shoal.node.store.limits import MAX_LEASE_S, allocated_bytes
+from shoal.node.store.shareformat import (
+    TRAILER_BYTES,
+    UPLOAD_SUFFIX,
+    NotAShareFile,
+    Trailer,
+    decode_trailer,
+    folder_of,
+    folder_path,
+    parse_share_name,
+    upload_name,
+)
+from shoal.node.store.uploads import Upload, forget_upload
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What start-up found, in counts.
+
+    indexed: share files the database had forgotten.  lost: rows newly without a file.  found: lost ones that
+    are back. unreadable: files in our folders that are no readable share, left where they are.  stray_bytes:
+    what those take.
+    """
+
+    indexed: int = 0
+    lost: int = 0
+    found: int = 0
+    unreadable: int = 0
+    stray_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Found:
+    """Files by kind, with their folders: shares by key, uploads by name, and anything else."""
+
+    shares: dict[ShareKey, list[str]]
+    uploads: dict[str, str]
+    others: list[tuple[str, str]]
+
+
+class Reconciler:
+    """One pass over the store at `root`."""
+
+    def __init__(self, disk: Disk, root: Path, catalogue: Catalogue) -> None:
+        self._disk = disk
+        self._root = root
+        self._catalogue = catalogue
+
+    def run(self, now: float) -> tuple[Reconciled, list[Upload]]:
+        """Bring both in line; what was found, and the uploads to go on with."""
+        for (path,) in self._catalogue.database.rows("SELECT path FROM garbage"):
+            remove_garbage(self._disk, self._root, self._catalogue, path)
+        with disk_errors("list the share folders"):
+            found = self._list()
+        lost, back = self._compare(found)
+        indexed, unreadable = self._index(found, now)
+        strays = [*unreadable, *found.others]
+        report = Reconciled(indexed, lost, back, len(strays), self._stray_bytes(strays))
+        return report, self._uploads(found)
+
+    def _list(self) -> Found:
+        found = Found({}, {}, [])
+        for folder in self._disk.list_directory(self._root / "shares"):
+            for name in self._disk.list_directory(folder_path(self._root, folder)):
+                key = parse_share_name(name)
+                if key is not None:
+                    found.shares.setdefault(key, []).append(folder)
+                elif name.endswith(UPLOAD_SUFFIX):
+                    found.uploads[name] = folder
+                else:
+                    found.others.append((folder, name))
+        return found
+
+    def _compare(self, found: Found) -> tuple[int, int]:
+        """Mark rows whose file is missing, unmark those whose file is back; take them out of `found`."""
+        lost, back = [], []
+        for file_id, number, folder, state in self._catalogue.database.rows(
+            "SELECT file_id, share_number, folder, state FROM shares WHERE folder IS NOT NULL"
+        ):
+            folders = found.shares.get((file_id, number), [])
+            if folder not in folders:
+                if state != ShareState.LOST:
+                    lost.append((int(ShareState.LOST), file_id, number))
+                continue
+            folders.remove(folder)
+            if state == ShareState.LOST:
+                back.append((int(ShareState.WHOLE), file_id, number))
+        if lost or back:
+            with self._catalogue.database.transaction() as transaction:
+                transaction.run_many(
+                    "UPDATE shares SET state = ? WHERE file_id = ? AND share_number = ?", lost + back
+                )
+        return len(lost), len(back)
+
+    def _index(self, found: Found, now: float) -> tuple[int, list[tuple[str, str]]]:
+        """Enter share files without a row, or in the place of a lost one; (how many, unreadable files)."""
+        forgotten = [(key, folder) for key, folders in found.shares.items() for folder in folders]
+        if not forgotten:
+            return 0, []
+        indexed, unreadable = 0, []
+        with self._catalogue.database.transaction() as transaction:
+            for key, folder in forgotten:
+                name = f"{key[0].hex()}.{key[1]}"
+                if self._enter(transaction, key, folder, name, now):
+                    indexed += 1
+                else:
+                    unreadable.append((folder, name))
+        return indexed, unreadable
+
+    def _enter(self, transaction: Transaction, key: ShareKey, folder: str, name: str, now: float) -> bool:
+        rows = transaction.rows("SELECT state FROM shares WHERE file_id = ? AND share_number = ?", *key)
+        if rows and rows[0][0] != ShareState.LOST:
+            return False  # a second copy; the one in the database is as good
+        try:
+            with disk_errors(f"share {name}"):
+                trailer, manifest = self._describe(folder_path(self._root, folder) / name)
+        except NotAShareFile:
+            return False
+        if (trailer.file_id, trailer.share_number) != key:
+            return False
+        # Its lease may have been renewed in a database that is gone. Nobody can renew further than this from
+        # now.
+        lease_end = max(trailer.lease_end, int(now + MAX_LEASE_S))
+        insert_share(transaction, share_row(trailer, folder, lease_end), manifest)
+        return True
+
+    def _describe(self, path: Path) -> tuple[Trailer, bytes]:
+        with closing(self._disk.open(path)) as file:
+            size = file.size()
+            if size < TRAILER_BYTES:
+                raise NotAShareFile("too short")
+            trailer = decode_trailer(file.read_at(size - TRAILER_BYTES, TRAILER_BYTES), size)
+            encoded = file.read_at(trailer.manifest_offset, trailer.manifest_bytes)
+        try:
+            manifest = Manifest.decode(encoded)
+        except MalformedManifest as error:
+            raise NotAShareFile(str(error)) from error
+        if manifest_id(encoded) != trailer.file_id or not trailer.share_number < manifest.n:
+            raise NotAShareFile("the manifest is another file's")
+        if manifest.layout.share_bytes != trailer.share_bytes:
+            raise NotAShareFile("the length is not the manifest's")
+        return trailer, encoded
+
+    def _stray_bytes(self, strays: list[tuple[str, str]]) -> int:
+        total = 0
+        for folder, name in strays:
+            with suppress(OSError):  # a directory, or gone meanwhile
+                total += allocated_bytes(self._disk.size(folder_path(self._root, folder) / name))
+        return total
+
+    def _uploads(self, found: Found) -> list[Upload]:
+        """Uploads that can go on; rows without their file and files without a row are removed."""
+        uploads = list(self._saved_uploads(found))
+        known = {upload_name(upload.upload_id) for upload in uploads}
+        for name, folder in found.uploads.items():
+            if name not in known:
+                with suppress(OSError):
+                    self._disk.unlink(folder_path(self._root, folder) / name)
+        return uploads
+
+    def _saved_uploads(self, found: Found) -> Iterator[Upload]:
+        rows = self._catalogue.database.rows(
+            "SELECT upload_id, source, size_bound, touched, blocks, bytes, data IS NOT NULL FROM uploads"
+        )
+        broken = []
+        for upload_id, source, bound, touched, blocks, length, is_small in rows:
+            if is_small or self._has_blocks(upload_id, length, found):
+                yield Upload(
+                    upload_id,
+                    source,
+                    bound,
+                    touched,
+                    blocks,
+                    length,
+                    blocks,
+                    on_disk=not is_small,
+                    is_saved=True,
+                )
+            else:
+                broken.append(upload_id)
+        if broken:
+            with self._catalogue.database.transaction() as transaction:
+                for upload_id in broken:
+                    forget_upload(transaction, upload_id)
+
+    def _has_blocks(self, upload_id: bytes, length: int, found: Found) -> bool:
+        name, folder = upload_name(upload_id), folder_of(upload_id)
+        if found.uploads.get(name) != folder:
+            return False
+        with disk_errors(f"upload {name}"):
+            return self._disk.size(folder_path(self._root, folder) / name) >= length

@@ -1,0 +1,209 @@
+"""ShareStore: what a volunteer's node keeps. The one class the rest of the node talks to.
+
+Everything here blocks and is called from worker threads; every method is thread-safe. Times are seconds since
+the epoch, given by the caller.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from shoal.erasure import BLOCK_BYTES, Buffer
+from shoal.node.store.accounts import Accounts, Usage
+from shoal.node.store.catalogue import Catalogue, HeldShare, KeptStatement, ShareKey, ShareState
+from shoal.node.store.commit import Committer, read_promise
+from shoal.node.store.database import open_database
+from shoal.node.store.disk import Disk
+from shoal.node.store.errors import NotHeld, ShareDamaged, disk_errors
+from shoal.node.store.intake import Intake
+from shoal.node.store.limits import MAX_PAGE, SHARE_HANDLES
+from shoal.node.store.reading import HandleCache, OpenShare, ReadResult, open_share
+from shoal.node.store.reconcile import Reconciled, Reconciler
+from shoal.node.store.uploads import Uploads
+
+DATABASE_NAME = "shares.db"
+
+
+class ShareStore:
+    """Shares, uploads, statements and leases of one volunteer under one directory.
+
+    capacity_bytes: most bytes to use in all.  reserve_bytes: free disk to leave to others.  private: lifts
+    the limits per source prefix.  Opening brings database and files in line (`reconciled`); it raises
+    StoreUnusable, changing nothing, when the database is not ours, damaged or of a newer version. At most one
+    store may be open on a directory; the lock of the home sees to that.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        root: Path,
+        *,
+        capacity_bytes: int,
+        reserve_bytes: int,
+        now: float,
+        private: bool = False,
+    ) -> None:
+        self._disk = disk
+        self._root = root
+        with disk_errors(f"share directory {root}"):
+            disk.make_directories(root / "shares")
+        self._database = open_database(disk, root / DATABASE_NAME)
+        self._catalogue = Catalogue(self._database)
+        self._handles = HandleCache(SHARE_HANDLES)
+        self._accounts = Accounts(
+            capacity_bytes=capacity_bytes,
+            reserve_bytes=reserve_bytes,
+            free_bytes=lambda: disk.free_bytes(root),
+            database_bytes=lambda: disk.database_bytes(root / DATABASE_NAME),
+            intake=self._load_intake(),
+            private=private,
+        )
+        self._uploads = Uploads(disk, root, self._database, self._accounts)
+        self._committer = Committer(disk, root, self._catalogue, self._accounts, self._uploads)
+        self.reconciled = self._reconcile(now)
+
+    def close(self) -> None:
+        """Close files and database. Nothing needs it to be safe."""
+        self._uploads.close()
+        self._handles.close()
+        self._database.close()
+
+    # receiving
+
+    def begin(self, upload_id: bytes, source: bytes, size_bound_bytes: int, now: float) -> int:
+        """Open or renew an upload; blocks that are durable (what was received is made durable first).
+
+        upload_id: 16 bytes chosen by the publisher.  source: key of its address prefix.  size_bound_bytes:
+        most bytes it will send, 0 when unknown. An upload committed before answers with all its blocks.
+        StoreFull; LocalFailure.
+        """
+        committed = self._catalogue.committed_bytes(upload_id)
+        if committed is not None:
+            return -(-committed // BLOCK_BYTES)
+        return self._uploads.begin(upload_id, source, size_bound_bytes, now)
+
+    def write(
+        self,
+        upload_id: bytes,
+        first_block: int,
+        blocks: Sequence[Buffer],
+        data_leaves: Sequence[bytes],
+        now: float,
+    ) -> int:
+        """Take blocks (64 KiB each but the very last) with a data-tree leaf each; blocks received so far.
+
+        Blocks sent again are skipped. UnknownUpload, UploadGap, BadUpload, StoreFull, LocalFailure.
+        """
+        return self._uploads.write(upload_id, first_block, blocks, data_leaves, now)
+
+    def sync(self, upload_id: bytes, now: float) -> int:
+        """Make what was received durable; blocks that are. LocalFailure discards the upload."""
+        return self._uploads.sync(upload_id, now)
+
+    def durable_blocks(self, upload_id: bytes) -> int:
+        """Blocks that are durable already. UnknownUpload."""
+        return self._uploads.durable_blocks(upload_id)
+
+    def commit(self, upload_id: bytes, share_number: int, manifest: bytes, lease_end: int, now: float) -> int:
+        """Turn an upload into a share; its lease end. When this returns, the share survives a power cut.
+
+        Repeating it after a lost answer is harmless. BadManifest; BadShare (the upload is discarded);
+        UnknownUpload; StoreFull and LocalFailure when the disk failed: then nothing is kept.
+        """
+        promise = read_promise(manifest, share_number, int(lease_end))
+        kept_until = self._committer.commit(upload_id, promise, now)
+        self._handles.forget(promise.key)
+        return kept_until
+
+    def abort(self, upload_id: bytes, now: float) -> None:
+        """Give an upload up."""
+        self._uploads.abort(upload_id, now)
+
+    def expire(self, now: float) -> int:
+        """Remove uploads left alone for 24 h (nothing durable: 10 minutes); how many. Call it often."""
+        self._accounts.forget_intake(now)
+        return self._uploads.expire(now)
+
+    # reading
+
+    def manifest(self, file_id: bytes) -> bytes | None:
+        """Manifest bytes of a file any share of which was kept, else None."""
+        return self._catalogue.manifest(file_id)
+
+    def read(
+        self, file_id: bytes, share_number: int, first_block: int, count: int, want_data: bool
+    ) -> ReadResult:
+        """Up to 16 blocks with proofs, all checked. NotHeld, BadRange, ShareDamaged, DiskFailed.
+
+        After ShareDamaged the share no longer counts as held and may be stored anew; blocks that are still
+        good are served until then.
+        """
+        key = (file_id, share_number)
+        try:
+            with self._handles.pinned(key, lambda: self._open(key)) as share:
+                return share.read(first_block, count, want_data)
+        except ShareDamaged:
+            self._handles.forget(key)
+            self._catalogue.mark(key, ShareState.DAMAGED)
+            raise
+
+    def held(self, file_id: bytes) -> list[HeldShare]:
+        """The shares of a file kept here, by number."""
+        return self._catalogue.held(file_id)
+
+    def files(self, after: bytes = b"", limit: int = MAX_PAGE) -> list[bytes]:
+        """Ids of files kept here, in order, from the first one above `after` on; at most 1000 at a time."""
+        return self._catalogue.files(after, limit)
+
+    def damaged(self) -> list[ShareKey]:
+        """Up to 1000 shares that are lost or damaged, for repair."""
+        return self._catalogue.damaged()
+
+    def renew(self, file_id: bytes, share_number: int, lease_end: int) -> int:
+        """Move a lease end forward, never back; the lease end now. NotHeld."""
+        kept_until = self._catalogue.extend_lease((file_id, share_number), int(lease_end))
+        if kept_until is None:
+            raise NotHeld("this share is not kept here")
+        return kept_until
+
+    # statements
+
+    def add_statements(self, file_id: bytes, statements: Iterable[KeptStatement], now: float) -> int:
+        """Keep verified holder statements about a file held here, at most 4 per share; how many were new."""
+        return self._catalogue.add_statements(file_id, statements, now)
+
+    def statements(self, file_id: bytes) -> list[KeptStatement]:
+        """The statements kept about a file."""
+        return self._catalogue.statements(file_id)
+
+    # figures
+
+    def usage(self) -> Usage:
+        """All figures at one moment."""
+        files, shares = self._catalogue.counts()
+        return replace(self._accounts.usage(), files=files, shares=shares)
+
+    def available_bytes(self) -> int:
+        """What a new share may still take."""
+        return self._accounts.available_bytes()
+
+    # inside
+
+    def _load_intake(self) -> Intake:
+        intake = Intake()
+        intake.load(self._database.rows("SELECT source, hour, bytes FROM intake"))
+        return intake
+
+    def _reconcile(self, now: float) -> Reconciled:
+        report, uploads = Reconciler(self._disk, self._root, self._catalogue).run(now)
+        for upload in uploads:
+            self._uploads.restore(upload)
+        self._accounts.add_share(self._catalogue.file_bytes() + report.stray_bytes)
+        return report
+
+    def _open(self, key: ShareKey) -> OpenShare:
+        row = self._catalogue.share(key)
+        if row is None or row.state == ShareState.LOST:
+            raise NotHeld("this share is not kept here")
+        manifest = self._catalogue.manifest(row.file_id) or b""
+        return open_share(self._disk, self._root, row, manifest)

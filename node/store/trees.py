@@ -1,0 +1,79 @@
+"""What stands behind the blocks in a share file: written in one streaming pass, read for proofs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from shoal.erasure import (
+    HASH_BYTES,
+    block_node,
+    data_node,
+    level_positions,
+    range_proof,
+    upper_levels,
+)
+from shoal.erasure.hashing import Join
+from shoal.node.store.disk import DiskFile
+from shoal.node.store.shareformat import Trailer
+
+LeafChunk = tuple[bytes, bytes]
+"""Block leaves and data leaves of the same consecutive blocks, 32 bytes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTree:
+    """One Merkle tree inside a share file."""
+
+    file: DiskFile
+    offset: int
+    leaf_count: int
+    join: Join
+
+    def read(self, position: int, count: int) -> bytes:
+        """`count` nodes from node number `position` on, in stored order."""
+        return self.file.read_at(self.offset + HASH_BYTES * position, HASH_BYTES * count)
+
+    def write(self, position: int, nodes: bytes) -> None:
+        """Store nodes from node number `position` on."""
+        self.file.write_at(self.offset + HASH_BYTES * position, [nodes])
+
+    def write_upper_levels(self) -> bytes:
+        """Compute and store all levels above the leaves, a chunk at a time; the root."""
+        position = self.leaf_count
+        root = b""
+        for nodes in upper_levels(self.join, self.leaf_count, self.read):
+            self.write(position, nodes)
+            position += len(nodes) // HASH_BYTES
+            root = nodes[-HASH_BYTES:]
+        return root or self.read(0, 1)
+
+    def proof(self, first: int, count: int) -> bytes:
+        """Range proof for leaves [first, first + count): O(log n) reads of 32 bytes."""
+        positions = level_positions(self.leaf_count)
+        return range_proof(
+            self.leaf_count, first, count, lambda level, index: self.read(positions[level] + index, 1)
+        )
+
+
+def block_tree(file: DiskFile, trailer: Trailer) -> StoredTree:
+    """The tree over the share's blocks; its root is the share's root in the manifest."""
+    return StoredTree(file, trailer.block_tree_offset, trailer.block_count, block_node)
+
+
+def data_tree(file: DiskFile, trailer: Trailer) -> StoredTree:
+    """The tree over the file's segments; its root is the manifest's data root."""
+    return StoredTree(file, trailer.data_tree_offset, trailer.block_count, data_node)
+
+
+def write_tail(
+    file: DiskFile, trailer: Trailer, manifest: bytes, leaves: Iterable[LeafChunk]
+) -> tuple[bytes, bytes]:
+    """Write trees, manifest and trailer behind the blocks; (block root, data root) of what the leaves say."""
+    blocks, data = block_tree(file, trailer), data_tree(file, trailer)
+    position = 0
+    for block_leaves, data_leaves in leaves:
+        blocks.write(position, block_leaves)
+        data.write(position, data_leaves)
+        position += len(block_leaves) // HASH_BYTES
+    roots = blocks.write_upper_levels(), data.write_upper_levels()
+    file.write_at(trailer.manifest_offset, [manifest, trailer.encode()])
+    return roots

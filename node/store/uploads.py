@@ -1,0 +1,374 @@
+"""Receiving: uploads that have no id yet, from the first block to the moment before commit.
+
+Blocks go to `<upload id>.upload` in the folder where the share will live. Leaf hashes of blocks that are not
+yet durable wait in memory; a sync first makes the blocks durable and then, in one database transaction, their
+leaf hashes and the count. So what the database says is durable, is; and memory stays bounded. A share of one
+small block stays in memory until its commit, or goes into the database when a sync is asked for.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shoal.erasure import BLOCK_BYTES, HASH_BYTES, Buffer, block_leaf
+from shoal.node.store.accounts import Accounts, received
+from shoal.node.store.database import Database, Transaction
+from shoal.node.store.disk import Disk, DiskFile
+from shoal.node.store.errors import (
+    BadUpload,
+    DiskFailed,
+    StoreError,
+    UnknownUpload,
+    UploadGap,
+    disk_errors,
+)
+from shoal.node.store.intake import save_intake
+from shoal.node.store.limits import (
+    AUTO_SYNC_BLOCKS,
+    INLINE_BYTES,
+    MAX_MEMORY_BLOCKS_BYTES,
+    MAX_OPEN_UPLOAD_FILES,
+    MAX_READ_BLOCKS,
+    UNSYNCED_KEEP_S,
+    UPLOAD_KEEP_S,
+)
+from shoal.node.store.shareformat import folder_of, folder_path, upload_name
+from shoal.node.store.trees import LeafChunk
+
+UPLOAD_ID_BYTES = 16
+
+
+@dataclass(eq=False, slots=True)
+class Upload:
+    """One upload. Its fields change under `lock` only.
+
+    blocks, received_bytes: so far.  durable_blocks: of these, what survives a power cut.
+    small: the one small block held in memory.  file: open while blocks are not durable.
+    on_disk: the file exists.  is_saved: the database has a row.
+    is_closed: committed or discarded while another thread waited for the lock.
+    block_leaves, data_leaves: hashes of the blocks that are not durable yet.
+    """
+
+    upload_id: bytes
+    source: bytes
+    bound: int
+    touched: float
+    blocks: int = 0
+    received_bytes: int = 0
+    durable_blocks: int = 0
+    small: bytes | None = None
+    file: DiskFile | None = None
+    on_disk: bool = False
+    is_saved: bool = False
+    is_closed: bool = False
+    block_leaves: bytearray = field(default_factory=bytearray)
+    data_leaves: bytearray = field(default_factory=bytearray)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_small(self) -> bool:
+        """It is one block that never went to a file."""
+        return self.blocks == 1 and not self.on_disk
+
+    @property
+    def is_complete(self) -> bool:
+        """A short block was received, which can only be the last."""
+        return self.received_bytes < self.blocks * BLOCK_BYTES
+
+    def expired(self, now: float) -> bool:
+        """Whether it was left alone for too long."""
+        keep_s = UPLOAD_KEEP_S if self.is_saved else UNSYNCED_KEEP_S
+        return now - self.touched >= keep_s
+
+
+class Uploads:
+    """All open uploads of a store. Thread-safe."""
+
+    def __init__(self, disk: Disk, root: Path, database: Database, accounts: Accounts) -> None:
+        self._disk = disk
+        self._root = root
+        self._database = database
+        self._accounts = accounts
+        self._lock = threading.Lock()
+        self._uploads: dict[bytes, Upload] = {}
+
+    def restore(self, upload: Upload) -> None:
+        """Take over an upload of an earlier run."""
+        self._uploads[upload.upload_id] = upload
+        self._accounts.restore(upload.upload_id, upload.source, upload.bound, upload.received_bytes)
+
+    def begin(self, upload_id: bytes, source: bytes, bound: int, now: float) -> int:
+        """Open an upload, or find it again; blocks that are durable. StoreFull when it is not admitted."""
+        if len(upload_id) != UPLOAD_ID_BYTES or bound < 0:
+            raise BadUpload("an upload id has 16 bytes and a size bound is not negative")
+        with self._lock:
+            upload = self._uploads.get(upload_id)
+            if upload is None:
+                self._accounts.admit(upload_id, source, bound, now)
+                self._uploads[upload_id] = Upload(upload_id, source, bound, now)
+                return 0
+        upload.touched = now
+        return self.sync(upload_id, now)
+
+    def write(
+        self,
+        upload_id: bytes,
+        first_block: int,
+        blocks: Sequence[Buffer],
+        data_leaves: Sequence[bytes],
+        now: float,
+    ) -> int:
+        """Take the next blocks, each with the data-tree leaf of its segment; blocks received so far.
+
+        Blocks received before are skipped. UploadGap, BadUpload, StoreFull leave the upload as it was; a
+        failing disk discards it.
+        """
+        upload = self.get(upload_id)
+        with upload.lock:
+            self._check_open(upload)
+            skip = _check_blocks(upload, first_block, blocks, data_leaves)
+            upload.touched = now
+            if blocks[skip:]:
+                self._append(upload, blocks[skip:], data_leaves[skip:], now)
+            return upload.blocks
+
+    def sync(self, upload_id: bytes, now: float) -> int:
+        """Make durable what was received; blocks that are durable. A failed fsync discards the upload."""
+        upload = self.get(upload_id)
+        with upload.lock:
+            self._check_open(upload)
+            self._sync(upload, now)
+            return upload.durable_blocks
+
+    def durable_blocks(self, upload_id: bytes) -> int:
+        """Blocks that survive a power cut, without making more of them so."""
+        return self.get(upload_id).durable_blocks
+
+    def abort(self, upload_id: bytes, now: float) -> None:
+        """Give an upload up. An unknown one is no error: the publisher wanted it gone."""
+        with self._lock:
+            upload = self._uploads.get(upload_id)
+        if upload:
+            with upload.lock:
+                self.discard(upload, now)
+
+    def expire(self, now: float) -> int:
+        """Discard what was left alone for too long; how many."""
+        with self._lock:
+            old = [upload for upload in self._uploads.values() if upload.expired(now)]
+        for upload in old:
+            with upload.lock:
+                if not upload.is_closed and upload.expired(now):
+                    self.discard(upload, now)
+        return len(old)
+
+    def close(self) -> None:
+        """Close files without syncing: nothing more was promised than was synced."""
+        for upload in self._uploads.values():
+            with upload.lock:
+                _close_file(upload)
+
+    # for commit, under the upload's lock
+
+    def find(self, upload_id: bytes) -> Upload | None:
+        """The upload, if it is open."""
+        with self._lock:
+            return self._uploads.get(upload_id)
+
+    def get(self, upload_id: bytes) -> Upload:
+        """The upload; UnknownUpload when there is none."""
+        upload = self.find(upload_id)
+        if upload is None:
+            raise UnknownUpload("no such upload is open here")
+        return upload
+
+    def _check_open(self, upload: Upload) -> None:
+        if upload.is_closed:
+            raise UnknownUpload("the upload was just committed or given up")
+
+    def path(self, upload: Upload) -> Path:
+        """Where its blocks are."""
+        return folder_path(self._root, folder_of(upload.upload_id)) / upload_name(upload.upload_id)
+
+    def leaves(self, upload: Upload) -> Iterator[LeafChunk]:
+        """Leaf hashes of all blocks in order: saved ones chunk by chunk, then those in memory."""
+        if upload.is_saved:
+            starts = self._database.rows(
+                "SELECT first_block FROM upload_leaves WHERE upload_id = ? ORDER BY first_block",
+                upload.upload_id,
+            )
+            for (first_block,) in starts:
+                chunk = self._database.row(
+                    "SELECT block_leaves, data_leaves FROM upload_leaves "
+                    "WHERE upload_id = ? AND first_block = ?",
+                    upload.upload_id,
+                    first_block,
+                )
+                if chunk:
+                    yield chunk[0], chunk[1]
+        if upload.block_leaves:
+            yield bytes(upload.block_leaves), bytes(upload.data_leaves)
+
+    def small_block(self, upload: Upload) -> bytes:
+        """The block of a small upload, from memory or from the database."""
+        if upload.small is not None:
+            return upload.small
+        row = self._database.row("SELECT data FROM uploads WHERE upload_id = ?", upload.upload_id)
+        return row[0] if row else b""
+
+    def open_file(self, upload: Upload) -> DiskFile:
+        """The upload's file, ready to write behind the blocks received."""
+        if upload.file is None:
+            path = self.path(upload)
+            if upload.on_disk:
+                upload.file = self._disk.open(path, writable=True)
+            else:
+                self._disk.make_directories(path.parent)
+                upload.file = self._disk.create(path)
+                upload.on_disk = True
+        return upload.file
+
+    def discard(self, upload: Upload, now: float) -> None:
+        """Forget an upload and remove what it left on disk. What cannot be removed now, start-up removes."""
+        self.forget(upload, now)
+        if upload.on_disk:
+            with suppress(OSError):  # a broken disk; the upload is no longer counted on
+                self._disk.unlink(self.path(upload))
+        if upload.is_saved:
+            with self._database.transaction() as transaction:
+                forget_upload(transaction, upload.upload_id)
+
+    def forget(self, upload: Upload, now: float) -> None:
+        """Take it out of the table: it is committed, or about to be removed."""
+        _close_file(upload)
+        upload.is_closed = True
+        with self._lock:
+            self._uploads.pop(upload.upload_id, None)
+        self._accounts.close(upload.upload_id, now)
+
+    # inside the upload's lock
+
+    def _append(
+        self, upload: Upload, blocks: Sequence[Buffer], data_leaves: Sequence[bytes], now: float
+    ) -> None:
+        length = sum(len(block) for block in blocks)
+        if upload.bound and upload.received_bytes + length > upload.bound:
+            raise BadUpload(f"{upload.received_bytes + length} bytes sent, {upload.bound} offered")
+        leaves = [block_leaf(block) for block in blocks]
+        with received(self._accounts, upload.upload_id, length, now):
+            self._store(upload, blocks, length, now)
+        upload.blocks += len(blocks)
+        upload.received_bytes += length
+        upload.block_leaves += b"".join(leaves)
+        upload.data_leaves += b"".join(data_leaves)
+        if self._is_crowded(upload):
+            self._sync(upload, now)
+
+    def _store(self, upload: Upload, blocks: Sequence[Buffer], length: int, now: float) -> None:
+        if upload.blocks == 0 and length <= INLINE_BYTES:
+            upload.small = bytes(blocks[0])
+            return
+        try:
+            with disk_errors(f"upload {upload.upload_id.hex()}"):
+                self.open_file(upload).write_at(upload.received_bytes, blocks)
+        except DiskFailed:
+            self._discard_quietly(upload, now)
+            raise
+
+    def _is_crowded(self, upload: Upload) -> bool:
+        """Whether this upload holds, or all together hold, more memory or descriptors than they may."""
+        if upload.blocks - upload.durable_blocks >= AUTO_SYNC_BLOCKS:
+            return True
+        with self._lock:
+            others = list(self._uploads.values())
+        if upload.small is not None:
+            return sum(len(other.small or b"") for other in others) > MAX_MEMORY_BLOCKS_BYTES
+        return sum(other.file is not None for other in others) > MAX_OPEN_UPLOAD_FILES
+
+    def _sync(self, upload: Upload, now: float) -> None:
+        if upload.blocks == upload.durable_blocks:
+            return
+        if upload.small is None:
+            self._fsync(upload, now)
+        self._save(upload, now)
+        upload.is_saved = True
+        upload.durable_blocks = upload.blocks
+        upload.small = None
+        upload.block_leaves.clear()
+        upload.data_leaves.clear()
+        _close_file(upload)
+
+    def _fsync(self, upload: Upload, now: float) -> None:
+        try:
+            with disk_errors(f"upload {upload.upload_id.hex()}"):
+                self.open_file(upload).fsync()
+                if not upload.is_saved:
+                    self._disk.fsync_directory(self.path(upload).parent)
+        except StoreError:  # after a failed fsync nobody knows what the file holds
+            self._discard_quietly(upload, now)
+            raise
+
+    def _save(self, upload: Upload, now: float) -> None:
+        with self._database.transaction() as transaction:
+            transaction.run(
+                "INSERT INTO upload_leaves VALUES (?, ?, ?, ?)",
+                upload.upload_id,
+                upload.durable_blocks,
+                bytes(upload.block_leaves),
+                bytes(upload.data_leaves),
+            )
+            transaction.run(
+                "INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (upload_id) DO UPDATE SET "
+                "touched = excluded.touched, blocks = excluded.blocks, bytes = excluded.bytes",
+                upload.upload_id,
+                upload.source,
+                upload.bound,
+                int(upload.touched),
+                upload.blocks,
+                upload.received_bytes,
+                upload.small,
+            )
+            save_intake(transaction, self._accounts.intake_changes(), now)
+
+    def _discard_quietly(self, upload: Upload, now: float) -> None:
+        """Discard while another error is on its way, which matters more than one of these."""
+        with suppress(StoreError):  # start-up finds the row without a file
+            self.discard(upload, now)
+
+
+def forget_upload(transaction: Transaction, upload_id: bytes) -> None:
+    """Remove what the database has about an upload."""
+    transaction.run("DELETE FROM uploads WHERE upload_id = ?", upload_id)
+    transaction.run("DELETE FROM upload_leaves WHERE upload_id = ?", upload_id)
+
+
+def split_blocks(payload: Buffer) -> list[memoryview]:
+    """A payload of consecutive blocks as views of each: 64 KiB but for the last."""
+    view = memoryview(payload)
+    return [view[at : at + BLOCK_BYTES] for at in range(0, len(view), BLOCK_BYTES)]
+
+
+def _check_blocks(
+    upload: Upload, first_block: int, blocks: Sequence[Buffer], data_leaves: Sequence[bytes]
+) -> int:
+    """How many of the blocks were received before; UploadGap or BadUpload when the others cannot follow."""
+    if not 1 <= len(blocks) <= MAX_READ_BLOCKS or len(data_leaves) != len(blocks):
+        raise BadUpload(f"1 to {MAX_READ_BLOCKS} blocks at once, each with one data leaf")
+    if any(len(leaf) != HASH_BYTES for leaf in data_leaves):
+        raise BadUpload(f"a data leaf has {HASH_BYTES} bytes")
+    if any(len(block) != BLOCK_BYTES for block in blocks[:-1]) or not 1 <= len(blocks[-1]) <= BLOCK_BYTES:
+        raise BadUpload(f"every block but the very last has {BLOCK_BYTES} bytes, and none is empty")
+    if not 0 <= first_block <= upload.blocks:
+        raise UploadGap(upload.blocks, first_block)
+    skip = min(len(blocks), upload.blocks - first_block)
+    if upload.is_complete and blocks[skip:]:
+        raise BadUpload("a short block was the last")
+    return skip
+
+
+def _close_file(upload: Upload) -> None:
+    if upload.file is not None:
+        upload.file.close()
+        upload.file = None

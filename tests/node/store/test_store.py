@@ -1,0 +1,284 @@
+"""Uploads, commits and reads, on the real disk and on the simulated one."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shoal.erasure import BLOCK_BYTES
+from shoal.node.store import (
+    BadManifest,
+    BadRange,
+    BadShare,
+    BadUpload,
+    HeldShare,
+    NotHeld,
+    RealDisk,
+    ShareStore,
+    UnknownUpload,
+    UploadGap,
+)
+
+SHAPES = [(1, 21), (1, 32768), (1, 32769), (1, BLOCK_BYTES), (2, 21), (16, BLOCK_BYTES), (17, 25), (33, 1000)]
+
+
+@pytest.mark.parametrize(("count", "last_bytes"), SHAPES)
+def test_every_shape_of_share_comes_back(place, kit, count, last_bytes):
+    file = kit.publish(count, last_bytes)
+    store = place.open()
+    for share in range(3):
+        kit.put(store, file, share)
+    store.close()
+    store = place.open()
+    for share in range(3):
+        kit.check_share(store, file, share)
+    assert store.files() == [file.file_id]
+    assert store.reconciled.indexed == store.reconciled.lost == store.reconciled.unreadable == 0
+
+
+def test_every_range_of_an_odd_tree_is_proved(store, kit, medium):
+    kit.put(store, medium, 1)
+    for first in range(medium.count):
+        for count in range(1, medium.count - first + 1):
+            result = store.read(medium.file_id, 1, first, count, True)
+            kit.check_result(medium, 1, first, count, result)
+
+
+def test_data_part_only_when_asked_for(store, kit, medium):
+    kit.put(store, medium, 0)
+    result = store.read(medium.file_id, 0, 2, 3, False)
+    assert result.data_leaves == result.data_proof == b""
+    assert result.blocks == b"".join(medium.blocks[0][2:5])
+
+
+def test_small_shares_never_touch_a_file(place, kit, small):
+    store = place.open()
+    kit.put(store, small, 0)
+    assert place.names() == []
+    kit.check_share(store, small, 0)
+
+
+def test_a_large_share_is_one_file_and_no_upload_is_left(place, kit, medium):
+    store = place.open()
+    kit.put(store, medium, 2)
+    assert place.names() == [f"{medium.file_id.hex()}.2"]
+    assert store.usage().uploads == 0
+
+
+@pytest.mark.parametrize("shape", ["small", "medium"])
+def test_commit_again_after_a_lost_answer(place, kit, request, shape):
+    file = request.getfixturevalue(shape)
+    store = place.open()
+    upload = kit.put(store, file, 0)
+    assert store.commit(upload, 0, file.encoded, kit.LEASE_END, kit.NOW) == kit.LEASE_END
+    assert store.begin(upload, kit.SOURCE, 0, kit.NOW) == file.count
+    store.close()
+    store = place.open()
+    assert store.begin(upload, kit.SOURCE, 0, kit.NOW) == file.count
+    assert store.commit(upload, 0, file.encoded, kit.LEASE_END + 5, kit.NOW) == kit.LEASE_END + 5
+    assert store.held(file.file_id) == [HeldShare(0, kit.LEASE_END + 5)]
+
+
+def test_the_same_share_from_two_uploads_is_kept_once(place, kit, medium):
+    store = place.open()
+    kit.put(store, medium, 0, kit.upload_id(1))
+    used = store.usage().share_bytes
+    kit.put(store, medium, 0, kit.upload_id(2))
+    assert store.usage().share_bytes == used
+    assert len(place.names()) == 1
+    kit.check_share(store, medium, 0)
+
+
+def test_blocks_may_be_sent_again_but_not_left_out(store, kit, medium):
+    upload = kit.upload_id(7)
+    blocks, leaves = medium.blocks[0], medium.data_leaves
+    store.begin(upload, kit.SOURCE, 0, kit.NOW)
+    assert store.write(upload, 0, blocks[:4], leaves[:4], kit.NOW) == 4
+    with pytest.raises(UploadGap) as gap:
+        store.write(upload, 5, blocks[5:6], leaves[5:6], kit.NOW)
+    assert gap.value.expected == 4
+    assert store.write(upload, 0, blocks[:4], leaves[:4], kit.NOW) == 4
+    assert store.write(upload, 2, blocks[2:11], leaves[2:11], kit.NOW) == 11
+    assert store.write(upload, 10, blocks[10:], leaves[10:], kit.NOW) == 11
+    with pytest.raises(BadUpload):
+        store.write(upload, 11, [b"x"], leaves[:1], kit.NOW)
+    store.commit(upload, 0, medium.encoded, kit.LEASE_END, kit.NOW)
+    kit.check_share(store, medium, 0)
+
+
+def test_a_renewed_upload_goes_on_from_what_is_durable(place, kit, medium):
+    store = place.open()
+    upload = kit.upload_id(9)
+    store.begin(upload, kit.SOURCE, 0, kit.NOW)
+    store.write(upload, 0, medium.blocks[0][:4], medium.data_leaves[:4], kit.NOW)
+    assert store.durable_blocks(upload) == 0
+    assert store.sync(upload, kit.NOW) == 4
+    store.write(upload, 4, medium.blocks[0][4:6], medium.data_leaves[4:6], kit.NOW)
+    store.close()  # what was not synced is not promised
+    store = place.open()
+    assert store.begin(upload, kit.SOURCE, 0, kit.NOW) == 4
+    store.write(upload, 4, medium.blocks[0][4:8], medium.data_leaves[4:8], kit.NOW)
+    assert store.begin(upload, kit.SOURCE, 0, kit.NOW) == 8  # renewing makes durable what is there
+    store.write(upload, 8, medium.blocks[0][8:], medium.data_leaves[8:], kit.NOW)
+    store.commit(upload, 0, medium.encoded, kit.LEASE_END, kit.NOW)
+    kit.check_share(store, medium, 0)
+
+
+def test_a_synced_small_upload_survives_a_restart(place, kit, small):
+    store = place.open()
+    kit.send(store, small, 1, kit.upload_id(1))
+    assert store.sync(kit.upload_id(1), kit.NOW) == 1
+    store.close()
+    store = place.open()
+    assert store.begin(kit.upload_id(1), kit.SOURCE, 0, kit.NOW) == 1
+    store.commit(kit.upload_id(1), 1, small.encoded, kit.LEASE_END, kit.NOW)
+    kit.check_share(store, small, 1)
+
+
+BAD_WRITES = {
+    "nothing": ([], []),
+    "no leaf": ([b"x"], []),
+    "short leaf": ([b"x"], [b"l" * 31]),
+    "empty block": ([b""], [b"l" * 32]),
+    "long block": ([bytes(BLOCK_BYTES + 1)], [b"l" * 32]),
+    "short block inside": ([b"x", b"y"], [b"l" * 32] * 2),
+    "too many": ([bytes(BLOCK_BYTES)] * 17, [b"l" * 32] * 17),
+}
+
+
+@pytest.mark.parametrize("case", BAD_WRITES)
+def test_malformed_writes_are_refused_and_change_nothing(store, kit, medium, case):
+    store.begin(kit.upload_id(1), kit.SOURCE, 0, kit.NOW)
+    with pytest.raises(BadUpload):
+        store.write(kit.upload_id(1), 0, *BAD_WRITES[case], kit.NOW)
+    kit.send(store, medium, 0, kit.upload_id(1))
+    store.commit(kit.upload_id(1), 0, medium.encoded, kit.LEASE_END, kit.NOW)
+
+
+def test_more_than_offered_is_refused(store, kit, medium):
+    store.begin(kit.upload_id(1), kit.SOURCE, 3 * BLOCK_BYTES, kit.NOW)
+    with pytest.raises(BadUpload):
+        store.write(kit.upload_id(1), 0, medium.blocks[0][:4], medium.data_leaves[:4], kit.NOW)
+
+
+@pytest.mark.parametrize("shape", ["small", "medium"])
+@pytest.mark.parametrize("what", ["block", "data leaf", "share number", "length"])
+def test_a_share_that_misses_its_manifest_is_discarded(place, kit, request, shape, what):
+    file = request.getfixturevalue(shape)
+    store = place.open()
+    upload, number = kit.upload_id(1), 0
+    blocks, leaves = list(file.blocks[0]), list(file.data_leaves)
+    if what == "block":
+        blocks[-1] = bytes([blocks[-1][0] ^ 1]) + blocks[-1][1:]
+    elif what == "data leaf":
+        leaves[0] = bytes(32)
+    elif what == "share number":
+        number = 1
+    else:
+        blocks[-1] = blocks[-1][:-1]
+    store.begin(upload, kit.SOURCE, 0, kit.NOW)
+    store.write(upload, 0, blocks, leaves, kit.NOW)
+    store.sync(upload, kit.NOW)
+    with pytest.raises(BadShare):
+        store.commit(upload, number, file.encoded, kit.LEASE_END, kit.NOW)
+    assert place.names() == []
+    assert store.held(file.file_id) == []
+    assert store.usage().upload_bytes == store.usage().share_bytes == 0
+    with pytest.raises(UnknownUpload):
+        store.sync(upload, kit.NOW)
+
+
+def test_bad_manifests_and_numbers_leave_the_upload_alone(store, kit, medium):
+    kit.send(store, medium, 0, kit.upload_id(1))
+    for encoded, number in [(b"", 0), (medium.encoded + b"x", 0), (medium.encoded, 3), (medium.encoded, -1)]:
+        with pytest.raises(BadManifest):
+            store.commit(kit.upload_id(1), number, encoded, kit.LEASE_END, kit.NOW)
+    store.commit(kit.upload_id(1), 0, medium.encoded, kit.LEASE_END, kit.NOW)
+
+
+def test_reads_that_cannot_be(store, kit, medium):
+    kit.put(store, medium, 0)
+    for first, count in [(-1, 1), (0, 0), (0, 17), (11, 1), (10, 2)]:
+        with pytest.raises(BadRange):
+            store.read(medium.file_id, 0, first, count, True)
+    with pytest.raises(NotHeld):
+        store.read(medium.file_id, 1, 0, 1, True)
+    with pytest.raises(NotHeld):
+        store.read(bytes(32), 0, 0, 1, True)
+    assert store.manifest(bytes(32)) is None
+    assert store.held(bytes(32)) == []
+
+
+def test_leases_only_grow(store, kit, medium):
+    kit.put(store, medium, 0)
+    assert store.renew(medium.file_id, 0, kit.LEASE_END - 1) == kit.LEASE_END
+    assert store.renew(medium.file_id, 0, kit.LEASE_END + 1) == kit.LEASE_END + 1
+    with pytest.raises(NotHeld):
+        store.renew(medium.file_id, 1, kit.LEASE_END)
+
+
+def test_files_come_in_pages(store, kit):
+    files = [kit.publish(1, 100 + seed) for seed in range(7)]
+    for number, file in enumerate(files):
+        kit.put(store, file, 0, kit.upload_id(number))
+    ids = sorted(file.file_id for file in files)
+    assert store.files(limit=3) == ids[:3]
+    assert store.files(after=ids[2]) == ids[3:]
+    assert store.usage().files == store.usage().shares == 7
+
+
+def test_abort_and_expire_remove_uploads(place, kit, medium):
+    store = place.open()
+    for number in (1, 2, 3):
+        kit.send(store, medium, 0, kit.upload_id(number))
+    store.sync(kit.upload_id(2), kit.NOW)
+    store.sync(kit.upload_id(3), kit.NOW)
+    store.abort(kit.upload_id(3), kit.NOW)
+    store.abort(kit.upload_id(99), kit.NOW)
+    assert store.expire(kit.NOW + 500) == 0
+    assert store.expire(kit.NOW + 700) == 1  # number 1: nothing of it was ever durable
+    store.close()
+    store = place.open(now=kit.NOW + 80_000)
+    assert store.begin(kit.upload_id(2), kit.SOURCE, 0, kit.NOW + 80_000) == medium.count
+    assert store.expire(kit.NOW + 86_400) == 0
+    assert store.expire(kit.NOW + 80_000 + 86_400) == 1
+    assert place.names() == []
+    assert store.usage().upload_bytes == 0
+
+
+def test_many_threads_at_once(tmp_path, kit):
+    """Uploads, commits of the same share, reads and syncs from eight threads on the real disk."""
+    place = kit.Place(RealDisk(), tmp_path / "store")
+    store = place.open()
+    files = [kit.publish(5, 100, seed=seed) for seed in range(4)]
+    barrier = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        barrier.wait()
+        for turn, file in enumerate(files):
+            upload = kit.upload_id(100 * number + turn)
+            kit.send(store, file, turn % 3, upload, step=2)
+            if number % 2:
+                store.sync(upload, kit.NOW)
+            store.commit(upload, turn % 3, file.encoded, kit.LEASE_END, kit.NOW)
+            kit.check_share(store, file, turn % 3)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert store.usage().shares == len(files)
+    assert len(place.names()) == len(files)
+    store.close()
+
+
+def test_more_shares_than_handles(tmp_path, kit, monkeypatch):
+    monkeypatch.setattr("shoal.node.store.store.SHARE_HANDLES", 2)
+    place = kit.Place(RealDisk(), tmp_path / "store")
+    store: ShareStore = place.open()
+    files = [kit.publish(2, 50 + seed) for seed in range(5)]
+    for number, file in enumerate(files):
+        kit.put(store, file, 0, kit.upload_id(number))
+    for _ in range(3):
+        for file in files:
+            kit.check_share(store, file, 0)
+            assert len(store._handles) <= 2
+    store.close()
