@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
-from shoal.dht import ID_NONCE_BYTES, NODE_ID_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES
+from shoal.dht.identity import ID_NONCE_BYTES, NODE_ID_BYTES
+from shoal.dht.signatures import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 from shoal.node.channel import wire
 from shoal.node.channel.errors import MalformedMessage, Refused, RemoteError
 from shoal.node.channel.streams import Buffer

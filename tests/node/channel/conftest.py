@@ -1,0 +1,146 @@
+"""A small server to talk to, on a real or a virtual network."""
+
+import os
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+import trio
+
+from shoal.dht import Address, Identity, NetworkParameters
+from shoal.node.channel import (
+    BLOCK_BYTES,
+    AnyRequest,
+    Blocks,
+    Buffer,
+    Caller,
+    ConnectionSlots,
+    Done,
+    GetHeld,
+    GetStatus,
+    HeldShares,
+    PeerServer,
+    Read,
+    Reply,
+    RequestError,
+    Role,
+    Status,
+    StatusReport,
+    StreamNetwork,
+    TlsNetwork,
+    Write,
+    Written,
+)
+from shoal.node.simulation.streams import VirtualStreams
+
+SERVER_HOST = "10.0.0.1"
+
+
+async def answer(caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
+    """What the test server does; the first byte of the file id of a GetHeld chooses a misfortune."""
+    match request:
+        case GetHeld(file_id):
+            return await _held(file_id[0])
+        case Write():
+            return Written(-(-len(payload) // BLOCK_BYTES), 0)
+        case Read(share_number=number, count=count):
+            return Blocks(b"", b"", b"", bytes([number]) * (count * BLOCK_BYTES))
+        case GetStatus():
+            if caller.role is not Role.ADMIN:
+                raise RequestError(Status.FORBIDDEN, "for the administrator")
+            return StatusReport(b"fine")
+        case _:
+            return Done()
+
+
+async def _held(misfortune: int) -> Reply:
+    if misfortune == 1:
+        raise RequestError(Status.NOT_FOUND, "no such file")
+    if misfortune == 2:
+        raise LookupError("a bug of ours")
+    if misfortune == 3:
+        raise RequestError(Status.REFUSED, "full", 7)
+    if misfortune == 4:
+        await trio.sleep(5)
+    return HeldShares(((1, 99),))
+
+
+@dataclass
+class Served:
+    """A server under test."""
+
+    server: PeerServer
+    address: Address
+    network: StreamNetwork  # as a caller sees it
+    identity: Identity
+
+
+Serve = Callable[..., Awaitable[Served]]
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(20)
+
+
+@pytest.fixture
+def params() -> NetworkParameters:
+    return NetworkParameters("test", pow_bits=0, private=True)
+
+
+@pytest.fixture(scope="session")
+def identity() -> Identity:
+    return Identity.create(0, random.Random(1).randbytes)
+
+
+@pytest.fixture
+def world(rng: random.Random) -> VirtualStreams:
+    return VirtualStreams(rng)
+
+
+def _make_server(identity: Identity, params: NetworkParameters, **options: object) -> PeerServer:
+    dispatch = options.pop("dispatch", answer)
+    return PeerServer(identity, params, dispatch, entropy=os.urandom, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def serve_virtual(
+    nursery: trio.Nursery, world: VirtualStreams, identity: Identity, params: NetworkParameters
+) -> Serve:
+    """Start a server in the virtual world."""
+
+    async def serve(slots: ConnectionSlots | None = None, **options: object) -> Served:
+        server = _make_server(identity, params, **options)
+        address = Address(SERVER_HOST, 0)
+
+        async def run(task_status: trio.TaskStatus[Address]) -> None:
+            network = world.at(SERVER_HOST)
+            await network.serve(
+                address, identity, server.serve_connection, slots=slots, task_status=task_status
+            )
+
+        bound = await nursery.start(run)
+        return Served(server, bound, world.at("10.0.0.2"), identity)
+
+    return serve
+
+
+@pytest.fixture
+def serve_tls(nursery: trio.Nursery, identity: Identity, params: NetworkParameters) -> Serve:
+    """Start a server on loopback."""
+
+    async def serve(
+        slots: ConnectionSlots | None = None, host: str = "127.0.0.1", **options: object
+    ) -> Served:
+        server = _make_server(identity, params, **options)
+        network = TlsNetwork()
+
+        async def run(task_status: trio.TaskStatus[Address]) -> None:
+            await network.serve(
+                Address(host, 0), identity, server.serve_connection, slots=slots, task_status=task_status
+            )
+
+        return Served(server, await nursery.start(run), network, identity)
+
+    return serve
