@@ -31,10 +31,11 @@ Contacts must have been checked as far as a contact alone can be (address allowe
 before they are reported here. `now` is monotonic seconds.
 """
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import islice
 
 from shoal.dht.contact import Contact
@@ -60,6 +61,10 @@ OVERDUE_ROUND_TRIPS = 3.0
 # Failures minus answers among the contacts a source named, from which on it is discredited. Higher than what
 # ordinary churn does to the nearest few of an honest answer.
 DISCREDITED_AT = 4
+# How long the contacts of discredited sources are asked at all. They get a chance because after a catastrophe
+# honest answers are full of dead nodes too; they get an end because inventing nodes must not fill the whole
+# TIME_LIMIT_S.
+DISCREDITED_LIMIT_S = 3.0
 
 MAX_PER_PREFIX_IN_ANSWER = MAX_PER_PREFIX_IN_BUCKET  # an honest table keeps no more per bucket
 MAX_PER_PREFIX_ASKED = 4  # by one path: also bounds what a lookup can be made to send to a stranger's network
@@ -67,28 +72,44 @@ MAX_PER_PREFIX_ASKED = 4  # by one path: also bounds what a lookup can be made t
 assert OVERDUE_MAX_S < TIME_LIMIT_S / 10, "several layers of dead contacts must fit into one lookup"
 
 
-@dataclass(slots=True)
-class _Candidate:
-    """A contact some path has heard of, with who named it. Seeds have no source and are never discredited."""
+class _State(Enum):
+    """What became of a contact in this lookup, whoever asked it."""
+
+    OPEN = "nobody asked it"
+    WAITING = "asked, may still answer in time"
+    OVERDUE = "asked, slow, may still answer"
+    ANSWERED = "answered"
+    FAILED = "did not answer or cannot be reached"
+
+
+@dataclass(slots=True, eq=False)
+class _Known:
+    """A contact some path has heard of."""
 
     contact: Contact
-    round: int
-    sources: set[NodeId] = field(default_factory=set)
+    distance: int
+    state: _State = _State.OPEN
 
 
 @dataclass(slots=True)
 class _Board:
     """What all paths of a lookup share: which contacts were asked and what became of them. No hearsay."""
 
-    asked: set[Contact] = field(default_factory=set)
-    overdue: set[Contact] = field(default_factory=set)
-    failed: set[Contact] = field(default_factory=set)
+    target: bytes
+    known: dict[Contact, _Known] = field(default_factory=dict)
     answered: dict[NodeId, Contact] = field(default_factory=dict)
+    query_count: int = 0
     round_trip_s: float = OVERDUE_MAX_S / OVERDUE_ROUND_TRIPS
 
-    def is_open(self, contact: Contact) -> bool:
+    def meet(self, contact: Contact) -> _Known:
+        known = self.known.get(contact)
+        if known is None:
+            known = self.known[contact] = _Known(contact, distance(contact.node_id, self.target))
+        return known
+
+    def is_open(self, known: _Known) -> bool:
         """Whether nobody asked this contact yet, and nobody with its id answered from elsewhere."""
-        return contact not in self.asked and contact.node_id not in self.answered
+        return known.state is _State.OPEN and known.contact.node_id not in self.answered
 
     def note_round_trip(self, seconds: float) -> None:
         self.round_trip_s += (seconds - self.round_trip_s) / 4
@@ -97,38 +118,52 @@ class _Board:
         return min(OVERDUE_MAX_S, max(OVERDUE_MIN_S, OVERDUE_ROUND_TRIPS * self.round_trip_s))
 
 
+@dataclass(slots=True, eq=False)
+class _Candidate:
+    """A contact as one path sees it. Seeds have no sources, and so are never discredited."""
+
+    known: _Known
+    order: int  # of arrival; breaks ties
+    round: int
+    sources: set[NodeId] = field(default_factory=set)
+
+    def place(self) -> tuple[int, int]:
+        return self.known.distance, self.order
+
+
 class _Path:
     """One of the disjoint paths: what it was told, and what it has in flight."""
 
-    def __init__(self, target: bytes, board: _Board, *, k: int, alpha: int, private: bool) -> None:
-        self._target = target
+    def __init__(self, board: _Board, *, k: int, alpha: int, private: bool) -> None:
         self._board = board
         self._k = k
         self._alpha = alpha
         self._private = private
         self._candidates: dict[Contact, _Candidate] = {}
-        self._by_distance: list[tuple[int, int, _Candidate]] = []  # distance, order of arrival, candidate
+        self._by_distance: list[_Candidate] = []  # without the failed ones
         self._blame: Counter[NodeId] = Counter()
         self._asked_in_prefix: Counter[bytes] = Counter()
         self._asked_count = 0
-        self.in_flight: dict[Contact, float] = {}  # contact -> when it was asked
+        self._waiting: dict[Contact, float] = {}  # when they were asked, oldest first
+        self._overdue: dict[Contact, float] = {}
         self.changed = True  # something happened since the last choice
 
+    @property
+    def in_flight(self) -> int:
+        return len(self._waiting) + len(self._overdue)
+
     def learn(self, contact: Contact, source: NodeId | None, round: int) -> None:
-        """Add a contact, or one more source for it."""
+        """Add a contact, or one more source for it. A seed (no source) is known first hand."""
         candidate = self._candidates.get(contact)
         if candidate is None:
-            candidate = self._candidates[contact] = _Candidate(contact, round)
-            place = (distance(contact.node_id, self._target), len(self._by_distance), candidate)
-            insort(self._by_distance, place)
-            if source is None:
-                return
-        elif not candidate.sources or source is None:
-            return  # known first hand
-        candidate.sources.add(source)
-
-    def round_of(self, contact: Contact) -> int:
-        return self._candidates[contact].round
+            candidate = _Candidate(self._board.meet(contact), len(self._candidates), round)
+            self._candidates[contact] = candidate
+            if candidate.known.state is not _State.FAILED:
+                insort(self._by_distance, candidate, key=_Candidate.place)
+        elif not candidate.sources:
+            return
+        if source is not None:
+            candidate.sources.add(source)
 
     def judge(self, contact: Contact, blame: int) -> None:
         """Charge (or credit, if negative) those who named `contact`."""
@@ -136,71 +171,92 @@ class _Path:
         for source in candidate.sources if candidate else ():
             self._blame[source] += blame
 
-    def choose(self, now: float) -> list[Contact]:
-        """Contacts to ask now, nearest first; they count as asked."""
-        self.changed = False
-        chosen = self._take(self._open(discredited_too=False), now)
-        if not chosen and not self._waiting():
-            chosen = self._take(self._open(discredited_too=True), now)
-        return chosen
+    def forget(self, contact: Contact) -> None:
+        """`contact` failed: make its place among the nearest free."""
+        candidate = self._candidates.get(contact)
+        if candidate is not None:
+            del self._by_distance[bisect_left(self._by_distance, candidate.place(), key=_Candidate.place)]
+            self.changed = True
+
+    def end_query(self, contact: Contact) -> float | None:
+        """Take `contact` out of flight. Returns when it was asked, None if this path has not asked it."""
+        asked_at = self._waiting.pop(contact, None)
+        if asked_at is None:
+            asked_at = self._overdue.pop(contact, None)
+        if asked_at is not None:
+            self.changed = True
+        return asked_at
+
+    def round_of(self, contact: Contact) -> int:
+        return self._candidates[contact].round
 
     def next_overdue_at(self) -> float:
         """When the oldest query that is not overdue yet will be."""
-        asked_at = (self.in_flight[contact] for contact in self._waiting())
-        return min(asked_at, default=float("inf")) + self._board.patience_s()
+        return next(iter(self._waiting.values()), float("inf")) + self._board.patience_s()
 
     def newly_overdue(self, now: float) -> list[Contact]:
+        """Those unanswered for too long since the last call; they now count as overdue."""
         latest = now - self._board.patience_s()
-        return [contact for contact in self._waiting() if self.in_flight[contact] <= latest]
+        slow = [contact for contact, asked_at in self._waiting.items() if asked_at <= latest]
+        for contact in slow:
+            self._overdue[contact] = self._waiting.pop(contact)
+            self._board.known[contact].state = _State.OVERDUE
+        return slow
 
-    def _waiting(self) -> list[Contact]:
-        return [contact for contact in self.in_flight if contact not in self._board.overdue]
-
-    def _take(self, candidates: Iterable[Contact], now: float) -> list[Contact]:
-        room = min(
-            self._alpha - len(self._waiting()),
-            MAX_IN_FLIGHT_PER_PATH - len(self.in_flight),
-            MAX_QUERIES_PER_PATH - self._asked_count,
-        )
-        chosen: list[Contact] = []
-        for contact in candidates:
-            if len(chosen) >= room:
-                break
-            if self._prefix_allows(contact):
-                self._mark_asked(contact, now)
-                chosen.append(contact)
+    def choose(self, now: float, *, discredited_too: bool) -> list[Contact]:
+        """Contacts to ask now, nearest first; they count as asked. The discredited only if nothing else is
+        left."""
+        self.changed = False
+        chosen = self._take(self._open(discredited_too=False), now)
+        if not chosen and discredited_too and not self._waiting:
+            chosen = self._take(self._open(discredited_too=True), now)
         return chosen
 
-    def _open(self, *, discredited_too: bool) -> Iterator[Contact]:
-        """Those of the path's K nearest that nobody has asked; failed and overdue ones do not count among the
-        K.
-        """
-        board = self._board
+    def _take(self, candidates: Iterable[_Known], now: float) -> list[Contact]:
+        room = min(
+            self._alpha - len(self._waiting),
+            MAX_IN_FLIGHT_PER_PATH - self.in_flight,
+            MAX_QUERIES_PER_PATH - self._asked_count,
+        )
+        if room <= 0:
+            return []
+        chosen = list(islice(filter(self._prefix_allows, candidates), room))
+        for known in chosen:
+            self._mark_asked(known, now)
+        return [known.contact for known in chosen]
+
+    def _open(self, *, discredited_too: bool) -> Iterator[_Known]:
+        """Those of the path's K nearest that nobody has asked. The failed and overdue do not count among the
+        K."""
         nearest: set[NodeId] = set()
-        for _, _, candidate in self._by_distance:
-            contact = candidate.contact
-            if contact in board.failed or contact in board.overdue:
+        for candidate in self._by_distance:
+            known = candidate.known
+            if known.state is _State.OVERDUE:
                 continue
-            if not discredited_too and self._is_discredited(candidate) and board.is_open(contact):
+            is_open = self._board.is_open(known)
+            if is_open and not discredited_too and self._is_discredited(candidate):
                 continue
-            nearest.add(contact.node_id)
+            nearest.add(known.contact.node_id)
             if len(nearest) > self._k:
                 return
-            if board.is_open(contact):
-                yield contact
+            if is_open:
+                yield known
 
     def _is_discredited(self, candidate: _Candidate) -> bool:
         sources = candidate.sources
         return bool(sources) and all(self._blame[source] >= DISCREDITED_AT for source in sources)
 
-    def _prefix_allows(self, contact: Contact) -> bool:
-        return self._private or self._asked_in_prefix[contact.address.prefix()] < MAX_PER_PREFIX_ASKED
+    def _prefix_allows(self, known: _Known) -> bool:
+        if self._private:
+            return True
+        return self._asked_in_prefix[known.contact.address.prefix()] < MAX_PER_PREFIX_ASKED
 
-    def _mark_asked(self, contact: Contact, now: float) -> None:
-        self._asked_in_prefix[contact.address.prefix()] += 1
+    def _mark_asked(self, known: _Known, now: float) -> None:
+        known.state = _State.WAITING
+        self._waiting[known.contact] = now
+        self._asked_in_prefix[known.contact.address.prefix()] += 1
         self._asked_count += 1
-        self._board.asked.add(contact)
-        self.in_flight[contact] = now
+        self._board.query_count += 1
 
 
 class Lookup:
@@ -226,14 +282,14 @@ class Lookup:
         self._own_id = own_id
         self._private = private
         self._k = k
-        self._board = _Board()
-        self._deadline: float | None = None
+        self._board = _Board(target)
+        self._deadline = float("inf")  # set by the first next_queries
         usable = {seed.node_id: seed for seed in seeds if seed.node_id != own_id}
         self._over = not usable
         self._ready: list[Contact] = []  # chosen, not yet given out
         ordered = sorted(usable.values(), key=lambda seed: distance(seed.node_id, target))
         count = max(1, min(paths, len(ordered)))
-        self._paths = [_Path(target, self._board, k=k, alpha=alpha, private=private) for _ in range(count)]
+        self._paths = [_Path(self._board, k=k, alpha=alpha, private=private) for _ in range(count)]
         for index, seed in enumerate(ordered):
             self._paths[index % count].learn(seed, None, round=1)
 
@@ -241,7 +297,7 @@ class Lookup:
 
     def next_queries(self, now: float) -> list[Contact]:
         """Contacts to ask now. Call it at first, after every report, and by next_deadline()."""
-        if self._deadline is None:
+        if self._deadline == float("inf"):
             self._deadline = now + TIME_LIMIT_S
         self._advance(now)
         ready, self._ready = self._ready, []
@@ -249,18 +305,18 @@ class Lookup:
 
     def next_deadline(self) -> float:
         """The monotonic time by which next_queries wants to be called even if nothing is reported."""
-        limit = float("inf") if self._deadline is None else self._deadline
-        return min(limit, *(path.next_overdue_at() for path in self._paths))
+        return min(self._deadline, *(path.next_overdue_at() for path in self._paths))
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to ask or to wait for, or time is up. What is still in flight is not needed."""
+        """Whether nothing is left to ask or to wait for, or time is up. What is still in flight is not
+        needed."""
         return self._over or not any(path.changed or path.in_flight for path in self._paths)
 
     @property
     def query_count(self) -> int:
         """How many contacts were given out to be asked."""
-        return len(self._board.asked)
+        return self._board.query_count
 
     def result(self) -> list[Contact]:
         """The nodes that answered, nearest to the target first, at most k."""
@@ -271,62 +327,62 @@ class Lookup:
 
     def on_reply(self, contact: Contact, contacts: Iterable[Contact], now: float) -> None:
         """`contact` (as given out) answered and named `contacts`. Ignored if it was not in flight."""
-        path = self._end_query(contact)
-        if path is None:
+        ended = self._end_query(contact)
+        if ended is None:
             return
-        board = self._board
-        board.note_round_trip(now - path[1])
-        board.answered[contact.node_id] = contact
-        self._judge(contact, blame=-2 if contact in board.overdue else -1)
-        board.overdue.discard(contact)
-        round = path[0].round_of(contact) + 1
+        path, asked_at = ended
+        known = self._board.known[contact]
+        self._judge(contact, blame=-2 if known.state is _State.OVERDUE else -1)
+        known.state = _State.ANSWERED
+        self._board.answered[contact.node_id] = contact
+        self._board.note_round_trip(now - asked_at)
+        round = path.round_of(contact) + 1
         if round <= ROUNDS:
             for named in self._readable(contacts):
-                path[0].learn(named, contact.node_id, round)
+                path.learn(named, contact.node_id, round)
         self._advance(now)
 
     def on_failure(self, contact: Contact, now: float) -> None:
         """`contact` (as given out) did not answer in time or cannot be reached. Ignored if not in flight."""
         if self._end_query(contact) is None:
             return
-        board = self._board
-        if contact not in board.overdue:
+        known = self._board.known[contact]
+        if known.state is not _State.OVERDUE:
             self._judge(contact, blame=1)
-        board.overdue.discard(contact)
-        board.failed.add(contact)
+        known.state = _State.FAILED
         for path in self._paths:
-            path.changed = True  # a place among somebody's K nearest is free
+            path.forget(contact)
         self._advance(now)
 
     # -- inside ----------------------------------------------------------------------------------------
 
     def _advance(self, now: float) -> None:
         """Let every path to which something happened choose whom to ask."""
-        if self._deadline is not None and now >= self._deadline:
+        if now >= self._deadline:
             self._over = True
         if self._over:
             return
         self._note_overdue(now)
+        discredited_too = now < self._deadline - TIME_LIMIT_S + DISCREDITED_LIMIT_S
         for path in self._paths:
             if path.changed:
-                self._ready.extend(path.choose(now))
-
-    def _end_query(self, contact: Contact) -> tuple[_Path, float] | None:
-        """The path that asked `contact` and when, which now has it in flight no longer."""
-        for path in self._paths:
-            asked_at = path.in_flight.pop(contact, None)
-            if asked_at is not None:
-                path.changed = True
-                return path, asked_at
-        return None
+                self._ready.extend(path.choose(now, discredited_too=discredited_too))
 
     def _note_overdue(self, now: float) -> None:
+        slow = [contact for path in self._paths for contact in path.newly_overdue(now)]
+        for contact in slow:
+            self._judge(contact, blame=1)
+        if slow:
+            for path in self._paths:
+                path.changed = True
+
+    def _end_query(self, contact: Contact) -> tuple[_Path, float] | None:
+        """The path that asked `contact` and when; it has it in flight no longer."""
         for path in self._paths:
-            for contact in path.newly_overdue(now):
-                self._board.overdue.add(contact)
-                self._judge(contact, blame=1)
-                for other in self._paths:
-                    other.changed = True
+            asked_at = path.end_query(contact)
+            if asked_at is not None:
+                return path, asked_at
+        return None
 
     def _judge(self, contact: Contact, blame: int) -> None:
         for path in self._paths:
