@@ -1,1 +1,83 @@
-"""Placeholder docstring, replaced with the package's public names."""
+"""What one machine does on a Shoal network: publish, fetch, keep others' shares. The public library.
+
+    async with open_node(bootstrap=["198.51.100.7:4750"]) as node:
+        published = await node.publish("holiday.mkv")
+        await node.fetch(published.link, "copy.mkv")
+
+From the file to the wire: `sources` -> `sealing` (`cipher`) -> `lanes` -> `channel`; from the wire to the file:
+`search` -> `reading` -> `fetch` -> `targets`; the volunteer's side: `holder` on `store`. ARCHITECTURE.md walks through.
+"""
+
+from shoal.dht import Address, NetworkParameters, NodeId
+from shoal.erasure import FileId, Link, LinkKind
+from shoal.node.daemon import daemon_status
+from shoal.node.environment import Environment, real_environment
+from shoal.node.errors import (
+    AlreadyRunning,
+    BadData,
+    LocalError,
+    NoPeers,
+    NotFound,
+    Refused,
+    ShoalError,
+    TooFewShares,
+    UsageError,
+    WrongKey,
+)
+from shoal.node.fetch import FetchStream
+from shoal.node.home import Home
+from shoal.node.network import Network, Peer
+from shoal.node.node import Node
+from shoal.node.opening import open_node
+from shoal.node.results import (
+    Fetched,
+    FileInfo,
+    Holder,
+    OnProgress,
+    Phase,
+    Progress,
+    Published,
+    PublishedFile,
+)
+from shoal.node.settings import NodeSettings, init_node, load_settings
+from shoal.node.version import VERSION
+
+__all__ = [
+    "VERSION",
+    "Address",
+    "AlreadyRunning",
+    "BadData",
+    "Environment",
+    "FetchStream",
+    "Fetched",
+    "FileId",
+    "FileInfo",
+    "Holder",
+    "Home",
+    "Link",
+    "LinkKind",
+    "LocalError",
+    "Network",
+    "NetworkParameters",
+    "NoPeers",
+    "Node",
+    "NodeId",
+    "NodeSettings",
+    "NotFound",
+    "OnProgress",
+    "Peer",
+    "Phase",
+    "Progress",
+    "Published",
+    "PublishedFile",
+    "Refused",
+    "ShoalError",
+    "TooFewShares",
+    "UsageError",
+    "WrongKey",
+    "daemon_status",
+    "init_node",
+    "load_settings",
+    "open_node",
+    "real_environment",
+]

@@ -82,7 +82,8 @@ class FileCipher:
     def seal_metadata(self, metadata: Metadata, entropy: Callable[[int], bytes]) -> bytes:
         """Nonce ‖ ciphertext ‖ tag of the metadata, padded."""
         body = msgpack.packb(
-            [FORMAT_VERSION, metadata.kind, metadata.name, metadata.size, metadata.media_type], use_bin_type=True
+            [FORMAT_VERSION, metadata.kind, metadata.name, metadata.size, metadata.media_type],
+            use_bin_type=True,
         )
         framed = len(body).to_bytes(2, "big") + body
         padded = framed + bytes(-len(framed) % METADATA_STEP_BYTES)

@@ -34,7 +34,9 @@ class Home:
         if explicit is not None:
             return cls.at(Path(os.path.abspath(explicit)))
         return cls(
-            _xdg("XDG_CONFIG_HOME", ".config"), _xdg("XDG_DATA_HOME", ".local/share"), _xdg("XDG_CACHE_HOME", ".cache")
+            _xdg("XDG_CONFIG_HOME", ".config"),
+            _xdg("XDG_DATA_HOME", ".local/share"),
+            _xdg("XDG_CACHE_HOME", ".cache"),
         )
 
     def create(self) -> None:

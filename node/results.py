@@ -46,7 +46,8 @@ class OnProgress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A finished publish. `complete` is false when between k and happy-1 hosts took a share.
+    """A finished publish. `complete` is false when between k and happy-1 hosts took a share, or when too few nodes
+    of the DHT stored where they are (`findable`).
 
     `sent_bytes` counts share bytes handed to peers by this run, `resumed_bytes` the share bytes that holders
     already had from an interrupted run and that were not sent again. `refusals` maps a reason to how many hosts
@@ -63,13 +64,14 @@ class Published:
     seconds: float
     sent_bytes: int
     resumed_bytes: int
+    findable: bool = True
     refusals: Mapping[str, int] = field(default_factory=dict)
     holders: Mapping[int, Address] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
-        """Whether as many distinct hosts hold a share as were asked for."""
-        return self.hosts >= self.happy
+        """Whether as many distinct hosts hold a share as were asked for, and the network can find them."""
+        return self.hosts >= self.happy and self.findable
 
     @property
     def survives(self) -> int:

@@ -1,10 +1,19 @@
 """A volunteer's settings (`config.toml`) and the first step of a node's life, `init_node`."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-import os
 
-from shoal.dht import Address, AddressError, Ed25519, Identity, NetworkParameters, NodeId, SignatureScheme
+from shoal.dht import (
+    Address,
+    AddressError,
+    Ed25519,
+    Identity,
+    NetworkParameters,
+    NodeId,
+    SignatureScheme,
+    has_proof,
+)
 from shoal.node.errors import UsageError
 from shoal.node.home import Home, read_secret, write_private
 from shoal.node.network import TableReader, parse_toml
@@ -116,8 +125,8 @@ def load_identity(home: Home, parameters: NetworkParameters, scheme: SignatureSc
         content = read_secret(home.key_file, SECRET_BYTES + NONCE_BYTES)
     except FileNotFoundError:
         raise UsageError(f"There is no node in {home.data} yet. Set one up with: shoal node init") from None
-    identity = Identity.load(content[:SECRET_BYTES], content[SECRET_BYTES:], scheme or Ed25519())
-    if not identity.has_proof(parameters.pow_bits):
+    identity = Identity.restore(content[:SECRET_BYTES], content[SECRET_BYTES:], scheme or Ed25519())
+    if parameters is not None and not has_proof(identity.node_id, parameters.pow_bits):
         raise UsageError(
             f"The key in {home.key_file} carries no proof of work for the network {parameters.name!r} "
             f"({parameters.pow_bits} bits). Use another --home for this network."

@@ -39,7 +39,13 @@ class HolderStatement:
 
 
 def make_statement(
-    identity: Identity, network_id: bytes, file_id: FileId, share: int, address: Address, lease_end: int, now: float
+    identity: Identity,
+    network_id: bytes,
+    file_id: FileId,
+    share: int,
+    address: Address,
+    lease_end: int,
+    now: float,
 ) -> HolderStatement:
     """A fresh statement of our own."""
     issued = int(now)
@@ -56,9 +62,7 @@ def make_statement(
     ]
     body = msgpack.packb(fields, use_bin_type=True)
     signed = msgpack.packb([body, identity.sign(_message(network_id, body))], use_bin_type=True)
-    return HolderStatement(
-        file_id, share, identity.node_id, address, lease_end, issued, issued + LIFETIME_S, signed
-    )
+    return HolderStatement(file_id, share, identity.node_id, address, lease_end, issued, issued + LIFETIME_S, signed)
 
 
 def read_statement(signed: bytes, network_id: bytes, scheme: SignatureScheme, now: float) -> HolderStatement:
@@ -121,7 +125,18 @@ def _envelope(signed: bytes) -> tuple[bytes, bytes]:
 
 def _fields(body: bytes, signed: bytes) -> tuple[HolderStatement, bytes]:
     match _unpack(body, 16):
-        case [1, bytes(file_id), int(share), bytes(key), bytes(nonce), bytes(packed), int(lease), int(issued), int(ends), *_]:
+        case [
+            1,
+            bytes(file_id),
+            int(share),
+            bytes(key),
+            bytes(nonce),
+            bytes(packed),
+            int(lease),
+            int(issued),
+            int(ends),
+            *_,
+        ]:
             pass
         case _:
             raise MalformedStatement("not the fields of a statement")

@@ -4,7 +4,8 @@ Everything here blocks and is called from worker threads; every method is thread
 the epoch, given by the caller.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,14 +139,13 @@ class ShareStore:
         After ShareDamaged the share no longer counts as held and may be stored anew; blocks that are still
         good are served until then.
         """
-        key = (file_id, share_number)
-        try:
-            with self._handles.pinned(key, lambda: self._open(key)) as share:
-                return share.read(first_block, count, want_data)
-        except ShareDamaged:
-            self._handles.forget(key)
-            self._catalogue.mark(key, ShareState.DAMAGED)
-            raise
+        with self._share((file_id, share_number)) as share:
+            return share.read(first_block, count, want_data)
+
+    def data_leaves(self, file_id: bytes, share_number: int, first_block: int, count: int) -> tuple[bytes, bytes]:
+        """Up to 16 leaves of the data tree and their proof, without the blocks. Errors as for `read`."""
+        with self._share((file_id, share_number)) as share:
+            return share.data_leaves(first_block, count)
 
     def held(self, file_id: bytes) -> list[HeldShare]:
         """The shares of a file kept here, by number."""
@@ -200,6 +200,17 @@ class ShareStore:
             self._uploads.restore(upload)
         self._accounts.add_share(self._catalogue.file_bytes() + report.stray_bytes)
         return report
+
+    @contextmanager
+    def _share(self, key: ShareKey) -> Iterator[OpenShare]:
+        """A share open for reading; damage found meanwhile is noted."""
+        try:
+            with self._handles.pinned(key, lambda: self._open(key)) as share:
+                yield share
+        except ShareDamaged:
+            self._handles.forget(key)
+            self._catalogue.mark(key, ShareState.DAMAGED)
+            raise
 
     def _open(self, key: ShareKey) -> OpenShare:
         row = self._catalogue.share(key)

@@ -1,0 +1,123 @@
+"""Who announces a file, under which keys, and what the announcement says. Pure rules; docs/format.md, "Announcements".
+
+Not all n holders announce: that would cost more than small files are worth. A holder's class is fixed by a hash; in
+each class the best-ranked holders announce under the key of the class. Three keys, so that no small region of the id
+space can hide a file. Each announcement also names a slice of the other holders, and together they name all of them.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import msgpack
+
+from shoal.dht import Address, AddressError, Contact, NodeId, Record, labelled_hash
+from shoal.erasure import FileId
+
+CLASSES = 3  # DESIGN section 3
+LEAST_ANNOUNCERS = 2  # of a class: one may die and the class still answers
+HOLDERS_PER_ANNOUNCER = 36  # of a class; 3 classes: each announcement then must name n/12 hosts, and 12 fit in IPv6
+PAYLOAD_VERSION = 1
+MAX_PAYLOAD_BYTES = 660  # of 700: the record puts its signer's address in front
+MAX_NAMED = 64
+
+_class_hash = labelled_hash("announcer class")
+_rank_hash = labelled_hash("announcer rank")
+_key_hash = labelled_hash("announcement key")
+
+
+class MalformedAnnouncement(Exception):
+    """The payload of a provider record does not say what one says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A host that is said to keep a share. Nothing is believed: its shares are checked against the manifest."""
+
+    share: int
+    contact: Contact
+
+
+def class_of(file_id: FileId, holder: NodeId) -> int:
+    """The class of a holder, fixed for ever."""
+    return int.from_bytes(_class_hash(file_id + holder), "big") % CLASSES
+
+
+def class_key(file_id: FileId, number: int) -> bytes:
+    """The DHT key of a class of a file. It does not tell the file's id."""
+    return _key_hash(file_id + bytes([number]))
+
+
+def announcers(file_id: FileId, holders: Collection[NodeId]) -> dict[int, list[NodeId]]:
+    """For each class the holders that announce under its key, best-ranked first."""
+    if len(holders) <= CLASSES:
+        return {number: sorted(holders) for number in range(CLASSES)}
+    wanted = max(LEAST_ANNOUNCERS, -(-len(holders) // HOLDERS_PER_ANNOUNCER))
+    return {number: _best(file_id, number, holders)[:wanted] for number in range(CLASSES)}
+
+
+def _best(file_id: FileId, number: int, holders: Iterable[NodeId]) -> list[NodeId]:
+    """All holders in the order in which they announce for a class: its own first, then the others by rank."""
+    return sorted(
+        holders,
+        key=lambda holder: (
+            class_of(file_id, holder) != number,
+            _rank_hash(file_id + bytes([number]) + holder),
+        ),
+    )
+
+
+def slice_for(announcer: NodeId, order: Sequence[NodeId], holders: Sequence[Hint]) -> list[Hint]:
+    """The holders an announcer names: its part of the ring of all holders, and as many after it as may fit.
+
+    `order` lists all announcers of the file once, the same on every node; `holders` are sorted here by share.
+    """
+    ring = sorted(holders, key=lambda hint: (hint.share, hint.contact.node_id))
+    if not ring:
+        return []
+    start = order.index(announcer) * len(ring) // len(order) if announcer in order else 0
+    return [ring[(start + step) % len(ring)] for step in range(min(len(ring), MAX_NAMED))]
+
+
+def pack_announcement(own_shares: Sequence[int], named: Iterable[Hint]) -> bytes:
+    """The payload: version, the announcer's own share numbers, then as many named holders as fit."""
+    own = bytes(own_shares)
+    entries: list[bytes] = []
+    room = MAX_PAYLOAD_BYTES - len(own) - 16
+    for hint in named:
+        entry = bytes([hint.share]) + hint.contact.pack()
+        if len(entry) + 2 > room or len(entries) == MAX_NAMED:
+            break
+        entries.append(entry)
+        room -= len(entry) + 2
+    packed: bytes = msgpack.packb([PAYLOAD_VERSION, own, entries], use_bin_type=True)
+    return packed
+
+
+def read_announcement(payload: bytes, announcer: Contact) -> list[Hint]:
+    """The holders that an announcement names, the announcer itself first."""
+    try:
+        fields = msgpack.unpackb(payload, raw=False, max_array_len=MAX_NAMED, max_map_len=0, max_ext_len=0)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise MalformedAnnouncement("not msgpack") from error
+    match fields:
+        case [1, bytes(own), list(entries), *_]:
+            hints = [Hint(share, announcer) for share in own]
+            return hints + [_read_entry(entry) for entry in entries]
+    raise MalformedAnnouncement("not an announcement of this version")
+
+
+def _read_entry(entry: object) -> Hint:
+    if not isinstance(entry, bytes) or len(entry) < 33:
+        raise MalformedAnnouncement("a named holder is too short")
+    try:
+        return Hint(entry[0], Contact(NodeId(entry[1:33]), Address.unpack(entry[33:])))
+    except AddressError as error:
+        raise MalformedAnnouncement("a named holder has no address") from error
+
+
+def hints_of(record: Record, announcer: Contact) -> list[Hint]:
+    """The holders a verified provider record names; none when its payload is malformed."""
+    try:
+        return read_announcement(record.announcement, announcer)
+    except MalformedAnnouncement:
+        return []

@@ -1,0 +1,38 @@
+"""What every operation of one open node works with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shoal.dht import Contact, DhtService, NetworkParameters
+from shoal.erasure import Codec
+from shoal.node.channel import Buffer, PeerPool, Request
+from shoal.node.channel.messages import R
+from shoal.node.environment import Environment
+
+ASK_TIMEOUT_S = 15.0  # small questions: a dial of 5 s, a handshake of 5 s, and an answer
+
+
+@dataclass(frozen=True)
+class Context:
+    """The seams, the network and the two services through which peers are reached.
+
+    `me` gives this node as a contact of others, None while it serves nobody or does not know its address.
+    """
+
+    env: Environment
+    network: NetworkParameters
+    dht: DhtService
+    pool: PeerPool
+    codec: Codec
+    me: Callable[[], Contact | None]
+
+    async def ask(
+        self,
+        contact: Contact,
+        request: Request[R],
+        *,
+        payload: Sequence[Buffer] = (),
+        timeout_s: float = ASK_TIMEOUT_S,
+    ) -> R:
+        """Send one request to a peer, over a connection that may be reused; `PeerError` when that fails."""
+        return await self.pool.request(contact.node_id, contact.address, request, payload=payload, timeout_s=timeout_s)

@@ -1,0 +1,186 @@
+"""Fetching: link in, verified plaintext out, as a stream or as a file that appears only when it is whole."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from shoal.erasure import Link, LinkKind, Manifest, block_leaf, data_leaf
+from shoal.node.announcers import Hint
+from shoal.node.cipher import CipherError, FileCipher, Metadata, check_padding
+from shoal.node.context import Context
+from shoal.node.errors import BadData, UsageError, WrongKey
+from shoal.node.nursery import open_nursery
+from shoal.node.reading import RUNS_AHEAD, FileReader, Run, in_order, run_segments
+from shoal.node.results import OnProgress, Phase, Progress
+from shoal.node.search import Located, Search
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """A file that was found and whose key fits."""
+
+    located: Located
+    cipher: FileCipher
+    metadata: Metadata
+
+
+def check_has_key(link: Link) -> None:
+    """`UsageError` for the hash of a private file, which cannot be read without its key."""
+    if link.kind is LinkKind.PRIVATE and link.key is None:
+        raise UsageError(
+            "This link has no key: the file can be found and kept with it, and reading it needs the whole link."
+        )
+
+
+async def open_file(context: Context, link: Link) -> OpenedFile:
+    """Find a file and check the key: WrongKey for another file's, BadData for a manifest no honest publisher writes."""
+    check_has_key(link)
+    located = await Search(context, link.id).run()
+    cipher, metadata = unlock(located.manifest, link)
+    return OpenedFile(located, cipher, metadata)
+
+
+def unlock(manifest: Manifest, link: Link) -> tuple[FileCipher, Metadata]:
+    """What the key in the link, or in a public file's manifest, opens. WrongKey, BadData."""
+    file_key = link.key if link.kind is LinkKind.PRIVATE else manifest.public_key_material
+    if not file_key:
+        raise BadData("The link says that the file is public, and its manifest holds no key. It cannot be read.")
+    cipher = FileCipher(file_key)
+    if cipher.commitment != manifest.key_commitment:
+        if link.kind is LinkKind.PUBLIC:
+            raise BadData("The key in this public file's manifest does not fit the file. It cannot be read.")
+        raise WrongKey("The key in this link belongs to another file.")
+    try:
+        metadata = cipher.open_metadata(manifest.metadata)
+        check_padding(metadata.size, manifest.layout.padded_plain_bytes)
+    except CipherError as error:
+        raise BadData(f"The file's description is not what an honest publisher writes: {error}.") from error
+    return cipher, metadata
+
+
+class FetchStream:
+    """The plaintext of one file, as an async iterator of verified chunks in order.
+
+    The consumer sets the pace: only a few runs of segments are fetched ahead. `received_bytes` counts share bytes.
+    """
+
+    def __init__(
+        self, opened: OpenedFile, reader: "FileReader[bytes]", chunks: "trio.MemoryReceiveChannel[bytes]"
+    ) -> None:
+        self._opened = opened
+        self._reader = reader
+        self._chunks = chunks
+
+    @property
+    def size(self) -> int:
+        """True size of the file in bytes."""
+        return self._opened.metadata.size
+
+    @property
+    def name(self) -> bytes | None:
+        """The name its publisher gave it, as raw bytes."""
+        return self._opened.metadata.name
+
+    @property
+    def media_type(self) -> str | None:
+        """The media type its publisher gave it."""
+        return self._opened.metadata.media_type
+
+    @property
+    def received_bytes(self) -> int:
+        """Share bytes received so far."""
+        return self._reader.received_bytes
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self._chunks.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
+
+def make_reader(context: Context, located: Located) -> "FileReader[bytes]":
+    """A reader of a file that was located; when sources run out it searches once more, thoroughly."""
+
+    async def more() -> list[Hint]:
+        found = await Search(context, located.manifest.id).run(thorough=True)
+        return found.hints
+
+    return FileReader(context, located.manifest, located.hints, more)
+
+
+@asynccontextmanager
+async def open_stream(
+    context: Context, opened: OpenedFile, *, first_segment: int = 0, on_progress: OnProgress | None = None
+) -> AsyncIterator[FetchStream]:
+    """Stream a file from a segment on. Leaving the block stops all fetching."""
+    reader = make_reader(context, opened.located)
+    manifest = opened.located.manifest
+    step = run_segments(manifest.k)
+    report = _Reporter(opened, reader, on_progress)
+
+    async def work(first: int) -> bytes:
+        count = min(step, needed - first)
+        plaintext = await reader.read(first, count, lambda run: _open_run(opened, run))
+        report(len(plaintext))
+        return plaintext
+
+    send, receive = trio.open_memory_channel[bytes](0)
+    needed = max(1, -(-opened.metadata.size // reader.layout.segment_plain_bytes))  # not the segments that only pad
+    jobs = range(first_segment, needed, step)
+    report.done = min(opened.metadata.size, first_segment * reader.layout.segment_plain_bytes)
+    async with receive, open_nursery() as nursery:
+        nursery.start_soon(in_order, jobs, work, RUNS_AHEAD, send)
+        yield FetchStream(opened, reader, receive)
+        nursery.cancel_scope.cancel()
+
+
+class _Reporter:
+    """Turns finished runs into progress."""
+
+    def __init__(self, opened: OpenedFile, reader: "FileReader[bytes]", on_progress: OnProgress | None) -> None:
+        self._opened = opened
+        self._reader = reader
+        self._on_progress = on_progress
+        self.done = 0
+
+    def __call__(self, more: int) -> None:
+        self.done += more
+        if self._on_progress is None:
+            return
+        shares = self._reader.sources.usable_shares()
+        manifest = self._opened.located.manifest
+        size = self._opened.metadata.size
+        self._on_progress(Progress(Phase.FETCHING, min(self.done, size), size, len(shares), manifest.k, len(shares)))
+
+
+def _open_run(opened: OpenedFile, run: Run) -> bytes:
+    """Decode, decrypt and unpad a run; called in a worker."""
+    layout = run.decoder.layout
+    pieces = []
+    for index in range(run.first, run.first + run.count):
+        try:
+            pieces.append(opened.cipher.open_segment(index, index == layout.segment_count - 1, run.segment(index)))
+        except CipherError as error:
+            raise BadData(f"Segment {index} is what was published, and its key does not open it: {error}.") from error
+    plaintext = b"".join(pieces)
+    room = opened.metadata.size - run.first * layout.segment_plain_bytes
+    if len(plaintext) <= room:
+        return plaintext
+    keep = max(0, room)
+    if plaintext.count(0, keep) != len(plaintext) - keep:
+        raise BadData("The file's padding is not zeros: whoever published it made it so.")
+    return plaintext[:keep]
+
+
+def sealed_data_leaf(opened: OpenedFile, index: int, last: bool, plaintext: bytes) -> bytes:
+    """The data-tree leaf that this plaintext would have as segment `index`: tells whether bytes on disk are right."""
+    sealed = opened.cipher.seal_segment(index, last, plaintext)
+    k = opened.located.manifest.k
+    block = -(-len(sealed) // k)
+    padded = sealed.ljust(k * block, b"\0")
+    return data_leaf(index, [block_leaf(padded[at : at + block]) for at in range(0, k * block, block)])

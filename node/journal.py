@@ -1,0 +1,132 @@
+"""The journal of a publish under way: what the same command needs to go on after kill -9.
+
+One file per command (source, options), mode 0600, replaced atomically. It holds the file key, so that the finished link
+is the one promised, and the owner's secret. A finished publish leaves no journal.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from shoal.dht import Address, AddressError, Contact, NodeId, labelled_hash
+from shoal.node.errors import LocalError
+from shoal.node.home import FILE_MODE, write_private
+
+VERSION = 1
+KEPT_S = 23 * 3600.0  # holders keep an uncommitted upload 24 h; an older journal has nothing to resume
+MAX_JOURNAL_BYTES = 2**20
+
+_name_hash = labelled_hash("publish journal")
+
+
+@dataclass(frozen=True, slots=True)
+class UploadNote:
+    """One share on its way: to whom, under which upload id."""
+
+    share: int
+    contact: Contact
+    upload_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """Where a publish stands.
+
+    `source` is the source's fingerprint. Segments before `segment` are durable at every upload listed; `encoder` is
+    the encoder's state there. `manifest` is empty until all blocks are sent; from then on the file's id is fixed.
+    """
+
+    source: tuple[int, ...]
+    file_key: bytes
+    owner_secret: bytes
+    k: int
+    n: int
+    started_at: float
+    uploads: tuple[UploadNote, ...]
+    segment: int = 0
+    encoder: list[Any] | None = None
+    manifest: bytes = b""
+    size: int = 0
+
+    def at(self, segment: int, encoder: list[Any]) -> "JournalEntry":
+        """The entry with a later checkpoint."""
+        return replace(self, segment=segment, encoder=encoder)
+
+    def encode(self) -> bytes:
+        """The journal file's content."""
+        uploads = [[note.share, note.contact.pack(), note.upload_id] for note in self.uploads]
+        fields = [
+            VERSION,
+            list(self.source),
+            self.file_key,
+            self.owner_secret,
+            self.k,
+            self.n,
+            self.started_at,
+        ]
+        packed: bytes = msgpack.packb(
+            [*fields, uploads, self.segment, self.encoder, self.manifest, self.size], use_bin_type=True
+        )
+        return packed
+
+    @classmethod
+    def decode(cls, content: bytes) -> "JournalEntry":
+        """The inverse of `encode`; `ValueError` for anything else."""
+        fields: list[Any] = msgpack.unpackb(content, raw=False)
+        version, source, file_key, owner, k, n, started, uploads, segment, encoder, manifest, size = fields
+        if version != VERSION:
+            raise ValueError("another version")
+        notes = tuple(UploadNote(share, _contact(packed), upload_id) for share, packed, upload_id in uploads)
+        return cls(tuple(source), file_key, owner, k, n, started, notes, segment, encoder, manifest, size)
+
+
+def _contact(packed: bytes) -> Contact:
+    return Contact(NodeId(packed[:32]), Address.unpack(packed[32:]))
+
+
+class Journal:
+    """The journal file of one publish command."""
+
+    def __init__(self, folder: Path, command: list[Any]) -> None:
+        name = _name_hash(msgpack.packb(command, use_bin_type=True, unicode_errors="surrogateescape")).hex()[:32]
+        self.path = folder / f"{name}.journal"
+
+    def load(self, source: tuple[int, ...], now: float) -> JournalEntry | None:
+        """What an earlier run left, if it can still be used: the same source, recent enough, undamaged."""
+        try:
+            with open(self.path, "rb") as file:
+                entry = JournalEntry.decode(file.read(MAX_JOURNAL_BYTES))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, AddressError, msgpack.UnpackException):
+            return None  # a damaged journal costs a fresh start, never data: nothing was printed for it yet
+        fresh = 0 <= now - entry.started_at < KEPT_S
+        return entry if entry.source == source and (fresh or entry.manifest) else None
+
+    def save(self, entry: JournalEntry) -> None:
+        """Replace the journal durably."""
+        write_private(self.path, entry.encode())
+
+    def remove(self) -> None:
+        """The publish is finished, or given up."""
+        self.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold this command; `LocalError` when another process is publishing the same thing."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise LocalError("The same file is being published by another process right now.") from error
+            yield
+        finally:
+            os.close(descriptor)

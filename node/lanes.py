@@ -1,0 +1,131 @@
+"""One share on its way to one holder: offer, blocks in step with all other shares, commit.
+
+A lane has a task and a queue of one batch. A holder that fails ends its own lane; the publish goes on with the others.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import trio
+
+from shoal.dht import Contact
+from shoal.node.channel import Abort, Buffer, Commit, Offer, PeerError, Refused, Write
+from shoal.node.context import Context
+from shoal.node.sealing import Batch
+from shoal.node.statements import HolderStatement, MalformedStatement, read_statement
+
+OFFER_TIMEOUT_S = 10.0
+WRITE_TIMEOUT_S = 90.0  # 1 MiB at 12 kB/s: a modem would be slow, a holder that stalls is replaced
+COMMIT_TIMEOUT_S = 180.0  # a holder syncs the share and builds its trees: minutes for hundreds of GB
+
+
+@dataclass
+class Lane:
+    """A share and its holder.
+
+    `received` and `durable` count blocks the holder has, of these safe on its disk. `reason` says why a lane failed;
+    it is empty while the lane is alive.
+    """
+
+    share: int
+    contact: Contact
+    upload_id: bytes
+    received: int = 0
+    durable: int = 0
+    sent_bytes: int = 0
+    resumed_bytes: int = 0
+    reason: str = ""
+    _queue: "trio.MemorySendChannel[tuple[Batch, bool]] | None" = field(default=None, repr=False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the holder still takes part."""
+        return not self.reason
+
+    async def offer(self, context: Context, size_bound: int, lease_s: int) -> bool:
+        """Open the upload, or renew it after an interruption; whether the holder agreed."""
+        request = Offer(self.upload_id, size_bound, lease_s, b"")
+        try:
+            with trio.fail_after(OFFER_TIMEOUT_S):
+                reply = await context.ask(self.contact, request, timeout_s=OFFER_TIMEOUT_S)
+        except (PeerError, trio.TooSlowError) as error:
+            self.reason = reason_of(error)
+            return False
+        self.received = self.durable = reply.durable_blocks
+        return True
+
+    async def run(self, context: Context, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Send batches as they are put into the queue; ends with the queue or with the holder's failure."""
+        self._queue, batches = trio.open_memory_channel[tuple[Batch, bool]](1)
+        task_status.started()
+        async with batches:
+            async for batch, sync in batches:
+                try:
+                    await self._send(context, batch, sync)
+                except PeerError as error:
+                    self.reason = reason_of(error)
+                    return
+
+    async def put(self, batch: Batch, sync: bool) -> None:
+        """Queue a batch; waits while the holder is behind. A failed lane takes nothing."""
+        if self.alive and self._queue is not None:
+            with suppress(trio.BrokenResourceError):  # the lane failed meanwhile and has said why
+                await self._queue.send((batch, sync))
+
+    def close(self) -> None:
+        """No more batches."""
+        if self._queue is not None:
+            self._queue.close()
+
+    async def _send(self, context: Context, batch: Batch, sync: bool) -> None:
+        start = min(max(batch.first, self.received), batch.end)
+        self.resumed_bytes += _size(batch.blocks(self.share, batch.first)) - _size(batch.blocks(self.share, start))
+        if start == batch.end and not (sync and self.durable < batch.end):
+            return
+        if start == batch.end:
+            start = batch.end - 1  # a block the holder has already carries the request to make it durable
+        blocks = batch.blocks(self.share, start)
+        request = Write(self.upload_id, start, batch.data_leaves(start), sync)
+        reply = await context.ask(self.contact, request, payload=blocks, timeout_s=WRITE_TIMEOUT_S)
+        self.sent_bytes += _size(blocks)
+        self.received = max(self.received, batch.end)
+        self.durable = max(self.durable, min(reply.durable_blocks, self.received))
+
+    async def commit(self, context: Context, manifest: bytes, file_id: bytes, lease_s: int) -> HolderStatement | None:
+        """Ask the holder to make the share durable; its signed statement, or None with `reason` set."""
+        request = Commit(self.upload_id, self.share, lease_s)
+        try:
+            reply = await context.ask(self.contact, request, payload=[manifest], timeout_s=COMMIT_TIMEOUT_S)
+            statement = read_statement(
+                reply.statement, context.network.network_id, context.env.scheme, context.env.wall()
+            )
+        except PeerError as error:
+            self.reason = reason_of(error)
+            return None
+        except MalformedStatement as error:
+            self.reason = f"broke the protocol: {error}"
+            return None
+        ours = (file_id, self.share, self.contact.node_id)
+        if (statement.file_id, statement.share, statement.node_id) != ours:
+            self.reason = "broke the protocol: signed for another share"
+            return None
+        return statement
+
+    async def abort(self, context: Context) -> None:
+        """Tell the holder to forget the upload; it would in 24 h anyway."""
+        with trio.move_on_after(2.0):
+            try:
+                await context.ask(self.contact, Abort(self.upload_id))
+            except PeerError:
+                return
+
+
+def _size(blocks: list[Buffer]) -> int:
+    return sum(memoryview(block).nbytes for block in blocks)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a holder was lost, in a word or two that can be counted."""
+    if isinstance(error, Refused):
+        return "full" if "room" in error.reason or "full" in error.reason else "refused"
+    return "no answer"

@@ -1,0 +1,181 @@
+"""The public face of the library: an open node, and what one can do with it."""
+
+import os
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from shoal.dht import Address, NodeId
+from shoal.erasure import Link, LinkKind, parse_link
+from shoal.node.context import Context
+from shoal.node.errors import NoPeers
+from shoal.node.fetch import FetchStream, check_has_key, open_file, open_stream, unlock
+from shoal.node.home import Home
+from shoal.node.ledger import Ledger
+from shoal.node.publish import DEFAULT_TTL_S, Publisher, PublishOptions
+from shoal.node.results import Fetched, FileInfo, OnProgress, Published, PublishedFile
+from shoal.node.search import Search
+from shoal.node.serving import Serving
+from shoal.node.sources import open_source
+from shoal.node.targets import check_target, fetch_to_path
+from shoal.node.translate import translated
+from shoal.node.version import VERSION
+
+JOIN_TIMEOUT_S = 12.0  # of one command: a bootstrap node across the world answers in one, a dead list never will
+
+NOBODY = (
+    "No peer is known, and the list that Shoal ships with is still empty. Join a network with --bootstrap HOST:PORT "
+    "or --network FILE, or start one: shoal swarm --nodes 16 --dir ./swarm"
+)
+
+
+class Node:
+    """An open node: publishes, fetches, and serves others if it was opened to. Made by `open_node`.
+
+    Operations may run side by side. Cancelling one leaves no task, connection or temporary name behind; an interrupted
+    publish or fetch of a file is continued by calling it again.
+    """
+
+    def __init__(self, context: Context, home: Home, ledger: Ledger, serving: Serving | None, doors: int) -> None:
+        self._context = context
+        self._home = home
+        self._ledger = ledger
+        self._serving = serving
+        self._doors = doors
+
+    @property
+    def node_id(self) -> NodeId:
+        """The id this node has on the network; a client's is thrown away afterwards."""
+        return self._context.dht.identity.node_id
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where a serving node listens, with real port numbers; empty for a client."""
+        return self._context.dht.addresses
+
+    async def wait_joined(self, timeout_s: float = JOIN_TIMEOUT_S) -> None:
+        """Wait until a peer has answered. `NoPeers` when none does in time; at once when none is known at all."""
+        if not self._doors and not self._context.dht.contacts():
+            if self._serving is not None:
+                return  # the first node of a network has nobody to wait for
+            raise NoPeers(NOBODY)
+        with translated():
+            await self._context.dht.wait_joined(timeout_s)
+
+    async def publish(
+        self,
+        source: Path | str | AsyncIterable[bytes],
+        *,
+        name: str | None = None,
+        needed: int | None = None,
+        total: int | None = None,
+        happy: int | None = None,
+        ttl_s: int = DEFAULT_TTL_S,
+        public: bool = False,
+        media_type: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Published:
+        """Encrypt, spread over volunteers, and return the link.
+
+        source: a path (resumable) or an async iterable of bytes (not).  name: what fetchers will call it; the file's
+        own name by default.  needed, total: k and n, 1 <= k <= n <= 256; by default as wide as network and size allow.
+        happy: distinct hosts that make the result complete, three quarters of n by default.  ttl_s: lease in seconds,
+        one hour to 90 days.  public: whoever has the hash can read it, holders too.
+
+        A result with `complete` false can be fetched and is spread less widely than asked. Raises UsageError,
+        LocalError, NoPeers, Refused.
+        """
+        options = PublishOptions(name, needed, total, happy, int(ttl_s), public, media_type)
+        options.check()
+        with translated():
+            await self._check_source(source)
+            await self.wait_joined()
+            publisher = Publisher(self._context, self._ledger, self._home.journal_folder, options, on_progress)
+            return await publisher.run(source)
+
+    async def _check_source(self, source: Path | str | AsyncIterable[bytes]) -> None:
+        """Refuse a bad path before anything is asked of the network."""
+        if isinstance(source, Path | str):
+            await (await open_source(source, self._context.env)).aclose()
+
+    async def fetch(
+        self,
+        link: Link | str,
+        target: Path | str | None = None,
+        *,
+        force: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Fetched:
+        """Fetch into a file; a `.part` beside it grows, and goes on growing when this is called again.
+
+        target: a file, or a directory to use the published name in; the current directory by default. force: replace
+        an existing file. Raises UsageError, LocalError, NotFound, TooFewShares, WrongKey, NoPeers, BadData.
+        """
+        with translated():
+            parsed = _parsed(link)
+            path = None if target is None else Path(target)
+            check_target(path, force=force)
+            check_has_key(parsed)
+            await self.wait_joined()
+            return await fetch_to_path(self._context, parsed, path, force=force, on_progress=on_progress)
+
+    @asynccontextmanager
+    async def open_fetch(
+        self, link: Link | str, *, on_progress: OnProgress | None = None
+    ) -> AsyncIterator[FetchStream]:
+        """Fetch as a stream: `async with node.open_fetch(link) as file: async for chunk in file: …`
+
+        Every chunk is verified before it is handed out, and no more is fetched ahead than a few MiB. Raises as `fetch`.
+        """
+        with translated():
+            parsed = _parsed(link)
+            check_has_key(parsed)
+            await self.wait_joined()
+            opened = await open_file(self._context, parsed)
+            async with open_stream(self._context, opened, on_progress=on_progress) as stream:
+                yield stream
+
+    async def info(self, link: Link | str) -> FileInfo:
+        """What the network tells of a file; name and size only with the key. Raises NotFound, NoPeers."""
+        with translated():
+            parsed = _parsed(link)
+            await self.wait_joined()
+            located = await Search(self._context, parsed.id).run()
+            manifest = located.manifest
+            locked = parsed.kind is LinkKind.PRIVATE and parsed.key is None
+            metadata = None if locked else unlock(manifest, parsed)[1]
+            name = None if metadata is None or metadata.name is None else os.fsdecode(metadata.name)
+            return FileInfo(
+                file_id=manifest.id,
+                public=parsed.kind is LinkKind.PUBLIC,
+                k=manifest.k,
+                n=manifest.n,
+                ciphertext_bytes=manifest.ciphertext_bytes,
+                name=name,
+                size=None if metadata is None else metadata.size,
+                media_type=None if metadata is None else metadata.media_type,
+                holders=located.holders(),
+            )
+
+    def published(self) -> list[PublishedFile]:
+        """What this home has published, the latest last."""
+        return self._ledger.files()
+
+    def status(self) -> dict[str, Any]:
+        """How this node does: plain values, the fields of `shoal node status` for a serving one."""
+        dht = self._context.dht.statistics()
+        base: dict[str, Any] = {
+            "node_id": self.node_id.hex(),
+            "version": VERSION,
+            "address": str(self.addresses[0]) if self.addresses else None,
+            "addresses": [str(address) for address in self.addresses],
+            "network": self._context.network.name,
+            "peers": dht.contacts,
+            "codec": self._context.codec.name,
+        }
+        return base if self._serving is None else base | self._serving.status()
+
+
+def _parsed(link: Link | str) -> Link:
+    return link if isinstance(link, Link) else parse_link(link)

@@ -1,0 +1,247 @@
+"""Opening a node: everything is put together here, in order, and taken apart in the reverse order.
+
+home, settings, identity -> store -> server sockets -> DHT on the same ports -> holder -> bootstrap
+"""
+
+import errno
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from shoal.dht import Address, AddressError, Contact, DhtService, Identity, ListenError
+from shoal.erasure import best_codec
+from shoal.node.channel import Throttle, open_pool
+from shoal.node.contacts import SAVE_EVERY_S, load_contacts, save_contacts
+from shoal.node.context import Context
+from shoal.node.daemon import DaemonNote, read_note, remove_note, write_note
+from shoal.node.environment import Environment, real_environment
+from shoal.node.errors import LocalError
+from shoal.node.home import Home, daemon_lock
+from shoal.node.ledger import Ledger
+from shoal.node.network import Network, split_host_port
+from shoal.node.node import Node
+from shoal.node.nursery import open_nursery
+from shoal.node.serving import PORT_TRIES, Serving, open_store
+from shoal.node.settings import NodeSettings, load_identity, load_settings
+from shoal.node.translate import translated
+
+RESOLVE_TIMEOUT_S = 5.0
+FIRST_SAVE_S = 15.0  # a daemon that lives only seconds leaves a cache all the same
+CLOSE_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What was asked for, with defaults filled in."""
+
+    home: Home
+    network: Network
+    bootstrap: tuple[str, ...]
+    settings: NodeSettings
+    env: Environment
+
+
+@asynccontextmanager
+async def open_node(
+    home: Home | Path | str | None = None,
+    *,
+    network: Network | Path | str | None = None,
+    bootstrap: Sequence[str | Address] = (),
+    serve: bool = False,
+    settings: NodeSettings | None = None,
+    environment: Environment | None = None,
+) -> AsyncIterator[Node]:
+    """A node for the length of a block: `async with open_node(...) as node: await node.publish(path)`.
+
+    home: a folder or None for the user's own.  network: a network file or None for the one shipped.  bootstrap: further
+    peers as "host:port".  serve: be a volunteer, with the identity that `init_node` made and `settings` (or those in
+    the home); else a client that nobody can call.  Leaving the block ends every task, socket and temporary file.
+
+    Raises UsageError, LocalError, AlreadyRunning. Whether peers answer is found out by the operations, not here.
+    """
+    plan = _plan(home, network, bootstrap, serve, settings, environment)
+    with translated():
+        async with AsyncExitStack() as stack:
+            await plan.env.call(plan.home.create)
+            if serve:
+                stack.enter_context(daemon_lock(plan.home))
+            nursery = await stack.enter_async_context(open_nursery())
+            stack.callback(nursery.cancel_scope.cancel)
+            opener = _Opener(plan, nursery, stack)
+            yield await (opener.serving_node() if serve else opener.client_node())
+
+
+def _plan(
+    home: Home | Path | str | None,
+    network: Network | Path | str | None,
+    bootstrap: Sequence[str | Address],
+    serve: bool,
+    settings: NodeSettings | None,
+    environment: Environment | None,
+) -> _Plan:
+    located = home if isinstance(home, Home) else Home.locate(None if home is None else Path(home))
+    if not isinstance(network, Network):
+        network = Network.load(None if network is None else Path(network))
+    if settings is None:
+        settings = load_settings(located) if serve or located.settings_file.exists() else NodeSettings()
+    doors = tuple(str(each) for each in bootstrap)
+    for door in doors:
+        split_host_port(door)
+    return _Plan(located, network, doors, settings, environment or real_environment())
+
+
+class _Opener:
+    """Puts the parts of one node together."""
+
+    def __init__(self, plan: _Plan, nursery: trio.Nursery, stack: AsyncExitStack) -> None:
+        self._plan = plan
+        self._env = plan.env
+        self._nursery = nursery
+        self._stack = stack
+        self._throttle = Throttle(plan.settings.up_bytes_per_s, plan.settings.down_bytes_per_s)
+
+    async def client_node(self) -> Node:
+        """A node that nobody can call, under an identity that is thrown away."""
+        identity = Identity.create(0, self._env.entropy, self._env.scheme)
+        dht = self._dht(identity)
+        await self._nursery.start(dht.run)
+        context = await self._context(dht)
+        return await self._node(context, None)
+
+    async def serving_node(self) -> Node:
+        """A volunteer."""
+        plan, parameters = self._plan, self._plan.network.parameters
+        identity = load_identity(plan.home, parameters, self._env.scheme)
+        store = await self._env.call(
+            lambda: open_store(self._env, plan.home.store_folder, plan.settings, private=parameters.private)
+        )
+        self._stack.callback(store.close)
+        serving = Serving(self._env, plan.network, identity, plan.settings, store, self._throttle)
+        dht = await self._listen(identity, serving)
+        context = await self._context(dht)
+        await serving.start(self._nursery, context, lambda: _own_address(dht))
+        write_note(plan.home, DaemonNote(identity.node_id, dht.addresses))
+        self._stack.callback(remove_note, plan.home)
+        return await self._node(context, serving)
+
+    async def _listen(self, identity: Identity, serving: Serving) -> DhtService:
+        """TCP and UDP on the same numbers. A port left to the system may be free for one only: try on."""
+        for tries_left in reversed(range(PORT_TRIES)):
+            bound: list[Address] = []
+            scopes: list[trio.CancelScope] = []
+            for address in self._plan.settings.listen:
+                try:
+                    real, scope = await serving.bind(self._nursery, address)
+                except LocalError as error:
+                    if _is_missing_ipv6(error, address) and len(self._plan.settings.listen) > 1:
+                        continue
+                    raise
+                bound.append(real)
+                scopes.append(scope)
+            dht = self._dht(identity, bound, serving)
+            try:
+                await self._nursery.start(dht.run)
+            except ListenError:
+                for scope in scopes:
+                    scope.cancel()
+                if not tries_left or all(address.port for address in self._plan.settings.listen):
+                    raise
+            else:
+                return dht
+        raise LocalError("No port could be found that is free for both TCP and UDP.")
+
+    def _dht(self, identity: Identity, listen: Sequence[Address] = (), serving: Serving | None = None) -> DhtService:
+        return DhtService(
+            self._plan.network.parameters,
+            identity,
+            self._env.datagrams,
+            listen=listen,
+            advertise=self._plan.settings.advertise if serving else (),
+            space=serving.space if serving else lambda: 0,
+            rng=self._env.rng,
+            entropy=self._env.entropy,
+            wall=self._env.wall,
+        )
+
+    async def _context(self, dht: DhtService) -> Context:
+        pool = await self._stack.enter_async_context(open_pool(self._env.streams, throttle=self._throttle))
+        return Context(self._env, self._plan.network.parameters, dht, pool, best_codec(), lambda: _contact_of(dht))
+
+    async def _node(self, context: Context, serving: Serving | None) -> Node:
+        """Start to join in the background, keep the contact cache, and hand the node out."""
+        plan, dht = self._plan, context.dht
+        cache = plan.home.contacts_file(plan.network.parameters.network_id)
+        cached = await self._env.call(load_contacts, cache)
+        doors = [*plan.bootstrap, *(peer.address for peer in plan.network.peers)]
+        local = read_note(plan.home) if serving is None else None
+        if local is not None:
+            doors += [str(address) for address in local.reachable()]
+        self._nursery.start_soon(_join, dht, doors, cached)
+        if serving is not None:
+            self._nursery.start_soon(_keep_cache, self._env, dht, cache)
+        self._stack.callback(lambda: save_contacts(cache, dht.contacts()))
+        ledger = Ledger(plan.home.ledger_file)
+        return Node(context, plan.home, ledger, serving, len(doors) + len(cached))
+
+
+def _is_missing_ipv6(error: LocalError, address: Address) -> bool:
+    """Whether a default address failed because this machine has no IPv6."""
+    cause = error.__cause__
+    return (
+        address == Address("::", address.port)
+        and isinstance(cause, OSError)
+        and cause.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+    )
+
+
+def _own_address(dht: DhtService) -> Address:
+    """The address to put into statements; the loopback one while nobody has told us a better one."""
+    known = dht.own_addresses()
+    if known:
+        return known[0]
+    bound = dht.addresses[0]
+    return Address("::1" if bound.is_ipv6 else "127.0.0.1", bound.port)
+
+
+def _contact_of(dht: DhtService) -> Contact | None:
+    return Contact(dht.identity.node_id, _own_address(dht)) if dht.serving else None
+
+
+async def _join(dht: DhtService, doors: Sequence[str], cached: Sequence[Contact]) -> None:
+    """Resolve names and bootstrap. The service goes on trying by itself."""
+    addresses: list[Address] = []
+    async with trio.open_nursery() as nursery:
+        for door in doors:
+            nursery.start_soon(_resolve, door, addresses)
+    if addresses or cached:
+        await dht.bootstrap(addresses, cached)
+
+
+async def _resolve(door: str, into: list[Address]) -> None:
+    """All addresses of a `host:port`; a name that does not resolve is left out, the others may do."""
+    try:
+        into.append(Address.parse(door))
+        return
+    except AddressError:
+        pass
+    host, port = split_host_port(door)
+    with trio.move_on_after(RESOLVE_TIMEOUT_S):
+        try:
+            found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM)
+            into += [Address.of(str(entry[4][0]), port) for entry in found]
+        except (OSError, AddressError, UnicodeError):
+            return
+
+
+async def _keep_cache(env: Environment, dht: DhtService, path: Path) -> None:
+    """Save the contacts now and then, so that kill -9 does not cost the network."""
+    await trio.sleep(FIRST_SAVE_S)
+    while True:
+        await env.call(save_contacts, path, dht.contacts())
+        await trio.sleep(SAVE_EVERY_S)
+
+
+__all__ = ["open_node"]

@@ -1,0 +1,74 @@
+"""Which hosts to ask to keep a share: many, distinct, and far apart on the network.
+
+The rules are pure; `gather` is the part that asks the DHT. Candidates come from the routing table and from lookups of
+random targets, whose replies carry every node's free-space class.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+
+import trio
+
+from shoal.dht import Contact, NodeId, space_class
+from shoal.node.context import Context
+
+MAX_LOOKUPS = 16  # ours: enough to see a network of thousands; a larger one need not be seen whole
+QUIET_LOOKUPS = 2  # so many lookups in a row without a new host, and the network has been seen
+GATHER_TIMEOUT_S = 20.0
+
+
+def spread(contacts: Iterable[Contact], share_bytes: int, *, private: bool, rng: random.Random) -> list[Contact]:
+    """The contacts worth asking, best first: those with room, then by how few before them share a prefix.
+
+    In a public network one address (an IPv6 /64) counts as one host and is listed once. Full hosts are left out.
+    """
+    shuffled = [contact for contact in one_per_host(contacts, private=private) if contact.space != 0]
+    rng.shuffle(shuffled)
+    near: Counter[bytes] = Counter()
+    wide: Counter[bytes] = Counter()
+    ranked = []
+    for contact in shuffled:
+        prefix, wide_prefix = contact.address.prefix(), contact.address.wide_prefix()
+        crowding = (0, 0) if private else (near[prefix], wide[wide_prefix])
+        ranked.append((not _has_room(contact, share_bytes), crowding, contact))
+        near[prefix] += 1
+        wide[wide_prefix] += 1
+    return [contact for *_, contact in sorted(ranked, key=lambda entry: entry[:2])]
+
+
+def one_per_host(contacts: Iterable[Contact], *, private: bool) -> list[Contact]:
+    """One contact for each host; in a private network every node id is a host of its own."""
+    hosts: dict[bytes, Contact] = {}
+    for contact in contacts:
+        hosts.setdefault(host_of(contact, private=private), contact)
+    return list(hosts.values())
+
+
+def host_of(contact: Contact, *, private: bool) -> bytes:
+    """What makes two contacts the same host."""
+    return bytes(contact.node_id) if private else contact.address.host_key()
+
+
+def _has_room(contact: Contact, share_bytes: int) -> bool:
+    return contact.space is None or contact.space >= space_class(max(share_bytes, 2))
+
+
+async def gather(context: Context, wanted: int) -> list[Contact]:
+    """Distinct hosts of the network, this one among them if it serves: until `wanted` are known or looking further
+    shows no new ones."""
+    dht, private, rng = context.dht, context.network.private, context.env.rng
+    me = context.me()
+    found: dict[NodeId, Contact] = {} if me is None else {me.node_id: me}
+    quiet = 0
+    with trio.move_on_after(GATHER_TIMEOUT_S):
+        for _ in range(MAX_LOOKUPS):
+            before = len(found)
+            for contact in await dht.find_closest(rng.randbytes(32)):
+                found[contact.node_id] = contact
+            for contact in dht.contacts():
+                found.setdefault(contact.node_id, contact)
+            quiet = 0 if len(found) > before else quiet + 1
+            if quiet >= QUIET_LOOKUPS or len(one_per_host(found.values(), private=private)) >= wanted:
+                break
+    return list(found.values())

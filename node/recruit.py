@@ -1,0 +1,51 @@
+"""Finding hosts that agree to take shares."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+
+from shoal.dht import Contact
+from shoal.node.context import Context
+from shoal.node.lanes import Lane
+from shoal.node.nursery import open_nursery
+from shoal.node.placement import host_of, spread
+
+UPLOAD_ID_BYTES = 16
+
+
+class Recruiter:
+    """A list of candidates, asked from the best on; remembers who was asked, and who said no and why."""
+
+    def __init__(self, context: Context, candidates: Iterable[Contact], share_bytes: int, rng: random.Random) -> None:
+        self._context = context
+        self._private = context.network.private
+        self._queue = spread(candidates, share_bytes, private=self._private, rng=rng)
+        self.refusals: Counter[str] = Counter()
+        self.candidates = len(self._queue)
+
+    def exclude(self, contacts: Iterable[Contact]) -> None:
+        """Never ask these hosts: they have a share already."""
+        taken = {host_of(contact, private=self._private) for contact in contacts}
+        self._queue = [each for each in self._queue if host_of(each, private=self._private) not in taken]
+
+    async def recruit(self, shares: list[int], size_bound: int, lease_s: int) -> list[Lane]:
+        """A lane for as many of `shares` as hosts agree; asks on until all are placed or nobody is left."""
+        wanted = list(shares)
+        lanes: list[Lane] = []
+        while wanted and self._queue:
+            asked = [self._lane(share) for share in wanted[: len(self._queue)]]
+            agreed = await self._ask_all(asked, size_bound, lease_s)
+            lanes += agreed
+            taken = {lane.share for lane in agreed}
+            wanted = [share for share in wanted if share not in taken]
+        return lanes
+
+    def _lane(self, share: int) -> Lane:
+        return Lane(share, self._queue.pop(0), self._context.env.entropy(UPLOAD_ID_BYTES))
+
+    async def _ask_all(self, lanes: list[Lane], size_bound: int, lease_s: int) -> list[Lane]:
+        async with open_nursery() as nursery:
+            for lane in lanes:
+                nursery.start_soon(lane.offer, self._context, size_bound, lease_s)
+        self.refusals.update(lane.reason for lane in lanes if not lane.alive)
+        return [lane for lane in lanes if lane.alive]

@@ -1,0 +1,194 @@
+"""What a publish reads from: a file on disk, which can be read again, or a stream, which cannot.
+
+A source hands out plaintext in pieces of exactly the size asked for (shorter only at the end) and knows how to start
+again at an offset, which is what makes a publish resumable.
+"""
+
+import os
+import stat
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from shoal.node.environment import Environment
+from shoal.node.errors import LocalError, UsageError
+
+CHUNK_LIMIT_BYTES = 16 * 2**20  # one chunk of a caller's stream; a larger one is cut up
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What tells that a file is the same and unchanged between two runs."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+class Source(Protocol):
+    """Plaintext to publish. `size` is None while unknown; `fingerprint` is None where reading again is impossible."""
+
+    size: int | None
+    fingerprint: Fingerprint | None
+    name: str | None
+
+    async def read(self, wanted: int) -> bytes:
+        """The next `wanted` bytes; fewer only at the end, and b"" from then on."""
+        ...
+
+    async def seek(self, offset: int) -> None:
+        """Go to an absolute offset; only for sources with a fingerprint."""
+        ...
+
+    async def finish(self) -> None:
+        """After the last byte: `LocalError` when the source changed while it was read."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of the file."""
+        ...
+
+
+class FileSource:
+    """A regular file. It must stay as it is until the publish ends, and that is checked."""
+
+    def __init__(self, path: Path, descriptor: int, env: Environment) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._env = env
+        self._offset = 0
+        self.fingerprint: Fingerprint | None = _fingerprint(descriptor)
+        self.size: int | None = os.fstat(descriptor).st_size
+        self.name: str | None = path.name
+
+    async def read(self, wanted: int) -> bytes:
+        """The next bytes, read in a worker."""
+        try:
+            data = await self._env.call(_read_fully, self._descriptor, self._offset, wanted)
+        except OSError as error:
+            raise LocalError(
+                f"Cannot read {printable(self._path)}: {error.strerror}. Nothing was published."
+            ) from error
+        self._offset += len(data)
+        return data
+
+    async def seek(self, offset: int) -> None:
+        """Continue at `offset`."""
+        self._offset = offset
+
+    async def finish(self) -> None:
+        """Compare the file with what it was at the start."""
+        now = _fingerprint(self._descriptor)
+        if now != self.fingerprint or self._offset != now.size:
+            raise LocalError(
+                f"{printable(self._path)} changed while it was being read (it had {self.size} bytes, now {now.size}). "
+                "Nothing was published; run the command again when the file is at rest."
+            )
+
+    async def aclose(self) -> None:
+        """Close the descriptor."""
+        os.close(self._descriptor)
+
+
+class StreamSource:
+    """Bytes from an async iterable; read once, front to back."""
+
+    fingerprint: Fingerprint | None = None
+    size: int | None = None
+    name: str | None = None
+
+    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
+        self._chunks: AsyncIterator[bytes] = aiter(chunks)
+        self._buffer = bytearray()
+        self._ended = False
+
+    async def read(self, wanted: int) -> bytes:
+        """The next bytes, gathered over as many chunks as it takes."""
+        while len(self._buffer) < wanted and not self._ended:
+            try:
+                chunk = await anext(self._chunks)
+            except StopAsyncIteration:
+                self._ended = True
+                break
+            except OSError as error:
+                raise LocalError(f"Cannot read the input: {error.strerror}. Nothing was published.") from error
+            self._buffer += chunk
+        data = bytes(self._buffer[:wanted])
+        del self._buffer[:wanted]
+        return data
+
+    async def seek(self, offset: int) -> None:
+        """A stream cannot go back."""
+        raise UsageError("A stream cannot be read twice.")
+
+    async def finish(self) -> None:
+        """Nothing to compare with."""
+
+    async def aclose(self) -> None:
+        """The iterable belongs to the caller."""
+
+
+async def open_source(source: Path | str | AsyncIterable[bytes], env: Environment) -> Source:
+    """A source for a path or a stream; `LocalError` or `UsageError` for anything that cannot be published."""
+    if not isinstance(source, (str, Path)):
+        return StreamSource(source)
+    path = Path(source)
+    return FileSource(path, await env.call(_open_regular, path), env)
+
+
+def _open_regular(path: Path) -> int:
+    """A descriptor of a regular file; never blocks on a FIFO or a device."""
+    shown = printable(path)
+    try:
+        kind = _kind_of(os.stat(path).st_mode)
+        if kind is not None:
+            raise UsageError(kind.format(shown))
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a possible file name"
+        raise LocalError(f"Cannot read {shown}: {reason}.") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UsageError(f"{shown} is not a regular file.")
+    return descriptor
+
+
+def _kind_of(mode: int) -> str | None:
+    """A sentence on why a file of this mode cannot be published, or None for a regular file."""
+    if stat.S_ISREG(mode):
+        return None
+    if stat.S_ISDIR(mode):
+        return "{0} is a directory; directories come later. Pipe an archive instead: tar c DIR | shoal publish -"
+    if stat.S_ISFIFO(mode):
+        return "{0} is a named pipe. Read it through standard input instead: shoal publish - < {0}"
+    return "{0} is not a regular file (a socket or a device); only regular files and pipes can be published."
+
+
+def _fingerprint(descriptor: int) -> Fingerprint:
+    status = os.fstat(descriptor)
+    return Fingerprint(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _read_fully(descriptor: int, offset: int, wanted: int) -> bytes:
+    pieces: list[bytes] = []
+    while wanted:
+        piece = os.pread(descriptor, wanted, offset)
+        if not piece:
+            break
+        pieces.append(piece)
+        offset += len(piece)
+        wanted -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def printable(path: Path | str) -> str:
+    """A path for a message: control characters and undecodable bytes shown as escapes, never raw."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def fingerprint_fields(fingerprint: Fingerprint) -> list[int]:
+    """The fingerprint for the journal."""
+    return list(astuple(fingerprint))

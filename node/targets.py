@@ -1,0 +1,222 @@
+"""Fetching into a file: a `.part` beside the target, verified as it grows, renamed only when it is whole.
+
+What an interrupted fetch left is not believed but checked: sealing is deterministic, so plaintext on disk can be sealed
+again and compared with the file's data tree. No state file is needed, and a damaged part costs only what is damaged.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import trio
+
+from shoal.erasure import Link
+from shoal.node.cipher import MAX_NAME_BYTES, name_bytes
+from shoal.node.context import Context
+from shoal.node.errors import LocalError, UsageError
+from shoal.node.fetch import OpenedFile, make_reader, open_file, open_stream, sealed_data_leaf
+from shoal.node.home import sync_folder
+from shoal.node.nursery import open_nursery
+from shoal.node.reading import MAX_RUN_SEGMENTS, in_order
+from shoal.node.results import Fetched, OnProgress, Phase, Progress
+from shoal.node.sources import printable
+
+CHECKS_AHEAD = 3  # requests for data leaves under way while a part is being verified
+WRITE_MODE = 0o666  # less the umask, as any program that makes a file
+
+
+class PartFile:
+    """The unfinished file of one fetch, held by a lock so that two fetches of the same target do not mix."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def size(self) -> int:
+        """Bytes in it."""
+        return os.fstat(self._descriptor).st_size
+
+    def read(self, offset: int, wanted: int) -> bytes:
+        """Bytes from `offset`; fewer at the end."""
+        return os.pread(self._descriptor, wanted, offset)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """All of `data` at `offset`."""
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            offset, view = offset + written, view[written:]
+
+    def truncate(self, size: int) -> None:
+        """Cut or extend to `size`."""
+        os.ftruncate(self._descriptor, size)
+
+    def finish(self, target: Path, *, force: bool) -> None:
+        """Make it durable and give it its name. Without `force` an existing target is left alone, even at the last
+        moment."""
+        os.fsync(self._descriptor)
+        if force:
+            os.replace(self.path, target)
+        else:
+            _rename_new(self.path, target)
+        sync_folder(target.parent)
+
+
+def _rename_new(part: Path, target: Path) -> None:
+    """Rename unless the target exists: a link fails then, a rename would not."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: the check is then not atomic, and still made
+        if os.path.lexists(target):
+            raise FileExistsError(17, os.strerror(17)) from None
+        os.rename(part, target)
+        return
+    os.unlink(part)
+
+
+def part_path(target: Path, link: Link) -> Path:
+    """Where an unfinished fetch lies: beside the target, named after the file too, so that no two files share one."""
+    suffix = f".{link.id.hex()[:8]}.part"
+    name = os.fsencode(target.name)[: MAX_NAME_BYTES - len(suffix)]
+    return target.with_name(os.fsdecode(name) + suffix)
+
+
+@contextlib.contextmanager
+def open_part(path: Path) -> Iterator[PartFile]:
+    """Open or make a part file, locked. `LocalError` when another process is at it or the folder is not writable."""
+    with _local_errors(f"Cannot write {printable(path)}"):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, WRITE_MODE)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LocalError(f"Another process is fetching the same file to {printable(path)} right now.") from error
+        yield PartFile(path, descriptor)
+    finally:
+        with contextlib.suppress(OSError):
+            if os.fstat(descriptor).st_size == 0 and os.fstat(descriptor).st_nlink:
+                os.unlink(path)  # nothing was fetched: leave nothing behind
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _local_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LocalError(f"{what}: {error.strerror}.") from error
+
+
+def check_target(target: Path | None, *, force: bool) -> None:
+    """What can be refused before the network is asked."""
+    if target is None:
+        return
+    with _local_errors(f"Cannot write {printable(target)}"):
+        if target.is_dir():
+            return
+        _refuse_existing(target, force=force)
+        if not target.parent.is_dir():
+            raise LocalError(f"Cannot write {printable(target)}: there is no folder {printable(target.parent)}.")
+
+
+def _refuse_existing(path: Path, *, force: bool) -> None:
+    if os.path.lexists(path) and not force:
+        raise LocalError(f"{printable(path)} exists already. Choose another name with -o, or replace it with --force.")
+    if path.is_dir():
+        raise LocalError(f"{printable(path)} is a directory.")
+
+
+def resolve_target(target: Path | None, opened: OpenedFile, *, force: bool) -> Path:
+    """The full path of the file to make; the published name is used in a directory, and never trusted."""
+    folder = Path.cwd() if target is None else target
+    if target is not None and not target.is_dir():
+        return target
+    name = opened.metadata.name
+    if name is None:
+        raise UsageError("This file was published without a name. Give one: -o NAME")
+    try:
+        path = folder / os.fsdecode(name_bytes(os.fsdecode(name)))
+    except ValueError as error:
+        raise UsageError(
+            f"The published name {os.fsdecode(name)!a} is {error}. Give a name of your own: -o NAME"
+        ) from error
+    _refuse_existing(path, force=force)
+    return path
+
+
+async def fetch_to_path(
+    context: Context, link: Link, target: Path | None, *, force: bool, on_progress: OnProgress | None
+) -> Fetched:
+    """Fetch a file to disk, going on where an earlier fetch stopped. See `Node.fetch`."""
+    started = trio.current_time()
+    check_target(target, force=force)
+    if on_progress is not None:
+        on_progress(Progress(Phase.SEARCHING))
+    opened = await open_file(context, link)
+    path = resolve_target(target, opened, force=force)
+    with open_part(part_path(path, link)) as part:
+        first, received = await _verified_segments(context, opened, part)
+        resumed = min(first * opened.located.manifest.layout.segment_plain_bytes, opened.metadata.size)
+        received += await _fetch_rest(context, opened, part, first, on_progress)
+        with _local_errors(f"Cannot write {printable(path)}"):
+            await context.env.call(lambda: part.finish(path, force=force))
+    name = None if opened.metadata.name is None else os.fsdecode(opened.metadata.name)
+    return Fetched(path, name, opened.metadata.size, trio.current_time() - started, received, resumed)
+
+
+async def _fetch_rest(
+    context: Context, opened: OpenedFile, part: PartFile, first: int, on_progress: OnProgress | None
+) -> int:
+    """Stream everything from segment `first` on into the part; share bytes received."""
+    offset = min(first * opened.located.manifest.layout.segment_plain_bytes, opened.metadata.size)
+    with _local_errors(f"Cannot write {printable(part.path)}"):
+        await context.env.call(part.truncate, offset)
+        if offset == opened.metadata.size and first:
+            return 0
+        async with open_stream(context, opened, first_segment=first, on_progress=on_progress) as stream:
+            async for chunk in stream:
+                await context.env.call(part.write, offset, chunk)
+                offset += len(chunk)
+            return stream.received_bytes
+
+
+async def _verified_segments(context: Context, opened: OpenedFile, part: PartFile) -> tuple[int, int]:
+    """How many segments from the start are in the part and right, and the bytes it took to know."""
+    layout = opened.located.manifest.layout
+    complete = part.size() // layout.segment_plain_bytes
+    if not complete:
+        return 0, 0
+    reader = make_reader(context, opened.located)
+    good = 0
+
+    async def check(first: int) -> int:
+        count = min(MAX_RUN_SEGMENTS, complete - first)
+        leaves = await reader.read_data_leaves(first, count)
+        return await context.env.call(_matching, opened, part, first, leaves)
+
+    send, receive = trio.open_memory_channel[int](0)
+    async with receive, open_nursery() as nursery:
+        nursery.start_soon(in_order, range(0, complete, MAX_RUN_SEGMENTS), check, CHECKS_AHEAD, send)
+        async for matching in receive:
+            good += matching
+            if matching < MAX_RUN_SEGMENTS:
+                break
+        nursery.cancel_scope.cancel()
+    return min(good, complete), reader.received_bytes
+
+
+def _matching(opened: OpenedFile, part: PartFile, first: int, leaves: list[bytes]) -> int:
+    """How many of the segments from `first` on match the data tree; called in a worker."""
+    layout = opened.located.manifest.layout
+    step = layout.segment_plain_bytes
+    for at, leaf in enumerate(leaves):
+        index = first + at
+        plaintext = part.read(index * step, step)
+        last = index == layout.segment_count - 1
+        if len(plaintext) < step or sealed_data_leaf(opened, index, last, plaintext) != leaf:
+            return at
+    return len(leaves)

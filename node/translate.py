@@ -1,0 +1,33 @@
+"""The border of the library: errors of the layers below become members of the `ShoalError` family."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from shoal.dht import DhtError, ListenError, NoPeersError
+from shoal.erasure import ErasureError, MalformedLink
+from shoal.node.channel import PeerError, Unreachable
+from shoal.node.errors import BadData, LocalError, NoPeers, Refused, UsageError
+from shoal.node.store import StoreError
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Translate what escapes from an operation. Anything not named here is a bug of ours and passes as it is."""
+    try:
+        yield
+    except MalformedLink as error:
+        raise UsageError(f"This is not a valid link: {error}.") from error
+    except ErasureError as error:
+        raise BadData(f"The file is not one that can be read: {error}.") from error
+    except NoPeersError as error:
+        raise NoPeers(f"No peer answered: {error}.") from error
+    except ListenError as error:
+        raise LocalError(f"{error}. Choose another address with --listen, or stop what uses it.") from error
+    except DhtError as error:
+        raise NoPeers(f"The network could not be asked: {error}.") from error
+    except Unreachable as error:
+        raise NoPeers(f"A peer that was needed is gone: {error}.") from error
+    except PeerError as error:
+        raise Refused(f"A peer that was needed did not do its part: {error}.") from error
+    except StoreError as error:
+        raise LocalError(f"The share store failed: {error}.") from error
