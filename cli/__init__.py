@@ -11,6 +11,4 @@
 This package knows no protocol: whatever it does, a program can do through `shoal.node`.
 """
 
-from shoal.cli.main import main
-
-__all__ = ["main"]
+__all__: list[str] = []  # people use the command, programs use shoal.node

@@ -22,8 +22,7 @@ PROGRAM = "shoal"
 app = typer.Typer(
     name=PROGRAM,
     help=(
-        "Free, encrypted file storage carried by volunteers. "
-        "A link is all it takes to fetch a file: keep it secret."
+        "Free, encrypted file storage carried by volunteers. A link is all it takes to fetch a file: keep it secret."
     ),
     cls=LeanGroup,
     rich_markup_mode=None,

@@ -35,23 +35,27 @@ def _flag(value: str, param: Any, ctx: Any) -> bool:
     raise typer.BadParameter(f"{value!r} is not one of 0 and 1.", ctx=ctx, param=param)
 
 
-def _lighten(params: list[Any]) -> None:
-    """Put our converter where typer keeps the one it would build; a typer without that place ignores it."""
+_CONVERTER = _Converter()
+
+
+def _lightened(params: list[Any]) -> list[Any]:
+    """`params` with our converter where typer keeps the one it would build, the help option's included."""
     for param in params:
-        param._runtime_param = _Converter()
+        param._runtime_param = _CONVERTER
+    return params
 
 
 class LeanCommand(TyperCommand):
     """One command."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        _lighten(self.params)
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, made light."""
+        return _lightened(super().get_params(ctx))
 
 
 class LeanGroup(TyperGroup):
     """A command with commands below it."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        _lighten(self.params)
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, made light."""
+        return _lightened(super().get_params(ctx))

@@ -126,9 +126,7 @@ async def open_local_network(plan: Plan, report: Report) -> AsyncIterator[LocalN
 
     CommandError, with the last lines of the node's log, when a node does not come up.
     """
-    nodes = [
-        LocalNode(number, plan.folder / "nodes" / f"{number:02d}") for number in range(1, plan.count + 1)
-    ]
+    nodes = [LocalNode(number, plan.folder / "nodes" / f"{number:02d}") for number in range(1, plan.count + 1)]
     network = LocalNetwork(plan.folder, plan.network_file, nodes)
     write_network_file(plan, [])
     async with trio.open_nursery() as nursery:
@@ -183,9 +181,7 @@ async def _start_all(plan: Plan, network: LocalNetwork, nursery: trio.Nursery, r
     report(f"{plural(len(network.nodes), 'node')} run and have found each other")
 
 
-async def _start_limited(
-    plan: Plan, node: LocalNode, nursery: trio.Nursery, limiter: trio.CapacityLimiter
-) -> None:
+async def _start_limited(plan: Plan, node: LocalNode, nursery: trio.Nursery, limiter: trio.CapacityLimiter) -> None:
     async with limiter:
         await _start(plan, node, nursery)
 
@@ -309,9 +305,7 @@ async def watch_for_losses(network: LocalNetwork, report: Report) -> None:
 async def _watch_one(node: LocalNode, report: Report) -> None:
     await node.ended.wait()
     if not node.stopping and node.process is not None:
-        report(
-            f"{node.name} ended with exit code {node.process.returncode}. Its last words:\n{last_words(node)}"
-        )
+        report(f"{node.name} ended with exit code {node.process.returncode}. Its last words:\n{last_words(node)}")
     await trio.sleep_forever()
 
 

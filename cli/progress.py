@@ -113,9 +113,7 @@ class ProgressDisplay:
         self._meter.add(now, progress.done_bytes)
         if self._output.interactive and now - self._shown_at >= REDRAW_S:
             self._draw(progress, now)
-        elif self._output.json and (
-            progress.phase.value != self._shown_phase or now - self._shown_at >= EVENT_S
-        ):
+        elif self._output.json and (progress.phase.value != self._shown_phase or now - self._shown_at >= EVENT_S):
             self._emit(progress, now)
 
     def tick(self) -> None:

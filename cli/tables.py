@@ -22,9 +22,7 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [[visible(cell) for cell in row] for row in (titles, *rows)]
     widths = [max(display_width(cell) for cell in column) for column in zip(*lines, strict=True)]
     return "\n".join(
-        _GAP.join(
-            cell + " " * (width - display_width(cell)) for cell, width in zip(line, widths, strict=True)
-        ).rstrip()
+        _GAP.join(cell + " " * (width - display_width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
 
@@ -32,8 +30,7 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def display_width(text: str) -> int:
     """Terminal cells that `text` takes: wide East Asian characters take two, combining marks none."""
     return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
     )
 
 

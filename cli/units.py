@@ -15,9 +15,7 @@ DURATION_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _SIZE_UNITS = {name.lower(): factor for name, factor in (DECIMAL_UNITS | BINARY_UNITS).items()}
 
 MAX_SIZE_BYTES = 2**63 - 1  # what a signed 64-bit offset can name: no file system takes a longer file
-MAX_DURATION_S = (
-    100 * 366 * 86_400
-)  # a century: longer is a slip of the finger, and would overflow some clocks
+MAX_DURATION_S = 100 * 366 * 86_400  # a century: longer is a slip of the finger, and would overflow some clocks
 
 # 19 digits are what MAX_SIZE_BYTES has; the bound keeps an absurd argument from costing anything.
 _QUANTITY = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,19})?)\s*([A-Za-z]*)", re.ASCII)
@@ -48,14 +46,10 @@ def parse_rate(text: str) -> int | None:
         return None
     bare = re.sub(r"\s*/\s*s(ec)?\s*$", "", text, flags=re.IGNORECASE)
     if _BITS.fullmatch(bare):
-        raise UnitError(
-            f"{text!r}: rates are in bytes, write for example 2MB/s (which is 16 megabits per second)"
-        )
+        raise UnitError(f"{text!r}: rates are in bytes, write for example 2MB/s (which is 16 megabits per second)")
     rate = parse_size(bare)
     if rate == 0:
-        raise UnitError(
-            f"{text!r} would never move a byte; leave the option out (or say 'unlimited') for no limit"
-        )
+        raise UnitError(f"{text!r} would never move a byte; leave the option out (or say 'unlimited') for no limit")
     return rate
 
 
@@ -109,9 +103,7 @@ def exact_size(size: int) -> str:
 
 def exact_duration(duration_s: int) -> str:
     """The spelling in the largest fitting unit, read back by `parse_duration` as the same: `2w`, `90m`."""
-    unit = max(
-        (u for u, s in DURATION_UNITS_S.items() if duration_s % s == 0), key=DURATION_UNITS_S.__getitem__
-    )
+    unit = max((u for u, s in DURATION_UNITS_S.items() if duration_s % s == 0), key=DURATION_UNITS_S.__getitem__)
     return f"{duration_s // DURATION_UNITS_S[unit]}{unit}" if duration_s else "0s"
 
 
@@ -151,9 +143,7 @@ def _split(text: str, expected: str) -> tuple[Fraction, str]:
 def _unknown_size_unit(text: str, unit: str) -> str:
     if unit.upper() in ("K", "M", "G", "T", "P"):
         letter = unit.upper()
-        return (
-            f"{text!r} can mean two things: write {letter}B (powers of 1000) or {letter}iB (powers of 1024)"
-        )
+        return f"{text!r} can mean two things: write {letter}B (powers of 1000) or {letter}iB (powers of 1024)"
     return f"{text!r} has the unknown unit {unit!r}: write a size such as 64MB, 50GB or 1.5GiB"
 
 

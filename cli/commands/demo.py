@@ -48,9 +48,7 @@ def demo(
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(
-            "--size", metavar="SIZE", help="Size of the random file.", show_default=DEFAULT_SIZE_TEXT
-        ),
+        typer.Option("--size", metavar="SIZE", help="Size of the random file.", show_default=DEFAULT_SIZE_TEXT),
     ] = None,
 ) -> Job:
     """Show it all on this machine: a network, a file published, nodes lost, the file fetched and compared.
@@ -246,8 +244,7 @@ def words(outcome: Outcome) -> str:
     left = published.n - outcome.stopped_holders
     return "\n".join(
         (
-            f"published  {_speed(published.size, published.seconds)}, "
-            f"{published.n} shares on {published.hosts} hosts",
+            f"published  {_speed(published.size, published.seconds)}, {published.n} shares on {published.hosts} hosts",
             f"lost       {plural(outcome.stopped_nodes, 'node')}: {outcome.stopped_holders} of {published.n} "
             "holders, and the node all others started from",
             f"fetched    {_speed(fetched.size, fetched.seconds)}, from the {left} holders left",

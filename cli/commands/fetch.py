@@ -23,9 +23,7 @@ def fetch(
     context: typer.Context,
     link: Annotated[
         str | None,
-        typer.Argument(
-            metavar="LINK", help="The link, or - to read it from standard input.", show_default=False
-        ),
+        typer.Argument(metavar="LINK", help="The link, or - to read it from standard input.", show_default=False),
     ] = None,
     out: Annotated[
         str | None,

@@ -24,9 +24,7 @@ STATUS_FIELDS = ("node_id", "version", "address", "peers", "shares", "used_bytes
 
 Capacity = Annotated[
     str | None,
-    typer.Option(
-        "--capacity", metavar="SIZE", help="Most disk space to give; 10GB unless set.", show_default=False
-    ),
+    typer.Option("--capacity", metavar="SIZE", help="Most disk space to give; 10GB unless set.", show_default=False),
 ]
 Reserve = Annotated[
     str | None,
@@ -57,9 +55,7 @@ Advertise = Annotated[
 ]
 Up = Annotated[
     str | None,
-    typer.Option(
-        "--up", metavar="RATE", help="Most to send, as 2MB/s; unlimited unless set.", show_default=False
-    ),
+    typer.Option("--up", metavar="RATE", help="Most to send, as 2MB/s; unlimited unless set.", show_default=False),
 ]
 Down = Annotated[
     str | None,
@@ -176,9 +172,7 @@ def run(
     down: Down = None,
     stop_on_eof: Annotated[
         bool,
-        typer.Option(
-            "--stop-on-eof", help="Also stop when standard input ends: for programs that start nodes."
-        ),
+        typer.Option("--stop-on-eof", help="Also stop when standard input ends: for programs that start nodes."),
     ] = False,
 ) -> Job:
     """Run this machine's node until it is stopped (Ctrl-C, SIGTERM), which ends it with exit code 130.
@@ -215,9 +209,7 @@ async def _run(settings: Globals, wishes: Wishes, stop_on_eof: bool) -> int:
 def _announce(settings: Globals, node: "Node") -> None:
     addresses = [str(address) for address in node.addresses]
     settings.output.note(f"listening on {', '.join(addresses)}, node id {node.node_id.hex()}")
-    settings.output.status(
-        event="listening", node_id=node.node_id.hex(), addresses=addresses, pid=os.getpid()
-    )
+    settings.output.status(event="listening", node_id=node.node_id.hex(), addresses=addresses, pid=os.getpid())
 
 
 async def _report_joining(settings: Globals, node: "Node") -> None:
@@ -257,7 +249,7 @@ def status(context: typer.Context) -> Job:
 async def _status(settings: Globals) -> int:
     from shoal.node import daemon_status
 
-    found = await daemon_status(settings.locate_home(), network=settings.network)
+    found = await daemon_status(settings.locate_home(), network=settings.load_network())
     settings.output.result(table(found))
     settings.output.summary(**found)
     return Code.OK
@@ -266,9 +258,7 @@ async def _status(settings: Globals) -> int:
 def table(found: Mapping[str, object]) -> str:
     """The status for people: the fields scripts rely on first, then whatever else the node tells."""
     names = [name for name in STATUS_FIELDS if name in found]
-    names += [
-        name for name in found if name not in names and not isinstance(found[name], (dict, list, tuple))
-    ]
+    names += [name for name in found if name not in names and not isinstance(found[name], (dict, list, tuple))]
     return fields([_readable(name, found[name]) for name in names])
 
 

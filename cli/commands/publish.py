@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shoal.node import Published
 
 STDIN = "-"
+DEFAULT_TTL = "90d"  # the longest lease there is
 MAX_SHARES = 256  # the erasure code's field has 256 elements
 STDIN_CHUNK_BYTES = 256 * 1024  # a pipe holds 64 KiB by default, 1 MiB at most; more per read brings nothing
 FULL_WIDTH_MIN = 12  # a default width below this means that few hosts accept files at all
@@ -35,7 +36,7 @@ class Order:
     needed: int | None
     total: int | None
     happy: int | None
-    ttl_s: int | None
+    ttl_s: int
     public: bool
 
     @property
@@ -49,9 +50,7 @@ def publish(
     path: Annotated[str, typer.Argument(metavar="PATH|-", help="The file, or - for standard input.")],
     needed: Annotated[
         str | None,
-        typer.Option(
-            "--needed", metavar="K", help="Shares needed to read the file.", show_default="by hosts and size"
-        ),
+        typer.Option("--needed", metavar="K", help="Shares needed to read the file.", show_default="by hosts and size"),
     ] = None,
     total: Annotated[
         str | None, typer.Option("--total", metavar="N", help="Shares in all.", show_default="3 x needed")
@@ -61,9 +60,8 @@ def publish(
         typer.Option("--happy", metavar="H", help="Hosts that must take a share.", show_default="3/4 of N"),
     ] = None,
     ttl: Annotated[
-        str | None,
-        typer.Option("--ttl", metavar="TIME", help="How long to keep it: 12h, 3d, 2w.", show_default="90d"),
-    ] = None,
+        str, typer.Option("--ttl", metavar="TIME", help="How long to keep it, from 1h to 90d, as 12h, 3d, 2w.")
+    ] = DEFAULT_TTL,
     public: Annotated[
         bool,
         typer.Option("--public", help="Let everybody read it who has its hash; holders can read it too."),
@@ -97,9 +95,9 @@ def _count(option: str, text: str | None) -> int | None:
         raise BadUsageError(f"{option}: {error}.") from error
 
 
-def _duration(option: str, text: str | None) -> int | None:
+def _duration(option: str, text: str) -> int:
     try:
-        return None if text is None else parse_duration(text)
+        return parse_duration(text)
     except UnitError as error:
         raise BadUsageError(f"{option}: {error}.") from error
 
@@ -107,8 +105,6 @@ def _duration(option: str, text: str | None) -> int | None:
 def _check(order: Order) -> None:
     if not order.source or "\0" in order.source:
         raise BadUsageError("The path of the file to publish is empty or contains a NUL character.")
-    if (order.needed is None) != (order.total is None):
-        raise BadUsageError("Give --needed and --total together: K of N shares are enough to read the file.")
     if order.needed is not None and order.total is not None and order.needed > order.total:
         raise BadUsageError(f"--needed {order.needed} is more than --total {order.total}.")
     least, most = order.needed or 1, order.total or MAX_SHARES
@@ -137,8 +133,8 @@ async def _publish(settings: Globals, order: Order) -> int:
             total=order.total,
             happy=order.happy,
             public=order.public,
+            ttl_s=order.ttl_s,
             on_progress=progress,
-            **({} if order.ttl_s is None else {"ttl_s": order.ttl_s}),
         )
     report(settings, order, done)
     return Code.OK if done.complete else Code.PARTIAL
@@ -212,9 +208,7 @@ def partial_words(done: "Published", *, resumable: bool) -> str:
         f"Published {done.shares} of {done.n} shares on {plural(done.hosts, 'host')}: {survives} "
         f"(wanted: {plural(done.happy, 'host')}).",
         *refusal_sentences(done.refusals),
-        "Run the same command again to complete it."
-        if resumable
-        else "Publish it again when there are more hosts.",
+        "Run the same command again to complete it." if resumable else "Publish it again when there are more hosts.",
     ]
     return " ".join(lines)
 
@@ -226,9 +220,7 @@ def refusal_sentences(refusals: Mapping[str, int]) -> list[str]:
         was = "was" if count == 1 else "were"
         words = _REFUSED_WORDS.get(reason)
         sentences.append(
-            f"{plural(count, 'host')} {was} {words}."
-            if words
-            else f"{plural(count, 'host')} refused: {reason}."
+            f"{plural(count, 'host')} {was} {words}." if words else f"{plural(count, 'host')} refused: {reason}."
         )
     return sentences
 

@@ -69,9 +69,7 @@ async def _swarm(settings: Globals, folder: Path, count: int) -> int:
         plan = Plan(folder=folder, count=count, name=state.name, settings=NodeSettings(), ports=state.ports)
         output.note(f"Starting {count} nodes, each a process with its own home under {folder}")
         async with open_local_network(plan, lambda text: output.note(f"  {text}")) as network:
-            save_state(
-                folder, State(state.name, state.ports | {node.number: node.port for node in network.nodes})
-            )
+            save_state(folder, State(state.name, state.ports | {node.number: node.port for node in network.nodes}))
             _tell(settings, network)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch_for_losses, network, output.warn)
@@ -126,9 +124,7 @@ def load_state(folder: Path) -> State:
     try:
         with open(path, "rb") as file:
             found = json.loads(file.read(STATE_MAX_BYTES))
-        return State(
-            _name(found["network"]), {int(number): _port(port) for number, port in found["ports"].items()}
-        )
+        return State(_name(found["network"]), {int(number): _port(port) for number, port in found["ports"].items()})
     except FileNotFoundError:
         return State(f"swarm-{secrets.token_hex(4)}")
     except OSError as error:
@@ -153,9 +149,7 @@ def save_state(folder: Path, state: State) -> None:
     """Remember the network for the next run, atomically."""
     path = folder / STATE_FILE
     temporary = path.with_suffix(".tmp")
-    text = json.dumps(
-        {"network": state.name, "ports": {str(number): port for number, port in state.ports.items()}}
-    )
+    text = json.dumps({"network": state.name, "ports": {str(number): port for number, port in state.ports.items()}})
     try:
         temporary.write_text(text + "\n")
         os.replace(temporary, path)

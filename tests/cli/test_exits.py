@@ -49,9 +49,7 @@ def test_every_error_of_the_family_is_in_the_table() -> None:
     named = {name for name, _ in FAMILY}
     for name, value in vars(errors).items():
         if isinstance(value, type) and issubclass(value, errors.ShoalError):
-            assert (
-                any(base.__name__ in named - {"ShoalError"} for base in value.__mro__) or name == "ShoalError"
-            )
+            assert any(base.__name__ in named - {"ShoalError"} for base in value.__mro__) or name == "ShoalError"
     assert all(hasattr(errors, name) for name in named)
 
 

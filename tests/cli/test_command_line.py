@@ -1,0 +1,283 @@
+"""The real command in a process of its own: help, usage errors, exit codes, start-up. No network here."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shoal.cli.app import parse
+from shoal.cli.context import Job, scan_output, split_addresses
+from shoal.cli.exits import BadUsageError
+from shoal.erasure.link import Link, LinkKind
+from shoal.erasure.manifest import FileId
+
+LINK = str(Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32)))
+COMMANDS = ("publish", "fetch", "info", "ls", "node", "demo", "swarm")
+
+# What a start may take on a machine that runs other things at the same time; on a free one it is under 0.3 s.
+START_LIMIT_S = 1.5
+
+
+def test_help_names_every_command_and_each_has_its_own(shoal: Any) -> None:
+    helped = shoal("--help")
+    assert helped.returncode == 0
+    for name in COMMANDS:
+        assert f"  {name} " in helped.stdout
+    assert "node" in shoal("node", "init", "--help").stdout
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("fetch", LINK[:-1] + "#"), ("publish",)])
+def test_starts_fast(shoal: Any, arguments: tuple[str, ...]) -> None:
+    taken = []
+    for _ in range(2):
+        started = time.monotonic()
+        shoal(*arguments)
+        taken.append(time.monotonic() - started)
+    assert min(taken) < START_LIMIT_S
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["publish"], ["fetch", "shoal:abc"], ["publish", "--ttl", "3y", "x"]]
+)
+def test_nothing_heavy_is_loaded_to_refuse_a_command_line(arguments: list[str]) -> None:
+    code = (
+        "import sys; from shoal.cli.main import run; run(sys.argv[1:]);"
+        "print(sorted({'trio', 'rich', 'pydantic', 'nacl', 'asyncio', 'cryptography'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_version(shoal: Any) -> None:
+    done = shoal("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("shoal 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "Missing command"),
+        (["bogus"], "No such command 'bogus'"),
+        (["--bogus", "ls"], "No such option: --bogus"),
+        (["publish"], "Missing argument"),
+        (["publish", "a", "b"], "unexpected extra argument"),
+        (["publish", "--json", "a"], "stands before the command: shoal --json"),
+        (["publish", "--needed", "0", "--total", "3", "a"], "whole number from 1 to 256"),
+        (["publish", "--needed", "5", "--total", "3", "a"], "is more than --total 3"),
+        (["publish", "--needed", "3", "--total", "257", "a"], "whole number from 1 to 256"),
+        (["publish", "--needed", "3", "--total", "10", "--happy", "2", "a"], "--happy 2 is not between"),
+        (["publish", "--ttl", "soon", "a"], "--ttl: 'soon' is not a duration"),
+        (["publish", ""], "empty"),
+        (["fetch", "--bogus"], "No such option"),
+        (["fetch", "shoal:abc"], "Malformed link"),
+        (["fetch", LINK.partition("#")[0]], "This link has no key"),
+        (["fetch", LINK, "-o", ""], "-o: the path is empty"),
+        (["info"], "No link was given"),
+        (["node"], "Missing command"),
+        (["node", "init", "--capacity", "many"], "--capacity: 'many' is not a size"),
+        (["node", "init", "--up", "0"], "--up: '0' would never move a byte"),
+        (["node", "run", "--down", "2Mb/s"], "rates are in bytes"),
+        (["demo", "--nodes", "2"], "whole number from 3 to 200"),
+        (["demo", "--size", "big"], "--size: 'big' is not a size"),
+        (["swarm"], "Missing option '--dir'"),
+        (["swarm", "--dir", ""], "--dir: the path is empty"),
+    ],
+)
+def test_usage_errors(arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHOAL_LINK", raising=False)
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(BadUsageError, match=words.replace("(", r"\(")):
+        parse(arguments)
+
+
+@pytest.mark.parametrize("switch", [{"arguments": ["--json"]}, {"environment": {"SHOAL_JSON": "1"}}])
+def test_usage_errors_as_json(shoal: Any, switch: dict[str, Any]) -> None:
+    done = shoal(*switch.get("arguments", []), "publish", environment=switch.get("environment", {}))
+    assert done.returncode == 2
+    message = json.loads(done.stdout)
+    assert (message["message_type"], message["code"]) == ("error", 2)
+    assert "Missing argument" in message["message"]
+    assert done.stderr == ""
+
+
+def test_usage_errors_for_people_go_to_stderr(shoal: Any) -> None:
+    done = shoal("fetch", "shoal:\x1b[31m")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("shoal: Malformed link")
+    done = shoal("--\x1b[31m")
+    assert "\x1b" not in done.stderr
+    assert done.returncode == 2
+
+
+def test_json_of_a_fetch_to_stdout_goes_to_stderr(shoal: Any) -> None:
+    done = shoal("--json", "--network", "/nonexistent.toml", "fetch", LINK, "-o", "-")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert json.loads(done.stderr.splitlines()[-1])["code"] == 2
+
+
+def test_an_argument_that_is_not_utf8(shoal: Any) -> None:
+    done = shoal(b"publish", b"/nonexistent-\xff\xfe\n")
+    assert done.returncode in (1, 13)
+    assert "Traceback" not in done.stderr
+
+
+def test_options_and_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SHOAL_HOME", "SHOAL_NETWORK", "SHOAL_JSON"):
+        monkeypatch.delenv(name, raising=False)
+    seen: list[Any] = []
+    monkeypatch.setattr("shoal.cli.context.Globals.job", lambda globals_, work: seen.append(globals_))
+    monkeypatch.setenv("SHOAL_BOOTSTRAP", "a:1,b:2, c:3")
+    parse(["ls"])
+    assert seen[-1].bootstrap == ("a:1", "b:2", "c:3")
+    assert seen[-1].home is None
+    parse(["--bootstrap", "x:1", "--bootstrap", "y:2,z:3", "--home", "/h", "--network", "n", "-vv", "ls"])
+    assert seen[-1].bootstrap == ("x:1", "y:2", "z:3")
+    assert (seen[-1].home, seen[-1].network) == (Path("/h"), Path("n"))
+    assert (seen[-1].output.verbose, seen[-1].output.json, seen[-1].output.quiet) == (2, False, False)
+    monkeypatch.setenv("SHOAL_JSON", "yes")
+    parse(["--quiet", "ls"])
+    assert seen[-1].output.json
+    assert seen[-1].output.quiet
+    monkeypatch.setenv("SHOAL_JSON", "perhaps")
+    with pytest.raises(BadUsageError, match="SHOAL_JSON"):
+        parse(["ls"])
+
+
+def test_parsing_gives_a_job() -> None:
+    assert isinstance(parse(["fetch", LINK]), Job)
+
+
+def test_output_before_the_command_line_is_understood() -> None:
+    assert scan_output(["publish", "--json"], {}).json
+    assert scan_output([], {"SHOAL_JSON": "1"}).json
+    assert not scan_output(["publish", "--", "--json"], {"SHOAL_JSON": "0"}).json
+    assert scan_output(["--quiet", "x"], {}).quiet
+
+
+def test_addresses_may_be_repeated_or_comma_separated() -> None:
+    assert split_addresses(["a:1,b:2", "", " c:3 ,"]) == ("a:1", "b:2", "c:3")
+
+
+def test_closed_standard_output_is_quiet(shoal: Any, clean_environment: dict[str, str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = shoal("--json", "fetch", "shoal:abc", stdout=write)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (2, "")
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        script = f'"{sys.executable}" -m shoal.cli --help {closed}'
+        done = subprocess.run(
+            ["bash", "-c", script],
+            capture_output=True,
+            text=True,
+            env=clean_environment,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0
+        assert done.stderr == ""
+
+
+def test_a_full_standard_output_is_told(shoal: Any) -> None:
+    with open("/dev/full", "w") as full:
+        done = shoal("--help", stdout=full)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+BUG = """
+import sys
+import shoal.cli.app, shoal.cli.main
+from shoal.cli.context import Job
+from shoal.cli.output import Output
+
+def broken() -> int:
+    raise ExceptionGroup("inner", [RuntimeError("the reason")])
+
+shoal.cli.app.parse = lambda arguments: Job(Output(verbose=len(arguments)), broken)
+sys.exit(shoal.cli.main.run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_bug_of_ours_is_one_line_and_a_traceback_only_with_v(verbose: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BUG, *(["-v"] if verbose else [])],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "This is a bug in Shoal: RuntimeError: the reason." in done.stderr
+    assert ("Traceback" in done.stderr) == verbose
+
+
+SLEEPER = """
+import sys, time
+import shoal.cli.app, shoal.cli.main
+from shoal.cli.context import Job
+from shoal.cli.output import Output
+from shoal.cli.runner import run
+
+def blocking() -> int:
+    print("ready", flush=True)
+    time.sleep(30)
+    return 0
+
+async def asynchronous() -> int:
+    import trio
+    try:
+        print("ready", flush=True)
+        await trio.sleep(30)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.05)
+        print("cleaned", flush=True)
+    return 0
+
+output = Output()
+output.interrupt_hint = "Go on with the same command."
+jobs = {"blocking": Job(output, blocking), "asynchronous": Job(output, lambda: run(asynchronous, output))}
+shoal.cli.app.parse = lambda arguments: jobs[arguments[0]]
+sys.exit(shoal.cli.main.run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["blocking", "asynchronous"])
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_end_a_command_with_130_after_its_clean_up(
+    kind: str, number: str, clean_environment: dict[str, str]
+) -> None:
+    import signal
+
+    with subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, kind],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(getattr(signal, number))
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == "shoal: Interrupted. Go on with the same command.\n"
+    assert out == ("cleaned\n" if kind == "asynchronous" else "")
+
+
+def test_a_name_for_every_command_function(recorded: Callable[..., Any]) -> None:
+    from shoal.cli import app
+
+    assert {info.callback.__name__ for info in app.app.registered_commands if info.callback} == set(COMMANDS) - {"node"}
