@@ -1,0 +1,66 @@
+# Everything a checkout needs: each target sets up .venv by itself, with the first Python >= 3.11 found.
+#   make demo    a network on this machine: publish, lose nodes, fetch, compare
+#   make test    all tests
+#   make check   formatting, lint, types
+#   make bench   measurements (benchmarks/), slow
+#   make clean   remove .venv and everything generated
+# Another Python: make test PYTHON=/path/to/python3.13
+
+SHELL := /bin/sh
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTHON ?=
+DEMO ?=
+TESTS ?= tests
+
+.PHONY: demo test check format bench clean
+
+demo: $(VENV)/.runtime-installed
+	$(VENV)/bin/shoal demo $(DEMO)
+
+test: $(VENV)/.tests-installed
+	$(RUN) -m pytest -q $(TESTS)
+
+check: $(VENV)/.tests-installed
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.tests-installed
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+bench: $(VENV)/.tests-installed
+	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) "$$script" || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find cli dht erasure node tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are newer than what they were installed from: a changed pyproject.toml installs again, nothing else does.
+$(VENV)/.runtime-installed: pyproject.toml constraints.txt | $(RUN)
+	@echo "Installing Shoal and what it needs into $(VENV)"
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.tests-installed: pyproject.toml constraints.txt | $(RUN)
+	@echo "Installing Shoal, what it needs and the test tools into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[test]'
+	@touch $@ $(VENV)/.runtime-installed
+
+# Running a candidate is the only sure test: a name on the PATH may be a wrapper for a Python that is not installed.
+$(RUN):
+	@for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	  "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+	  if ! "$$candidate" -c 'import venv, ensurepip' >/dev/null 2>&1; then incomplete="$$candidate"; continue; fi; \
+	  echo "Making $(VENV) with $$("$$candidate" --version) ($$(command -v "$$candidate"))"; \
+	  rm -rf $(VENV); "$$candidate" -m venv $(VENV) && exit 0; \
+	  echo "Could not make $(VENV) with $$candidate." >&2; exit 1; \
+	done; \
+	if [ -n "$$incomplete" ]; then \
+	  echo "$$incomplete lacks the venv module. On Debian or Ubuntu: apt install python3-venv" >&2; \
+	else \
+	  echo "Shoal needs Python 3.11 or newer, and none was found." >&2; \
+	  echo "Install one (Debian, Ubuntu: apt install python3 python3-venv), or name one: make PYTHON=/path/to/python3" >&2; \
+	fi; exit 1
