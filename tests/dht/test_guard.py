@@ -1,0 +1,122 @@
+"""Cookies and buckets, hearsay and our own address in others' eyes."""
+
+from shoal.dht import Address, NodeId
+from shoal.dht.guard import (
+    COOKIE_ROTATION_S,
+    UNPROVEN_PER_PREFIX,
+    UNPROVEN_TOTAL,
+    CookieMint,
+    PrefixBuckets,
+    Rate,
+    RequestGuard,
+    TokenBucket,
+)
+from shoal.dht.hearsay import MAX_FAILURES_PER_HOST, QUIET_S, HearsayBook
+from shoal.dht.observed import ObservedAddresses
+
+HERE, ME = Address("192.0.2.1", 4100), NodeId(b"m" * 32)
+
+
+def test_a_cookie_is_bound_to_address_port_and_id(rng):
+    mint = CookieMint(rng.randbytes, 0.0)
+    cookie = mint.mint(HERE, ME, 0.0)
+    assert mint.accepts(cookie, HERE, ME, 1.0)
+    assert not mint.accepts(cookie, Address("192.0.2.2", 4100), ME, 1.0)
+    assert not mint.accepts(cookie, Address("192.0.2.1", 4101), ME, 1.0)
+    assert not mint.accepts(cookie, HERE, NodeId(b"x" * 32), 1.0)
+    assert not mint.accepts(cookie[:-1], HERE, ME, 1.0)
+    assert not mint.accepts(b"", HERE, ME, 1.0)
+
+
+def test_a_cookie_lives_five_to_ten_minutes(rng):
+    for given_at in (0.0, 1.0, 299.0, 301.0, 5000.0):
+        mint = CookieMint(rng.randbytes, 0.0)
+        cookie = mint.mint(HERE, ME, given_at)
+        assert mint.accepts(cookie, HERE, ME, given_at + COOKIE_ROTATION_S - 1e-6)
+        assert not mint.accepts(cookie, HERE, ME, given_at + 2 * COOKIE_ROTATION_S)
+    mint = CookieMint(rng.randbytes, 0.0)
+    cookie = mint.mint(HERE, ME, 0.0)
+    assert not mint.accepts(cookie, HERE, ME, 10**6)  # many rotations at once
+
+
+def test_buckets_fill_and_empty():
+    bucket = TokenBucket(Rate(10.0, 5.0), 0.0)
+    assert [bucket.take(0.0) for _ in range(6)] == [True] * 5 + [False]
+    assert bucket.take(0.1)
+    assert not bucket.take(0.1)
+    assert not bucket.take(-50.0)  # a clock that goes back earns nothing
+    assert sum(bucket.take(1000.0) for _ in range(99)) == 5
+
+
+def test_prefixes_are_bounded():
+    buckets = PrefixBuckets(Rate(0.0, 1.0), capacity=10)
+    for number in range(100):
+        assert buckets.take(bytes([number]), 0.0)
+    assert len(buckets) == 10
+    assert not buckets.take(bytes([99]), 0.0)
+
+
+def test_a_flood_from_one_prefix_leaves_room_for_others(rng):
+    guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=False)
+    admitted = sum(guard.admits(Address("20.1.1.7", port), 0.0, proven=False) for port in range(1, 5001))
+    assert admitted == UNPROVEN_PER_PREFIX.burst
+    assert guard.admits(Address("20.1.2.7", 1), 0.0, proven=False)
+    assert guard.admits(Address("20.1.1.7", 1), 0.0, proven=True)  # who has a cookie does not notice
+
+
+def test_a_flood_from_everywhere_is_bounded_and_cookies_still_work(rng):
+    guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=False)
+    addresses = [Address(f"{20 + n // 60000}.{n // 250 % 240}.{n % 250}.1", 1) for n in range(20_000)]
+    assert sum(guard.admits(a, 0.0, proven=False) for a in addresses) == UNPROVEN_TOTAL.burst
+    assert guard.admits(HERE, 0.0, proven=True)
+
+
+def test_in_a_private_network_only_the_total_counts(rng):
+    guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=True)
+    assert sum(guard.admits(HERE, 0.0, proven=False) for _ in range(5000)) == UNPROVEN_TOTAL.burst
+    assert all(guard.admits(HERE, 0.0, proven=True) for _ in range(5000))
+
+
+def test_silent_hearsay_is_left_alone_for_a_while():
+    book = HearsayBook(private=False)
+    assert book.allows(HERE, 0.0)
+    book.note_silence(HERE, 0.0)
+    assert not book.allows(HERE, QUIET_S - 1)
+    assert book.allows(Address(HERE.host, 9), 1.0)
+    assert book.allows(HERE, QUIET_S)
+    book.note_life(HERE)
+    assert book.allows(HERE, 1.0)
+
+
+def test_one_host_with_many_silent_ports():
+    book = HearsayBook(private=False)
+    for port in range(1, MAX_FAILURES_PER_HOST + 1):
+        book.note_silence(Address(HERE.host, port), 0.0)
+    assert not book.allows(Address(HERE.host, 9999), 1.0)
+    assert book.allows(Address("192.0.2.9", 9999), 1.0)
+    assert book.allows(Address(HERE.host, 9999), QUIET_S)
+
+
+def test_private_networks_may_always_be_asked():
+    book = HearsayBook(private=True)
+    book.note_silence(HERE, 0.0)
+    assert book.allows(HERE, 0.0)
+
+
+def test_our_address_is_what_most_networks_see():
+    observed = ObservedAddresses(private=False)
+    assert observed.best(ipv6=False) is None
+    for number in range(5):
+        observed.note(Address(f"20.1.{number}.1", 1), HERE)
+    for number in range(200):  # one liar with many ids in one /24
+        observed.note(Address(f"30.1.1.{number}", 1), Address("6.6.6.6", 6))
+    observed.note(Address.of("2a00::1", 1), HERE)  # a vote on the other family is void
+    assert observed.best(ipv6=False) == HERE
+    assert observed.best(ipv6=True) is None
+    for number in range(64):
+        observed.note(Address(f"40.1.{number}.1", 1), Address("192.0.2.1", 5))
+    assert observed.best(ipv6=False) == Address("192.0.2.1", 5)
+
+
+def test_vectors(vector_builder, stored_vectors):
+    assert vector_builder.build_cookies() == stored_vectors("cookies")
