@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from shoal.dht import Contact, DhtService, NetworkParameters
 from shoal.erasure import Codec
-from shoal.node.channel import Buffer, PeerPool, Request
+from shoal.node.channel import Buffer, PeerPool, Request, Throttle
 from shoal.node.channel.messages import R
 from shoal.node.environment import Environment
 
@@ -24,6 +24,7 @@ class Context:
     dht: DhtService
     pool: PeerPool
     codec: Codec
+    throttle: Throttle
     me: Callable[[], Contact | None]
 
     async def ask(

@@ -12,7 +12,7 @@ from shoal.node.cipher import CipherError, FileCipher, Metadata, check_padding
 from shoal.node.context import Context
 from shoal.node.errors import BadData, UsageError, WrongKey
 from shoal.node.nursery import open_nursery
-from shoal.node.reading import RUNS_AHEAD, FileReader, Run, in_order, run_segments
+from shoal.node.reading import RUNS_AHEAD, FileReader, Run, in_order
 from shoal.node.results import OnProgress, Phase, Progress
 from shoal.node.search import Located, Search
 
@@ -119,22 +119,18 @@ async def open_stream(
 ) -> AsyncIterator[FetchStream]:
     """Stream a file from a segment on. Leaving the block stops all fetching."""
     reader = make_reader(context, opened.located)
-    manifest = opened.located.manifest
-    step = run_segments(manifest.k)
     report = _Reporter(opened, reader, on_progress)
 
-    async def work(first: int) -> bytes:
-        count = min(step, needed - first)
-        plaintext = await reader.read(first, count, lambda run: _open_run(opened, run))
+    async def work(wanted: tuple[int, int]) -> bytes:
+        plaintext = await reader.read(*wanted, lambda run: _open_run(opened, run))
         report(len(plaintext))
         return plaintext
 
     send, receive = trio.open_memory_channel[bytes](0)
     needed = max(1, -(-opened.metadata.size // reader.layout.segment_plain_bytes))  # not the segments that only pad
-    jobs = range(first_segment, needed, step)
     report.done = min(opened.metadata.size, first_segment * reader.layout.segment_plain_bytes)
     async with receive, open_nursery() as nursery:
-        nursery.start_soon(in_order, jobs, work, RUNS_AHEAD, send)
+        nursery.start_soon(in_order, reader.runs(first_segment, needed), work, RUNS_AHEAD, send)
         yield FetchStream(opened, reader, receive)
         nursery.cancel_scope.cancel()
 

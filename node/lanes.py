@@ -15,7 +15,7 @@ from shoal.node.sealing import Batch
 from shoal.node.statements import HolderStatement, MalformedStatement, read_statement
 
 OFFER_TIMEOUT_S = 10.0
-WRITE_TIMEOUT_S = 90.0  # 1 MiB at 12 kB/s: a modem would be slow, a holder that stalls is replaced
+WRITE_TIMEOUT_S = 300.0  # the last resort: 1 MiB over a sixteenth of a 0.5 Mbit/s line. Stalls are noticed sooner
 COMMIT_TIMEOUT_S = 180.0  # a holder syncs the share and builds its trees: minutes for hundreds of GB
 
 
@@ -33,8 +33,10 @@ class Lane:
     received: int = 0
     durable: int = 0
     sent_bytes: int = 0
+    sending_since: float | None = None
     resumed_bytes: int = 0
     reason: str = ""
+    _scope: trio.CancelScope = field(default_factory=trio.CancelScope, repr=False)
     _queue: "trio.MemorySendChannel[tuple[Batch, bool]] | None" = field(default=None, repr=False)
 
     @property
@@ -54,17 +56,33 @@ class Lane:
         self.received = self.durable = reply.durable_blocks
         return True
 
-    async def run(self, context: Context, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Send batches as they are put into the queue; ends with the queue or with the holder's failure."""
+    async def run(
+        self,
+        context: Context,
+        turns: trio.CapacityLimiter,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Send batches as they are put into the queue; ends with the queue or with the holder's failure.
+
+        `turns` bounds how many lanes send at once, so that each gets a useful part of a slow line.
+        """
         self._queue, batches = trio.open_memory_channel[tuple[Batch, bool]](1)
         task_status.started()
-        async with batches:
-            async for batch, sync in batches:
-                try:
-                    await self._send(context, batch, sync)
-                except PeerError as error:
-                    self.reason = reason_of(error)
-                    return
+        with self._scope:
+            async with batches:
+                async for batch, sync in batches:
+                    try:
+                        async with turns:
+                            await self._send(context, batch, sync)
+                    except PeerError as error:
+                        self.reason = reason_of(error)
+                        return
+
+    def drop(self, reason: str) -> None:
+        """Give the holder up."""
+        self.reason = self.reason or reason
+        self._scope.cancel()
 
     async def put(self, batch: Batch, sync: bool) -> None:
         """Queue a batch; waits while the holder is behind. A failed lane takes nothing."""
@@ -86,7 +104,9 @@ class Lane:
             start = batch.end - 1  # a block the holder has already carries the request to make it durable
         blocks = batch.blocks(self.share, start)
         request = Write(self.upload_id, start, batch.data_leaves(start), sync)
+        self.sending_since = trio.current_time()
         reply = await context.ask(self.contact, request, payload=blocks, timeout_s=WRITE_TIMEOUT_S)
+        self.sending_since = None
         self.sent_bytes += _size(blocks)
         self.received = max(self.received, batch.end)
         self.durable = max(self.durable, min(reply.durable_blocks, self.received))

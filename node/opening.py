@@ -168,7 +168,15 @@ class _Opener:
 
     async def _context(self, dht: DhtService) -> Context:
         pool = await self._stack.enter_async_context(open_pool(self._env.streams, throttle=self._throttle))
-        return Context(self._env, self._plan.network.parameters, dht, pool, best_codec(), lambda: _contact_of(dht))
+        return Context(
+            self._env,
+            self._plan.network.parameters,
+            dht,
+            pool,
+            best_codec(),
+            self._throttle,
+            lambda: _contact_of(dht),
+        )
 
     async def _node(self, context: Context, serving: Serving | None) -> Node:
         """Start to join in the background, keep the contact cache, and hand the node out."""

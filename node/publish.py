@@ -37,6 +37,7 @@ from shoal.node.recruit import Recruiter
 from shoal.node.results import OnProgress, Phase, Progress, Published
 from shoal.node.sealing import Sealer
 from shoal.node.sources import Fingerprint, Source, fingerprint_fields, open_source, printable
+from shoal.node.stalls import SENDERS, drop_stalled
 
 EXPANSION = 3  # DESIGN section 2
 DEFAULT_TTL_S = 90 * 86400
@@ -263,13 +264,17 @@ class Publisher:
         """All blocks to all lanes, then the manifest."""
         cipher = FileCipher(self._entry.file_key)
         sealer = Sealer(self._source, cipher, encoder, self._env)
-        async with open_nursery() as nursery:
-            for lane in self._lanes:
-                if lane.alive:
-                    await nursery.start(lane.run, self._context)
-            await self._feed(sealer)
-            for lane in self._lanes:
-                lane.close()
+        turns = trio.CapacityLimiter(SENDERS)
+        async with open_nursery() as watch:
+            watch.start_soon(drop_stalled, self._lanes, self._context.throttle)
+            async with open_nursery() as nursery:
+                for lane in self._lanes:
+                    if lane.alive:
+                        await nursery.start(lane.run, self._context, turns)
+                await self._feed(sealer)
+                for lane in self._lanes:
+                    lane.close()
+            watch.cancel_scope.cancel()
         await self._source.finish()
         self._require_alive()
         await self._settle(sealer, cipher)

@@ -9,7 +9,7 @@ import math
 import random
 import statistics
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -32,21 +32,26 @@ from shoal.node.errors import BadData, TooFewShares
 from shoal.node.nursery import open_nursery
 
 T = TypeVar("T")
+J = TypeVar("J")
 
-RUN_BYTES = 8 * 2**20  # ciphertext of one run of segments; RUNS_AHEAD of them are in memory, twice while decoding
+RUN_BYTES = 8 * 2**20  # ciphertext of the longest run of segments; RUNS_AHEAD are in memory, twice while decoding
+FIRST_RUN_BYTES = 2**20  # of the first run, before the line's speed is known
+LONG_RUN_S, SHORT_RUN_S = 5.0, 1.5  # runs that take longer are made shorter, and the other way round
 MAX_RUN_SEGMENTS = 16  # blocks of one share in one read request: 1 MiB
 RUNS_AHEAD = 3
-READ_TIMEOUT_S = 45.0
+READ_TIMEOUT_S = 300.0  # the last resort: over a slow line all holders are slow together, and none is to blame
 PROGRESS_TIMEOUT_S = 60.0  # DESIGN section 5: give up, with numbers, after so long without any progress
-FIRST_PATIENCE_S = 1.0  # before a slow holder gets company, while nothing is known of this network's speed
+PROGRESS_BYTES = 64 * 1024  # so much received counts as progress, even where no read has ended yet
+FIRST_PATIENCE_S = 1.5  # before a slow holder gets company, while nothing is known of this network's speed
 LEAST_PATIENCE_S = 0.25
 PATIENCE_FACTOR = 4.0  # times the median of recent reads
+CROWD_FACTOR = 4.0  # times that while most of a run is still outstanding: then it is the line that is slow
 MAX_FAILURES = 2  # of one source, then it is asked no more
 
 
-def run_segments(k: int) -> int:
-    """How many segments make a run for k needed shares."""
-    return max(1, min(MAX_RUN_SEGMENTS, RUN_BYTES // (k * BLOCK_BYTES)))
+def run_segments(k: int, run_bytes: int) -> int:
+    """How many segments make a run of about `run_bytes` for k needed shares."""
+    return max(1, min(MAX_RUN_SEGMENTS, run_bytes // (k * BLOCK_BYTES)))
 
 
 @dataclass(eq=False)
@@ -164,21 +169,41 @@ class FileReader(Generic[T]):
         self.layout = manifest.layout
         self.sources = SourceTable(hints, manifest.k, context.env.rng)
         self._durations: deque[float] = deque(maxlen=64)
-        self._last_progress = trio.current_time()
+        self._last_progress = (trio.current_time(), context.throttle.received_bytes)
+        self._run_segments = run_segments(manifest.k, FIRST_RUN_BYTES)
         self._file_id = manifest.id
         self.received_bytes = 0
 
     async def read(self, first: int, count: int, work: Callable[[Run], T]) -> T:
         """`work(run)` on verified blocks, called in a worker. TooFewShares or BadData when it cannot be had."""
         gathering = _Gathering(first, count)
+        started = trio.current_time()
         while True:
             await self._gather(gathering)
             replies = dict(gathering.replies)
             outcome = await self._context.env.call(self._verify_and, work, gathering, replies)
             if not isinstance(outcome, _Corrupt):
-                self._last_progress = trio.current_time()
+                self._adapt(trio.current_time() - started)
                 return outcome.value
             self._blame(gathering, outcome.shares)
+
+    def runs(self, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """(first segment, count) of successive runs up to `end`; their length follows the speed of the line."""
+        while first < end:
+            count = min(self._run_segments, end - first)
+            yield first, count
+            first += count
+
+    def _adapt(self, took_s: float) -> None:
+        self._note_progress()
+        longest = run_segments(self._k, RUN_BYTES)
+        if took_s > LONG_RUN_S:
+            self._run_segments = max(1, self._run_segments // 2)
+        elif took_s < SHORT_RUN_S:
+            self._run_segments = min(longest, 2 * self._run_segments)
+
+    def _note_progress(self) -> None:
+        self._last_progress = (trio.current_time(), self._context.throttle.received_bytes)
 
     async def read_data_leaves(self, first: int, count: int) -> list[bytes]:
         """Leaves of the data tree alone, proven; from whichever source answers first. TooFewShares when none does."""
@@ -254,7 +279,8 @@ class FileReader(Generic[T]):
                 if not busy:
                     await self._exhausted(gathering)
                     continue
-                with trio.move_on_after(self._patience()) as patience:
+                outstanding = sum(busy.values())
+                with trio.move_on_after(self._patience(crowded=2 * outstanding > self._k)) as patience:
                     source, reply = await receive.receive()
                     busy[source.share] -= 1
                     if not busy[source.share]:
@@ -263,7 +289,7 @@ class FileReader(Generic[T]):
                         gathering.replies.setdefault(source.share, reply)
                 if patience.cancelled_caught:
                     self._check_progress(gathering)
-                    extra = min(self._k, extra + sum(busy.values()))
+                    extra = min(self._k, extra + outstanding)
             nursery.cancel_scope.cancel()
 
     async def _attempt(
@@ -282,7 +308,7 @@ class FileReader(Generic[T]):
             self._durations.append(took)
             source.typical_s = took if not source.typical_s else 0.7 * source.typical_s + 0.3 * took
             self.received_bytes += len(reply.payload)
-            self._last_progress = trio.current_time()
+            self._note_progress()
         except PeerError:
             source.failures += 1
         finally:
@@ -290,14 +316,18 @@ class FileReader(Generic[T]):
             done.send_nowait((source, reply))
             done.close()
 
-    def _patience(self) -> float:
+    def _patience(self, *, crowded: bool) -> float:
         """How long to wait for holders that lag before others are asked as well."""
+        factor = CROWD_FACTOR if crowded else 1.0
         if len(self._durations) < 8:
-            return FIRST_PATIENCE_S
-        return max(LEAST_PATIENCE_S, PATIENCE_FACTOR * statistics.median(self._durations))
+            return factor * FIRST_PATIENCE_S
+        return factor * max(LEAST_PATIENCE_S, PATIENCE_FACTOR * statistics.median(self._durations))
 
     def _check_progress(self, gathering: _Gathering) -> None:
-        if trio.current_time() - self._last_progress > PROGRESS_TIMEOUT_S:
+        at, received = self._last_progress
+        if self._context.throttle.received_bytes - received >= PROGRESS_BYTES:
+            self._note_progress()
+        elif trio.current_time() - at > PROGRESS_TIMEOUT_S:
             raise self._too_few(len(gathering.replies))
 
     async def _exhausted(self, gathering: _Gathering) -> None:
@@ -352,12 +382,12 @@ def _cut(payload: Buffer, sizes: Sequence[int]) -> list[Buffer]:
 
 
 async def in_order(
-    jobs: Iterable[int], work: Callable[[int], Awaitable[T]], depth: int, out: "trio.MemorySendChannel[T]"
+    jobs: Iterable[J], work: Callable[[J], Awaitable[T]], depth: int, out: "trio.MemorySendChannel[T]"
 ) -> None:
     """Run `work` on up to `depth` jobs at once and send the results in the jobs' order."""
     waiting: deque[trio.MemoryReceiveChannel[T]] = deque()
 
-    async def run(job: int, result: "trio.MemorySendChannel[T]") -> None:
+    async def run(job: J, result: "trio.MemorySendChannel[T]") -> None:
         with result:
             await result.send(await work(job))
 

@@ -16,8 +16,9 @@ from shoal.node.channel import Buffer
 from shoal.node.context import Context
 from shoal.node.lanes import Lane
 from shoal.node.nursery import open_nursery
-from shoal.node.reading import FileReader, Run, in_order, run_segments
+from shoal.node.reading import FileReader, Run, in_order
 from shoal.node.sealing import Batch
+from shoal.node.stalls import SENDERS, drop_stalled
 from shoal.node.statements import HolderStatement
 
 RUNS_AHEAD = 2
@@ -44,23 +45,26 @@ async def rebuild_onto(
         return []
 
     reader: FileReader[Batch] = FileReader(context, manifest, hints, none)
-    step = run_segments(manifest.k)
     total = manifest.layout.segment_count
     wanted = [lane.share for lane in lanes]
 
-    async def work(first: int) -> Batch:
-        return await reader.read(first, min(step, total - first), lambda run: _rebuild(run, wanted))
+    async def work(run: tuple[int, int]) -> Batch:
+        return await reader.read(*run, lambda found: _rebuild(found, wanted))
 
     send, receive = trio.open_memory_channel[Batch](0)
-    async with receive, open_nursery() as nursery:
-        for lane in lanes:
-            await nursery.start(lane.run, context)
-        nursery.start_soon(in_order, range(0, total, step), work, RUNS_AHEAD, send)
-        async for batch in receive:
+    turns = trio.CapacityLimiter(SENDERS)
+    async with receive, open_nursery() as watch:
+        watch.start_soon(drop_stalled, lanes, context.throttle)
+        async with open_nursery() as nursery:
             for lane in lanes:
-                await lane.put(batch, False)
-        for lane in lanes:
-            lane.close()
+                await nursery.start(lane.run, context, turns)
+            nursery.start_soon(in_order, reader.runs(0, total), work, RUNS_AHEAD, send)
+            async for batch in receive:
+                for lane in lanes:
+                    await lane.put(batch, False)
+            for lane in lanes:
+                lane.close()
+        watch.cancel_scope.cancel()
 
 
 def _rebuild(run: Run, wanted: list[int]) -> Batch:

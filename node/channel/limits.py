@@ -10,16 +10,12 @@ from shoal.node.channel.errors import TimedOut
 
 T = TypeVar("T")
 
-BURST_S = (
-    0.05  # ours: what an idle limit may let through at once; short enough to look smooth on a progress bar
-)
+BURST_S = 0.05  # ours: what an idle limit may let through at once; short enough to look smooth on a progress bar
 MIN_SLICE_BYTES = 1_024  # below this the cost of a wake-up is larger than that of the bytes
 UNLIMITED_SLICE_BYTES = 2**62
 
 PATIENCE_S = 10.0  # ours: for any frame, however small; covers a lost packet retried a few times
-MIN_RATE_BYTES_PER_S = (
-    1_024  # ours: 48 uploads at once over a 0.5 Mbit/s line still pass, one byte per second does not
-)
+MIN_RATE_BYTES_PER_S = 1_024  # ours: 48 uploads at once over a 0.5 Mbit/s line still pass, one byte per second does not
 
 MAX_MEMORY_BYTES = 64 * 2**20  # payloads in memory for all connections of a server together
 SQUEEZE_AGE_S = 20.0  # ours: under memory pressure 1 MiB must move on within this time (52 KiB/s)
@@ -69,9 +65,12 @@ class Throttle:
     def __init__(self, up_bytes_per_s: float | None = None, down_bytes_per_s: float | None = None) -> None:
         self.up = RateLimit(up_bytes_per_s)
         self.down = RateLimit(down_bytes_per_s)
+        self.sent_bytes = 0  # over the life of the node; also tells whether anything moves at all
+        self.received_bytes = 0
 
     async def wait_to_send(self, count: int) -> None:
         """Wait for a turn to send `count` bytes; a wait that is cancelled gives the turn back."""
+        self.sent_bytes += count
         delay_s = self.up.take(count, trio.current_time())
         if delay_s <= 0:
             return
@@ -83,6 +82,7 @@ class Throttle:
 
     async def wait_after_receiving(self, count: int) -> None:
         """Hold back the next receive after `count` bytes; the peer then finds its window full."""
+        self.received_bytes += count
         delay_s = self.down.take(count, trio.current_time())
         if delay_s > 0:
             await trio.sleep(delay_s)
