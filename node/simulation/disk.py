@@ -324,16 +324,12 @@ class SimDisk:
         del path
         return max(
             0,
-            self.total_bytes
-            - self._file_bytes
-            - sum(self.database_bytes(each) for each in self._connections),
+            self.total_bytes - self._file_bytes - sum(self.database_bytes(each) for each in self._connections),
         )
 
     def database(self, path: Path) -> sqlite3.Connection:
         """See Disk."""
-        connection = sqlite3.connect(
-            ":memory:", isolation_level=None, check_same_thread=False, factory=SimConnection
-        )
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=SimConnection)
         if path in self._databases:
             connection.deserialize(self._databases[path])
         connection.attach_to(self, path)

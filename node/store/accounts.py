@@ -214,9 +214,7 @@ class Accounts:
     def _check_source(self, source: bytes, needed: int, now: float) -> None:
         if self._private:
             return
-        promised = sum(
-            charge.total - charge.used for charge in self._charges.values() if charge.source == source
-        )
+        promised = sum(charge.total - charge.used for charge in self._charges.values() if charge.source == source)
         free = min(room for _, room in self._rooms()) + promised
         room = self._intake.allowance(source, free, now)
         if needed > room:

@@ -59,9 +59,7 @@ class KeptStatement:
     statement: bytes
 
 
-SHARE_COLUMNS = (
-    "file_id, share_number, lease_end, stored_at, upload_id, share_bytes, file_bytes, state, folder, data"
-)
+SHARE_COLUMNS = "file_id, share_number, lease_end, stored_at, upload_id, share_bytes, file_bytes, state, folder, data"
 
 
 class Catalogue:
@@ -74,9 +72,7 @@ class Catalogue:
 
     def share(self, key: ShareKey) -> ShareRow | None:
         """The row of one share, whatever its state."""
-        row = self.database.row(
-            f"SELECT {SHARE_COLUMNS} FROM shares WHERE file_id = ? AND share_number = ?", *key
-        )
+        row = self.database.row(f"SELECT {SHARE_COLUMNS} FROM shares WHERE file_id = ? AND share_number = ?", *key)
         return _share_row(row) if row else None
 
     def committed_bytes(self, upload_id: bytes) -> int | None:
@@ -92,8 +88,7 @@ class Catalogue:
     def held(self, file_id: bytes) -> list[HeldShare]:
         """The whole shares of a file."""
         rows = self.database.rows(
-            "SELECT share_number, lease_end FROM shares WHERE file_id = ? AND state = 0 "
-            "ORDER BY share_number",
+            "SELECT share_number, lease_end FROM shares WHERE file_id = ? AND state = 0 ORDER BY share_number",
             file_id,
         )
         return [HeldShare(*row) for row in rows]

@@ -62,9 +62,7 @@ def read_promise(encoded: bytes, share_number: int, lease_end: int) -> Promise:
 class Committer:
     """Turns uploads into shares. Thread-safe."""
 
-    def __init__(
-        self, disk: Disk, root: Path, catalogue: Catalogue, accounts: Accounts, uploads: Uploads
-    ) -> None:
+    def __init__(self, disk: Disk, root: Path, catalogue: Catalogue, accounts: Accounts, uploads: Uploads) -> None:
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
@@ -96,22 +94,30 @@ class Committer:
     def _commit(self, upload: Upload, promise: Promise, now: float) -> int:
         known = self._catalogue.extend_lease(promise.key, promise.lease_end)
         if known is not None:  # held already, from this or another publisher
-            self._uploads.discard(upload, now)
+            self._merge(upload, promise, now)
             return known
         self._check_length(upload, promise, now)
-        if upload.is_small:
-            row = self._small_row(upload, promise, now)
-        else:
-            row = self._put_file(upload, promise, now)
+        make_row = self._small_row if upload.is_small else self._put_file
+        row = make_row(upload, promise, now)
         self._enter(upload, row, promise, now)
         return row.lease_end
+
+    def _merge(self, upload: Upload, promise: Promise, now: float) -> None:
+        """Give up an upload whose share is held; its publisher, coming back, finds that it is complete."""
+        with self._catalogue.database.transaction() as transaction:
+            transaction.run(
+                "UPDATE shares SET upload_id = ? WHERE file_id = ? AND share_number = ?",
+                upload.upload_id,
+                *promise.key,
+            )
+            forget_upload(transaction, upload.upload_id)
+        upload.is_saved = False
+        self._uploads.discard(upload, now)
 
     def _check_length(self, upload: Upload, promise: Promise, now: float) -> None:
         expected = promise.manifest.layout.share_bytes
         if upload.received_bytes != expected:
-            self._refuse(
-                upload, f"{upload.received_bytes} bytes were received, the share has {expected}", now
-            )
+            self._refuse(upload, f"{upload.received_bytes} bytes were received, the share has {expected}", now)
 
     def _refuse(self, upload: Upload, what: str, now: float) -> None:
         self._uploads.discard(upload, now)

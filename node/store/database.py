@@ -154,9 +154,7 @@ def _unusable(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreUnusable(
-            f"the share database {path} cannot be used ({error}); nothing was changed"
-        ) from error
+        raise StoreUnusable(f"the share database {path} cannot be used ({error}); nothing was changed") from error
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

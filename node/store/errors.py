@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - the names say what went wrong; a suffix would only repeat that it is an error
 """What can go wrong in the share store, told apart by who must act.
 
 PeerMistake: whoever sent the request asked for something that cannot be; nothing is wrong here.

@@ -4,9 +4,7 @@ from shoal.erasure import BLOCK_BYTES
 
 INLINE_BYTES = 32 * 1024  # shares up to this live in SQLite: below it, one sync instead of three (DESIGN §5)
 MAX_READ_BLOCKS = 16  # blocks in one read, and in one write: a frame carries 1 MiB (DESIGN §4)
-SHARE_HANDLES = (
-    64  # shares kept open for reading; descriptors are scarce (1024 by default), opening costs 10 µs
-)
+SHARE_HANDLES = 64  # shares kept open for reading; descriptors are scarce (1024 by default), opening costs 10 µs
 
 MAX_UPLOADS = 4096  # open uploads in all: about 1 KiB of memory each
 MAX_UPLOADS_PER_SOURCE = 64  # of one /24 (/48); lifted in a private network

@@ -105,9 +105,7 @@ class Reconciler:
                 back.append((int(ShareState.WHOLE), file_id, number))
         if lost or back:
             with self._catalogue.database.transaction() as transaction:
-                transaction.run_many(
-                    "UPDATE shares SET state = ? WHERE file_id = ? AND share_number = ?", lost + back
-                )
+                transaction.run_many("UPDATE shares SET state = ? WHERE file_id = ? AND share_number = ?", lost + back)
         return len(lost), len(back)
 
     def _index(self, found: Found, now: float) -> tuple[int, list[tuple[str, str]]]:

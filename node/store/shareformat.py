@@ -30,7 +30,7 @@ MAX_SHARE_NUMBER = 255
 _checksum = labelled("share trailer")
 
 
-class NotAShareFile(ValueError):  # noqa: N818 - says what the file is not
+class NotAShareFile(ValueError):
     """The file is no share file of a version we know, or it is torn."""
 
 
@@ -98,17 +98,15 @@ def decode_trailer(data: bytes, file_bytes: int) -> Trailer:
     if len(data) != TRAILER_BYTES or not data.startswith(MAGIC):
         raise NotAShareFile("no trailer")
     fields, checksum = data[: FIELDS.size], data[FIELDS.size :]
-    _, version, number, manifest_bytes, blocks, share_bytes, lease_end, stored_at, upload_id, file_id = (
-        FIELDS.unpack(fields)
+    _, version, number, manifest_bytes, blocks, share_bytes, lease_end, stored_at, upload_id, file_id = FIELDS.unpack(
+        fields
     )
     if version != VERSION:
         raise NotAShareFile(f"share file version {version}")
     if _checksum(fields) != checksum:
         raise NotAShareFile("the trailer is torn")
     trailer = Trailer(file_id, number, share_bytes, manifest_bytes, lease_end, stored_at, upload_id)
-    if not (
-        1 <= share_bytes <= file_bytes and manifest_bytes <= MAX_MANIFEST_BYTES and number <= MAX_SHARE_NUMBER
-    ):
+    if not (1 <= share_bytes <= file_bytes and manifest_bytes <= MAX_MANIFEST_BYTES and number <= MAX_SHARE_NUMBER):
         raise NotAShareFile("numbers out of range")
     if blocks != trailer.block_count or trailer.file_bytes != file_bytes:
         raise NotAShareFile("lengths do not fit together")
@@ -145,6 +143,4 @@ def folder_path(root: Path, folder: str) -> Path:
     return root / "shares" / folder
 
 
-_folder_hash = labelled(
-    "share folder"
-)  # upload ids are chosen by strangers, who could put all into one folder
+_folder_hash = labelled("share folder")  # upload ids are chosen by strangers, who could put all into one folder

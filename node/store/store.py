@@ -131,9 +131,7 @@ class ShareStore:
         """Manifest bytes of a file any share of which was kept, else None."""
         return self._catalogue.manifest(file_id)
 
-    def read(
-        self, file_id: bytes, share_number: int, first_block: int, count: int, want_data: bool
-    ) -> ReadResult:
+    def read(self, file_id: bytes, share_number: int, first_block: int, count: int, want_data: bool) -> ReadResult:
         """Up to 16 blocks with proofs, all checked. NotHeld, BadRange, ShareDamaged, DiskFailed.
 
         After ShareDamaged the share no longer counts as held and may be stored anew; blocks that are still

@@ -49,9 +49,7 @@ class StoredTree:
     def proof(self, first: int, count: int) -> bytes:
         """Range proof for leaves [first, first + count): O(log n) reads of 32 bytes."""
         positions = level_positions(self.leaf_count)
-        return range_proof(
-            self.leaf_count, first, count, lambda level, index: self.read(positions[level] + index, 1)
-        )
+        return range_proof(self.leaf_count, first, count, lambda level, index: self.read(positions[level] + index, 1))
 
 
 def block_tree(file: DiskFile, trailer: Trailer) -> StoredTree:
@@ -64,9 +62,7 @@ def data_tree(file: DiskFile, trailer: Trailer) -> StoredTree:
     return StoredTree(file, trailer.data_tree_offset, trailer.block_count, data_node)
 
 
-def write_tail(
-    file: DiskFile, trailer: Trailer, manifest: bytes, leaves: Iterable[LeafChunk]
-) -> tuple[bytes, bytes]:
+def write_tail(file: DiskFile, trailer: Trailer, manifest: bytes, leaves: Iterable[LeafChunk]) -> tuple[bytes, bytes]:
     """Write trees, manifest and trailer behind the blocks; (block root, data root) of what the leaves say."""
     blocks, data = block_tree(file, trailer), data_tree(file, trailer)
     position = 0

@@ -201,8 +201,7 @@ class Uploads:
             )
             for (first_block,) in starts:
                 chunk = self._database.row(
-                    "SELECT block_leaves, data_leaves FROM upload_leaves "
-                    "WHERE upload_id = ? AND first_block = ?",
+                    "SELECT block_leaves, data_leaves FROM upload_leaves WHERE upload_id = ? AND first_block = ?",
                     upload.upload_id,
                     first_block,
                 )
@@ -250,9 +249,7 @@ class Uploads:
 
     # inside the upload's lock
 
-    def _append(
-        self, upload: Upload, blocks: Sequence[Buffer], data_leaves: Sequence[bytes], now: float
-    ) -> None:
+    def _append(self, upload: Upload, blocks: Sequence[Buffer], data_leaves: Sequence[bytes], now: float) -> None:
         length = sum(len(block) for block in blocks)
         if upload.bound and upload.received_bytes + length > upload.bound:
             raise BadUpload(f"{upload.received_bytes + length} bytes sent, {upload.bound} offered")
@@ -350,9 +347,7 @@ def split_blocks(payload: Buffer) -> list[memoryview]:
     return [view[at : at + BLOCK_BYTES] for at in range(0, len(view), BLOCK_BYTES)]
 
 
-def _check_blocks(
-    upload: Upload, first_block: int, blocks: Sequence[Buffer], data_leaves: Sequence[bytes]
-) -> int:
+def _check_blocks(upload: Upload, first_block: int, blocks: Sequence[Buffer], data_leaves: Sequence[bytes]) -> int:
     """How many of the blocks were received before; UploadGap or BadUpload when the others cannot follow."""
     if not 1 <= len(blocks) <= MAX_READ_BLOCKS or len(data_leaves) != len(blocks):
         raise BadUpload(f"1 to {MAX_READ_BLOCKS} blocks at once, each with one data leaf")

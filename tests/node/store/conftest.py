@@ -21,7 +21,7 @@ from shoal.erasure import (
     verify_range,
 )
 from shoal.node.simulation.disk import SimDisk
-from shoal.node.store import Disk, DiskFile, RealDisk, ReadResult, ShareStore, split_blocks
+from shoal.node.store import Disk, DiskFile, ReadResult, RealDisk, ShareStore, split_blocks
 
 NOW = 1_800_000_000.0
 LEASE_END = int(NOW) + 90 * 86400

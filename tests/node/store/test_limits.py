@@ -1,0 +1,233 @@
+"""Capacity, reserve, uncommitted uploads and sources: refused with numbers, counted honestly."""
+
+import random
+
+import pytest
+
+from shoal.erasure import BLOCK_BYTES
+from shoal.node.store import StoreFull
+from shoal.node.store.accounts import Accounts
+from shoal.node.store.intake import Intake
+from shoal.node.store.limits import MAX_UPLOADS_PER_SOURCE, share_cost_bytes, uncommitted_limit_bytes
+
+MB = 10**6
+GB = 10**9
+HOUR_S = 3600
+FILE = b"f" * 16
+
+
+def accounts(capacity=50 * GB, reserve=0, free=1000 * GB, private=False, database=0) -> Accounts:
+    return Accounts(
+        capacity_bytes=capacity,
+        reserve_bytes=reserve,
+        free_bytes=lambda: free,
+        database_bytes=lambda: database,
+        intake=Intake(),
+        private=private,
+    )
+
+
+def uid(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def test_used_bytes_are_the_real_bytes(place, kit, medium, small):
+    store = place.open()
+    for share in range(3):
+        kit.put(store, medium, share)
+    kit.put(store, small, 0, kit.upload_id(9))
+    usage = store.usage()
+    on_disk = sum(
+        -(-place.disk.size(place.root / "shares" / folder / name) // 4096) * 4096
+        for folder in place.disk.list_directory(place.root / "shares")
+        for name in place.disk.list_directory(place.root / "shares" / folder)
+    )
+    assert usage.share_bytes == on_disk
+    assert usage.database_bytes == place.disk.database_bytes(place.root / "shares.db") > 4096
+    assert usage.used_bytes == usage.share_bytes + usage.upload_bytes + usage.database_bytes
+    assert (usage.files, usage.shares, usage.uploads, usage.upload_bytes) == (2, 4, 0, 0)
+    store.close()
+    assert place.open().usage().share_bytes == on_disk
+
+
+def test_capacity_is_refused_with_numbers(place, kit, medium):
+    store = place.open(capacity=2 * MB)
+    kit.put(store, medium, 0)
+    kit.put(store, medium, 1)
+    with pytest.raises(StoreFull) as full:
+        kit.send(store, medium, 2, kit.upload_id(3), bound=11 * BLOCK_BYTES)
+    assert full.value.reason == "capacity"
+    assert full.value.needed_bytes > 11 * BLOCK_BYTES > full.value.available_bytes
+    assert full.value.available_bytes == store.available_bytes()
+    with pytest.raises(StoreFull):  # unknown size: refused when the room is used up
+        kit.send(store, medium, 2, kit.upload_id(4))
+    assert store.usage().used_bytes <= 2 * MB
+
+
+def test_lowered_capacity_stops_accepting_and_drops_nothing(place, kit, medium):
+    store = place.open()
+    kit.put(store, medium, 0)
+    store.close()
+    store = place.open(capacity=MB // 2)
+    assert store.available_bytes() == 0
+    with pytest.raises(StoreFull):
+        store.begin(kit.upload_id(9), kit.SOURCE, 1000, kit.NOW)
+    kit.check_share(store, medium, 0)
+
+
+def test_free_disk_is_left_to_others(sim, kit, medium):
+    place = sim()
+    place.disk.total_bytes = 3 * MB
+    store = place.open(reserve=2 * MB)
+    kit.put(store, medium, 0)
+    with pytest.raises(StoreFull) as full:
+        kit.send(store, medium, 1, kit.upload_id(2), bound=11 * BLOCK_BYTES)
+    assert full.value.reason == "disk"
+    assert place.disk.free_bytes(place.root) >= 2 * MB
+
+
+def test_another_program_fills_the_disk_during_an_upload(sim, kit, medium):
+    place = sim()
+    store = place.open(reserve=MB)
+    store.begin(kit.upload_id(1), kit.SOURCE, 11 * BLOCK_BYTES, kit.NOW)
+    place.disk.total_bytes = MB
+    with pytest.raises(StoreFull) as full:
+        store.write(kit.upload_id(1), 0, medium.blocks[0][:1], medium.data_leaves[:1], kit.NOW)
+    assert full.value.reason == "disk"
+
+
+def test_the_estimate_is_never_too_small(place, kit):
+    for count, last in [(1, 100), (1, BLOCK_BYTES), (2, 100), (33, BLOCK_BYTES), (64, 5000)]:
+        file = kit.publish(count, last)
+        store = place.open()
+        before = store.usage()
+        kit.put(store, file, 0, random.randbytes(16))
+        after = store.usage()
+        assert after.share_bytes - before.share_bytes <= share_cost_bytes(file.manifest.layout.share_bytes)
+
+
+def test_offers_do_not_share_the_same_room():
+    book = accounts(capacity=10 * GB, private=True)
+    book.admit(uid(1), b"", 900 * MB, 0.0)
+    assert book.available_bytes() == 10 * GB - share_cost_bytes(900 * MB)
+    book.receive(uid(1), 100 * MB, 0.0)
+    assert book.available_bytes() == 10 * GB - share_cost_bytes(900 * MB)
+    book.close(uid(1), 0.0)
+    assert book.available_bytes() == 10 * GB
+
+
+def test_uncommitted_limit():
+    assert uncommitted_limit_bytes(50 * GB) == 2_500 * MB
+    assert uncommitted_limit_bytes(300 * MB) == 150 * MB
+    assert uncommitted_limit_bytes(4 * GB) == 1 << 30
+    book = accounts(private=True)
+    for number in range(4):  # 2 GB at 3-of-10: 0.7 GB to each holder
+        book.admit(uid(number), b"", 700 * MB, 0.0)
+    with pytest.raises(StoreFull) as full:
+        book.admit(uid(9), b"", 700 * MB, 0.0)
+    assert full.value.reason == "uploads"
+    for number in range(4):  # what was admitted goes through
+        for _ in range(7):
+            book.receive(uid(number), 100 * MB, 0.0)
+
+
+def test_the_oldest_upload_of_unknown_size_always_goes_on():
+    book = accounts(private=True)
+    book.admit(uid(1), b"", 0, 0.0)
+    book.admit(uid(2), b"", 0, 0.0)
+    for _ in range(30):
+        book.receive(uid(1), 100 * MB, 0.0)
+    with pytest.raises(StoreFull) as full:
+        book.receive(uid(2), MB, 0.0)
+    assert full.value.reason == "uploads"
+    book.close(uid(1), 0.0)
+    book.receive(uid(2), MB, 0.0)
+
+
+def test_one_big_upload_fits_a_volunteer_whose_limit_is_smaller():
+    book = accounts(private=True)
+    book.admit(uid(1), b"", 20 * GB, 0.0)
+    for _ in range(200):
+        book.receive(uid(1), 100 * MB, 0.0)
+
+
+def test_a_source_takes_a_tenth_of_the_free_space_a_day():
+    book = accounts(capacity=10 * GB)
+    with pytest.raises(StoreFull) as full:
+        book.admit(uid(1), b"a", 1001 * MB, 0.0)
+    assert full.value.reason == "source"
+    book.admit(uid(1), b"a", 990 * MB, 0.0)
+    for _ in range(99):
+        book.receive(uid(1), 10 * MB, 0.0)
+    with pytest.raises(StoreFull):
+        book.admit(uid(2), b"a", 20 * MB, HOUR_S)
+    book.admit(uid(3), b"b", 20 * MB, HOUR_S)
+    book.admit(uid(2), b"a", 20 * MB, 24 * HOUR_S)
+
+
+def test_the_source_limit_is_lifted_in_a_private_network():
+    book = accounts(capacity=10 * GB, private=True)
+    book.admit(uid(1), b"a", 5 * GB, 0.0)
+
+
+def test_what_was_offered_and_not_sent_is_given_back():
+    book = accounts(capacity=10 * GB)
+    for number in range(50):
+        book.admit(uid(number), b"a", 900 * MB, 0.0)
+        book.receive(uid(number), MB, 0.0)
+        book.close(uid(number), 0.0)
+    book.admit(uid(99), b"a", 900 * MB, 0.0)
+
+
+def test_the_source_limit_survives_a_restart(place, kit, medium):
+    store = place.open(capacity=20 * MB, private=False)
+    kit.put(store, medium, 0)
+    kit.put(store, medium, 1)
+    for again in (False, True):
+        if again:
+            store.close()
+            store = place.open(capacity=20 * MB, private=False)
+        with pytest.raises(StoreFull) as full:
+            store.begin(kit.upload_id(9), kit.SOURCE, 11 * BLOCK_BYTES, kit.NOW)
+        assert full.value.reason == "source"
+
+
+def test_one_source_opens_a_bounded_number_of_uploads():
+    book = accounts()
+    for number in range(MAX_UPLOADS_PER_SOURCE):
+        book.admit(uid(number), b"a", 0, 0.0)
+    with pytest.raises(StoreFull):
+        book.admit(uid(999), b"a", 0, 0.0)
+    book.admit(uid(999), b"b", 0, 0.0)
+
+
+def test_a_wrong_clock_does_not_block_a_source_for_ever():
+    intake = Intake()
+    intake.charge(b"a", 10 * GB, 400 * 86400.0)  # the clock was a year ahead
+    intake.forget(0.0)
+    assert intake.taken(b"a", 0.0) == 0
+
+
+def test_small_shares_in_memory_are_bounded(sim, kit, monkeypatch):
+    monkeypatch.setattr("shoal.node.store.uploads.MAX_MEMORY_BLOCKS_BYTES", 5000)
+    store = sim().open()
+    files = [kit.publish(1, 1000 + seed) for seed in range(12)]
+    for number, file in enumerate(files):
+        kit.send(store, file, 0, kit.upload_id(number))
+    held = [upload.small for upload in store._uploads._uploads.values() if upload.small]
+    assert sum(map(len, held)) <= 5000
+    for number, file in enumerate(files):
+        store.commit(kit.upload_id(number), 0, file.encoded, kit.LEASE_END, kit.NOW)
+        kit.check_share(store, file, 0)
+
+
+def test_long_uploads_sync_by_themselves_and_open_files_are_bounded(sim, kit, medium, monkeypatch):
+    monkeypatch.setattr("shoal.node.store.uploads.AUTO_SYNC_BLOCKS", 8)
+    monkeypatch.setattr("shoal.node.store.uploads.MAX_OPEN_UPLOAD_FILES", 3)
+    store = sim().open()
+    for number in range(6):
+        kit.send(store, medium, 0, kit.upload_id(number))
+        assert store.durable_blocks(kit.upload_id(number)) == (8 if number < 3 else 11)
+    assert sum(upload.file is not None for upload in store._uploads._uploads.values()) == 3
+    store.commit(kit.upload_id(0), 0, medium.encoded, kit.LEASE_END, kit.NOW)
+    kit.check_share(store, medium, 0)
