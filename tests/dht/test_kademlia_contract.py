@@ -1,0 +1,149 @@
+"""What we use of the `kademlia` package, pinned: an upgrade that changes any of it fails here and not in the field.
+
+The classes are used through the subclasses in shoal/dht/routing.py; what those override is not pinned, except where a
+base class calls it.
+"""
+
+import ast
+import inspect
+from collections import OrderedDict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kademlia.node import Node
+from kademlia.routing import KBucket, RoutingTable
+
+import shoal.dht.routing
+
+
+def node(number: int, ip: str = "10.0.0.1", port: int = 4000) -> Any:
+    return Node(number.to_bytes(32, "big"), ip, port)
+
+
+def own_methods(cls: type) -> set[str]:
+    return {name for name, value in vars(cls).items() if inspect.isfunction(value)}
+
+
+def test_version_is_the_audited_one():
+    assert version("kademlia") == "2.2.3"
+
+
+def test_only_two_modules_are_imported():
+    imported = set()
+    for path in Path(inspect.getfile(shoal.dht.routing)).parent.glob("*.py"):
+        for statement in ast.walk(ast.parse(path.read_text())):
+            if isinstance(statement, ast.ImportFrom):
+                imported.add(statement.module or "")
+            elif isinstance(statement, ast.Import):
+                imported.update(alias.name for alias in statement.names)
+    assert {name for name in imported if name.startswith("kademlia")} == {"kademlia.node", "kademlia.routing"}
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (Node.__init__, ["self", "node_id", "ip", "port"]),
+        (KBucket.__init__, ["self", "rangeLower", "rangeUpper", "ksize", "replacementNodeFactor"]),
+        (KBucket.add_node, ["self", "node"]),
+        (KBucket.remove_node, ["self", "node"]),
+        (KBucket.has_in_range, ["self", "node"]),
+        (KBucket.touch_last_updated, ["self"]),
+        (KBucket.head, ["self"]),
+        (RoutingTable.__init__, ["self", "protocol", "ksize", "node"]),
+        (RoutingTable.split_bucket, ["self", "index"]),
+        (RoutingTable.get_bucket_for, ["self", "node"]),
+        (RoutingTable.find_neighbors, ["self", "node", "k", "exclude"]),
+        (RoutingTable.add_contact, ["self", "node"]),
+        (RoutingTable.remove_contact, ["self", "node"]),
+    ],
+)
+def test_signatures(function, parameters):
+    assert list(inspect.signature(function).parameters) == parameters
+
+
+def test_no_methods_appeared_that_might_bypass_ours():
+    assert own_methods(KBucket) == {
+        "__init__", "touch_last_updated", "get_nodes", "split", "remove_node", "has_in_range", "is_new_node",
+        "add_node", "depth", "head", "__getitem__", "__len__",
+    }  # fmt: skip
+    assert own_methods(RoutingTable) == {
+        "__init__", "flush", "split_bucket", "lonely_buckets", "remove_contact", "is_new_node", "add_contact",
+        "get_bucket_for", "find_neighbors",
+    }  # fmt: skip
+
+
+def test_node_keeps_id_address_and_number():
+    made = node(2**255 + 5, "10.1.2.3", 99)
+    assert (made.id, made.ip, made.port) == ((2**255 + 5).to_bytes(32, "big"), "10.1.2.3", 99)
+    assert made.long_id == 2**255 + 5
+
+
+def test_bucket_starts_empty_with_a_bounded_replacement_cache():
+    bucket = KBucket(8, 15, 3, 2)
+    assert bucket.range == (8, 15)
+    assert bucket.ksize == 3
+    assert bucket.max_replacement_nodes == 6
+    assert isinstance(bucket.nodes, OrderedDict)
+    assert isinstance(bucket.replacement_nodes, OrderedDict)
+    assert len(bucket) == 0
+
+
+def test_bucket_is_touched_while_being_built():
+    touched = []
+
+    class Watched(KBucket):
+        def touch_last_updated(self):
+            touched.append(self)
+
+    Watched(0, 1, 1)
+    assert len(touched) == 1
+
+
+def test_bucket_range_is_inclusive():
+    bucket = KBucket(8, 15, 3)
+    assert [bucket.has_in_range(node(n)) for n in (7, 8, 15, 16)] == [False, True, True, False]
+
+
+def test_adding_appends_and_adding_again_moves_to_the_tail():
+    bucket = KBucket(0, 15, 3)
+    one, two = node(1), node(2)
+    assert bucket.add_node(one) is True
+    assert bucket.add_node(two) is True
+    assert bucket.head() is one
+    assert bucket.add_node(one) is True
+    assert list(bucket.nodes) == [two.id, one.id]
+    assert len(bucket) == 2
+
+
+def test_adding_to_a_full_bucket_files_a_replacement_and_drops_the_oldest():
+    bucket = KBucket(0, 15, 1, 2)
+    bucket.add_node(node(1))
+    assert [bucket.add_node(node(n)) for n in (2, 3, 2, 4)] == [False] * 4
+    assert list(bucket.nodes) == [node(1).id]
+    assert list(bucket.replacement_nodes) == [node(2).id, node(4).id]
+
+
+def test_table_starts_by_flushing_and_keeps_its_parts():
+    flushed = []
+
+    class Watched(RoutingTable):
+        def flush(self):
+            flushed.append(self.ksize)
+
+    me = node(1)
+    table = Watched(None, 7, me)
+    assert flushed == [7]
+    assert (table.node, table.ksize, table.protocol) == (me, 7, None)
+
+
+def test_split_bucket_puts_the_two_halves_in_place():
+    class Halved(KBucket):
+        def split(self):
+            return "lower", "upper"
+
+    table = RoutingTable(None, 7, node(1))
+    table.buckets = ["a", Halved(0, 15, 7), "z"]
+    table.split_bucket(1)
+    assert table.buckets == ["a", "lower", "upper", "z"]
