@@ -61,9 +61,7 @@ async def serve() -> None:
     identity = Identity.create(0, os.urandom)
     server = PeerServer(identity, NetworkParameters("bench", 0, True), answer, entropy=os.urandom)
     async with trio.open_nursery() as nursery:
-        address = await nursery.start(
-            TlsNetwork().serve, Address("127.0.0.1", 0), identity, server.serve_connection
-        )
+        address = await nursery.start(TlsNetwork().serve, Address("127.0.0.1", 0), identity, server.serve_connection)
         print(address.port, flush=True)
         stdin = trio.lowlevel.FdStream(os.dup(0))
         while await stdin.receive_some():
@@ -84,9 +82,7 @@ async def measure(port: int, mib: int, server: "subprocess.Popen[str]") -> dict[
             figures[f"{name}_mib_s"] = mib / wall
             figures[f"{name}_client_cpu_s_gib"] = (time.process_time() - cpu_here) * 1024 / mib
             figures[f"{name}_server_cpu_s_gib"] = (server_cpu(server) - cpu_there) * 1024 / mib
-            figures[f"{name}_cpu_s_gib"] = (
-                figures[f"{name}_client_cpu_s_gib"] + figures[f"{name}_server_cpu_s_gib"]
-            )
+            figures[f"{name}_cpu_s_gib"] = figures[f"{name}_client_cpu_s_gib"] + figures[f"{name}_server_cpu_s_gib"]
         figures["round_trip_us"] = 1e6 * await average(2000, lambda: held_once(peer))
     figures["connect_ms"] = 1e3 * await average(100, lambda: connect_once(network, address))
     return figures

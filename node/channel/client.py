@@ -8,6 +8,7 @@ import trio
 
 from shoal.dht import Address, Identity, NetworkParameters, NodeId
 from shoal.node.channel import hello, messages
+from shoal.node.channel.background import open_background
 from shoal.node.channel.errors import (
     Disconnected,
     MalformedMessage,
@@ -48,9 +49,7 @@ class PeerConnection:
     wholly sent (the late reply is then dropped), and closes it when the frame was half out.
     """
 
-    def __init__(
-        self, stream: ByteStream, reader: FrameReader, throttle: Throttle, greeting: ServerHello
-    ) -> None:
+    def __init__(self, stream: ByteStream, reader: FrameReader, throttle: Throttle, greeting: ServerHello) -> None:
         self.node_id = NodeId(greeting.node_id)
         self.remote = stream.remote
         self.last_used_s = trio.current_time()
@@ -90,9 +89,7 @@ class PeerConnection:
             return reply
         raise TimedOut(f"{self.remote} did not answer within {timeout_s:g} s")
 
-    async def identify(
-        self, identity: Identity, params: NetworkParameters, role: Role, *, timeout_s: float
-    ) -> None:
+    async def identify(self, identity: Identity, params: NetworkParameters, role: Role, *, timeout_s: float) -> None:
         """Prove to the peer who we are; once per connection. Raises RemoteError when it does not believe
         us."""
         await self.request(hello.prove(identity, params, self._greeting, role), timeout_s=timeout_s)
@@ -164,9 +161,7 @@ class PeerConnection:
         """Before anything is allocated."""
         allowed = pending.request.reply_bound_bytes if raw.status == messages.Status.OK else 0
         if payload_bytes > allowed:
-            raise MalformedMessage(
-                f"a reply with {payload_bytes} bytes where at most {allowed} were asked for"
-            )
+            raise MalformedMessage(f"a reply with {payload_bytes} bytes where at most {allowed} were asked for")
 
     def _fail(self, error: PeerError) -> None:
         """The connection is over, for everybody."""
@@ -214,7 +209,7 @@ async def open_connection(
     throttle: Throttle | None = None,
 ) -> AsyncIterator[PeerConnection]:
     """A connection for the length of a block; see `connect_peer`."""
-    async with trio.open_nursery() as nursery:
+    async with open_background() as nursery:
         connection = await connect_peer(nursery, network, address, node_id, throttle=throttle)
         try:
             yield connection

@@ -38,9 +38,7 @@ def check_version(hello: ServerHello | ClientHello) -> int:
     """The version to speak: the highest both know. Raises Misbehaved when there is none."""
     version = min(VERSION, hello.max_version)
     if version < max(VERSION, hello.min_version):
-        raise Misbehaved(
-            f"the peer speaks versions {hello.min_version} to {hello.max_version}, not {VERSION}"
-        )
+        raise Misbehaved(f"the peer speaks versions {hello.min_version} to {hello.max_version}, not {VERSION}")
     return version
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import trio
 
 from shoal.dht import Address, Identity, NetworkParameters, NodeId
+from shoal.node.channel.background import open_background
 from shoal.node.channel.client import PeerConnection, connect_peer
 from shoal.node.channel.errors import PeerError
 from shoal.node.channel.hello import HELLO_TIMEOUT_S, Role
@@ -63,7 +64,7 @@ class PeerPool:
         self._identity = identity
         self._max_connections = max_connections
         self._entries: dict[PeerKey, _Entry] = {}  # least recently used first
-        self._released = trio.Event()
+        self._waiting = trio.lowlevel.ParkingLot()  # those who found the pool full
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -97,7 +98,7 @@ class PeerPool:
             yield entry.connection
         finally:
             entry.users -= 1
-            self._released.set()
+            self._waiting.unpark_all()
 
     async def _lease(self, key: PeerKey) -> _Entry:
         while True:
@@ -119,8 +120,7 @@ class PeerPool:
             if entry.idle:
                 await self._drop(key, entry)
                 return
-        self._released = trio.Event()
-        await self._released.wait()
+        await self._waiting.park()
 
     async def _drop(self, key: PeerKey, entry: _Entry) -> None:
         del self._entries[key]
@@ -131,9 +131,7 @@ class PeerPool:
         """In a task of the pool's own: whoever asked first may be cancelled without harm to the others."""
         node_id, address = key
         try:
-            connection = await connect_peer(
-                self._nursery, self._network, address, node_id, throttle=self._throttle
-            )
+            connection = await connect_peer(self._nursery, self._network, address, node_id, throttle=self._throttle)
             if self._identity is not None:
                 await self._identify(connection, *self._identity)
             entry.connection = connection
@@ -141,11 +139,9 @@ class PeerPool:
             entry.error = error
         finally:
             entry.dialled.set()
-            self._released.set()
+            self._waiting.unpark_all()
 
-    async def _identify(
-        self, connection: PeerConnection, identity: Identity, params: NetworkParameters
-    ) -> None:
+    async def _identify(self, connection: PeerConnection, identity: Identity, params: NetworkParameters) -> None:
         try:
             await connection.identify(identity, params, Role.PEER, timeout_s=HELLO_TIMEOUT_S)
         except PeerError:
@@ -174,7 +170,7 @@ async def open_pool(
 
     With `identity` every connection begins by proving it (role "peer"); without, the pool is anonymous.
     """
-    async with trio.open_nursery() as nursery:
+    async with open_background() as nursery:
         pool = PeerPool(
             nursery,
             network,
@@ -183,7 +179,4 @@ async def open_pool(
             max_connections=max_connections,
         )
         nursery.start_soon(pool.close_idle)
-        try:
-            yield pool
-        finally:
-            nursery.cancel_scope.cancel()
+        yield pool

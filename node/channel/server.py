@@ -22,9 +22,7 @@ from shoal.node.channel.streams import Buffer, ByteStream
 
 IDLE_S = 60.0  # DESIGN section 4
 MAX_REQUESTS_COUNT = 16  # ours: in work at once per connection; enough to hide a long round trip
-MAX_CONNECTION_BYTES = (
-    4 * 2**20
-)  # ours: payloads in memory per connection, both ways: four full reads or writes
+MAX_CONNECTION_BYTES = 4 * 2**20  # ours: payloads in memory per connection, both ways: four full reads or writes
 MAX_WORK_S = 300.0  # ours: far beyond any honest request (announcing a file takes a minute at worst)
 
 assert MAX_CONNECTION_BYTES >= 2 * messages.MAX_PAYLOAD_BYTES, "the largest single request must fit"
@@ -88,9 +86,7 @@ class PeerServer:
 
     def statistics(self) -> ServerStatistics:
         """How much was done so far."""
-        return ServerStatistics(
-            self._connections, self._requests, self._failures, self._bugs, self.memory.used_bytes
-        )
+        return ServerStatistics(self._connections, self._requests, self._failures, self._bugs, self.memory.used_bytes)
 
     async def serve_connection(self, stream: ByteStream) -> None:
         """Hold one conversation to its end. Never raises for anything the peer does."""
@@ -139,6 +135,7 @@ class _Conversation:
         self._writer = FrameWriter(stream, server.throttle)
         self._scope = trio.CancelScope()
         self._in_work = 0
+        self._idle_since = 0.0
         self._bytes = 0
         self._less_to_do = trio.Event()
 
@@ -177,11 +174,14 @@ class _Conversation:
         await self._reader.skip_payload()
 
     async def _more(self) -> bool:
-        """Whether another request begins; a connection with work going on is not idle."""
+        """Whether another request begins; False when the peer has left, or nothing was done for too long."""
+        self._idle_since = trio.current_time()
         while True:
-            with trio.move_on_after(IDLE_S):
+            with trio.move_on_at(self._idle_since + IDLE_S):
                 return await self._reader.wait()
-            if not self._in_work:
+            if self._in_work:
+                self._idle_since = trio.current_time()
+            elif trio.current_time() >= self._idle_since + IDLE_S:
                 return False
 
     async def _reject(self, head: FrameHead, error: MalformedMessage) -> None:
@@ -206,9 +206,7 @@ class _Conversation:
         else:
             await self._start(nursery, head, request_id, request)
 
-    async def _start(
-        self, nursery: trio.Nursery, head: FrameHead, request_id: int, request: AnyRequest
-    ) -> None:
+    async def _start(self, nursery: trio.Nursery, head: FrameHead, request_id: int, request: AnyRequest) -> None:
         cost = head.payload_bytes + request.reply_bound_bytes
         while self._in_work >= MAX_REQUESTS_COUNT or self._bytes + cost > MAX_CONNECTION_BYTES:
             self._less_to_do = trio.Event()
@@ -243,6 +241,7 @@ class _Conversation:
 
     def _finish(self, grant: Grant) -> None:
         self._in_work -= 1
+        self._idle_since = trio.current_time()
         self._bytes -= grant.bytes_count
         self._server.memory.release(grant)
         self._less_to_do.set()

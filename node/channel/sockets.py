@@ -51,13 +51,9 @@ def listening_socket(address: Address) -> socket.socket:
     """A listening socket. Raises OSError when the address cannot be bound."""
     sock = _new_socket(address)
     try:
-        sock.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # a restart need not wait for old connections
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for old connections
         if address.is_ipv6:
-            sock.setsockopt(
-                socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1
-            )  # IPv4 is listened to under its own address
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 is listened to under its own address
         sock.bind(tuple(address))
         sock.listen(BACKLOG_COUNT)
     except BaseException:

@@ -38,9 +38,7 @@ _piece = memoryview(bytearray(PIECE_BYTES))
 class TlsStream:
     """A `ByteStream` over one socket. Made by `TlsNetwork`."""
 
-    def __init__(
-        self, sock: socket.socket, remote: Address, context: ssl.SSLContext, slot: Slot | None
-    ) -> None:
+    def __init__(self, sock: socket.socket, remote: Address, context: ssl.SSLContext, slot: Slot | None) -> None:
         """`slot` is given on the server's side alone."""
         self.remote = remote
         self.peer_key: bytes | None = None
@@ -99,9 +97,7 @@ class TlsStream:
         """Tell the peer that this is the end, if the socket takes it at once, and close."""
         if self._socket.fileno() < 0:
             return
-        with suppress(
-            ssl.SSLError
-        ):  # it would wait for the peer's goodbye, or was never whole: no matter now
+        with suppress(ssl.SSLError):  # it would wait for the peer's goodbye, or was never whole: no matter now
             self._tls.unwrap()
         if self._outgoing.pending:
             with suppress(OSError):  # full or broken: the peer will find out by the closed socket

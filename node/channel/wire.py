@@ -119,9 +119,7 @@ def schema(message: type[Any]) -> tuple[tuple[str, Check], ...]:
     """Names and checks of the fields of a message class that travel in the header, in their order."""
     known = _schemas.get(message)
     if known is None:
-        known = tuple(
-            (each.name, each.metadata["check"]) for each in fields(message) if "check" in each.metadata
-        )
+        known = tuple((each.name, each.metadata["check"]) for each in fields(message) if "check" in each.metadata)
         _schemas[message] = known
     return known
 

@@ -106,9 +106,7 @@ class VirtualStreamNetwork:
         if listener is None or slot is None:
             raise Unreachable(f"{address}: connection refused")
         there, here = _Pipe(world, latency_s), _Pipe(world, world.draw_latency_s())
-        caller = VirtualStream(
-            world, local, address, here, there, listener.identity.public_key, reserved=False
-        )
+        caller = VirtualStream(world, local, address, here, there, listener.identity.public_key, reserved=False)
         server = VirtualStream(world, address, local, there, here, None, reserved=slot.reserved)
         listener.nursery.start_soon(_serve_one, listener, server, slot)
         return caller

@@ -105,9 +105,7 @@ def _make_server(identity: Identity, params: NetworkParameters, **options: objec
 
 
 @pytest.fixture
-def serve_virtual(
-    nursery: trio.Nursery, world: VirtualStreams, identity: Identity, params: NetworkParameters
-) -> Serve:
+def serve_virtual(nursery: trio.Nursery, world: VirtualStreams, identity: Identity, params: NetworkParameters) -> Serve:
     """Start a server in the virtual world."""
 
     async def serve(slots: ConnectionSlots | None = None, **options: object) -> Served:
@@ -116,9 +114,7 @@ def serve_virtual(
 
         async def run(task_status: trio.TaskStatus[Address]) -> None:
             network = world.at(SERVER_HOST)
-            await network.serve(
-                address, identity, server.serve_connection, slots=slots, task_status=task_status
-            )
+            await network.serve(address, identity, server.serve_connection, slots=slots, task_status=task_status)
 
         bound = await nursery.start(run)
         return Served(server, bound, world.at("10.0.0.2"), identity)
@@ -130,9 +126,7 @@ def serve_virtual(
 def serve_tls(nursery: trio.Nursery, identity: Identity, params: NetworkParameters) -> Serve:
     """Start a server on loopback."""
 
-    async def serve(
-        slots: ConnectionSlots | None = None, host: str = "127.0.0.1", **options: object
-    ) -> Served:
+    async def serve(slots: ConnectionSlots | None = None, host: str = "127.0.0.1", **options: object) -> Served:
         server = _make_server(identity, params, **options)
         network = TlsNetwork()
 

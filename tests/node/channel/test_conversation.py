@@ -1,0 +1,343 @@
+"""Client and server together, over the virtual network and a clock that jumps."""
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from shoal.dht import Identity, NetworkParameters
+from shoal.node.channel import (
+    BLOCK_BYTES,
+    AnyRequest,
+    Buffer,
+    Caller,
+    ConnectionSlots,
+    Disconnected,
+    Done,
+    GetHeld,
+    GetStatus,
+    HeldShares,
+    MemoryBudget,
+    Misbehaved,
+    Read,
+    Refused,
+    RemoteError,
+    Reply,
+    Role,
+    Status,
+    Throttle,
+    TimedOut,
+    Write,
+    open_connection,
+)
+from shoal.node.channel.server import MAX_REQUESTS_COUNT
+
+Clock = trio.testing.MockClock
+Serve = Callable[..., Awaitable[Any]]
+FINE, MISSING, BUG, FULL, SLOW = (GetHeld(bytes([number]) * 32) for number in range(5))
+BLOCK = bytes(range(256)) * 256
+
+
+async def test_requests_and_replies(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    served = await serve_virtual()
+    async with open_connection(served.network, served.address, served.identity.node_id) as peer:
+        assert peer.node_id == served.identity.node_id
+        assert await peer.request(FINE, timeout_s=5) == HeldShares(((1, 99),))
+        blocks = await peer.request(Read(bytes(32), 7, 0, 16, True), timeout_s=5)
+        assert blocks.payload == b"\x07" * (16 * BLOCK_BYTES)
+        written = await peer.request(
+            Write(bytes(16), 0, bytes(96), False), payload=[BLOCK, memoryview(BLOCK), b"end"], timeout_s=5
+        )
+        assert written.received_blocks == 3
+    await trio.sleep(1)
+    statistics = served.server.statistics()
+    assert (statistics.connections, statistics.requests, statistics.memory_bytes) == (0, 3, 0)
+
+
+async def test_failures_keep_the_connection(
+    autojump_clock: Clock, serve_virtual: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await serve_virtual()
+    async with open_connection(served.network, served.address) as peer:
+        with pytest.raises(RemoteError) as missing:
+            await peer.request(MISSING, timeout_s=5)
+        assert (missing.value.status, missing.value.reason) == (Status.NOT_FOUND, "no such file")
+        with pytest.raises(Refused) as refused:
+            await peer.request(FULL, timeout_s=5)
+        assert (refused.value.reason, refused.value.price) == ("full", 7)
+        with pytest.raises(RemoteError) as bug:
+            await peer.request(BUG, timeout_s=5)
+        assert (bug.value.status, bug.value.reason) == (Status.INTERNAL, "")
+        assert await peer.request(FINE, timeout_s=5)
+    assert served.server.statistics().bugs == 1
+    assert "a bug of ours" in caplog.text
+
+
+async def test_replies_find_their_requests_in_any_order(
+    autojump_clock: Clock, serve_virtual: Serve, rng: random.Random
+) -> None:
+    async def shuffled(caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
+        assert isinstance(request, GetHeld)
+        await trio.sleep(rng.random())
+        return HeldShares(((request.file_id[0], 0),))
+
+    served = await serve_virtual(dispatch=shuffled)
+    async with open_connection(served.network, served.address) as peer, trio.open_nursery() as nursery:
+
+        async def ask(number: int) -> None:
+            reply = await peer.request(GetHeld(bytes([number]) * 32), timeout_s=60)
+            assert reply.shares == ((number, 0),)
+
+        for number in range(100):
+            nursery.start_soon(ask, number)
+
+
+async def test_a_late_reply_is_dropped_and_the_connection_goes_on(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    served = await serve_virtual()
+    async with open_connection(served.network, served.address) as peer:
+        with pytest.raises(TimedOut):
+            await peer.request(SLOW, timeout_s=1)
+        with trio.move_on_after(1):
+            await peer.request(SLOW, timeout_s=60)
+        assert await peer.request(FINE, timeout_s=1)
+        await trio.sleep(10)
+        assert await peer.request(FINE, timeout_s=1)
+        assert not peer.closed
+        assert peer.in_flight == 0
+
+
+async def test_a_request_cancelled_half_sent_closes_the_connection(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    served = await serve_virtual(throttle=Throttle(down_bytes_per_s=50_000))
+    throttle = Throttle(up_bytes_per_s=100_000)
+    async with open_connection(served.network, served.address, throttle=throttle) as peer:
+        with trio.move_on_after(1):
+            await peer.request(Write(bytes(16), 0, b"", False), payload=[BLOCK] * 16, timeout_s=600)
+        await trio.sleep(1)
+        assert peer.closed
+        with pytest.raises(Disconnected):
+            await peer.request(FINE, timeout_s=5)
+
+
+async def test_a_request_cancelled_before_its_turn_harms_nobody(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    served = await serve_virtual()
+    throttle = Throttle(up_bytes_per_s=500_000)
+    async with open_connection(served.network, served.address, throttle=throttle) as peer:
+        async with trio.open_nursery() as nursery:
+            big = Write(bytes(16), 0, b"", False)
+            nursery.start_soon(lambda: peer.request(big, payload=[BLOCK] * 16, timeout_s=600))
+            await trio.sleep(0.5)
+            with pytest.raises(TimedOut):
+                await peer.request(FINE, timeout_s=0.5)
+        assert await peer.request(FINE, timeout_s=5)
+
+
+async def test_the_wrong_node_is_noticed(autojump_clock: Clock, serve_virtual: Serve, rng: random.Random) -> None:
+    served = await serve_virtual()
+    other = Identity.create(0, rng.randbytes)
+    with pytest.raises(Misbehaved, match="another node"):
+        async with open_connection(served.network, served.address, other.node_id):
+            pass
+
+
+async def test_identify_as_a_peer(
+    autojump_clock: Clock, serve_virtual: Serve, params: NetworkParameters, rng: random.Random
+) -> None:
+    callers = list[Caller]()
+
+    async def note(caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
+        callers.append(caller)
+        return HeldShares(())
+
+    served, caller = await serve_virtual(dispatch=note), Identity.create(0, rng.randbytes)
+    async with open_connection(served.network, served.address) as peer:
+        await peer.request(FINE, timeout_s=5)
+        await peer.identify(caller, params, Role.PEER, timeout_s=5)
+        await peer.request(FINE, timeout_s=5)
+    assert [(each.role, each.node_id) for each in callers] == [
+        (Role.ANONYMOUS, None),
+        (Role.PEER, caller.node_id),
+    ]
+
+
+async def test_only_the_nodes_own_key_is_the_administrator(
+    autojump_clock: Clock, serve_virtual: Serve, params: NetworkParameters, rng: random.Random
+) -> None:
+    served = await serve_virtual()
+    async with open_connection(served.network, served.address) as peer:
+        with pytest.raises(RemoteError) as anonymous:
+            await peer.request(GetStatus(), timeout_s=5)
+        assert anonymous.value.status == Status.FORBIDDEN
+        await peer.identify(served.identity, params, Role.ADMIN, timeout_s=5)
+        assert (await peer.request(GetStatus(), timeout_s=5)).payload == b"fine"
+    async with open_connection(served.network, served.address) as peer:
+        with pytest.raises(RemoteError) as stranger:
+            await peer.identify(Identity.create(0, rng.randbytes), params, Role.ADMIN, timeout_s=5)
+        assert stranger.value.status == Status.FORBIDDEN
+        await trio.sleep(1)
+        assert peer.closed
+
+
+async def test_a_proof_for_another_network_or_server_is_refused(
+    autojump_clock: Clock, serve_virtual: Serve, params: NetworkParameters
+) -> None:
+    served = await serve_virtual()
+    async with open_connection(served.network, served.address) as peer:
+        with pytest.raises(RemoteError):
+            await peer.identify(served.identity, NetworkParameters("other", 0), Role.ADMIN, timeout_s=5)
+
+
+async def test_a_peer_without_proof_of_work_is_refused(
+    autojump_clock: Clock, serve_virtual: Serve, rng: random.Random
+) -> None:
+    strict = NetworkParameters("strict", pow_bits=40)
+    served = await serve_virtual()
+    served.server.params = strict
+    async with open_connection(served.network, served.address) as peer:
+        with pytest.raises(RemoteError, match="proof of work"):
+            await peer.identify(Identity.create(0, rng.randbytes), strict, Role.PEER, timeout_s=5)
+
+
+async def test_an_idle_connection_is_closed_and_a_busy_one_is_not(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    async def long_work(caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
+        await trio.sleep(150)
+        return HeldShares(())
+
+    served = await serve_virtual(dispatch=long_work)
+    async with open_connection(served.network, served.address) as peer:
+        assert await peer.request(FINE, timeout_s=200) == HeldShares(())
+        await trio.sleep(55)
+        assert not peer.closed
+        await trio.sleep(70)
+        assert peer.closed
+
+
+async def test_work_that_never_ends_is_ended(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    async def stuck(caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
+        await trio.sleep_forever()
+        return Done()
+
+    served = await serve_virtual(dispatch=stuck)
+    async with open_connection(served.network, served.address) as peer:
+        with pytest.raises(RemoteError) as caught:
+            await peer.request(FINE, timeout_s=1000)
+    assert caught.value.status == Status.BUSY
+
+
+async def test_requests_in_work_and_bytes_are_bounded(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    at_once = [0, 0]
+    release = trio.Event()
+
+    async def count(caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
+        at_once[0] += 1
+        at_once[1] = max(at_once)
+        await release.wait()
+        at_once[0] -= 1
+        return HeldShares(())
+
+    served = await serve_virtual(dispatch=count)
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(_ask_many, served, FINE, MAX_REQUESTS_COUNT)
+        await trio.sleep(5)
+        assert at_once[1] == 2 * MAX_REQUESTS_COUNT
+        release.set()
+    assert served.server.memory.used_bytes == 0
+
+
+async def _ask_many(served: Any, message: AnyRequest, count: int) -> None:
+    async with open_connection(served.network, served.address) as peer, trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(lambda: peer.request(message, timeout_s=100))
+
+
+async def test_without_memory_a_node_is_busy_and_recovers(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    served = await serve_virtual(memory=MemoryBudget(2**20))
+    held = served.server.memory.take(2**19, trio.current_time(), lambda: None)
+    write = Write(bytes(16), 0, b"", False)
+    async with open_connection(served.network, served.address) as peer:
+        with pytest.raises(RemoteError) as busy:
+            await peer.request(write, payload=[BLOCK] * 16, timeout_s=10)
+        assert busy.value.status == Status.BUSY
+        assert await peer.request(FINE, timeout_s=5)
+        served.server.memory.release(held)
+        assert await peer.request(write, payload=[BLOCK] * 16, timeout_s=10)
+
+
+async def test_the_rate_caps_hold_over_connections_together(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    served = await serve_virtual(throttle=Throttle(up_bytes_per_s=1_000_000, down_bytes_per_s=2_000_000))
+
+    async def read(count: int) -> None:
+        async with open_connection(served.network, served.address) as peer:
+            for _ in range(count):
+                await peer.request(Read(bytes(32), 0, 0, 16, True), timeout_s=60)
+
+    async def write(count: int) -> None:
+        async with open_connection(served.network, served.address) as peer:
+            for _ in range(count):
+                await peer.request(Write(bytes(16), 0, b"", False), payload=[BLOCK] * 16, timeout_s=60)
+
+    for work, rate in ((read, 1_000_000), (write, 2_000_000)):
+        begun = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(work, 5)
+        wanted_s = 20 * 2**20 / rate
+        assert wanted_s * 0.95 < trio.current_time() - begun < wanted_s * 1.1
+
+
+async def test_our_own_cap_is_not_held_against_the_peer(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    """At 20 kB/s a frame of 1 MiB takes 52 s: by our own will, so patience must not end."""
+    served = await serve_virtual(throttle=Throttle(up_bytes_per_s=20_000, down_bytes_per_s=20_000))
+    async with open_connection(served.network, served.address) as peer:
+        assert await peer.request(Read(bytes(32), 0, 0, 16, True), timeout_s=100)
+        await peer.request(Write(bytes(16), 0, b"", False), payload=[BLOCK] * 16, timeout_s=200)
+
+
+async def test_the_reserved_slot_serves_the_administrator_alone(
+    autojump_clock: Clock, serve_virtual: Serve, params: NetworkParameters, world: Any
+) -> None:
+    served = await serve_virtual(slots=ConnectionSlots(total=1))
+    same_machine = world.at(served.address.host)
+    async with open_connection(served.network, served.address):
+        async with open_connection(same_machine, served.address) as peer:
+            with pytest.raises(RemoteError) as busy:
+                await peer.request(FINE, timeout_s=5)
+            assert busy.value.status == Status.BUSY
+        await trio.sleep(1)
+        async with open_connection(same_machine, served.address) as peer:
+            await peer.identify(served.identity, params, Role.ADMIN, timeout_s=5)
+            await trio.sleep(30)
+            assert (await peer.request(GetStatus(), timeout_s=5)).payload == b"fine"
+        await trio.sleep(1)
+        async with open_connection(same_machine, served.address) as waiting:
+            await trio.sleep(6)
+            assert waiting.closed
+
+
+async def test_closing_ends_requests_under_way(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    served = await serve_virtual()
+    async with open_connection(served.network, served.address) as peer, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            with pytest.raises(Disconnected):
+                await peer.request(SLOW, timeout_s=60)
+
+        nursery.start_soon(ask)
+        await trio.sleep(1)
+        await peer.aclose()
+
+
+async def test_the_death_of_the_server_ends_requests(autojump_clock: Clock, serve_virtual: Serve, world: Any) -> None:
+    served = await serve_virtual()
+    async with open_connection(served.network, served.address) as peer, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            with pytest.raises(Disconnected):
+                await peer.request(SLOW, timeout_s=60)
+
+        nursery.start_soon(ask)
+        await trio.sleep(1)
+        world.kill(served.address.host)
