@@ -152,8 +152,8 @@ class Path:
 
     def newly_overdue(self, now: float) -> list[Contact]:
         """Those unanswered for too long since the last call; they now count as overdue."""
-        latest = now - self._board.patience_s()
-        slow = [contact for contact, asked_at in self._waiting.items() if asked_at <= latest]
+        patience_s = self._board.patience_s()
+        slow = [contact for contact, asked_at in self._waiting.items() if asked_at + patience_s <= now]
         for contact in slow:
             self._overdue[contact] = self._waiting.pop(contact)
             self._board.known[contact].state = State.OVERDUE
