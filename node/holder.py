@@ -68,6 +68,8 @@ from shoal.node.store import (
 T = TypeVar("T")
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
 
+Report = Callable[[], Awaitable[Mapping[str, Any]]]
+
 LEASE_LIMIT_S = 90 * 86400  # DESIGN section 5: at most 90 days from now
 EXPIRE_EVERY_S = 600.0  # how often forgotten uploads are looked for
 STARTUP_PAGE = 200  # files whose announcements are taken up again at once after a start
@@ -85,7 +87,7 @@ class Holder:
         identity: Identity,
         store: ShareStore,
         own_address: Callable[[], Address],
-        status: Callable[[], Mapping[str, object]],
+        status: Report,
     ) -> None:
         self._context = context
         self._env = context.env
@@ -307,5 +309,5 @@ class Holder:
     async def _report(self, caller: Caller, request: GetStatus, payload: Buffer) -> StatusReport:
         if caller.role is not Role.ADMIN:
             raise RequestError(Status.FORBIDDEN, "only the node's own administrator may ask this")
-        report = await self._env.call(self._status)
+        report = await self._status()
         return StatusReport(msgpack.packb(dict(report), use_bin_type=True))

@@ -18,9 +18,9 @@ from shoal.node.results import Fetched, FileInfo, OnProgress, Published, Publish
 from shoal.node.search import Search
 from shoal.node.serving import Serving
 from shoal.node.sources import open_source
+from shoal.node.status import node_status
 from shoal.node.targets import check_target, fetch_to_path
 from shoal.node.translate import translated
-from shoal.node.version import VERSION
 
 JOIN_TIMEOUT_S = 12.0  # of one command: a bootstrap node across the world answers in one, a dead list never will
 
@@ -162,19 +162,9 @@ class Node:
         """What this home has published, the latest last."""
         return self._ledger.files()
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """How this node does: plain values, the fields of `shoal node status` for a serving one."""
-        dht = self._context.dht.statistics()
-        base: dict[str, Any] = {
-            "node_id": self.node_id.hex(),
-            "version": VERSION,
-            "address": str(self.addresses[0]) if self.addresses else None,
-            "addresses": [str(address) for address in self.addresses],
-            "network": self._context.network.name,
-            "peers": dht.contacts,
-            "codec": self._context.codec.name,
-        }
-        return base if self._serving is None else base | self._serving.status()
+        return await node_status(self._context, self._serving)
 
 
 def _parsed(link: Link | str) -> Link:

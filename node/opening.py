@@ -26,6 +26,7 @@ from shoal.node.node import Node
 from shoal.node.nursery import open_nursery
 from shoal.node.serving import PORT_TRIES, Serving, open_store
 from shoal.node.settings import NodeSettings, load_identity, load_settings
+from shoal.node.status import node_status
 from shoal.node.translate import translated
 
 RESOLVE_TIMEOUT_S = 5.0
@@ -122,7 +123,7 @@ class _Opener:
         serving = Serving(self._env, plan.network, identity, plan.settings, store, self._throttle)
         dht = await self._listen(identity, serving)
         context = await self._context(dht)
-        await serving.start(self._nursery, context, lambda: _own_address(dht))
+        await serving.start(self._nursery, context, lambda: _own_address(dht), lambda: node_status(context, serving))
         write_note(plan.home, DaemonNote(identity.node_id, dht.addresses))
         self._stack.callback(remove_note, plan.home)
         return await self._node(context, serving)

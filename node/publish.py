@@ -15,6 +15,7 @@ import trio
 
 from shoal.dht import Contact
 from shoal.erasure import (
+    BLOCK_BYTES,
     MAX_SHARES,
     ErasureError,
     Layout,
@@ -175,6 +176,8 @@ class Publisher:
                     lane.reason = "lost what it had"
             if sum(lane.alive for lane in lanes) < entry.k:
                 return False
+            for lane in lanes:
+                lane.resumed_bytes = entry.segment * BLOCK_BYTES  # segments before the checkpoint are all full
             await self._source.seek(entry.segment * Layout.for_plaintext(entry.k, entry.n, 0).segment_plain_bytes)
         self._entry, self._lanes = entry, lanes
         return True

@@ -388,8 +388,7 @@ async def in_order(
     waiting: deque[trio.MemoryReceiveChannel[T]] = deque()
 
     async def run(job: J, result: "trio.MemorySendChannel[T]") -> None:
-        with result:
-            await result.send(await work(job))
+        result.send_nowait(await work(job))  # not closed on failure: whoever waits is to see the failure itself
 
     async with out, open_nursery() as nursery:
         for job in jobs:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import trio
 
@@ -21,7 +20,7 @@ from shoal.node.channel import (
 from shoal.node.context import Context
 from shoal.node.environment import Environment
 from shoal.node.errors import LocalError
-from shoal.node.holder import Holder
+from shoal.node.holder import Holder, Report
 from shoal.node.network import Network
 from shoal.node.settings import NodeSettings
 from shoal.node.store import ShareStore
@@ -44,12 +43,12 @@ class Serving:
     ) -> None:
         self._env = env
         self._settings = settings
-        self._store = store
+        self.store = store
         self._identity = identity
         self._holder: Holder | None = None
-        self._started_at = trio.current_time()
+        self.started_at = trio.current_time()
         self._space = (float("-inf"), 0)
-        self._server = PeerServer(identity, network.parameters, self._dispatch, entropy=env.entropy, throttle=throttle)
+        self.server = PeerServer(identity, network.parameters, self._dispatch, entropy=env.entropy, throttle=throttle)
         self._slots = ConnectionSlots(per_host=None) if network.parameters.private else ConnectionSlots()
 
     async def bind(self, nursery: trio.Nursery, address: Address) -> tuple[Address, trio.CancelScope]:
@@ -61,7 +60,7 @@ class Serving:
                 await self._env.streams.serve(
                     address,
                     self._identity,
-                    self._server.serve_connection,
+                    self.server.serve_connection,
                     slots=self._slots,
                     task_status=task_status,
                 )
@@ -73,9 +72,11 @@ class Serving:
                 f"Cannot listen on {address}: {error.strerror}. Choose another address with --listen."
             ) from error
 
-    async def start(self, nursery: trio.Nursery, context: Context, own_address: Callable[[], Address]) -> None:
+    async def start(
+        self, nursery: trio.Nursery, context: Context, own_address: Callable[[], Address], status: Report
+    ) -> None:
         """Answer requests from now on."""
-        self._holder = Holder(context, self._identity, self._store, own_address, self.status)
+        self._holder = Holder(context, self._identity, self.store, own_address, status)
         await nursery.start(self._holder.run)
 
     async def _dispatch(self, caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
@@ -87,26 +88,8 @@ class Serving:
         """The class of free space that DHT replies carry. Looked up at most every few seconds."""
         now = trio.current_time()
         if now - self._space[0] > SPACE_AGE_S:
-            self._space = (now, space_class(self._store.available_bytes()))
+            self._space = (now, space_class(self.store.available_bytes()))
         return self._space[1]
-
-    def status(self) -> dict[str, Any]:
-        """Plain values for the administrator."""
-        usage = self._store.usage()
-        server = self._server.statistics()
-        return {
-            "shares": usage.shares,
-            "files": usage.files,
-            "uploads": usage.uploads,
-            "used_bytes": usage.used_bytes,
-            "capacity_bytes": usage.capacity_bytes,
-            "reserve_bytes": usage.reserve_bytes,
-            "available_bytes": usage.available_bytes,
-            "free_disk_bytes": usage.free_disk_bytes,
-            "connections": server.connections,
-            "requests": server.requests,
-            "bugs": server.bugs,
-        }
 
 
 def open_store(env: Environment, folder: Path, settings: NodeSettings, *, private: bool) -> ShareStore:
