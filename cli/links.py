@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shoal.cli.exits import BadUsageError, CommandError
+from shoal.cli.output import visible
 from shoal.erasure.errors import MalformedLink
 from shoal.erasure.link import MAX_TEXT_CHARS, Link, LinkKind, parse_link
 
@@ -70,11 +71,11 @@ def _from_file(path: Path) -> str:
     try:
         with open(path, "rb") as file:
             if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
-                raise CommandError(f"Cannot read the link file {path}: it is a directory.")
-            return _decode(file.read(MAX_TEXT_CHARS + 1), f"the link file {path}")
+                raise CommandError(f"Cannot read the link file {visible(str(path))}: it is a folder.")
+            return _decode(file.read(MAX_TEXT_CHARS + 1), f"the link file {visible(str(path))}")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its name is not a valid one"
-        raise CommandError(f"Cannot read the link file {path}: {reason}.") from error
+        raise CommandError(f"Cannot read the link file {visible(str(path))}: {reason}.") from error
 
 
 def _decode(content: bytes, where: str) -> str:

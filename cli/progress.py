@@ -64,7 +64,7 @@ def describe(progress: "Progress", rate: float, columns: int) -> str:
         parts.append((2, format_rate(rate)))
     if rate > 0 and total and 0 <= (total - done) / rate < _ETA_MAX_S:
         parts.append((4, f"{format_clock((total - done) / rate)} left"))
-    if progress.wanted_shares:
+    if progress.shares <= progress.wanted_shares > 0:  # a fetch may use more shares than it needs
         parts.append((5, f"shares {progress.shares}/{progress.wanted_shares}"))
     if progress.hosts:
         parts.append((6, f"hosts {progress.hosts}"))

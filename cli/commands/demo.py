@@ -122,10 +122,8 @@ async def _main_job(settings: Globals, network: "LocalNetwork", size: int) -> Ou
     output.note(_where(network, published))
     victims = choose_victims(network, published, random.SystemRandom())
     holders = len(_holders(network, published) & {node.number for node in victims})
-    output.note(
-        f"Killing (-9) {plural(len(victims), 'node')}: {holders} of {published.n} holders, "
-        f"and the node all others started from: {', '.join(f'{node.number:02d}' for node in victims)}"
-    )
+    numbers = ", ".join(f"{node.number:02d}" for node in victims)
+    output.note(f"Killing (-9) {_lost(published, holders, len(victims))}: {numbers}")
     for node in victims:
         node.kill()
         await node.ended.wait()
@@ -245,12 +243,17 @@ def words(outcome: Outcome) -> str:
     return "\n".join(
         (
             f"published  {_speed(published.size, published.seconds)}, {published.n} shares on {published.hosts} hosts",
-            f"lost       {plural(outcome.stopped_nodes, 'node')}: {outcome.stopped_holders} of {published.n} "
-            "holders, and the node all others started from",
-            f"fetched    {_speed(fetched.size, fetched.seconds)}, from the {left} holders left",
+            f"lost       {_lost(published, outcome.stopped_holders, outcome.stopped_nodes)}",
+            f"fetched    {_speed(fetched.size, fetched.seconds)}, from the {plural(left, 'holder')} left",
             "survived   the file: identical, byte for byte",
         )
     )
+
+
+def _lost(published: "Published", holders: int, nodes: int) -> str:
+    first = "the node all others started from"
+    among = f"among them {first}" if nodes == holders else f"and {first}"
+    return f"{holders} of {published.n} holders, {among}"
 
 
 def _speed(size: int, seconds: float) -> str:

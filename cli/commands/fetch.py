@@ -9,7 +9,7 @@ import typer
 
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError, OutputClosedError
-from shoal.cli.output import abandon
+from shoal.cli.output import abandon, visible
 from shoal.cli.units import format_rate, format_size
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ def _target(out: str | None) -> Path | None:
         raise BadUsageError("-o: the path is empty or contains a NUL character.")
     path = Path(out)
     if out.endswith("/") and not path.is_dir():
-        raise CommandError(f"{out} is not a directory that exists. Make it first, or name the file to write.")
+        raise CommandError(f"{visible(out)} is not a folder that exists. Make it first, or name the file to write.")
+    if path.exists() and not path.is_dir() and not path.is_file():
+        # A fetched file takes its place by a rename, which would put it where /dev/null or a pipe has been.
+        raise CommandError(f"{visible(out)} is a device or a pipe. Write there with: shoal fetch LINK -o - > {out}")
     return path
 
 
@@ -85,10 +88,10 @@ async def _to_stdout(settings: Globals, link: "Link") -> int:
     import trio
 
     from shoal.cli.progress import open_progress
+    from shoal.node import Fetched
 
     output = settings.output
     started = trio.current_time()
-    size = 0
     async with (
         settings.open_client() as node,
         open_progress(output) as progress,
@@ -96,11 +99,10 @@ async def _to_stdout(settings: Globals, link: "Link") -> int:
     ):
         async for chunk in stream:
             await trio.to_thread.run_sync(_write_stdout, chunk, abandon_on_cancel=True)
-            size += len(chunk)
-        received = stream.received_bytes
-    seconds = trio.current_time() - started
-    output.note(f"Fetched {format_size(size)} in {seconds:.1f} s{_rate(size, seconds)}.")
-    output.summary(path=None, size=size, seconds=round(seconds, 3), received_bytes=received, resumed_bytes=0)
+        name = None if stream.name is None else os.fsdecode(stream.name)
+        done = Fetched(None, name, stream.size, trio.current_time() - started, stream.received_bytes, 0)
+    output.note(words(done))
+    output.summary(**summary_fields(done))
     return Code.OK
 
 
@@ -134,9 +136,10 @@ def summary_fields(done: "Fetched") -> dict[str, object]:
 
 def words(done: "Fetched") -> str:
     """What a finished fetch tells people."""
+    where = "" if done.path is None else f" {visible(str(done.path))}"
     resumed = f", {format_size(done.resumed_bytes)} of it from before" if done.resumed_bytes else ""
     return (
-        f"Fetched {done.path}: {format_size(done.size)} in {done.seconds:.1f} s"
+        f"Fetched{where}: {format_size(done.size)} in {done.seconds:.1f} s"
         f"{_rate(done.size - done.resumed_bytes, done.seconds)}{resumed}."
     )
 

@@ -65,7 +65,7 @@ def summary_fields(link: "Link", found: "FileInfo") -> dict[str, object]:
                 "share": holder.share,
                 "node_id": holder.node_id.hex(),
                 "address": str(holder.address),
-                "lease_end": holder.lease_end,
+                "lease_end": round(holder.lease_end),
             }
             for holder in sorted(found.holders, key=lambda holder: holder.share)
         ],

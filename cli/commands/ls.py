@@ -41,8 +41,8 @@ def file_fields(file: "PublishedFile") -> dict[str, object]:
         "k": file.k,
         "n": file.n,
         "shares": file.shares,
-        "published_at": file.published_at,
-        "lease_end": file.lease_end,
+        "published_at": round(file.published_at),
+        "lease_end": round(file.lease_end),
     }
 
 

@@ -12,7 +12,7 @@ import typer
 
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code
-from shoal.cli.output import Output
+from shoal.cli.output import Output, visible
 from shoal.cli.units import UnitError, format_rate, format_size, parse_count, parse_duration, plural
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ MAX_SHARES = 256  # the erasure code's field has 256 elements
 STDIN_CHUNK_BYTES = 256 * 1024  # a pipe holds 64 KiB by default, 1 MiB at most; more per read brings nothing
 FULL_WIDTH_MIN = 12  # a default width below this means that few hosts accept files at all
 
-_REFUSED_WORDS = {"full": "full", "busy": "busy", "quota": "over their daily quota"}
+# Reasons as the library counts them, in the words of a sentence about hosts; others are told as they are.
+_REASON_WORDS = {"full": "{hosts} {were} full.", "no answer": "{hosts} did not answer.", "refused": "{hosts} refused."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,22 +216,19 @@ def partial_words(done: "Published", *, resumable: bool) -> str:
 
 def refusal_sentences(refusals: Mapping[str, int]) -> list[str]:
     """One sentence per reason hosts gave, the commonest first."""
-    sentences = []
-    for reason, count in sorted(refusals.items(), key=lambda item: (-item[1], item[0])):
-        was = "was" if count == 1 else "were"
-        words = _REFUSED_WORDS.get(reason)
-        sentences.append(
-            f"{plural(count, 'host')} {was} {words}." if words else f"{plural(count, 'host')} refused: {reason}."
-        )
-    return sentences
+    by_count = sorted(refusals.items(), key=lambda item: (-item[1], item[0]))
+    return [_refusal_sentence(reason, count) for reason, count in by_count if count > 0]
+
+
+def _refusal_sentence(reason: str, count: int) -> str:
+    words = _REASON_WORDS.get(reason, "{hosts} dropped out: " + visible(reason).replace("{", "").replace("}", "") + ".")
+    return words.format(hosts=plural(count, "host"), were="was" if count == 1 else "were")
 
 
 def _warn_of_width(output: Output, order: Order, done: "Published") -> None:
     if done.hosts < done.n:
-        output.warn(
-            f"{done.hosts} of {done.n} hosts have a share; {done.happy} were asked for. "
-            + " ".join(refusal_sentences(done.refusals))
-        )
+        reached = f"{done.hosts} of {done.n} hosts have a share; {done.happy} were asked for."
+        output.warn(" ".join((reached, *refusal_sentences(done.refusals))))
     elif order.needed is None and done.n < FULL_WIDTH_MIN:
         output.warn(
             f"Only {plural(done.n, 'host')} could be found, so the file is spread thinly: {_survival(done)}. "
