@@ -1,0 +1,199 @@
+"""Golden vectors of the formats of node/. Run on purpose only, when a format and docs/format.md change:
+
+    python tests/node/regenerate_vectors.py
+
+The tests build the same values and compare them with what is stored: running this hides a change of format.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from shoal.dht import Address, Contact, Ed25519, Identity, NodeId
+from shoal.erasure import (
+    SEGMENT_OVERHEAD,
+    FileId,
+    Layout,
+    Link,
+    LinkKind,
+    Manifest,
+    ShareEncoder,
+    best_codec,
+    padded_size,
+)
+from shoal.node.announcers import CLASSES, Hint, announcers, class_key, class_of, pack_announcement, slice_for
+from shoal.node.cipher import FileCipher, Metadata
+from shoal.node.statements import make_statement
+
+BLOCK_BYTES = 65536
+NETWORK_ID = blake3(b"network").digest(8)
+NOW = 1_800_000_000
+
+
+def bytes_for(seed: str, length: int = 32) -> bytes:
+    """BLAKE3's extendable output of the seed: input data a second implementation can make for itself."""
+    return blake3(seed.encode()).digest(length)
+
+
+FILE_KEY = bytes_for("file key")
+FILE_ID = FileId(bytes_for("file id"))
+
+
+def build_cipher() -> dict[str, Any]:
+    cipher = FileCipher(FILE_KEY)
+    return {
+        "file key": FILE_KEY.hex(),
+        "key commitment": cipher.commitment.hex(),
+        "segment 0, not last, of 'hello'": cipher.seal_segment(0, False, b"hello").hex(),
+        "segment 0, last, of 'hello'": cipher.seal_segment(0, True, b"hello").hex(),
+        "segment 258, last, of 256 zeros": cipher.seal_segment(258, True, bytes(256)).hex(),
+        "metadata": {
+            name: cipher.seal_metadata(metadata, fixed_entropy("metadata nonce")).hex()
+            for name, metadata in example_metadata().items()
+        },
+    }
+
+
+def example_metadata() -> dict[str, Metadata]:
+    return {
+        "named": Metadata(140_000, b"fish.txt", "text/plain"),
+        "nameless": Metadata(0),
+        "not UTF-8": Metadata(1, b"\xff\n\x1b", None),
+        "longest": Metadata(2**63 - 1, b"n" * 255, "m" * 127),
+    }
+
+
+def fixed_entropy(seed: str) -> Callable[[int], bytes]:
+    return lambda length: bytes_for(seed, length)
+
+
+def holder(number: int) -> Identity:
+    return Identity.restore(bytes_for(f"holder {number}"), number.to_bytes(8, "big"), Ed25519())
+
+
+def address(number: int, *, ipv6: bool) -> Address:
+    if ipv6:
+        return Address.of(f"2001:db8:{number:x}::1", 4750)
+    return Address.of(f"198.51.{number // 200}.{number % 200 + 1}", 4750)
+
+
+def build_statements() -> dict[str, Any]:
+    cases = {}
+    for number, ipv6 in ((0, False), (255, True)):
+        identity = holder(number)
+        statement = make_statement(
+            identity, NETWORK_ID, FILE_ID, number, address(number, ipv6=ipv6), NOW + 90 * 86400, NOW
+        )
+        cases[f"share {number}"] = {
+            "secret": identity.secret.hex(),
+            "id nonce": identity.id_nonce.hex(),
+            "public key": identity.public_key.hex(),
+            "node id": identity.node_id.hex(),
+            "address": str(statement.address),
+            "statement": statement.signed.hex(),
+        }
+    return {"network id": NETWORK_ID.hex(), "file id": FILE_ID.hex(), "issued": NOW, "cases": cases}
+
+
+def build_announcements() -> dict[str, Any]:
+    ids = [NodeId(bytes_for(f"node {number}")) for number in range(12)]
+    hints = [Hint(number, Contact(each, address(number, ipv6=number % 2 == 1))) for number, each in enumerate(ids)]
+    chosen = announcers(FILE_ID, ids)
+    order = list(dict.fromkeys(each for number in sorted(chosen) for each in chosen[number]))
+    payloads = {}
+    for announcer in order:
+        others = [hint for hint in hints if hint.contact.node_id != announcer]
+        own = ids.index(announcer)
+        payloads[str(own)] = pack_announcement([own], slice_for(announcer, order, others)).hex()
+    return {
+        "file id": FILE_ID.hex(),
+        "class keys": [class_key(FILE_ID, number).hex() for number in range(CLASSES)],
+        "classes of nodes 0 to 11": [class_of(FILE_ID, each) for each in ids],
+        "announcers by class": [[ids.index(each) for each in chosen[number]] for number in range(CLASSES)],
+        "payload by announcer": payloads,
+    }
+
+
+def publish(plaintext: bytes, k: int, n: int, *, public: bool) -> tuple[Manifest, list[bytes], list[Any]]:
+    """Plaintext to manifest with a fixed key, owner and nonce: also the sealed segments and the encoded ones."""
+    cipher = FileCipher(FILE_KEY)
+    encoder = ShareEncoder(k, n, best_codec())
+    step = k * BLOCK_BYTES - SEGMENT_OVERHEAD
+    padded = plaintext.ljust(padded_size(len(plaintext)), b"\0")
+    pieces = [padded[at : at + step] for at in range(0, len(padded), step)]
+    sealed = [cipher.seal_segment(at, at == len(pieces) - 1, piece) for at, piece in enumerate(pieces)]
+    encoded = [encoder.add_segment(segment, at == len(sealed) - 1) for at, segment in enumerate(sealed)]
+    roots = encoder.finish()
+    manifest = Manifest(
+        k=k,
+        n=n,
+        block_bytes=BLOCK_BYTES,
+        ciphertext_bytes=roots.ciphertext_bytes,
+        data_root=roots.data_root,
+        share_roots=roots.share_roots,
+        metadata=cipher.seal_metadata(
+            Metadata(len(plaintext), b"fish.txt", "text/plain"), fixed_entropy("metadata nonce")
+        ),
+        key_commitment=cipher.commitment,
+        owner_key=Ed25519().public_key(bytes_for("owner secret")),
+        public_key_material=FILE_KEY if public else b"",
+    )
+    return manifest, sealed, encoded
+
+
+def build_published() -> dict[str, Any]:
+    return {
+        "file key": FILE_KEY.hex(),
+        "owner secret": bytes_for("owner secret").hex(),
+        "metadata nonce": bytes_for("metadata nonce", 24).hex(),
+        "small": build_object(b"a shoal has no leader", 2, 4, public=False, whole=True),
+        "public": build_object(b"", 1, 3, public=True, whole=True),
+        "two segments": build_object(bytes_for("plaintext", 140_000), 2, 4, public=False, whole=False),
+    }
+
+
+def build_object(plaintext: bytes, k: int, n: int, *, public: bool, whole: bool) -> dict[str, Any]:
+    """One published object; what is long is stored as its BLAKE3 hash unless `whole`."""
+    manifest, sealed, encoded = publish(plaintext, k, n, public=public)
+    show: Callable[[Any], str] = (lambda data: bytes(data).hex()) if whole else (lambda data: blake3(data).hexdigest())
+    link = Link(manifest.id, LinkKind.PUBLIC) if public else Link(manifest.id, LinkKind.PRIVATE, FILE_KEY)
+    assert manifest.layout == Layout.for_plaintext(k, n, len(plaintext))
+    return {
+        "k": k,
+        "n": n,
+        "size": len(plaintext),
+        "plaintext": show(plaintext),
+        "sealed segments": [show(segment) for segment in sealed],
+        "blocks by share": [[show(segment.blocks[share]) for segment in encoded] for share in range(n)],
+        "leaves by share": [[segment.leaves[share].hex() for segment in encoded] for share in range(n)],
+        "data leaves": [segment.data_leaf.hex() for segment in encoded],
+        "data root": manifest.data_root.hex(),
+        "share roots": [root.hex() for root in manifest.share_roots],
+        "manifest": manifest.encode().hex(),
+        "id": manifest.id.hex(),
+        "link": str(link),
+    }
+
+
+def build_all() -> dict[str, Any]:
+    """Everything that is stored, by the name of its file."""
+    return {
+        "cipher": build_cipher(),
+        "statements": build_statements(),
+        "announcements": build_announcements(),
+        "published": build_published(),
+    }
+
+
+def main() -> None:
+    folder = Path(__file__).parent / "vectors"
+    folder.mkdir(exist_ok=True)
+    for name, value in build_all().items():
+        (folder / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
