@@ -17,7 +17,7 @@ async def open_background() -> AsyncIterator[trio.Nursery]:
     async with trio.open_nursery() as nursery:
         try:
             yield nursery
-        except Exception as error:  # noqa: BLE001 - only carried past the end of the nursery; cancellation is not held up
+        except Exception as error:  # noqa: BLE001 - only carried past the end of the nursery
             failure = error
         nursery.cancel_scope.cancel()
     if failure is not None:

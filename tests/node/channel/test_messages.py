@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal.node.channel import messages as m
@@ -214,6 +214,7 @@ scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floa
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(), inner))
 
 
+@settings(max_examples=40)  # slow to generate; the other two tests of this kind are quick
 @given(st.lists(values, max_size=10), st.integers(0, 255), st.integers(0, 2**32))
 def test_random_values_never_crash_a_decoder(rest: list[Any], type_number: int, request_id: int) -> None:
     decode_all(msgpack.packb([type_number, request_id, *rest]))
