@@ -15,7 +15,8 @@ from shoal.erasure import FileId
 
 CLASSES = 3  # DESIGN section 3
 LEAST_ANNOUNCERS = 2  # of a class: one may die and the class still answers
-HOLDERS_PER_ANNOUNCER = 36  # of a class; 3 classes: each announcement then must name n/12 hosts, and 12 fit in IPv6
+HOLDERS_PER_ANNOUNCER = 33  # of a class; 3 classes: slices are 11 hosts apart. 12 fit in IPv6, and one is to spare,
+# because an announcer does not name itself and so its slice may begin one place later than another's reckoning
 PAYLOAD_VERSION = 1
 MAX_PAYLOAD_BYTES = 660  # of 700: the record puts its signer's address in front
 MAX_NAMED = 64
