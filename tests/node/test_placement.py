@@ -1,0 +1,167 @@
+"""Which hosts are asked first: with room, distinct, and far apart on the network."""
+
+import random
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoal.dht import Address, Contact, NetworkParameters, NodeId
+from shoal.node.context import Context
+from shoal.node.placement import MAX_LOOKUPS, QUIET_LOOKUPS, gather, host_of, one_per_host, spread
+
+MIB = 1 << 20
+PUBLIC = NetworkParameters("test", pow_bits=0)
+
+
+def contact(number, host=None, *, space=None, port=4750):
+    node_id = NodeId(number.to_bytes(32, "big"))
+    return Contact(node_id, Address.of(host or f"198.{number // 250}.{number % 250}.1", port), space)
+
+
+def ranked(contacts, *, share_bytes=MIB, private=False, seed=0):
+    return spread(contacts, share_bytes, private=private, rng=random.Random(seed))
+
+
+contacts = st.lists(
+    st.builds(
+        contact,
+        st.integers(0, 2**32),
+        st.ip_addresses(network="10.0.0.0/14").map(str),
+        space=st.none() | st.integers(0, 40),
+        port=st.integers(1, 65535),
+    ),
+    max_size=60,
+)
+
+
+@given(contacts, st.integers(0, 2**40), st.booleans(), st.integers(0, 9))
+def test_every_host_with_room_is_listed_once(known, share_bytes, private, seed):
+    listed = ranked(known, share_bytes=share_bytes, private=private, seed=seed)
+    hosts = [host_of(each, private=private) for each in listed]
+    assert len(set(hosts)) == len(hosts)
+    firsts = {host_of(each, private=private): each for each in reversed(known)}
+    assert set(hosts) == {host for host, each in firsts.items() if each.space != 0}
+
+
+@given(contacts, st.integers(0, 2**40), st.integers(0, 9))
+def test_room_comes_before_all_else(known, share_bytes, seed):
+    has_room = [
+        each.space is None or 2 ** (each.space + 1) > share_bytes
+        for each in ranked(known, share_bytes=share_bytes, seed=seed)
+    ]
+    assert has_room == sorted(has_room, reverse=True)
+
+
+@given(contacts, st.integers(0, 9))
+def test_the_first_from_each_prefix_come_before_any_second(known, seed):
+    listed = ranked([Contact(each.node_id, each.address, 40) for each in known], seed=seed)
+    prefixes = [each.address.prefix() for each in listed]
+    places = [prefixes[:at].count(prefix) for at, prefix in enumerate(prefixes)]
+    assert places == sorted(places)
+
+
+def test_one_crowded_network_comes_after_the_others():
+    crowd = [contact(number, f"203.0.113.{number}") for number in range(1, 101)]
+    lone = [contact(1000 + number, f"198.51.{number}.1") for number in range(5)]
+    for seed in range(10):
+        first = ranked([*crowd, *lone], seed=seed)[:6]
+        assert set(lone) < set(first)
+        assert len({each.address.prefix() for each in first}) == 6
+
+
+def test_wide_prefixes_are_spread_too():
+    """Fifty /24s of one /16 against five /16s."""
+    crowd = [contact(number, f"203.0.{number}.1") for number in range(50)]
+    lone = [contact(1000 + number, f"198.{number}.1.1") for number in range(5)]
+    for seed in range(10):
+        assert set(lone) < set(ranked([*crowd, *lone], seed=seed)[:6])
+
+
+def test_ids_at_one_address_are_one_host():
+    many = [contact(number, "198.51.100.7", port=4000 + number) for number in range(20)]
+    same64 = [contact(100 + number, f"2001:db8:0:1::{number + 1:x}") for number in range(20)]
+    assert len(ranked([*many, *same64])) == 2
+    assert len(ranked([*many, *same64], private=True)) == 40
+
+
+def test_one_id_at_two_addresses_is_one_host_in_a_private_network():
+    assert len(one_per_host([contact(1, "10.0.0.1"), contact(1, "10.0.0.2")], private=True)) == 1
+
+
+def test_full_hosts_are_left_out_and_tight_ones_come_last():
+    full, tight, roomy, unknown = contact(1, space=0), contact(2, space=10), contact(3, space=30), contact(4)
+    for seed in range(10):
+        listed = ranked([full, tight, roomy, unknown], seed=seed)
+        assert set(listed[:2]) == {roomy, unknown}
+        assert listed[2:] == [tight]
+
+
+def test_equals_come_in_an_order_of_chance_that_a_seed_repeats():
+    known = [contact(number) for number in range(20)]
+    assert ranked(known, seed=1) == ranked(known, seed=1)
+    assert len({tuple(ranked(known, seed=seed)) for seed in range(20)}) == 20
+
+
+def test_an_unknown_size_asks_only_who_takes_anything():
+    assert ranked([contact(1, space=0), contact(2, space=1)], share_bytes=0) == [contact(2)]
+
+
+# --- gathering
+
+
+class Lookups:
+    """A DHT that answers lookups from a list, and counts them."""
+
+    def __init__(self, answers, table=()):
+        self.answers = list(answers)
+        self.table = table
+        self.asked = 0
+
+    async def find_closest(self, target):
+        assert len(target) == 32
+        self.asked += 1
+        return self.answers.pop(0) if self.answers else []
+
+    def contacts(self):
+        return tuple(self.table)
+
+
+@pytest.fixture
+def context_of(env):
+    def make(dht, me=None):
+        unused = dict.fromkeys((each.name for each in fields(Context)), None)
+        return Context(**unused | {"env": env, "network": PUBLIC, "dht": dht, "me": lambda: me})
+
+    return make
+
+
+async def test_gather_stops_when_it_has_enough_hosts(context_of):
+    dht = Lookups([[contact(number) for number in range(5)]] * 9)
+    assert len(await gather(context_of(dht), 5)) == 5
+    assert dht.asked == 1
+
+
+async def test_gather_counts_hosts_and_not_ids(context_of):
+    crowd = [contact(number, "198.51.100.7", port=4000 + number) for number in range(50)]
+    dht = Lookups([crowd, [contact(99)]])
+    await gather(context_of(dht), 2)
+    assert dht.asked == 2
+
+
+async def test_gather_ends_when_the_network_has_been_seen(context_of):
+    dht = Lookups([[contact(1)], [contact(1)], [contact(2)]], table=[contact(3)])
+    found = await gather(context_of(dht), 100)
+    assert {each.node_id for each in found} == {contact(number).node_id for number in (1, 2, 3)}
+    assert dht.asked == 3 + QUIET_LOOKUPS
+
+
+async def test_gather_is_bounded(context_of):
+    dht = Lookups([[contact(number)] for number in range(1000)])
+    assert len(await gather(context_of(dht), 10**6)) == MAX_LOOKUPS == dht.asked
+
+
+async def test_this_node_is_a_candidate_when_it_serves(context_of):
+    assert await gather(context_of(Lookups([]), me=contact(7)), 3) == [contact(7)]
+    assert await gather(context_of(Lookups([])), 3) == []

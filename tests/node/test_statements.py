@@ -1,0 +1,216 @@
+"""Holder statements: only the holder makes them, only here, only for a while; other bytes are one error."""
+
+from dataclasses import replace
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoal.dht import Address, Ed25519, Identity, node_id_of
+from shoal.erasure import FileId
+from shoal.node.statements import (
+    LABEL,
+    LIFETIME_S,
+    MAX_SKEW_S,
+    MAX_STATEMENT_BYTES,
+    MAX_STATEMENTS,
+    HolderStatement,
+    MalformedStatement,
+    make_statement,
+    newest_by_share,
+    pack_statements,
+    read_statement,
+    unpack_statements,
+)
+
+SCHEME = Ed25519()
+NETWORK_ID = b"\1\2\3\4\5\6\7\x08"
+FILE_ID = FileId(bytes(range(32)))
+NOW = 1_800_000_000.0
+LEASE_END = int(NOW) + 90 * 86400
+ADDRESS = Address.of("198.51.100.7", 4750)
+HOLDER = Identity.restore(bytes(range(32)), bytes(8))
+OTHER = Identity.restore(bytes(range(1, 33)), bytes(8))
+
+
+def make(identity=HOLDER, *, share=3, address=ADDRESS, now=NOW):
+    return make_statement(identity, NETWORK_ID, FILE_ID, share, address, LEASE_END, now)
+
+
+def read(signed, *, network_id=NETWORK_ID, now=NOW):
+    return read_statement(signed, network_id, SCHEME, now)
+
+
+def fields(**changes):
+    """The fields of a valid statement by name, some of them changed."""
+    base = {
+        "version": 1,
+        "file_id": FILE_ID,
+        "share": 3,
+        "key": HOLDER.public_key,
+        "nonce": HOLDER.id_nonce,
+        "address": ADDRESS.pack(),
+        "lease": LEASE_END,
+        "issued": int(NOW),
+        "expires": int(NOW) + LIFETIME_S,
+    }
+    return list((base | changes).values())
+
+
+def sign(values, identity=HOLDER):
+    body = msgpack.packb(values)
+    return msgpack.packb([body, identity.sign(LABEL + NETWORK_ID + body)])
+
+
+addresses = st.builds(Address.of, st.ip_addresses().map(str), st.integers(1, 65535))
+
+
+@given(st.integers(0, 255), addresses, st.integers(0, 2**40))
+def test_what_was_made_is_read(share, address, now):
+    made = make(share=share, address=address, now=now)
+    assert read(made.signed, now=now) == made
+    assert len(made.signed) <= MAX_STATEMENT_BYTES
+    assert made.node_id == HOLDER.node_id
+
+
+def test_longest_statement_fits():
+    made = make_statement(HOLDER, NETWORK_ID, FILE_ID, 255, Address.of("2001:db8::1", 65535), 2**53 - 1, 2**50)
+    assert len(made.signed) < MAX_STATEMENT_BYTES
+    assert read(made.signed, now=2.0**50) == made
+
+
+def test_another_network_is_refused():
+    with pytest.raises(MalformedStatement, match="signature"):
+        read(make().signed, network_id=bytes(8))
+
+
+@pytest.mark.parametrize("late_s", [-MAX_SKEW_S, 0, 86400, LIFETIME_S - 1])
+def test_good_within_its_time(late_s):
+    assert read(make().signed, now=NOW + late_s).issued == NOW
+
+
+@pytest.mark.parametrize("late_s", [-MAX_SKEW_S - 1, LIFETIME_S, 10 * LIFETIME_S, -NOW])
+def test_refused_outside_its_time(late_s):
+    with pytest.raises(MalformedStatement, match="time"):
+        read(make().signed, now=NOW + late_s)
+
+
+def test_longer_than_a_week_is_refused_even_when_signed():
+    read(sign(fields(expires=int(NOW) + LIFETIME_S)))
+    with pytest.raises(MalformedStatement, match="range"):
+        read(sign(fields(expires=int(NOW) + LIFETIME_S + 1)))
+
+
+def test_nobody_speaks_for_another():
+    with pytest.raises(MalformedStatement, match="signature"):
+        read(sign(fields(), identity=OTHER))
+    stolen = read(sign(fields(nonce=b"another!")))
+    assert stolen.node_id == node_id_of(HOLDER.public_key, b"another!")
+    assert stolen.node_id != HOLDER.node_id
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 2},
+        {"version": None},
+        {"version": b"1"},
+        {"file_id": bytes(31)},
+        {"file_id": "text"},
+        {"share": -1},
+        {"share": 256},
+        {"share": True},
+        {"share": 1.0},
+        {"key": bytes(31)},
+        {"nonce": bytes(9)},
+        {"address": b""},
+        {"address": bytes(7)},
+        {"address": bytes(10) + b"\xff\xff" + bytes(6)},
+        {"lease": -1},
+        {"lease": 2**53},
+        {"issued": -1},
+        {"issued": int(NOW) + LIFETIME_S},
+        {"expires": 0},
+        {"expires": None},
+    ],
+)
+def test_signed_nonsense_is_refused(changes):
+    with pytest.raises(MalformedStatement):
+        read(sign(fields(**changes)))
+
+
+def test_later_versions_may_add_fields():
+    assert read(sign([*fields(), "later", 7])).share == 3
+
+
+@given(st.data())
+def test_mutated_bytes_never_crash_and_never_pass(data):
+    signed = bytearray(make().signed)
+    for _ in range(data.draw(st.integers(1, 4))):
+        signed[data.draw(st.integers(0, len(signed) - 1))] = data.draw(st.integers(0, 255))
+    mutated = bytes(signed[: data.draw(st.integers(0, len(signed)))])
+    try:
+        statement = read(mutated)
+    except MalformedStatement:
+        return
+    assert replace(statement, signed=b"") == replace(make(), signed=b""), "only the envelope may be written otherwise"
+
+
+@given(st.binary(max_size=MAX_STATEMENT_BYTES + 10))
+def test_garbage_is_one_error(data):
+    with pytest.raises(MalformedStatement):
+        read(data)
+
+
+@given(st.recursive(st.none() | st.integers(-(2**63), 2**64 - 1) | st.binary() | st.text(), st.lists, max_leaves=12))
+def test_signed_garbage_is_one_error(value):
+    with pytest.raises(MalformedStatement):
+        read(sign(value))
+
+
+def test_over_long_is_refused_before_parsing():
+    with pytest.raises(MalformedStatement, match="too long"):
+        read(sign([*fields(), bytes(MAX_STATEMENT_BYTES)]))
+
+
+# --- lists
+
+
+def test_lists_round_trip():
+    signed = [make(share=share).signed for share in range(5)]
+    assert unpack_statements(pack_statements(signed)) == signed
+    assert unpack_statements(pack_statements([])) == []
+
+
+def test_lists_are_cut_at_the_limit():
+    packed = pack_statements([b"x"] * (MAX_STATEMENTS + 5))
+    assert len(unpack_statements(packed)) == MAX_STATEMENTS
+
+
+@pytest.mark.parametrize("value", [None, 7, {}, "text", [1], [b"a", "b"], [[]], [b""] * (MAX_STATEMENTS + 1)])
+def test_lists_of_something_else_are_refused(value):
+    with pytest.raises(MalformedStatement):
+        unpack_statements(msgpack.packb(value))
+
+
+@given(st.binary(max_size=100))
+def test_garbage_lists_are_one_error(data):
+    try:
+        items = unpack_statements(data)
+    except MalformedStatement:
+        return
+    assert all(isinstance(item, bytes) for item in items)
+
+
+@given(st.permutations([(0, 5), (0, 9), (0, 7), (1, 1)]))
+def test_the_newest_statement_of_each_holder_counts(order):
+    made = [make(share=share, now=NOW + later) for share, later in order]
+    made.append(make(OTHER, share=0))
+    newest = newest_by_share(made)
+    assert {key: each.issued - NOW for key, each in newest.items()} == {
+        (0, HOLDER.node_id): 9,
+        (1, HOLDER.node_id): 1,
+        (0, OTHER.node_id): 0,
+    }
+    assert all(isinstance(each, HolderStatement) for each in newest.values())
