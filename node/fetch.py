@@ -67,11 +67,12 @@ class FetchStream:
     """
 
     def __init__(
-        self, opened: OpenedFile, reader: "FileReader[bytes]", chunks: "trio.MemoryReceiveChannel[bytes]"
+        self, opened: OpenedFile, reader: "FileReader[bytes]", chunks: "trio.MemoryReceiveChannel[bytes]", start: int
     ) -> None:
         self._opened = opened
         self._reader = reader
         self._chunks = chunks
+        self._position = start
 
     @property
     def size(self) -> int:
@@ -98,9 +99,14 @@ class FetchStream:
 
     async def __anext__(self) -> bytes:
         try:
-            return await self._chunks.receive()
+            chunk = await self._chunks.receive()
         except trio.EndOfChannel:
+            await trio.lowlevel.checkpoint()  # where fetching failed, the failure comes first
+            if self._position != self.size:
+                raise RuntimeError(f"the stream ended at byte {self._position} of {self.size}") from None
             raise StopAsyncIteration from None
+        self._position += len(chunk)
+        return chunk
 
 
 def make_reader(context: Context, located: Located) -> "FileReader[bytes]":
@@ -129,10 +135,11 @@ async def open_stream(
     send, receive = trio.open_memory_channel[bytes](0)
     needed = max(1, -(-opened.metadata.size // reader.layout.segment_plain_bytes))  # not the segments that only pad
     report.done = min(opened.metadata.size, first_segment * reader.layout.segment_plain_bytes)
-    async with receive, open_nursery() as nursery:
-        nursery.start_soon(in_order, reader.runs(first_segment, needed), work, RUNS_AHEAD, send)
-        yield FetchStream(opened, reader, receive)
-        nursery.cancel_scope.cancel()
+    with receive:
+        async with open_nursery() as nursery:
+            nursery.start_soon(in_order, reader.runs(first_segment, needed), work, RUNS_AHEAD, send)
+            yield FetchStream(opened, reader, receive, report.done)
+            nursery.cancel_scope.cancel()
 
 
 class _Reporter:

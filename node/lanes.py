@@ -69,15 +69,14 @@ class Lane:
         """
         self._queue, batches = trio.open_memory_channel[tuple[Batch, bool]](1)
         task_status.started()
-        with self._scope:
-            async with batches:
-                async for batch, sync in batches:
-                    try:
-                        async with turns:
-                            await self._send(context, batch, sync)
-                    except PeerError as error:
-                        self.reason = reason_of(error)
-                        return
+        with self._scope, batches:
+            async for batch, sync in batches:
+                try:
+                    async with turns:
+                        await self._send(context, batch, sync)
+                except PeerError as error:
+                    self.reason = reason_of(error)
+                    return
 
     def drop(self, reason: str) -> None:
         """Give the holder up."""

@@ -390,12 +390,14 @@ async def in_order(
     async def run(job: J, result: "trio.MemorySendChannel[T]") -> None:
         result.send_nowait(await work(job))  # not closed on failure: whoever waits is to see the failure itself
 
-    async with out, open_nursery() as nursery:
-        for job in jobs:
-            if len(waiting) >= depth:
+    # `with` and not `async with`: closing with a checkpoint would let a cancellation overtake the failure
+    with out:
+        async with open_nursery() as nursery:
+            for job in jobs:
+                if len(waiting) >= depth:
+                    await out.send(await waiting.popleft().receive())
+                send, receive = trio.open_memory_channel[T](1)
+                waiting.append(receive)
+                nursery.start_soon(run, job, send)
+            while waiting:
                 await out.send(await waiting.popleft().receive())
-            send, receive = trio.open_memory_channel[T](1)
-            waiting.append(receive)
-            nursery.start_soon(run, job, send)
-        while waiting:
-            await out.send(await waiting.popleft().receive())

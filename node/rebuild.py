@@ -53,15 +53,16 @@ async def rebuild_onto(
 
     send, receive = trio.open_memory_channel[Batch](0)
     turns = trio.CapacityLimiter(SENDERS)
-    async with receive, open_nursery() as watch:
+    async with open_nursery() as watch:
         watch.start_soon(drop_stalled, lanes, context.throttle)
         async with open_nursery() as nursery:
             for lane in lanes:
                 await nursery.start(lane.run, context, turns)
             nursery.start_soon(in_order, reader.runs(0, total), work, RUNS_AHEAD, send)
-            async for batch in receive:
-                for lane in lanes:
-                    await lane.put(batch, False)
+            with receive:
+                async for batch in receive:
+                    for lane in lanes:
+                        await lane.put(batch, False)
             for lane in lanes:
                 lane.close()
         watch.cancel_scope.cancel()

@@ -199,13 +199,14 @@ async def _verified_segments(context: Context, opened: OpenedFile, part: PartFil
         return await context.env.call(_matching, opened, part, first, leaves)
 
     send, receive = trio.open_memory_channel[int](0)
-    async with receive, open_nursery() as nursery:
-        nursery.start_soon(in_order, range(0, complete, MAX_RUN_SEGMENTS), check, CHECKS_AHEAD, send)
-        async for matching in receive:
-            good += matching
-            if matching < MAX_RUN_SEGMENTS:
-                break
-        nursery.cancel_scope.cancel()
+    with receive:
+        async with open_nursery() as nursery:
+            nursery.start_soon(in_order, range(0, complete, MAX_RUN_SEGMENTS), check, CHECKS_AHEAD, send)
+            async for matching in receive:
+                good += matching
+                if matching < MAX_RUN_SEGMENTS:
+                    break
+            nursery.cancel_scope.cancel()
     return min(good, complete), reader.received_bytes
 
 
