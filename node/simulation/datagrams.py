@@ -1,0 +1,218 @@
+"""Datagrams in memory: what the DHT's sockets are in a simulated world.
+
+A `VirtualDatagrams` is the world; `at(host)` is what one machine sees of it, a `DatagramNetwork`. It delays,
+loses, duplicates and reorders datagrams and cuts hosts off from each other; every choice comes from one seeded
+generator. No task is ever started for a datagram under way: it lies in its receiver's queue with its time of
+arrival, and the receiver sleeps until then.
+"""
+
+import heapq
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from shoal.dht import Address, DatagramSocket, ListenError
+
+# Datagrams a socket holds, under way and unread together; more are lost. As many full ones as fit into the 2 MiB
+# that a real socket asks for.
+QUEUE_DATAGRAMS = 1_700
+FIRST_FREE_PORT = 49_152  # of the range for sockets that bind port 0
+LAST_FREE_PORT = 65_535
+
+Separated = Callable[[str, str], bool]
+"""Whether nothing passes from the first host to the second. It need not be symmetric."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How a network treats each datagram, independently of all others.
+
+    latency_s: least and most of the delay; as each datagram draws its own, close ones overtake each other.
+    loss, duplication: probabilities.    late: probability of being held back by up to late_s seconds more.
+    """
+
+    latency_s: tuple[float, float] = (0.005, 0.05)
+    loss: float = 0.0
+    duplication: float = 0.0
+    late: float = 0.0
+    late_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramStatistics:
+    """Counted since the beginning. lost: by weather, partition, full queue or for want of a receiver."""
+
+    sent: int
+    sent_bytes: int
+    lost: int
+    duplicated: int
+
+
+class VirtualDatagrams:
+    """All datagram sockets of a simulated world."""
+
+    def __init__(self, rng: random.Random, weather: Weather | None = None) -> None:
+        self.weather = weather or Weather()  # may be replaced at any time
+        self._rng = rng
+        self._sockets: dict[Address, VirtualSocket] = {}
+        self._separated: Separated = _never_separated
+        self._order = 0  # of datagrams: equal times of arrival need a reproducible winner
+        self._sent = self._sent_bytes = self._lost = self._duplicated = 0
+
+    def at(self, *hosts: str) -> "VirtualDatagramNetwork":
+        """The network as the machine with these IP addresses (one, or one per family) sees it."""
+        return VirtualDatagramNetwork(self, hosts)
+
+    def separate(self, separated: Separated) -> None:
+        """From now on nothing is sent from one host to another where this is true, until `heal` or the next
+        call. What is under way arrives.
+        """
+        self._separated = separated
+
+    def heal(self) -> None:
+        """End all partitions."""
+        self._separated = _never_separated
+
+    def kill(self, host: str) -> None:
+        """Close every socket of a host, as its kernel does when the process dies."""
+        for socket in [each for place, each in self._sockets.items() if place.host == host]:
+            socket.close()
+
+    def statistics(self) -> DatagramStatistics:
+        """A snapshot of the counters."""
+        return DatagramStatistics(self._sent, self._sent_bytes, self._lost, self._duplicated)
+
+    def carry(self, data: bytes, source: Address, destination: Address) -> None:
+        """Take one datagram from a socket; it arrives some time later, once, twice or not at all."""
+        self._sent += 1
+        self._sent_bytes += len(data)
+        weather = self.weather
+        if self._separated(source.host, destination.host) or self._happens(weather.loss):
+            self._lost += 1
+            return
+        self._post(data, source, destination)
+        if self._happens(weather.duplication):
+            self._duplicated += 1
+            self._post(data, source, destination)
+
+    def open(self, place: Address, bound: Address) -> "VirtualSocket":
+        """Open a socket at `place`; port 0 takes a free one. Raises ListenError if it is taken."""
+        if not place.port:
+            place = Address(place.host, self._free_port(place.host))
+        elif place in self._sockets:
+            raise ListenError(f"cannot listen on {place}: Address already in use")
+        socket = VirtualSocket(self, place, Address(bound.host, place.port))
+        self._sockets[place] = socket
+        return socket
+
+    def forget(self, place: Address) -> None:
+        """A socket was closed."""
+        self._sockets.pop(place, None)
+
+    def _post(self, data: bytes, source: Address, destination: Address) -> None:
+        weather = self.weather
+        delay_s = self._rng.uniform(*weather.latency_s)
+        if self._happens(weather.late):
+            delay_s += self._rng.uniform(0.0, weather.late_s)
+        self._order += 1
+        receiver = self._sockets.get(destination)
+        if receiver is None or not receiver.queue(trio.current_time() + delay_s, self._order, data, source):
+            self._lost += 1
+
+    def _happens(self, probability: float) -> bool:
+        return probability > 0.0 and self._rng.random() < probability
+
+    def _free_port(self, host: str) -> int:
+        for port in range(FIRST_FREE_PORT, LAST_FREE_PORT + 1):
+            if Address(host, port) not in self._sockets:
+                return port
+        raise ListenError(f"cannot listen on {host}: no free port")
+
+
+class VirtualDatagramNetwork:
+    """A `DatagramNetwork`: one machine's door to the world."""
+
+    def __init__(self, world: VirtualDatagrams, hosts: tuple[str, ...]) -> None:
+        self._world = world
+        self._hosts = hosts
+
+    async def bind(self, address: Address) -> DatagramSocket:
+        """See DatagramNetwork. The wildcard address of a family stands for the machine's own."""
+        await trio.lowlevel.checkpoint()
+        for host in self._hosts:
+            own = Address(host, address.port)
+            if own.is_ipv6 == address.is_ipv6 and (address.is_wildcard or own == address):
+                return self._world.open(own, address)
+        raise ListenError(f"cannot listen on {address}: Cannot assign requested address")
+
+
+class VirtualSocket:
+    """A `DatagramSocket`."""
+
+    def __init__(self, world: VirtualDatagrams, place: Address, bound: Address) -> None:
+        self._world = world
+        self._place = place
+        self._bound = bound
+        self._queue: list[tuple[float, int, bytes, Address]] = []  # a heap: time of arrival, order, what, from whom
+        self._sleepers: dict[trio.CancelScope, None] = {}
+        self._closed = False
+
+    @property
+    def address(self) -> Address:
+        """As bound, like the system's: the wildcard stays the wildcard."""
+        return self._bound
+
+    async def send(self, data: bytes, address: Address) -> None:
+        """See DatagramSocket."""
+        await trio.lowlevel.checkpoint()
+        if self._closed:
+            raise trio.ClosedResourceError("the socket was closed")
+        self._world.carry(bytes(data), self._place, address)
+
+    async def receive(self) -> tuple[bytes, Address]:
+        """See DatagramSocket. A cancelled receive loses nothing."""
+        has_yielded = False
+        while not self._closed:
+            if not self._queue or self._queue[0][0] > trio.current_time():
+                await self._sleep()
+            elif has_yielded:
+                _, _, data, source = heapq.heappop(self._queue)
+                return data, source
+            else:
+                await trio.lowlevel.checkpoint()
+            has_yielded = True
+        await trio.lowlevel.checkpoint()
+        raise trio.ClosedResourceError("the socket was closed")
+
+    def close(self) -> None:
+        """See DatagramSocket."""
+        self._closed = True
+        self._queue.clear()
+        self._world.forget(self._place)
+        for sleeper in self._sleepers:
+            sleeper.cancel()
+
+    def queue(self, arrives_at: float, order: int, data: bytes, source: Address) -> bool:
+        """Put a datagram under way. False if the queue is full, and it is lost."""
+        if len(self._queue) >= QUEUE_DATAGRAMS:
+            return False
+        heapq.heappush(self._queue, (arrives_at, order, data, source))
+        for sleeper in self._sleepers:  # moving a deadline wakes nobody before its time
+            sleeper.deadline = min(sleeper.deadline, arrives_at)
+        return True
+
+    async def _sleep(self) -> None:
+        """Until the next datagram arrives, one sooner than that is sent, or the socket is closed."""
+        with trio.CancelScope(deadline=self._queue[0][0] if self._queue else math.inf) as scope:
+            self._sleepers[scope] = None
+            try:
+                await trio.sleep_forever()
+            finally:
+                del self._sleepers[scope]
+
+
+def _never_separated(source: str, destination: str) -> bool:
+    return False

@@ -1,0 +1,43 @@
+"""The one place where trio's scheduler is made to repeat itself.
+
+Trio runs the tasks that are ready in an order it draws at random, so that nobody relies on it. To replay a
+simulation from its seed the draws must repeat. Trio has no public switch for that; this uses the one its own
+tests use (test_scheduler_determinism). tests/node/simulation/test_scheduler.py fails if a new trio moves it.
+
+What else a replay needs: an autojump clock, all randomness from the seed, work done in place and not in threads,
+and no iteration over sets of bytes or strings, whose order changes from process to process.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, TypeVarTuple
+
+import trio
+import trio.testing
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_run: Any = trio._core._run  # private, see above: the generator `_r`, the switch _ALLOW_DETERMINISTIC_SCHEDULING
+
+
+@contextmanager
+def seeded_scheduler(seed: int) -> Iterator[None]:
+    """Inside the block, the order in which trio runs ready tasks depends on `seed` and on nothing else.
+
+    For the whole process, so not for blocks that overlap. Works around trio.run as well as inside a running loop.
+    """
+    was_deterministic, state = _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r.getstate()
+    _run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    _run._r.seed(seed)
+    try:
+        yield
+    finally:
+        _run._ALLOW_DETERMINISTIC_SCHEDULING = was_deterministic
+        _run._r.setstate(state)
+
+
+def run_seeded(seed: int, main: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+    """`trio.run(main, *args)` in virtual time, which jumps ahead when nothing is left to do, and replayable."""
+    with seeded_scheduler(seed):
+        return trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0))
