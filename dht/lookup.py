@@ -40,7 +40,7 @@ from itertools import islice
 from shoal.dht.contact import Contact
 from shoal.dht.identity import NodeId, distance
 from shoal.dht.lookup_path import ALPHA, OVERDUE_MAX_S, Board, Path, State
-from shoal.dht.routing import MAX_PER_PREFIX_IN_BUCKET, K
+from shoal.dht.routing import MAX_PER_PREFIX_IN_TABLE, K
 
 # Paths per lookup. More survive more liars and cost more messages; DESIGN section 3.
 PATHS = 4
@@ -54,7 +54,7 @@ TIME_LIMIT_S = 10.0  # of a whole lookup; DESIGN section 3.
 # TIME_LIMIT_S.
 DISCREDITED_LIMIT_S = 3.0
 
-MAX_PER_PREFIX_IN_ANSWER = MAX_PER_PREFIX_IN_BUCKET  # an honest table keeps no more per bucket
+MAX_PER_PREFIX_IN_ANSWER = MAX_PER_PREFIX_IN_TABLE  # an honest node knows no more
 
 assert OVERDUE_MAX_S < TIME_LIMIT_S / 10, "several layers of dead contacts must fit into one lookup"
 

@@ -323,10 +323,7 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia ships no typ
             bucket.add_node(newcomer)
             self._in_prefix[newcomer.contact.address.prefix()] += 1
             return None
-        if (
-            self._private
-            or bucket.count_prefix(bucket.replacement_nodes, newcomer) < MAX_PER_PREFIX_IN_BUCKET
-        ):
+        if self._private or bucket.count_prefix(bucket.replacement_nodes, newcomer) < MAX_PER_PREFIX_IN_BUCKET:
             # full: the base class files it under replacement_nodes and keeps those bounded
             bucket.add_node(newcomer)
         return self._suspect(bucket, now)
