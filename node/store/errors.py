@@ -62,7 +62,8 @@ class StoreFull(StoreError):
 
     def __init__(self, reason: str, needed_bytes: int, available_bytes: int) -> None:
         self.reason, self.needed_bytes, self.available_bytes = reason, needed_bytes, max(0, available_bytes)
-        super().__init__(f"no room ({reason}): {needed_bytes} bytes needed, {self.available_bytes} available")
+        numbers = f"{needed_bytes} bytes needed, {self.available_bytes} available"
+        super().__init__(f"no room ({reason}): {numbers if needed_bytes else 'the file system is full'}")
 
 
 class LocalFailure(StoreError):
