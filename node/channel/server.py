@@ -23,6 +23,7 @@ from shoal.node.channel.streams import Buffer, ByteStream
 IDLE_S = 60.0  # DESIGN section 4
 MAX_REQUESTS_COUNT = 16  # ours: in work at once per connection; enough to hide a long round trip
 MAX_CONNECTION_BYTES = 4 * 2**20  # ours: payloads in memory per connection, both ways: four full reads or writes
+MEMORY_WAIT_S = 5.0  # ours: a burst of honest readers is over by then; after it the caller should try elsewhere
 MAX_WORK_S = 300.0  # ours: far beyond any honest request (announcing a file takes a minute at worst)
 
 assert MAX_CONNECTION_BYTES >= 2 * messages.MAX_PAYLOAD_BYTES, "the largest single request must fit"
@@ -82,6 +83,7 @@ class PeerServer:
         self.entropy = entropy
         self.throttle = throttle or Throttle()
         self.memory = memory or MemoryBudget()
+        self._freed = trio.lowlevel.ParkingLot()  # those who wait for memory: at most one per connection
         self._connections = self._requests = self._failures = self._bugs = 0
 
     def statistics(self) -> ServerStatistics:
@@ -99,6 +101,21 @@ class PeerServer:
         finally:
             self._connections -= 1
             await stream.aclose()
+
+    async def reserve(self, count: int, evict: Callable[[], None]) -> Grant | None:
+        """Memory for `count` bytes of payload, or None when there is none for a while; `evict` may be called for it."""
+        with trio.move_on_after(MEMORY_WAIT_S):
+            while True:
+                grant = self.memory.take(count, trio.current_time(), evict)
+                if grant is not None:
+                    return grant
+                await self._freed.park()
+        return self.memory.take(count, trio.current_time(), evict)
+
+    def release(self, grant: Grant) -> None:
+        """Give memory back."""
+        self.memory.release(grant)
+        self._freed.unpark_all()
 
     async def work(self, caller: Caller, request: AnyRequest, payload: Buffer) -> Reply | Failure:
         """Do one request, whatever happens."""
@@ -211,7 +228,7 @@ class _Conversation:
         while self._in_work >= MAX_REQUESTS_COUNT or self._bytes + cost > MAX_CONNECTION_BYTES:
             self._less_to_do = trio.Event()
             await self._less_to_do.wait()
-        grant = self._server.memory.take(cost, trio.current_time(), self._scope.cancel)
+        grant = await self._server.reserve(cost, self._scope.cancel)
         if grant is None:
             await self._reader.skip_payload()
             await self._fail(request.TYPE, request_id, Failure(Status.BUSY, "no memory left for this now"))
@@ -243,7 +260,7 @@ class _Conversation:
         self._in_work -= 1
         self._idle_since = trio.current_time()
         self._bytes -= grant.bytes_count
-        self._server.memory.release(grant)
+        self._server.release(grant)
         self._less_to_do.set()
 
     async def _fail(self, type_number: int, request_id: int, failure: Failure) -> None:

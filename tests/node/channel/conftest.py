@@ -75,6 +75,12 @@ class Served:
     network: StreamNetwork  # as a caller sees it
     identity: Identity
 
+    async def wait_for_connections(self, count: int) -> None:
+        """Until the server has noticed that only so many are left."""
+        with trio.fail_after(10):
+            while self.server.statistics().connections != count:
+                await trio.sleep(0.01)
+
 
 Serve = Callable[..., Awaitable[Served]]
 

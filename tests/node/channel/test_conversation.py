@@ -1,6 +1,7 @@
 """Client and server together, over the virtual network and a clock that jumps."""
 
 import random
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -33,6 +34,8 @@ from shoal.node.channel import (
     Write,
     open_connection,
 )
+from shoal.node.channel import messages as m
+from shoal.node.channel.hello import client_hello
 from shoal.node.channel.server import MAX_REQUESTS_COUNT
 
 Clock = trio.testing.MockClock
@@ -264,6 +267,31 @@ async def test_without_memory_a_node_is_busy_and_recovers(autojump_clock: Clock,
         assert await peer.request(FINE, timeout_s=5)
         served.server.memory.release(held)
         assert await peer.request(write, payload=[BLOCK] * 16, timeout_s=10)
+
+
+async def test_a_burst_waits_for_memory(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    served = await serve_virtual(memory=MemoryBudget(2 * 2**20))
+    write = Write(bytes(16), 0, b"", False)
+
+    async def ask() -> None:
+        async with open_connection(served.network, served.address) as peer:
+            assert await peer.request(write, payload=[BLOCK] * 16, timeout_s=10)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(ask)
+    assert served.server.memory.used_bytes == 0
+
+
+async def test_slow_readers_lose_their_place_when_others_need_it(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    served = await serve_virtual(memory=MemoryBudget(2**20))
+    stream = await served.network.connect(served.address)
+    slow_reads = [m.encode_request(number, Read(bytes(32), 0, 0, 16, True)) for number in range(2)]
+    for header in (m.encode_hello(client_hello()), *slow_reads):
+        await stream.send(struct.pack(">II", len(header), 0) + header)
+    await trio.sleep(30)
+    async with open_connection(served.network, served.address) as peer:
+        assert await peer.request(Read(bytes(32), 0, 0, 16, True), timeout_s=30)
 
 
 async def test_the_rate_caps_hold_over_connections_together(autojump_clock: Clock, serve_virtual: Serve) -> None:

@@ -162,7 +162,7 @@ async def test_a_flood_of_connections_leaves_others_served(serve_tls: Serve) -> 
         assert await early.request(FINE, timeout_s=5)
         for stream in flood:
             await stream.aclose()
-        await trio.sleep(0.1)
+        await trio.sleep(0.3)  # the server notices
         await assert_serves(served)
 
 
@@ -326,7 +326,7 @@ async def test_bad_frames_by_the_thousand(serve_tls: Serve) -> None:
             for seed in range(1, 5):
                 attackers.start_soon(attack, served, random.Random(seed), FUZZ_FRAMES // 4)
         finished.set()
-    await trio.sleep(0.1)
+    await served.wait_for_connections(0)
     statistics = served.server.statistics()
     assert (statistics.connections, statistics.bugs, statistics.memory_bytes) == (0, 0, 0)
     assert rss_bytes() - before < MAX_GROWTH_BYTES
