@@ -1,5 +1,7 @@
 """What the options before the command decide, and how a command finds them."""
 
+import os
+import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -53,6 +55,18 @@ class Globals:
         from shoal.node import open_node
 
         return open_node(self.home, network=self.network, bootstrap=self.bootstrap)
+
+    def command(self, *words: str, with_home: bool = True) -> str:
+        """A command line for people to type, with the options that were typed here and not set in the environment."""
+        options: list[str] = []
+        if with_home and self.home is not None and str(self.home) != os.environ.get("SHOAL_HOME"):
+            options += ["--home", str(self.home)]
+        if self.network is not None and str(self.network) != os.environ.get("SHOAL_NETWORK"):
+            options += ["--network", str(self.network)]
+        if self.bootstrap != split_addresses([os.environ.get("SHOAL_BOOTSTRAP", "")]):
+            for address in self.bootstrap:
+                options += ["--bootstrap", address]
+        return shlex.join(["shoal", *options, *words])
 
     def locate_home(self) -> "Home":
         """The home of this command."""

@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from shoal.cli.context import Globals, Job, globals_of
-from shoal.cli.exits import BadUsageError, Code
+from shoal.cli.exits import BadUsageError, Code, CommandError
+from shoal.cli.output import visible
 from shoal.cli.tables import fields
-from shoal.cli.units import UnitError, exact_size, format_rate, format_size, parse_rate, parse_size, plural
+from shoal.cli.units import (
+    UnitError,
+    exact_size,
+    format_duration,
+    format_rate,
+    format_size,
+    parse_rate,
+    parse_size,
+    plural,
+)
 
 if TYPE_CHECKING:
     from shoal.node import Node, NodeSettings
@@ -148,7 +158,7 @@ def _init(settings: Globals, wishes: Wishes) -> int:
     output.note(
         f"A node for the network {parameters.name!r} is set up in {home.config}: it gives up to "
         f"{exact_size(chosen.capacity_bytes)} and leaves {exact_size(chosen.reserve_bytes)} of disk free.\n"
-        f"Start it with: shoal {'--home ' + str(settings.home) + ' ' if settings.home else ''}node run"
+        f"Start it with: {settings.command('node', 'run')}"
     )
     output.result(node_id.hex())
     output.summary(
@@ -203,6 +213,9 @@ async def _run(settings: Globals, wishes: Wishes, stop_on_eof: bool) -> int:
                 nursery.cancel_scope.cancel()
             else:
                 await trio.sleep_forever()
+        node_id = node.node_id.hex()
+    settings.output.note("The node has stopped: its standard input has ended.")
+    settings.output.summary(node_id=node_id)
     return Code.OK
 
 
@@ -227,9 +240,13 @@ async def _report_joining(settings: Globals, node: "Node") -> None:
                 output.status(event="waiting", message=str(error))
             told = True
             continue
-        peers = node.status()["peers"]
-        output.note(f"joined the network: {peers if isinstance(peers, int) else 'some'} peers so far")
-        output.status(event="joined", peers=peers)
+        peers = int((await node.status())["peers"])
+        if peers:
+            output.note(f"joined the network: {plural(peers, 'peer')} so far")
+            output.status(event="joined", peers=peers)
+        else:
+            output.note("no peer is known: this is the first node of its network, and others can start from it")
+            output.status(event="first", peers=0)
         return
 
 
@@ -249,7 +266,13 @@ def status(context: typer.Context) -> Job:
 async def _status(settings: Globals) -> int:
     from shoal.node import daemon_status
 
-    found = await daemon_status(settings.locate_home(), network=settings.load_network())
+    home = settings.locate_home()
+    if not home.key_file.exists():
+        raise CommandError(
+            f"No node runs on {visible(str(home.data))}, and none is set up there. "
+            f"Set one up with: {settings.command('node', 'init', '--capacity', '50GB')}"
+        )
+    found = await daemon_status(home, network=settings.load_network())
     settings.output.result(table(found))
     settings.output.summary(**found)
     return Code.OK
@@ -270,6 +293,8 @@ def _readable(name: str, value: object) -> tuple[str, str]:
             return name.removesuffix("_bytes_per_s").replace("_", " "), format_rate(value)
         if name.endswith("_bytes"):
             return name.removesuffix("_bytes").replace("_", " "), format_size(value)
+    if name.endswith("_s") and isinstance(value, (int, float)):
+        return name.removesuffix("_s").replace("_", " "), format_duration(value)
     if name == "peers" and isinstance(value, int):
         return name, plural(value, "verified contact")
     return name.replace("_", " "), str(value)

@@ -1,7 +1,6 @@
 """`shoal publish`: encrypt a file, spread it over volunteers, print its link."""
 
 import os
-import shlex
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -159,7 +158,7 @@ def report(settings: Globals, order: Order, done: "Published") -> None:
         output.complain(partial_words(done, resumable=not order.from_stdin))
     output.result(str(done.link))
     if output.interactive:
-        output.note(f"Fetch it with:\n  {fetch_command(settings, str(done.link), os.environ)}")
+        output.note(f"Fetch it with:\n  {settings.command('fetch', str(done.link), with_home=False)}")
     output.summary(**summary_fields(done))
 
 
@@ -234,14 +233,3 @@ def _warn_of_width(output: Output, order: Order, done: "Published") -> None:
             f"Only {plural(done.n, 'host')} could be found, so the file is spread thinly: {_survival(done)}. "
             "Publish it again when the network has grown."
         )
-
-
-def fetch_command(settings: Globals, link: str, environment: Mapping[str, str]) -> str:
-    """The exact command that fetches `link`, with the options typed here that matter there too."""
-    words = ["shoal"]
-    if settings.network is not None and str(settings.network) != environment.get("SHOAL_NETWORK"):
-        words += ["--network", str(settings.network)]
-    if "SHOAL_BOOTSTRAP" not in environment:
-        for address in settings.bootstrap:
-            words += ["--bootstrap", address]
-    return shlex.join([*words, "fetch", link])

@@ -1,0 +1,273 @@
+"""The main job by the command line: a network of real processes on loopback, files published and fetched back."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shoal.erasure.link import Link, LinkKind, parse_link
+from shoal.erasure.manifest import FileId
+
+PUBLISH_FIELDS = {
+    *("link", "id", "size", "k", "n", "shares", "hosts", "seconds", "sent_bytes", "resumed_bytes"),
+}
+FETCH_FIELDS = {"path", "size", "seconds", "received_bytes", "resumed_bytes"}
+
+
+class Client:
+    """Runs commands against the swarm, from one home unless told another; in a process where stdin matters."""
+
+    def __init__(self, shoal: Any, inside: Any, network_file: str, folder: Path) -> None:
+        self._shoal = shoal
+        self._inside = inside
+        self._network_file = network_file
+        self.folder = folder
+
+    def __call__(self, *arguments: str | bytes, home: str = "publisher", **settings: Any) -> Any:
+        environment = {"SHOAL_NETWORK": self._network_file, "SHOAL_HOME": str(self.folder / home)}
+        run = self._shoal if settings else self._inside
+        return run(*arguments, environment=environment, **settings)
+
+    def publish(self, *arguments: str | bytes, **settings: Any) -> str:
+        done = self("publish", *arguments, **settings)
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout).strip()
+
+    def file(self, content: bytes, name: str | bytes = "a file.bin") -> Path:
+        path = self.folder / os.fsdecode(name)
+        path.write_bytes(content)
+        return path
+
+
+@pytest.fixture
+def client(shoal: Any, inside: Any, swarm: Any, tmp_path: Path) -> Client:
+    return Client(shoal, inside, swarm.network_file, tmp_path)
+
+
+def last(text: str) -> dict[str, Any]:
+    message = json.loads(text.splitlines()[-1])
+    assert isinstance(message, dict)
+    return message
+
+
+@pytest.mark.parametrize("size", [0, 1, 300_000])
+def test_published_here_and_fetched_there(client: Client, size: int) -> None:
+    source = client.file(os.urandom(size))
+    published = client("publish", str(source))
+    assert published.returncode == 0
+    assert published.stdout.count("\n") == 1
+    assert "6 shares on 6 hosts; any 4 may vanish" in published.stderr
+    assert "Only 6 hosts could be found" in published.stderr
+    out = client.folder / "out"
+    out.mkdir()
+    fetched = client("fetch", published.stdout.strip(), "-o", str(out), home="reader")
+    assert (fetched.returncode, fetched.stdout) == (0, "")
+    assert (out / source.name).read_bytes() == source.read_bytes()
+    assert os.listdir(out) == [source.name]
+
+
+def test_json_of_publish_and_fetch(client: Client) -> None:
+    source = client.file(os.urandom(5000))
+    done = client("--json", "publish", str(source), "--needed", "2", "--total", "5", "--happy", "4")
+    summary = last(done.stdout)
+    assert done.returncode == 0
+    assert summary["message_type"] == "summary"
+    assert summary.keys() >= PUBLISH_FIELDS
+    assert (summary["size"], summary["k"], summary["n"], summary["shares"], summary["hosts"]) == (5000, 2, 5, 5, 5)
+    assert summary["id"] == parse_link(summary["link"]).hash
+    assert all(json.loads(line)["message_type"] == "status" for line in done.stdout.splitlines()[:-1])
+    target = client.folder / "copy"
+    done = client("--json", "fetch", summary["link"], "-o", str(target), home="reader")
+    summary = last(done.stdout)
+    assert summary.keys() >= FETCH_FIELDS
+    assert (summary["path"], summary["size"], summary["name"]) == (str(target), 5000, source.name)
+
+
+def test_pipes_both_ways(client: Client) -> None:
+    link = client.publish("-", "--name", "dir.tar", stdin="text through a pipe\n" * 1000)
+    done = client("--json", "fetch", link, "-o", "-", home="reader")
+    assert done.stdout == "text through a pipe\n" * 1000
+    assert last(done.stderr)["path"] is None
+    assert last(done.stderr)["name"] == "dir.tar"
+    done = client("fetch", "-o", str(client.folder), home="reader", stdin=f"  {link}\n")
+    assert (client.folder / "dir.tar").read_text() == "text through a pipe\n" * 1000
+
+
+def test_a_reader_that_goes_away_is_not_an_error_worth_words(client: Client, clean_environment: Any) -> None:
+    link = client.publish(str(client.file(os.urandom(2_000_000))))
+    command = f'"{sys.executable}" -m shoal.cli --quiet fetch {link} -o - | head -c 10 | wc -c; echo ${{PIPESTATUS[0]}}'
+    environment = clean_environment | {"SHOAL_NETWORK": client._network_file}
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=30, env=environment, check=False
+    )
+    assert done.stdout.split() == ["10", "1"]
+    assert done.stderr == ""
+
+
+def test_a_public_file_needs_its_hash_only(client: Client) -> None:
+    source = client.file(b"for everybody")
+    link = client.publish(str(source), "--public")
+    assert "#" not in link
+    target = client.folder / "copy"
+    assert client("fetch", link.removeprefix("shoal:"), "-o", str(target), home="reader").returncode == 0
+    assert target.read_bytes() == b"for everybody"
+
+
+def test_info_and_ls(client: Client) -> None:
+    link = client.publish(str(client.file(b"x" * 70_000)))
+    told = client("info", link, home="reader").stdout
+    assert "a file.bin" in told
+    assert "70.0 kB" in told
+    assert "any 2 of 6 shares are enough" in told
+    assert "a file.bin" not in client("info", link.partition("#")[0], home="reader").stdout
+    summary = last(client("--json", "info", link, home="reader").stdout)
+    assert (summary["size"], summary["shares"], len(summary["holders"])) == (70_000, 6, 6)
+    assert link in client("ls").stdout
+    assert last(client("--json", "ls").stdout)["files"][0]["link"] == link
+    empty = client("ls", home="reader")
+    assert (empty.returncode, empty.stdout) == (0, "")
+    assert "Nothing has been published" in empty.stderr
+
+
+def test_names_are_restored_and_never_printed_raw(client: Client) -> None:
+    name = b"new\nline \x1b[31m \xff." + b"n" * 200
+    link = client.publish(bytes(client.file(b"odd", name)))
+    assert "\x1b" not in client("ls").stdout
+    assert "new\\nline \\x1b[31m \\xff" in client("info", link).stdout
+    out = client.folder / "out"
+    out.mkdir()
+    done = client("fetch", link, "-o", str(out), home="reader")
+    assert "\x1b" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(bytes(out)) == [name]
+
+
+def test_an_existing_target_is_kept_without_force(client: Client) -> None:
+    link = client.publish(str(client.file(b"new content")))
+    target = client.folder / "target"
+    target.write_text("precious")
+    done = client("fetch", link, "-o", str(target), home="reader")
+    assert done.returncode == 1
+    assert "exists already" in done.stderr
+    assert target.read_text() == "precious"
+    assert client("fetch", link, "-o", str(target), "--force", home="reader").returncode == 0
+    assert target.read_text() == "new content"
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_a_device_or_a_pipe_is_never_replaced(client: Client, force: tuple[str, ...]) -> None:
+    link = str(Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32)))
+    pipe = client.folder / "pipe"
+    os.mkfifo(pipe)
+    for target in (str(pipe), "/dev/null"):
+        done = client("fetch", link, "-o", target, *force)
+        assert done.returncode == 1
+        assert "is a device or a pipe" in done.stderr
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_another_files_key_is_refused_and_leaves_nothing(client: Client) -> None:
+    link = client.publish(str(client.file(b"one")))
+    other = client.publish(str(client.file(b"two")))
+    mixed = f"{link.partition('#')[0]}#{other.partition('#')[2]}"
+    done = client("fetch", mixed, "-o", str(client.folder / "copy"), home="reader")
+    assert done.returncode == 12
+    assert "another file" in done.stderr
+    assert not list(client.folder.glob("copy*"))
+
+
+def test_what_nobody_has_is_not_found(client: Client) -> None:
+    link = Link(FileId(os.urandom(32)), LinkKind.PRIVATE, bytes(32))
+    done = client("--json", "fetch", str(link), "-o", str(client.folder / "copy"))
+    assert done.returncode == 10
+    assert last(done.stdout)["code"] == 10
+
+
+def test_too_few_hosts_give_a_link_and_an_honest_word(client: Client) -> None:
+    done = client("publish", str(client.file(b"x" * 1000)), "--needed", "3", "--total", "10")
+    assert done.returncode == 3
+    assert parse_link(done.stdout.strip())
+    assert (
+        "Published 6 of 10 shares on 6 hosts: the file survives losing any 3 of them (wanted: 8 hosts)." in done.stderr
+    )
+    assert "Run the same command again to complete it." in done.stderr
+    summary = last(client("--json", "publish", str(client.file(b"y")), "--needed", "3", "--total", "10").stdout)
+    assert (summary["message_type"], summary["complete"], summary["shares"]) == ("summary", False, 6)
+
+
+def test_fewer_hosts_than_needed_give_none(client: Client) -> None:
+    done = client("publish", str(client.file(b"x" * 1000)), "--needed", "8", "--total", "10")
+    assert (done.returncode, done.stdout) == (15, "")
+    assert "6 of the 8 hosts" in done.stderr
+
+
+def test_a_warning_when_some_hosts_are_missing(client: Client) -> None:
+    done = client("publish", str(client.file(b"x" * 1000)), "--needed", "3", "--total", "7", "--happy", "5")
+    assert done.returncode == 0
+    assert "6 of 7 hosts have a share; 5 were asked for." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "words"),
+    [
+        (lambda path: None, 1, "No such file"),
+        (lambda path: path.mkdir(), 2, "directories come later"),
+        (os.mkfifo, 2, "named pipe"),
+        (lambda path: path.symlink_to("/dev/null"), 2, "not a regular file"),
+    ],
+)
+def test_bad_sources(client: Client, make: Any, code: int, words: str) -> None:
+    source = client.folder / "source"
+    make(source)
+    done = client("publish", str(source))
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+
+
+def test_a_closed_stdin_is_not_an_empty_file(client: Client, clean_environment: Any) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -m shoal.cli publish - <&-'],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=clean_environment,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Standard input is closed" in done.stderr
+
+
+def test_no_peers(inside: Any, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_text("x")
+    done = inside("publish", str(source))
+    assert (done.returncode, done.stdout) == (13, "")
+    assert "shoal swarm" in done.stderr
+    assert "--bootstrap" in done.stderr
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+
+
+def test_status_of_a_running_node(client: Client, swarm: Any) -> None:
+    node = swarm.ready["nodes"][0]
+    done = client("--home", node["home"], "--json", "node", "status")
+    summary = last(done.stdout)
+    assert done.returncode == 0
+    assert summary.keys() >= {
+        *("node_id", "version", "address", "peers", "shares", "used_bytes", "capacity_bytes", "codec"),
+    }
+    assert (summary["node_id"], summary["address"], summary["peers"]) == (node["node_id"], node["address"], 5)
+    assert "5 verified contacts" in client("--home", node["home"], "node", "status").stdout
+
+
+def test_a_second_daemon_on_one_home(client: Client, swarm: Any) -> None:
+    done = client("--home", swarm.ready["nodes"][0]["home"], "node", "run")
+    assert done.returncode == 11
+    assert "already runs" in done.stderr
+    done = client("swarm", "--nodes", "3", "--dir", str(swarm.folder))
+    assert done.returncode == 11
+    assert "Another swarm runs" in done.stderr

@@ -1,0 +1,135 @@
+"""A volunteer's life by the command line: init, run, status, and the end."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+QUICK_NETWORK = 'network = "test"\npow_bits = 0\nprivate = true\n'
+
+
+@pytest.fixture
+def quick(tmp_path: Path, clean_environment: dict[str, str]) -> dict[str, str]:
+    """Variables for a network whose node ids cost nothing."""
+    path = tmp_path / "network.toml"
+    path.write_text(QUICK_NETWORK)
+    clean_environment["SHOAL_NETWORK"] = str(path)
+    return clean_environment
+
+
+def init(inside: Any, *arguments: str) -> Any:
+    return inside("--json", "node", "init", "--listen", "127.0.0.1:0", *arguments)
+
+
+def test_init_once(inside: Any, quick: dict[str, str], tmp_path: Path) -> None:
+    done = init(inside, "--capacity", "5GB", "--reserve", "1GiB", "--up", "2MB/s", "--down", "unlimited")
+    assert done.returncode == 0
+    summary = json.loads(done.stdout)
+    assert (summary["capacity_bytes"], summary["reserve_bytes"]) == (5 * 10**9, 2**30)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "home").iterdir()}
+    assert b"up_bytes_per_s = 2000000" in files["config.toml"]
+    assert stat.S_IMODE((tmp_path / "home" / "node.key").stat().st_mode) == 0o600
+    again = init(inside, "--capacity", "6GB")
+    assert again.returncode == 2
+    assert {path.name: path.read_bytes() for path in (tmp_path / "home").iterdir()} == files
+
+
+def test_init_for_people(inside: Any, quick: dict[str, str]) -> None:
+    done = inside("node", "init", "--capacity", "50GB")
+    assert len(bytes.fromhex(done.stdout.strip())) == 32
+    assert "gives up to 50GB" in done.stderr
+    assert "Start it with: shoal node run\n" in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--listen", "nowhere"), ("--advertise", "1.2.3.4"), ("--capacity", "5G")])
+def test_init_with_nonsense_makes_nothing(
+    inside: Any, quick: dict[str, str], tmp_path: Path, option: tuple[str, str]
+) -> None:
+    done = inside("node", "init", *option)
+    assert done.returncode == 2
+    assert option[0] in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_run_before_init(inside: Any, quick: dict[str, str]) -> None:
+    done = inside("node", "run")
+    assert done.returncode == 2
+    assert "shoal node init" in done.stderr
+
+
+def test_status_without_a_daemon(inside: Any, quick: dict[str, str]) -> None:
+    assert inside("node", "status").returncode == 1
+    init(inside)
+    done = inside("node", "status")
+    assert done.returncode == 1
+    assert "No node runs" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run_and_stop(inside: Any, quick: dict[str, str], number: int) -> None:
+    init(inside)
+    with subprocess.Popen(
+        [sys.executable, "-m", "shoal.cli", "--json", "node", "run"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=quick,
+    ) as process:
+        assert process.stdout is not None
+        listening = json.loads(process.stdout.readline())
+        assert (listening["message_type"], listening["event"]) == ("status", "listening")
+        assert listening["pid"] == process.pid
+        assert int(listening["addresses"][0].rpartition(":")[2]) > 0
+        summary = json.loads(inside("--json", "node", "status").stdout)
+        assert (summary["node_id"], summary["address"]) == (listening["node_id"], listening["addresses"][0])
+        started = time.monotonic()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert time.monotonic() - started < 5
+    assert json.loads(out.splitlines()[-1])["code"] == 130
+    assert err == ""
+    assert inside("node", "status").returncode == 1
+
+
+def test_people_see_one_clear_line(shoal: Any, inside: Any, quick: dict[str, str]) -> None:
+    init(inside)
+    done = shoal("node", "run", "--stop-on-eof", "--capacity", "1GB")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("listening on 127.0.0.1:")
+    assert ", node id " in done.stderr.splitlines()[0]
+
+
+def test_a_port_in_use(inside: Any, quick: dict[str, str]) -> None:
+    import socket
+
+    init(inside)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = inside("node", "run", "--listen", f"127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert str(port) in done.stderr
+
+
+@pytest.mark.parametrize("damage", ["truncated", "world-readable", "unknown key"])
+def test_a_damaged_home(inside: Any, quick: dict[str, str], tmp_path: Path, damage: str) -> None:
+    init(inside)
+    home = tmp_path / "home"
+    if damage == "truncated":
+        os.truncate(home / "node.key", 10)
+    elif damage == "world-readable":
+        (home / "node.key").chmod(0o644)
+    else:
+        (home / "config.toml").write_text("colour = 3\n")
+    done = inside("node", "run")
+    assert done.returncode == (2 if damage == "unknown key" else 1)
+    assert ("config.toml" if damage == "unknown key" else "node.key") in done.stderr
+    assert "Traceback" not in done.stderr
