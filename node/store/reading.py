@@ -77,35 +77,6 @@ class OpenShare:
         with disk_errors(f"share {share_name(*self.key)}"):
             return self._data_part(first_block, count)
 
-    def data_leaves(self, first_block: int, count: int) -> tuple[bytes, bytes]:
-        """Data-tree leaves of these segments and their proof, without the blocks. Errors as for `read`."""
-        self._check_range(first_block, count)
-        with disk_errors(f"share {share_name(*self.key)}"):
-            return self._data_part(first_block, count)
-
-    def _check_range(self, first_block: int, count: int) -> None:
-        if first_block < 0 or not 1 <= count <= min(MAX_READ_BLOCKS, self.block_count - first_block):
-            raise BadRange(f"{count} blocks from {first_block} on, of {self.block_count}")
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-
-    def _check_range(self, first_block: int, count: int) -> None:
-        self._check_range(first_block, count)
-        with disk_errors(f"share {share_name(*self.key)}"):
-            blocks = self._blocks(first_block, count)
-            share_proof = self._check_blocks(first_block, count, blocks)
-            data_leaves, data_proof = self._data_part(first_block, count) if want_data else (b"", b"")
-        return ReadResult(blocks, share_proof, data_leaves, data_proof)
-
-    def data_leaves(self, first_block: int, count: int) -> tuple[bytes, bytes]:
-        """Leaves of the data tree and their proof, without the blocks. BadRange; ShareDamaged; DiskFailed."""
-        self._check_range(first_block, count)
-        with disk_errors(f"share {share_name(*self.key)}"):
-            return self._data_part(first_block, count)
-
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:

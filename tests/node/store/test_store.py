@@ -44,6 +44,18 @@ def test_every_range_of_an_odd_tree_is_proved(store, kit, medium):
             kit.check_result(medium, 1, first, count, result)
 
 
+@pytest.mark.parametrize("shape", ["small", "medium"])
+def test_data_leaves_without_blocks(store, kit, request, shape):
+    file = request.getfixturevalue(shape)
+    kit.put(store, file, 0)
+    for first in range(file.count):
+        result = store.read(file.file_id, 0, first, file.count - first, True)
+        leaves = store.data_leaves(file.file_id, 0, first, file.count - first)
+        assert leaves == (result.data_leaves, result.data_proof)
+    with pytest.raises(BadRange):
+        store.data_leaves(file.file_id, 0, file.count, 1)
+
+
 def test_data_part_only_when_asked_for(store, kit, medium):
     kit.put(store, medium, 0)
     result = store.read(medium.file_id, 0, 2, 3, False)
