@@ -10,6 +10,8 @@ from shoal.dht import NetworkParameters, NodeId
 from shoal.node.errors import UsageError
 
 MAX_FILE_BYTES = 2**20  # a list of thousands of peers fits; anything larger is a mistake
+MAX_PORT_DIGITS = 5
+MAX_SHOWN_CHARS = 100  # of a wrong value in a message
 MAX_POW_BITS = 40  # minutes of one core are 30 bits; beyond 40 nobody could ever join
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -61,7 +63,10 @@ class Network:
 def _peer(entry: Mapping[str, object], where: str) -> Peer:
     reader = TableReader(entry, f"{where}, [[peer]]")
     address = reader.text("address", required=True, longest=300)
-    split_host_port(address)
+    try:
+        split_host_port(address)
+    except UsageError as error:
+        raise UsageError(f"{where}, [[peer]]: address: {error}") from error
     identifier = reader.text("id", longest=64)
     reader.finish()
     if not identifier:
@@ -71,7 +76,7 @@ def _peer(entry: Mapping[str, object], where: str) -> Peer:
     except ValueError:
         raw = b""
     if len(raw) != 32:
-        raise UsageError(f"{where}: a peer's id is 64 hexadecimal digits, not {identifier!r}.")
+        raise UsageError(f"{where}, [[peer]]: id must be 64 hexadecimal digits, not {identifier!r}.")
     return Peer(address, NodeId(raw))
 
 
@@ -82,8 +87,11 @@ def split_host_port(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         host = ""
-    if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise UsageError(f"{text!r} is not an address; write HOST:PORT, as in 198.51.100.7:4500 or [2001:db8::7]:4500.")
+    is_number = port.isascii() and port.isdigit() and len(port) <= MAX_PORT_DIGITS
+    if not (colon and host and is_number and 0 < int(port) < 65536):
+        raise UsageError(
+            f"{shown(text)} is not an address; write HOST:PORT, as in 198.51.100.7:4500 or [2001:db8::7]:4500."
+        )
     return host, int(port)
 
 
@@ -95,6 +103,14 @@ def parse_toml(content: bytes, where: str) -> dict[str, object]:
         return tomllib.loads(content.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{where} is not valid TOML: {error}.") from error
+    except RecursionError as error:
+        raise UsageError(f"{where} is not valid TOML: it is nested too deeply.") from error
+
+
+def shown(value: object) -> str:
+    """A wrong value for a message: escaped, and cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
 
 
 class TableReader:
@@ -110,15 +126,15 @@ class TableReader:
         return self._table.pop(key, None)
 
     def _wrong(self, key: str, expected: str, value: object) -> UsageError:
-        return UsageError(f"{self._where}: {key} must be {expected}, not {value!r}.")
+        return UsageError(f"{self._where}: {key} must be {expected}, not {shown(value)}.")
 
     def text(self, key: str, *, required: bool = False, longest: int = 1000) -> str:
-        """A string; empty where it is missing and not required."""
+        """A string of at most `longest` bytes; empty where it is missing and not required."""
         value = self._take(key)
         if value is None and not required:
             return ""
-        if not isinstance(value, str) or not value or len(value) > longest:
-            raise self._wrong(key, f"a text of 1 to {longest} characters", value)
+        if not isinstance(value, str) or not value or len(value.encode()) > longest:
+            raise self._wrong(key, f"a text of 1 to {longest} bytes", value)
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
@@ -174,4 +190,4 @@ class TableReader:
     def finish(self) -> None:
         """`UsageError` when the table holds a key that nobody asked for."""
         for key in self._table:
-            raise UsageError(f"{self._where}: unknown key {key!r}; known keys are {', '.join(self._known)}.")
+            raise UsageError(f"{self._where}: unknown key {shown(key)}; known keys are {', '.join(self._known)}.")
