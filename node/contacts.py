@@ -19,7 +19,7 @@ def load_contacts(path: Path) -> list[Contact]:
         with open(path, "rb") as file:
             rows = json.loads(file.read(MAX_CACHE_BYTES))
         return [Contact(_node_id(row[0]), Address.parse(row[1])) for row in rows[:MAX_CONTACTS]]
-    except (OSError, ValueError, TypeError, LookupError, AddressError):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, AddressError):
         return []
 
 

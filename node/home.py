@@ -1,10 +1,12 @@
 """Where a home keeps its files, and how they are written so that a crash leaves the old or the new one whole."""
 
+import errno
 import fcntl
 import os
 import stat
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,9 +97,11 @@ def _xdg(variable: str, fallback: str) -> Path:
 
 def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Replace `path` by `content` (mode 0600) atomically; with `durable` it outlives a power cut."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{threading.get_native_id()}.tmp")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)  # left by a crashed thread of our number, perhaps with another mode
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
         with open(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -107,7 +111,8 @@ def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
         if durable:
             sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # whatever failed above may fail again
+            os.unlink(temporary)
         raise LocalError(f"Cannot write {path}: {error.strerror}.") from error
 
 
@@ -120,15 +125,23 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def still_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file is what `path` names now. A lock on a file that was renamed or removed is worthless."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 def read_secret(path: Path, size: int) -> bytes:
     """A file of exactly `size` bytes that nobody else may read. `FileNotFoundError` passes; the rest is LocalError."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(size + 1)
+        mode, content = _read_plain(path, size + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise LocalError(f"{path} is a symbolic link; put the file itself there.") from error
         raise LocalError(f"Cannot read {path}: {error.strerror}.") from error
     if not stat.S_ISREG(mode):
         raise LocalError(f"{path} is not a plain file.")
@@ -140,10 +153,23 @@ def read_secret(path: Path, size: int) -> bytes:
     return content
 
 
+def _read_plain(path: Path, limit: int) -> tuple[int, bytes]:
+    """Mode and first bytes of a file that is no symbolic link; waits for nobody, should it be a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        return mode, os.read(descriptor, limit) if stat.S_ISREG(mode) else b""
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def daemon_lock(home: Home) -> Iterator[None]:
     """Hold the home's daemon lock; it dies with the process. `AlreadyRunning` when another daemon has it."""
-    descriptor = os.open(home.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    try:
+        descriptor = os.open(home.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    except OSError as error:
+        raise LocalError(f"Cannot use the lock file {home.lock_file}: {error.strerror}.") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,13 +16,16 @@ import msgpack
 
 from shoal.dht import Address, AddressError, Contact, NodeId, labelled_hash
 from shoal.node.errors import LocalError
-from shoal.node.home import FILE_MODE, write_private
+from shoal.node.home import DIRECTORY_MODE, FILE_MODE, still_at, write_private
 
 VERSION = 1
 KEPT_S = 23 * 3600.0  # holders keep an uncommitted upload 24 h; an older journal has nothing to resume
 MAX_JOURNAL_BYTES = 2**20
 
+CHECKSUM_BYTES = 16  # against disks, not against enemies: who can write here can read the keys
+
 _name_hash = labelled_hash("publish journal")
+_content_hash = labelled_hash("publish journal content")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class JournalEntry:
         return replace(self, segment=segment, encoder=encoder)
 
     def encode(self) -> bytes:
-        """The journal file's content."""
+        """The journal file's content: checksum ‖ msgpack array."""
         uploads = [[note.share, note.contact.pack(), note.upload_id] for note in self.uploads]
         fields = [
             VERSION,
@@ -73,12 +76,15 @@ class JournalEntry:
         packed: bytes = msgpack.packb(
             [*fields, uploads, self.segment, self.encoder, self.manifest, self.size], use_bin_type=True
         )
-        return packed
+        return _content_hash(packed)[:CHECKSUM_BYTES] + packed
 
     @classmethod
     def decode(cls, content: bytes) -> "JournalEntry":
         """The inverse of `encode`; `ValueError` for anything else."""
-        fields: list[Any] = msgpack.unpackb(content, raw=False)
+        checksum, packed = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
+        if _content_hash(packed)[:CHECKSUM_BYTES] != checksum:
+            raise ValueError("damaged")
+        fields: list[Any] = msgpack.unpackb(packed, raw=False)
         version, source, file_key, owner, k, n, started, uploads, segment, encoder, manifest, size = fields
         if version != VERSION:
             raise ValueError("another version")
@@ -119,14 +125,35 @@ class Journal:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold this command; `LocalError` when another process is publishing the same thing."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        """Hold this command; `LocalError` when another process is publishing the same thing.
+
+        The lock file stays as long as there is a journal, and goes with it.
+        """
+        lock = self.path.with_suffix(".lock")
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise LocalError("The same file is being published by another process right now.") from error
+            self.path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            descriptor = _lock(lock)
+        except BlockingIOError as error:
+            raise LocalError("The same file is being published by another process right now.") from error
+        except OSError as error:
+            raise LocalError(f"Cannot keep a journal in {self.path.parent}: {error.strerror}.") from error
+        try:
             yield
         finally:
+            if not self.path.exists():
+                lock.unlink(missing_ok=True)
             os.close(descriptor)
+
+
+def _lock(path: Path) -> int:
+    """A descriptor that holds the lock `path`. Whoever had it before may have removed the file: then once more."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if still_at(path, descriptor):
+                return descriptor
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)

@@ -1,0 +1,154 @@
+"""The journal of a publish: read back as written, or not at all; one process at a time."""
+
+import os
+import stat
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoal.dht import Address, Contact, NodeId
+from shoal.erasure import BLOCK_BYTES, ShareEncoder, best_codec
+from shoal.node.errors import LocalError
+from shoal.node.journal import KEPT_S, Journal, JournalEntry, UploadNote
+
+NOW = 1_800_000_000.0
+SOURCE = (64769, 123456, 10**9, 1_700_000_000_123_456_789)
+COMMAND = ["/data/fish.txt", None, 4, 12, None, 7776000, False, None]
+
+
+def note(share, *, ipv6=False):
+    address = Address.of("2001:db8::1" if ipv6 else "198.51.100.7", 4750 + share)
+    return UploadNote(share, Contact(NodeId(bytes([share]) * 32), address), bytes([share]) * 16)
+
+
+def encoder_state(segments, *, n=6):
+    encoder = ShareEncoder(2, n, best_codec())
+    for _ in range(segments):
+        encoder.add_segment(bytes(2 * BLOCK_BYTES), False)
+    return encoder.state()
+
+
+ENTRY = JournalEntry(
+    source=SOURCE,
+    file_key=bytes(range(32)),
+    owner_secret=bytes(range(32, 64)),
+    k=2,
+    n=6,
+    started_at=NOW,
+    uploads=tuple(note(share, ipv6=share % 2 == 1) for share in range(6)),
+)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    folder = tmp_path / "publishing"
+    folder.mkdir()
+    return Journal(folder, COMMAND)
+
+
+def test_what_is_saved_is_loaded(journal):
+    for entry in (ENTRY, ENTRY.at(5, encoder_state(5)), replace(ENTRY, manifest=b"manifest", size=10**12, uploads=())):
+        journal.save(entry)
+        assert journal.load(SOURCE, NOW) == entry
+    assert stat.S_IMODE(os.stat(journal.path).st_mode) == 0o600
+    journal.remove()
+    journal.remove()
+    assert journal.load(SOURCE, NOW) is None
+
+
+def test_an_encoder_goes_on_from_the_journal(journal):
+    journal.save(ENTRY.at(5, encoder_state(5)))
+    entry = journal.load(SOURCE, NOW)
+    resumed = ShareEncoder.from_state(best_codec(), entry.encoder)
+    assert resumed.segment_count == entry.segment == 5
+    assert resumed.state() == encoder_state(5)
+
+
+def test_the_widest_code_fits(journal):
+    uploads = tuple(note(share, ipv6=True) for share in range(256))
+    entry = replace(ENTRY, n=256, uploads=uploads, manifest=bytes(16384)).at(7, encoder_state(7, n=256))
+    journal.save(entry)
+    assert journal.load(SOURCE, NOW) == entry
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_another_source_is_not_resumed(journal, at):
+    journal.save(ENTRY)
+    other = (*SOURCE[:at], SOURCE[at] + 1, *SOURCE[at + 1 :])
+    assert journal.load(other, NOW) is None
+
+
+def test_old_journals_are_not_resumed(journal):
+    journal.save(ENTRY)
+    assert journal.load(SOURCE, NOW + KEPT_S - 1) == ENTRY
+    assert journal.load(SOURCE, NOW + KEPT_S) is None
+    assert journal.load(SOURCE, NOW - 1) is None, "a clock that was set back proves nothing"
+
+
+def test_a_file_with_an_id_is_completed_at_any_age(journal):
+    entry = replace(ENTRY, manifest=b"manifest")
+    journal.save(entry)
+    assert journal.load(SOURCE, NOW + 30 * 86400) == entry
+
+
+@given(st.integers(0, 1000), st.integers(0, 7))
+def test_any_flipped_bit_costs_a_fresh_start(at, bit):
+    content = bytearray(ENTRY.encode())
+    content[at % len(content)] ^= 1 << bit
+    with pytest.raises(ValueError, match="damaged"):
+        JournalEntry.decode(bytes(content))
+
+
+def test_a_damaged_journal_is_no_journal(journal):
+    journal.save(ENTRY)
+    content = journal.path.read_bytes()
+    for damaged in (b"", content[:5], content[:-1], content + b"\0", bytes(len(content)), os.urandom(300)):
+        journal.path.write_bytes(damaged)
+        assert journal.load(SOURCE, NOW) is None
+    journal.path.unlink()
+    journal.path.mkdir()
+    assert journal.load(SOURCE, NOW) is None
+
+
+def test_every_command_has_its_own_journal(tmp_path):
+    commands = [COMMAND, ["/data/fish2.txt", *COMMAND[1:]], [*COMMAND[:-2], True, None], ["/data/\udcff", *COMMAND[1:]]]
+    paths = {Journal(tmp_path, command).path for command in commands}
+    assert len(paths) == len(commands)
+    assert all(path.parent == tmp_path for path in paths)
+    assert Journal(tmp_path, list(COMMAND)).path in paths
+
+
+# --- the lock
+
+
+def test_one_process_publishes_a_file(tmp_path):
+    journal = Journal(tmp_path / "made" / "when needed", COMMAND)
+    with journal.locked():
+        with pytest.raises(LocalError, match="another process"), Journal(journal.path.parent, COMMAND).locked():
+            pass
+        with Journal(journal.path.parent, ["another"]).locked():
+            pass
+    with journal.locked():
+        pass
+
+
+def test_a_finished_publish_leaves_nothing(journal):
+    with journal.locked():
+        journal.save(ENTRY)
+        journal.remove()
+    assert os.listdir(journal.path.parent) == []
+
+
+def test_an_interrupted_publish_leaves_its_journal(journal):
+    with journal.locked():
+        journal.save(ENTRY)
+    with journal.locked():
+        assert journal.load(SOURCE, NOW) == ENTRY
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "publishing").write_text("")
+    with pytest.raises(LocalError, match="publishing"), Journal(tmp_path / "publishing", COMMAND).locked():
+        pass
