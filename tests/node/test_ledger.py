@@ -1,0 +1,121 @@
+"""The list of what a home has published: durable, private, shared by commands that run at once."""
+
+import os
+import sqlite3
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shoal.erasure import FileId, Link, LinkKind
+from shoal.node.errors import LocalError
+from shoal.node.ledger import SCHEMA_VERSION, Ledger
+from shoal.node.results import Published, PublishedFile
+
+OWNER = bytes(range(32))
+
+
+def published(number=0, *, shares=12, public=False, size=1000):
+    file_id = FileId(number.to_bytes(32, "big"))
+    link = Link(file_id, LinkKind.PUBLIC) if public else Link(file_id, LinkKind.PRIVATE, bytes(32))
+    return Published(link, size, 4, 12, 9, shares, shares, 1.0, 0, 0)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "published.db"
+
+
+@pytest.fixture(params=["file", "memory"])
+def ledger(request, path):
+    return Ledger(path if request.param == "file" else None)
+
+
+def test_nothing_published_leaves_no_file(path):
+    assert Ledger(path).files() == []
+    assert not path.exists()
+
+
+def test_what_was_added_is_listed_in_order_of_time(ledger):
+    ledger.add(published(1), "late.txt", OWNER, 30.0, 100.5)
+    ledger.add(published(2, public=True, size=2**62), None, OWNER, 10.0, 90.0)
+    assert ledger.files() == [
+        PublishedFile(published(2, public=True).link, None, 2**62, 4, 12, 12, 10.0, 90.0),
+        PublishedFile(published(1).link, "late.txt", 1000, 4, 12, 12, 30.0, 100.5),
+    ]
+
+
+def test_completing_a_file_replaces_its_line(ledger):
+    ledger.add(published(1, shares=7), "f", OWNER, 10.0, 90.0)
+    ledger.add(published(1, shares=12), "f", OWNER, 20.0, 95.0)
+    (line,) = ledger.files()
+    assert (line.shares, line.published_at) == (12, 20.0)
+
+
+@pytest.mark.parametrize("name", ["plain", "é", "\udcff\udcfe", "new\nline", "\x1b[31m", "n" * 255])
+def test_names_keep_their_bytes(ledger, name):
+    ledger.add(published(), name, OWNER, 0.0, 0.0)
+    assert ledger.files()[0].name == name
+
+
+def test_only_its_user_may_read_it(path):
+    before = os.umask(0)
+    try:
+        Ledger(path).add(published(), "f", OWNER, 0.0, 0.0)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_the_owner_secret_is_kept(path):
+    Ledger(path).add(published(), "f", OWNER, 0.0, 0.0)
+    database = sqlite3.connect(path)
+    assert database.execute("SELECT owner_secret FROM published").fetchone() == (OWNER,)
+    database.close()
+
+
+def test_commands_at_once_all_get_their_line(path):
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda at: Ledger(path).add(published(at), f"{at}", OWNER, float(at), 0.0), range(24)))
+    assert [line.name for line in Ledger(path).files()] == [str(at) for at in range(24)]
+
+
+def test_a_damaged_file_is_named_and_left_alone(path):
+    path.write_bytes(b"this is no database" * 100)
+    for use in (Ledger(path).files, lambda: Ledger(path).add(published(), "f", OWNER, 0.0, 0.0)):
+        with pytest.raises(LocalError, match=r"published\.db"):
+            use()
+    assert path.read_bytes() == b"this is no database" * 100
+
+
+def test_a_damaged_line_is_named(path):
+    Ledger(path).add(published(), "f", OWNER, 0.0, 0.0)
+    database = sqlite3.connect(path)
+    with database:
+        database.execute("UPDATE published SET link = 'shoal:nonsense'")
+    database.close()
+    with pytest.raises(LocalError, match=r"published\.db"):
+        Ledger(path).files()
+
+
+def test_a_newer_file_is_not_touched(path):
+    Ledger(path).add(published(), "f", OWNER, 0.0, 0.0)
+    database = sqlite3.connect(path)
+    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    database.close()
+    with pytest.raises(LocalError, match="newer version"):
+        Ledger(path).files()
+
+
+def test_no_link_is_followed(path, tmp_path):
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LocalError):
+        Ledger(path).add(published(), "f", OWNER, 0.0, 0.0)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_in_its_place_is_named(path):
+    path.mkdir()
+    with pytest.raises(LocalError, match=r"published\.db"):
+        Ledger(path).files()
