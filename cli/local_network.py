@@ -50,6 +50,7 @@ class LocalNode:
     process: trio.Process | None = None
     node_id: str = ""
     addresses: tuple[str, ...] = ()
+    complaint: str = ""  # the message it ended with, if it ended by itself
     stopping: bool = False
     listening: trio.Event = field(default_factory=trio.Event)
     joined: trio.Event = field(default_factory=trio.Event)
@@ -77,13 +78,17 @@ class LocalNode:
             self.process.send_signal(signal.SIGKILL)
 
     def handle(self, line: bytes) -> None:
-        """Take one JSON line of the node. Whatever is none of the two events waited for passes."""
+        """Take one JSON line of the node. Whatever is neither an event waited for nor an error passes."""
         try:
             message = json.loads(line)
         except ValueError:
             return
-        event = message.get("event") if isinstance(message, dict) else None
-        if event == "listening":
+        if not isinstance(message, dict):
+            return
+        event = message.get("event")
+        if message.get("message_type") == "error":
+            self.complaint = str(message.get("message"))
+        elif event == "listening":
             self.node_id = str(message["node_id"])
             self.addresses = tuple(str(address) for address in message["addresses"])
             self.listening.set()
@@ -258,14 +263,14 @@ async def _wait_or_ended(node: LocalNode, event: trio.Event, what: str) -> None:
 
 
 def last_words(node: LocalNode) -> str:
-    """The end of a node's log, indented."""
+    """The end of a node's log and what it complained of, indented."""
     try:
         with open(node.log_file, "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
             text = log.read(LOG_TAIL_BYTES).decode("utf-8", "replace")
     except OSError as error:
         return f"  ({node.log_file}: {error.strerror})"
-    lines = text.strip().splitlines()[-LOG_TAIL_LINES:]
+    lines = [*text.strip().splitlines(), *node.complaint.splitlines()][-LOG_TAIL_LINES:]
     return "\n".join(f"  {line}" for line in lines) or "  (none)"
 
 

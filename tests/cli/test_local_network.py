@@ -130,6 +130,8 @@ async def test_the_last_words_of_a_node(tmp_path: Path) -> None:
     node.log_file.write_bytes(b"x\n" * 10_000 + b"the \xff end\n")
     assert len(last_words(node).splitlines()) == 12
     assert last_words(node).endswith("  the \ufffd end")
+    node.handle(b'{"message_type": "error", "code": 1, "message": "The disk is full."}')
+    assert last_words(node).endswith("  the \ufffd end\n  The disk is full.")
 
 
 def test_a_swarm_remembers_its_ports(tmp_path: Path) -> None:
