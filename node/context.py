@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from shoal.dht import Contact, DhtService, NetworkParameters
 from shoal.erasure import Codec
-from shoal.node.channel import Buffer, PeerPool, Request, Throttle
+from shoal.node.channel import Buffer, Disconnected, PeerPool, Request, Throttle
 from shoal.node.channel.messages import R
 from shoal.node.environment import Environment
 
@@ -35,5 +35,15 @@ class Context:
         payload: Sequence[Buffer] = (),
         timeout_s: float = ASK_TIMEOUT_S,
     ) -> R:
-        """Send one request to a peer, over a connection that may be reused; `PeerError` when that fails."""
+        """Send one request to a peer, over a connection that may be reused; `PeerError` when that fails.
+
+        A reused connection may turn out to be closed at the other end. Every request of ours may be repeated, so it is
+        asked once more over a new one.
+        """
+        try:
+            return await self._ask(contact, request, payload, timeout_s)
+        except Disconnected:
+            return await self._ask(contact, request, payload, timeout_s)
+
+    async def _ask(self, contact: Contact, request: Request[R], payload: Sequence[Buffer], timeout_s: float) -> R:
         return await self.pool.request(contact.node_id, contact.address, request, payload=payload, timeout_s=timeout_s)

@@ -239,6 +239,10 @@ class SimDisk:
 
         self.before = before
 
+    def files(self) -> list[Path]:
+        """Every file there is now, in order."""
+        return sorted(folder / name for folder, each in self._directories.items() for name in each.names)
+
     def flip_bit(self, path: Path, bit: int) -> None:
         """Let one bit rot."""
         inode = self._inode(path)

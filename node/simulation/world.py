@@ -1,0 +1,207 @@
+"""Whole nodes by the dozen in one process: the real code on virtual networks and disks, under a clock that jumps.
+
+    async def story(world: World) -> None:
+        for number in range(30):
+            await world.start(f"node-{number}")
+        async with world.client("anna") as anna:
+            published = await anna.publish(...)
+        await world.crash("node-3")
+
+    run_world(seed, folder, story)
+
+One seed decides everything: keys, delays, losses, what a crash tears, and the order in which trio runs its tasks.
+"""
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from shoal.dht import Address, NetworkParameters, SignatureScheme
+from shoal.node.environment import Environment, InlineCompute
+from shoal.node.home import Home
+from shoal.node.network import Network
+from shoal.node.node import Node
+from shoal.node.opening import open_node
+from shoal.node.settings import NodeSettings, init_node
+from shoal.node.simulation.datagrams import VirtualDatagrams, Weather
+from shoal.node.simulation.disk import SimDisk
+from shoal.node.simulation.scheduler import run_seeded
+from shoal.node.simulation.signatures import FastSignatures
+from shoal.node.simulation.streams import VirtualStreams
+
+T = TypeVar("T")
+
+PORT = 4750
+EPOCH_START = 1_800_000_000.0  # the wall clock when a simulation begins; any time after 2020 would do
+STOP_TIMEOUT_S = 30.0  # of virtual time: a node that does not stop is a bug
+CAPACITY_BYTES = 10**9
+
+
+@dataclass
+class Machine:
+    """One volunteer's machine: it keeps its address, home and disk while its node comes and goes."""
+
+    name: str
+    host: str
+    home: Home
+    settings: NodeSettings
+    environment: Environment
+    disk: SimDisk
+    node: Node | None = None
+    scope: trio.CancelScope | None = None
+    stopped: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def running(self) -> bool:
+        """Whether its node runs."""
+        return self.node is not None
+
+    @property
+    def address(self) -> Address:
+        """Where its node listens."""
+        return Address(self.host, PORT)
+
+
+class World:
+    """Machines, the networks between them, and the means to hurt them. Made by `run_world`."""
+
+    def __init__(
+        self,
+        seed: int,
+        folder: Path,
+        nursery: trio.Nursery,
+        *,
+        weather: Weather | None = None,
+        scheme: SignatureScheme | None = None,
+        private: bool = True,
+        epoch_s: float = 86400.0,
+    ) -> None:
+        self.seed = seed
+        self.rng = random.Random(f"{seed} world")
+        self.datagrams = VirtualDatagrams(random.Random(f"{seed} datagrams"), weather)
+        self.streams = VirtualStreams(random.Random(f"{seed} streams"))
+        self.network = Network(NetworkParameters("simulation", pow_bits=0, private=private, epoch_s=epoch_s))
+        self.machines: dict[str, Machine] = {}
+        self._folder = folder
+        self._nursery = nursery
+        self._scheme = scheme or FastSignatures()
+        self._hosts = 0
+
+    # --- machines
+
+    def machine(self, name: str, *, capacity_bytes: int = CAPACITY_BYTES) -> Machine:
+        """The machine of that name; set up with a fresh volunteer's identity when there is none yet."""
+        if name not in self.machines:
+            environment, host = self._environment(name)
+            settings = NodeSettings(capacity_bytes, 0, listen=(Address(host, PORT),))
+            home = Home.at(self._folder / name)
+            init_node(home, settings, self.network.parameters, scheme=self._scheme, entropy=environment.entropy)
+            disk = environment.disk
+            assert isinstance(disk, SimDisk), "a simulated machine has a simulated disk"
+            self.machines[name] = Machine(name, host, home, settings, environment, disk)
+        return self.machines[name]
+
+    def _environment(self, name: str) -> tuple[Environment, str]:
+        rng = random.Random(f"{self.seed} {name}")
+        self._hosts += 1
+        host = f"10.{self._hosts >> 8}.{self._hosts & 255}.1"
+        environment = Environment(
+            datagrams=self.datagrams.at(host),
+            streams=self.streams.at(host),
+            disk=SimDisk(),
+            compute=InlineCompute(),
+            scheme=self._scheme,
+            wall=lambda: EPOCH_START + trio.current_time(),
+            entropy=rng.randbytes,
+            rng=random.Random(f"{self.seed} {name} choices"),
+        )
+        return environment, host
+
+    def running(self) -> list[Machine]:
+        """The machines whose nodes run, in the order in which they were set up."""
+        return [machine for machine in self.machines.values() if machine.running]
+
+    # --- life and death
+
+    async def start(self, name: str, *, capacity_bytes: int = CAPACITY_BYTES) -> Machine:
+        """Start a machine's node; it knows the first machine, and whom it met before."""
+        machine = self.machine(name, capacity_bytes=capacity_bytes)
+        machine.node = await self._nursery.start(self._live, machine)
+        return machine
+
+    async def _live(self, machine: Machine, *, task_status: trio.TaskStatus[Node]) -> None:
+        machine.stopped = trio.Event()
+        with trio.CancelScope() as machine.scope:
+            async with open_node(
+                machine.home,
+                network=self.network,
+                bootstrap=self._doors(machine),
+                serve=True,
+                settings=machine.settings,
+                environment=machine.environment,
+            ) as node:
+                task_status.started(node)
+                await trio.sleep_forever()
+        machine.node = None
+        machine.stopped.set()
+
+    def _doors(self, machine: Machine) -> list[Address]:
+        first = next(iter(self.machines.values()), machine)
+        return [] if first is machine else [first.address]
+
+    async def stop(self, name: str) -> None:
+        """End a node in order."""
+        machine = self.machines[name]
+        assert machine.scope is not None, "only a node that was started can be stopped"
+        machine.scope.cancel()
+        with trio.fail_after(STOP_TIMEOUT_S):
+            await machine.stopped.wait()
+
+    async def crash(self, name: str) -> None:
+        """Pull the plug: connections are reset, and what was not synced may be lost or torn."""
+        machine = self.machines[name]
+        self.streams.kill(machine.host)
+        await self.stop(name)
+        machine.disk.crash(self.rng)
+
+    # --- users
+
+    @asynccontextmanager
+    async def client(self, name: str, *, through: str | None = None) -> AsyncIterator[Node]:
+        """A client's node for the length of a block; it knows one running machine."""
+        door = self.machines[through] if through is not None else self.running()[0]
+        environment, _ = self._environment(name)
+        async with open_node(
+            self._folder / name,
+            network=self.network,
+            bootstrap=[door.address],
+            settings=NodeSettings(),
+            environment=environment,
+        ) as node:
+            yield node
+
+
+def run_world(
+    seed: int,
+    folder: Path,
+    story: Callable[[World], Awaitable[T]],
+    *,
+    weather: Weather | None = None,
+    scheme: SignatureScheme | None = None,
+    private: bool = True,
+) -> T:
+    """Run a story in a world of its own, in virtual time, replayable from `seed`. `folder` holds the homes."""
+
+    async def main() -> T:
+        async with trio.open_nursery() as nursery:
+            world = World(seed, folder, nursery, weather=weather, scheme=scheme, private=private)
+            result = await story(world)
+            nursery.cancel_scope.cancel()
+        return result
+
+    return run_seeded(seed, main)

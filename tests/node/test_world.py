@@ -1,0 +1,268 @@
+"""Whole networks in simulation: the main job, hurt in many ways. Every test prints its seed by its name."""
+
+import hashlib
+import os
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from shoal.erasure import FileId, Link, LinkKind
+from shoal.node import BadData, NoPeers, NotFound, Published, Refused, TooFewShares, WrongKey
+from shoal.node.simulation.datagrams import Weather
+from shoal.node.simulation.world import World, run_world
+from shoal.node.targets import part_path
+
+STORM = Weather(latency_s=(0.01, 0.2), loss=0.05, duplication=0.05, late=0.05)
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 50_000):
+        yield data[start : start + 50_000]
+
+
+async def populate(world: World, count: int) -> None:
+    for number in range(count):
+        await world.start(f"node-{number}")
+    await trio.sleep(30)
+
+
+async def fetched(world: World, published: Published, name: str) -> bytes:
+    async with world.client(name) as client, client.open_fetch(published.link) as file:
+        return b"".join([chunk async for chunk in file])
+
+
+def holders_of(world: World, published: Published) -> list[str]:
+    hosts = {address.host for address in published.holders.values()}
+    return [machine.name for machine in world.running() if machine.host in hosts]
+
+
+async def thirty_nodes(world: World) -> tuple[str, bytes, int]:
+    await populate(world, 30)
+    data = world.rng.randbytes(700_000)
+    async with world.client("publisher") as client:
+        published = await client.publish(chunks(data), name="life.bin")
+    assert (published.k, published.n, published.complete) == (8, 24, True)
+    victims = holders_of(world, published)[: published.n - published.k]
+    for name in victims:
+        await world.crash(name)
+    assert await fetched(world, published, "reader") == data
+    return str(published.link), hashlib.sha256(data).digest(), world.datagrams.statistics().sent
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_publish_lose_nodes_fetch_and_the_seed_replays_it(seed: int, tmp_path: Path) -> None:
+    first = run_world(seed, tmp_path / "a", thirty_nodes)
+    assert run_world(seed, tmp_path / "b", thirty_nodes) == first
+
+
+def test_it_works_in_a_storm(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 14)
+        data = world.rng.randbytes(300_000)
+        async with world.client("publisher") as client:
+            published = await client.publish(chunks(data))
+        assert published.complete
+        assert await fetched(world, published, "reader") == data
+
+    run_world(3, tmp_path, story, weather=STORM)
+
+
+def test_one_holder_too_many_lost_is_told_with_numbers(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 13)
+        data = world.rng.randbytes(60_000)
+        async with world.client("publisher") as client:
+            published = await client.publish(chunks(data))
+        victims = holders_of(world, published)[: published.n - published.k + 1]
+        for name in victims:
+            await world.crash(name)
+        with pytest.raises(TooFewShares) as caught:
+            await fetched(world, published, "reader")
+        assert (caught.value.needed, caught.value.found) == (4, 3)
+        await world.start(victims[0])
+        await trio.sleep(20)
+        assert await fetched(world, published, "patient") == data
+
+    for seed in range(4, 8):
+        run_world(seed, tmp_path / str(seed), story)
+
+
+def test_all_nodes_crash_and_come_back(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 12)
+        data = world.rng.randbytes(400_000)
+        async with world.client("publisher") as client:
+            published = await client.publish(chunks(data))
+        names = list(world.machines)
+        for name in names:
+            await world.crash(name)
+        for name in reversed(names):
+            await world.start(name)
+        await trio.sleep(120)
+        assert await fetched(world, published, "reader") == data
+
+    run_world(8, tmp_path, story)
+
+
+def test_a_network_survives_its_first_node(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 8)
+        await world.crash("node-0")
+        await world.stop("node-5")
+        await world.start("node-5")  # its only door is gone: it comes back through its own cache
+        await trio.sleep(60)
+        node = world.machines["node-5"].node
+        assert node is not None
+        assert (await node.status())["peers"] >= 5
+
+    run_world(9, tmp_path, story)
+
+
+def test_a_link_is_only_as_good_as_its_key(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 5)
+        async with world.client("publisher") as client:
+            one = await client.publish(chunks(b"one" * 1000))
+            two = await client.publish(chunks(b"two" * 1000))
+            assert two.link.key is not None
+            with pytest.raises(WrongKey):
+                async with client.open_fetch(one.link.with_key(two.link.key)):
+                    pass
+            info = await client.info(one.link.hash)
+            assert (info.name, info.size, info.k, len(info.holders)) == (None, None, one.k, one.shares)
+
+    run_world(10, tmp_path, story)
+
+
+def test_nobody_knows_an_unpublished_file(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 5)
+        async with world.client("reader") as client:
+            with pytest.raises(NotFound):
+                await client.fetch(Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32)), tmp_path / "absent")
+
+    run_world(11, tmp_path / "world", story)
+    assert not list(tmp_path.glob("absent*"))
+
+
+def test_without_any_peer(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.start("node-0")
+        await world.crash("node-0")
+        async with world.client("lonely", through="node-0") as client:
+            with pytest.raises(NoPeers):
+                await client.publish(chunks(b"hello"))
+
+    run_world(12, tmp_path, story)
+
+
+def test_full_volunteers_refuse_and_the_publisher_is_told(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        for number in range(6):
+            await world.start(f"node-{number}", capacity_bytes=200_000)
+        await trio.sleep(20)
+        async with world.client("publisher") as client:
+            with pytest.raises(Refused, match="full"):
+                await client.publish(chunks(world.rng.randbytes(3_000_000)))
+
+    run_world(13, tmp_path, story)
+
+
+def test_too_few_hosts_give_a_partial_result_that_can_be_completed(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(14).randbytes(200_000))
+
+    async def story(world: World) -> None:
+        await populate(world, 7)
+        async with world.client("publisher") as client:
+            first = await client.publish(source, needed=4, total=12)
+            assert (first.complete, first.shares, first.hosts, first.survives) == (False, 7, 7, 3)
+            assert await fetched(world, first, "reader") == source.read_bytes()
+            for number in range(7, 13):
+                await world.start(f"node-{number}")
+            await trio.sleep(60)
+            second = await client.publish(source, needed=4, total=12)
+            assert (second.complete, second.shares, second.link) == (True, 12, first.link)
+            third = await client.publish(source, needed=4, total=12)
+            assert third.link != first.link  # a finished publish leaves no journal
+            assert len(client.published()) == 2
+
+    run_world(14, tmp_path / "world", story)
+
+
+def test_holders_that_die_on_the_way_are_replaced(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(15).randbytes(20_000_000))
+
+    async def story(world: World) -> None:
+        await populate(world, 16)
+        world.streams.bytes_per_s = 500_000.0
+        async with world.client("publisher") as client, trio.open_nursery() as nursery:
+
+            async def kill_three() -> None:
+                await trio.sleep(6)
+                for name in list(world.machines)[1:4]:
+                    await world.crash(name)
+
+            nursery.start_soon(kill_three)
+            published = await client.publish(source)
+            assert published.shares == published.n == 12
+            assert set(holders_of(world, published)).isdisjoint({"node-1", "node-2", "node-3"})
+        assert await fetched(world, published, "reader") == source.read_bytes()
+
+    run_world(15, tmp_path / "world", story)
+
+
+def test_an_interrupted_publish_and_fetch_go_on(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(random.Random(16).randbytes(6_000_000))
+
+    async def story(world: World) -> None:
+        await populate(world, 13)
+        world.streams.bytes_per_s = 300_000.0
+        async with world.client("publisher") as client:
+            with trio.move_on_after(5) as interrupted:
+                await client.publish(source)
+            assert interrupted.cancelled_caught
+            published = await client.publish(source)
+            assert published.resumed_bytes > 0
+            assert published.sent_bytes + published.resumed_bytes < 3.2 * 6_000_000
+        async with world.client("reader") as client:
+            with trio.move_on_after(5) as interrupted:
+                await client.fetch(published.link, target)
+            assert interrupted.cancelled_caught
+            assert [name for name in os.listdir(tmp_path) if name.startswith("target")] == [
+                part_path(target, published.link).name
+            ]
+            done = await client.fetch(published.link, target)
+            assert done.resumed_bytes > 0
+
+    run_world(16, tmp_path / "world", story)
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_bit_rot_is_not_handed_out(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 12)
+        data = world.rng.randbytes(400_000)
+        async with world.client("publisher") as client:
+            published = await client.publish(chunks(data))
+        rotten = holders_of(world, published)
+        for name in rotten[:8]:
+            _rot(world, name)
+        assert await fetched(world, published, "reader") == data
+        for name in rotten[8:]:
+            _rot(world, name)
+        with pytest.raises((TooFewShares, BadData)):
+            await fetched(world, published, "late")
+
+    run_world(17, tmp_path, story)
+
+
+def _rot(world: World, name: str) -> None:
+    disk = world.machines[name].disk
+    (share,) = disk.files()
+    disk.flip_bit(share, 12_345)
