@@ -63,12 +63,19 @@ class Batch:
 
 
 class PaddedReader:
-    """A source's plaintext with the padding of the format behind it."""
+    """A source's plaintext with the padding of the format behind it.
+
+    `offset` is where reading begins; the source must have been moved there. It may lie in the padding, which can be
+    several segments long.
+    """
 
     def __init__(self, source: Source, offset: int = 0) -> None:
         self._source = source
         self._zeros_left: int | None = None
         self.size = offset
+        if source.size is not None and offset > source.size:
+            self.size = source.size
+            self._zeros_left = max(0, padded_size(self.size) - offset)
 
     async def read(self, wanted: int) -> bytes:
         """The next bytes; fewer than `wanted` only at the end of the padding."""

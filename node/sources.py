@@ -14,8 +14,6 @@ from typing import Protocol
 from shoal.node.environment import Environment
 from shoal.node.errors import LocalError, UsageError
 
-CHUNK_LIMIT_BYTES = 16 * 2**20  # one chunk of a caller's stream; a larger one is cut up
-
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
@@ -52,27 +50,35 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A regular file. It must stay as it is until the publish ends, and that is checked."""
+    """A regular file. It must stay as it is until the publish ends, and that is checked.
+
+    No more is read than it had at the start: a file that grows as fast as it is read would never end.
+    """
 
     def __init__(self, path: Path, descriptor: int, env: Environment) -> None:
         self._path = path
         self._descriptor = descriptor
         self._env = env
         self._offset = 0
-        self.fingerprint: Fingerprint | None = _fingerprint(descriptor)
-        self.size: int | None = os.fstat(descriptor).st_size
+        start = _fingerprint(descriptor)
+        self._bytes = start.size
+        self.fingerprint: Fingerprint | None = start
+        self.size: int | None = start.size
         self.name: str | None = path.name
 
     async def read(self, wanted: int) -> bytes:
         """The next bytes, read in a worker."""
+        data = await self._pread(self._offset, max(0, min(wanted, self._bytes - self._offset)))
+        self._offset += len(data)
+        return data
+
+    async def _pread(self, offset: int, wanted: int) -> bytes:
         try:
-            data = await self._env.call(_read_fully, self._descriptor, self._offset, wanted)
+            return await self._env.call(_read_fully, self._descriptor, offset, wanted)
         except OSError as error:
             raise LocalError(
                 f"Cannot read {printable(self._path)}: {error.strerror}. Nothing was published."
             ) from error
-        self._offset += len(data)
-        return data
 
     async def seek(self, offset: int) -> None:
         """Continue at `offset`."""
@@ -81,10 +87,15 @@ class FileSource:
     async def finish(self) -> None:
         """Compare the file with what it was at the start."""
         now = _fingerprint(self._descriptor)
-        if now != self.fingerprint or self._offset != now.size:
+        if now != self.fingerprint or self._offset < self._bytes:
             raise LocalError(
                 f"{printable(self._path)} changed while it was being read (it had {self.size} bytes, now {now.size}). "
                 "Nothing was published; run the command again when the file is at rest."
+            )
+        if await self._pread(self._bytes, 1):
+            raise LocalError(
+                f"{printable(self._path)} has more bytes than the {self._bytes} it claims, as files in /proc do. "
+                "Nothing was published; pipe it instead: shoal publish - --name NAME"
             )
 
     async def aclose(self) -> None:
