@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from shoal.cli.local_network import LocalNetwork, LocalNode
     from shoal.node import Fetched, Published
 
-DEFAULT_NODES = 16
-DEFAULT_SIZE_TEXT = "64MB"
+DEFAULT_NODES = "16"
+DEFAULT_SIZE = "64MB"
 CHUNK_BYTES = 4 * 2**20
 COPIES_ON_DISK = 5  # the file, three times its size in shares, and the file fetched
 DISK_SPARE_BYTES = 200 * 10**6  # homes, logs and databases of the nodes
@@ -42,34 +42,28 @@ class Outcome:
 
 def demo(
     context: typer.Context,
-    nodes: Annotated[
-        str | None,
-        typer.Option("--nodes", metavar="COUNT", help="Nodes to start.", show_default=str(DEFAULT_NODES)),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option("--size", metavar="SIZE", help="Size of the random file.", show_default=DEFAULT_SIZE_TEXT),
-    ] = None,
+    nodes: Annotated[str, typer.Option("--nodes", metavar="COUNT", help="Nodes to start.")] = DEFAULT_NODES,
+    size: Annotated[str, typer.Option("--size", metavar="SIZE", help="Size of the random file.")] = DEFAULT_SIZE,
 ) -> Job:
-    """Show it all on this machine: a network, a file published, nodes lost, the file fetched and compared.
+    """Show all of it here: start a network, publish, lose nodes, fetch, compare.
 
     Every node is a process of its own. As many holders as the file survives are killed, and the node that all
     others started from. Everything is removed afterwards.
     """
     settings = globals_of(context)
-    count = node_count(nodes, DEFAULT_NODES)
+    count = node_count(nodes)
     try:
-        size_bytes = parse_size(size if size is not None else DEFAULT_SIZE_TEXT)
+        size_bytes = parse_size(size)
     except UnitError as error:
         raise BadUsageError(f"--size: {error}.") from error
     return settings.job(lambda: _demo(settings, count, size_bytes))
 
 
-def node_count(text: str | None, default: int) -> int:
+def node_count(text: str) -> int:
     """The value of --nodes."""
     least, most = 3, 200  # NODES_MIN and NODES_MAX of local_network, which is not loaded for parsing
     try:
-        return default if text is None else parse_count(text, least=least, most=most)
+        return parse_count(text, least=least, most=most)
     except UnitError as error:
         raise BadUsageError(f"--nodes: {error}.") from error
 

@@ -39,17 +39,15 @@ def swarm(
         str,
         typer.Option("--dir", metavar="DIR", help="Where the nodes keep their homes, for the next run too."),
     ],
-    nodes: Annotated[
-        str | None,
-        typer.Option("--nodes", metavar="COUNT", help="Nodes to start.", show_default=str(DEFAULT_NODES)),
-    ] = None,
+    nodes: Annotated[str, typer.Option("--nodes", metavar="COUNT", help="Nodes to start.")] = DEFAULT_NODES,
 ) -> Job:
-    """Run a network on this machine until Ctrl-C, and say how to use it from another terminal.
+    """Run a network on this machine until Ctrl-C.
 
-    The same --dir brings the same network back, with the files that were published to it.
+    Says how to use it from another terminal. The same --dir brings the same network back, with the files
+    that were published to it.
     """
     settings = globals_of(context)
-    count = node_count(nodes, DEFAULT_NODES)
+    count = node_count(nodes)
     if not folder or "\0" in folder:
         raise BadUsageError("--dir: the path is empty or contains a NUL character.")
     where = Path(os.path.abspath(folder))

@@ -105,12 +105,12 @@ def test_a_network_file_reads_back() -> None:
 
 
 def test_the_number_of_nodes() -> None:
-    assert node_count(None, 16) == 16
-    assert node_count(str(NODES_MIN), 16) == NODES_MIN
-    assert node_count(str(NODES_MAX), 16) == NODES_MAX
+    assert node_count("16") == 16
+    assert node_count(str(NODES_MIN)) == NODES_MIN
+    assert node_count(str(NODES_MAX)) == NODES_MAX
     for text in (str(NODES_MIN - 1), str(NODES_MAX + 1), "many"):
         with pytest.raises(BadUsageError):
-            node_count(text, 16)
+            node_count(text)
 
 
 async def test_what_a_node_says(tmp_path: Path) -> None:

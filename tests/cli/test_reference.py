@@ -1,0 +1,50 @@
+"""docs/cli.md says what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shoal.cli import reference
+from shoal.cli.commands import fetch, info, ls, publish
+from shoal.erasure.link import Link, LinkKind
+from shoal.erasure.manifest import FileId
+from shoal.node import VERSION, Address, Fetched, FileInfo, Holder, NodeId, Published, PublishedFile
+
+PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+LINK = Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32))
+
+
+def documented(command: str) -> set[str]:
+    """The words in backticks of a command's line in the table of summaries."""
+    table = PAGE.read_text().partition("## Summaries in JSON")[2].partition("## Commands")[0]
+    line = next(line for line in table.splitlines() if line.startswith(f"| `{command}` |"))
+    return set(re.findall(r"`([a-z_]+)`", line)) - {command}
+
+
+def test_the_generated_parts_are_up_to_date() -> None:
+    text = PAGE.read_text()
+    assert reference.renew(text) == text, "run: python -m shoal.cli.reference docs/cli.md"
+
+
+def test_an_unknown_part_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        reference.renew("<!-- generated: poems -->\n<!-- end -->")
+
+
+def test_summaries() -> None:
+    published = Published(LINK, 1, 1, 3, 3, 3, 3, 0.1, 3, 0)
+    assert publish.summary_fields(published).keys() == documented("publish")
+    fetched = Fetched(Path("x"), "x", 1, 0.1, 1, 0)
+    assert fetch.summary_fields(fetched).keys() == documented("fetch")
+    holder = Holder(0, NodeId(bytes(32)), Address("127.0.0.1", 1), 0.0)
+    fields = info.summary_fields(LINK, FileInfo(LINK.id, False, 1, 3, 1, None, None, None, (holder,)))
+    assert fields.keys() | {"share", "node_id", "address", "lease_end"} == documented("info")
+    entry = PublishedFile(LINK, None, 1, 1, 3, 3, 0.0, 0.0)
+    assert ls.file_fields(entry).keys() | {"files"} == documented("ls")
+
+
+def test_one_version() -> None:
+    from importlib.metadata import version
+
+    assert version("shoal") == VERSION

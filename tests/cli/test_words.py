@@ -1,0 +1,120 @@
+"""What commands tell people, where the words carry numbers."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shoal.cli.commands import fetch, info, ls, node, publish
+from shoal.cli.context import Globals
+from shoal.erasure.link import Link, LinkKind
+from shoal.erasure.manifest import FileId
+from shoal.node import Fetched, FileInfo, Published, PublishedFile
+
+LINK = Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32))
+WIDE = Published(LINK, 64_000_000, 16, 48, 36, 48, 48, 4.0, 192_000_000, 0)
+PARTIAL = Published(LINK, 1000, 4, 12, 9, 7, 7, 1.0, 3000, 0, refusals={"full": 5})
+ORDER = publish.Order("x", None, None, None, None, 3600, False)
+
+
+@pytest.fixture
+def settings(recorded: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Globals:
+    for name in ("SHOAL_HOME", "SHOAL_NETWORK", "SHOAL_BOOTSTRAP"):
+        monkeypatch.delenv(name, raising=False)
+    return Globals(Path("/h"), Path("/my net.toml"), ("1.2.3.4:5",), recorded())
+
+
+def told(settings: Globals, done: Published, **changes: Any) -> tuple[str, str]:
+    publish.report(settings, replace(ORDER, **changes), done)
+    output: Any = settings.output
+    return output.out.getvalue(), output.err.getvalue()
+
+
+def test_a_complete_publish(settings: Globals) -> None:
+    out, err = told(settings, WIDE)
+    assert out == f"{LINK}\n"
+    assert err == "Published 64.0 MB in 4.0 s (16.0 MB/s): 48 shares on 48 hosts; any 32 may vanish.\n"
+
+
+def test_a_partial_publish_in_the_words_agreed(settings: Globals) -> None:
+    out, err = told(settings, PARTIAL)
+    assert out == f"{LINK}\n"
+    assert err == (
+        "Published 7 of 12 shares on 7 hosts: the file survives losing any 3 of them (wanted: 9 hosts). "
+        "5 hosts were full. Run the same command again to complete it.\n"
+    )
+    assert "Run the same command" not in publish.partial_words(PARTIAL, resumable=False)
+    bare = replace(PARTIAL, shares=4, hosts=4, refusals={"full": 1, "no answer": 2, "odd \x1b{x}": 2})
+    assert publish.partial_words(bare, resumable=True) == (
+        "Published 4 of 12 shares on 4 hosts: the file survives losing none of them (wanted: 9 hosts). "
+        "2 hosts did not answer. 2 hosts dropped out: odd \\x1bx. 1 host was full. "
+        "Run the same command again to complete it."
+    )
+
+
+def test_warnings_about_width(settings: Globals) -> None:
+    _, err = told(settings, replace(WIDE, shares=40, hosts=40, refusals={"full": 1}))
+    assert "Warning: 40 of 48 hosts have a share; 36 were asked for. 1 host was full.\n" in err
+    _, err = told(settings, replace(WIDE, k=2, n=6, happy=5, shares=6, hosts=6))
+    assert "Warning: Only 6 hosts could be found" in err
+    assert "Only 3 hosts" not in told(settings, replace(WIDE, k=1, n=3, happy=3, shares=3, hosts=3), needed=1)[1]
+
+
+def test_a_resumed_publish(settings: Globals) -> None:
+    _, err = told(settings, replace(WIDE, resumed_bytes=96_000_000))
+    assert "96.0 MB of it already there" in err
+
+
+def test_the_command_that_fetches_it_on_a_terminal(
+    settings: Globals, recorded: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = replace(settings, output=recorded(terminal=True))
+    _, err = told(watched, WIDE)
+    assert err.endswith(f"  shoal --network '/my net.toml' --bootstrap 1.2.3.4:5 fetch '{LINK}'\n")
+    monkeypatch.setenv("SHOAL_NETWORK", "/my net.toml")
+    monkeypatch.setenv("SHOAL_BOOTSTRAP", "1.2.3.4:5")
+    assert watched.command("fetch", "x", with_home=False) == "shoal fetch x"
+    assert watched.command("fetch", "x") == "shoal --home /h fetch x"
+
+
+def test_a_fetch() -> None:
+    done = Fetched(Path("/a\nb"), "x", 3_000_000, 2.0, 1, 1_000_000)
+    assert fetch.words(done) == "Fetched /a\\nb: 3.00 MB in 2.0 s (1.00 MB/s), 1.00 MB of it from before."
+    assert fetch.words(Fetched(None, None, 0, 0.0, 0, 0)) == "Fetched: 0 B in 0.0 s."
+
+
+def test_info_without_the_key() -> None:
+    found = FileInfo(LINK.id, False, 4, 12, 1000, None, None, None, ())
+    text = info.table(replace(LINK, key=None), found)
+    assert "(needs the key)" in text
+    assert "at most 1.00 kB" in text
+    assert info.table(LINK, replace(found, name="n", size=3)).count("3 B") == 1
+
+
+def test_ls_escapes_names() -> None:
+    assert "\\x1b" in ls.table([PublishedFile(LINK, "\x1b", 1, 1, 3, 3, 0.0, 0.0)])
+
+
+def test_status_for_people() -> None:
+    text = node.table(
+        {
+            "bugs": 0,
+            "node_id": "ab",
+            "peers": 1,
+            "used_bytes": 2_000_000,
+            "up_bytes_per_s": 5,
+            "uptime_s": 3.25,
+            "addresses": ["x"],
+            "address": None,
+        }
+    )
+    assert text.splitlines() == [
+        "node id: ab",
+        "peers:   1 verified contact",
+        "used:    2.00 MB",
+        "bugs:    0",
+        "up:      5 B/s",
+        "uptime:  3.25 s",
+    ]
