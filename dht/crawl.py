@@ -18,9 +18,8 @@ from shoal.dht.records import MAX_RECORDS_PER_KEY, Record, RecordKey
 from shoal.dht.rpc import Answer, RequestMessage
 from shoal.dht.signatures import SignatureScheme
 
-MAX_FOUND = (
-    512  # records of one search: 20 honest nodes hold the same 64 at most, the rest is room for disagreement
-)
+MAX_FOUND = 512  # records of one search: 20 honest nodes hold the same 64 at most, the rest is room for disagreement
+MIN_PAUSE_S = 0.001  # between two looks at a lookup to which nothing has happened
 
 Ask = Callable[[Contact, RequestMessage], Awaitable[Answer]]  # raises RequestError
 Acceptable = Callable[[Contact], bool]  # whether a contact named by others may be asked at all
@@ -49,7 +48,8 @@ async def crawl(lookup: Lookup, query: Callable[[Contact], Awaitable[Sequence[Co
                 nursery.start_soon(ask, contact)
             if lookup.done:
                 break
-            with trio.move_on_at(lookup.next_deadline()):
+            # Never a pause of nothing: under a virtual clock time would stand still and this would spin.
+            with trio.move_on_at(max(lookup.next_deadline(), trio.current_time() + MIN_PAUSE_S)):
                 await changed.wait()
         nursery.cancel_scope.cancel()
     return lookup.result()

@@ -20,8 +20,8 @@ MAX_RETRY_S = 30.0  # a network that comes back is found within half a minute
 OTHERS_GRACE_S = 0.3
 MAX_PARALLEL_PINGS = 32
 
-# In the first minute a network started all at once keeps growing under our feet, so look around again.
-SETTLING_S = (0.5, 2.0, 8.0, 25.0)
+# In the first moments a network started all at once keeps growing under our feet, so look around again.
+SETTLING_S = (0.5, 3.0, 12.0)
 
 # how often probes, expiry and refresh are considered; silence of a peer is followed up at once
 UPKEEP_S = 600.0
@@ -29,6 +29,7 @@ UPKEEP_S = 600.0
 REFRESH_AGE_S = 24 * 3600.0
 # how often one bootstrap address is pinged although all is well: it joins severed halves
 REUNION_S = 3 * 3600.0
+FOLLOW_UP_S = PROBE_SPACING_S + 0.5  # after a silence the table names the silent for probing from 5 s on
 MAX_REMEMBERED = 1_000  # bootstrap addresses and cached contacts, together
 
 Ping = Callable[[Address, NodeId | None], Awaitable[Contact]]  # raises RequestError
@@ -116,8 +117,8 @@ class Membership:
         while True:
             with trio.move_on_after(UPKEEP_S * self._rng.uniform(0.8, 1.2)):
                 await self._wake_upkeep.wait()
-                await trio.sleep(PROBE_SPACING_S)  # a second failure counts only after this
-            self._wake_upkeep = trio.Event()
+                self._wake_upkeep = trio.Event()  # before the pause: who falls silent during it has a turn too
+                await trio.sleep(FOLLOW_UP_S)
             on_tick()
             due = self._table.due_for_probe(trio.current_time())
             await self._ping_all([(contact.address, contact.node_id) for contact in due])
@@ -130,7 +131,7 @@ class Membership:
         for pause_s in SETTLING_S:
             await trio.sleep(pause_s * self._rng.uniform(0.8, 1.2))
             await self._look_up(self._own_id)
-            await self._look_up(self._rng.randbytes(NODE_ID_BYTES))
+        await self._look_up(self._rng.randbytes(NODE_ID_BYTES))  # and once into the distance
 
     async def _seek_reunion(self) -> None:
         if not self._doors or trio.current_time() < self._reunion_at:
@@ -152,9 +153,7 @@ class Membership:
         await opened.wait()
         scope.deadline = trio.current_time() + OTHERS_GRACE_S
 
-    async def _ping_all(
-        self, doors: Sequence[tuple[Address, NodeId | None]], opened: trio.Event | None = None
-    ) -> None:
+    async def _ping_all(self, doors: Sequence[tuple[Address, NodeId | None]], opened: trio.Event | None = None) -> None:
         limiter = trio.CapacityLimiter(MAX_PARALLEL_PINGS)
 
         async def ping(address: Address, node_id: NodeId | None) -> None:

@@ -11,7 +11,6 @@ async with trio.open_nursery() as nursery:
 import os
 import random
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
@@ -24,25 +23,18 @@ from shoal.dht.contact import Contact
 from shoal.dht.counters import DhtStatistics
 from shoal.dht.crawl import MAX_FOUND, NodeCrawl, RecordSearch
 from shoal.dht.endpoint import Endpoint
-from shoal.dht.errors import MisbehaviourError, NoReplyError, RequestError
 from shoal.dht.guard import CookieMint, RequestGuard
-from shoal.dht.hearsay import HearsayBook
-from shoal.dht.identity import Entropy, Identity, NodeId, has_proof
+from shoal.dht.identity import Entropy, Identity, has_proof
 from shoal.dht.lookup import PATHS, THOROUGH_PATHS, Lookup
 from shoal.dht.membership import Membership
-from shoal.dht.messages import Ping, StoreStatus
-from shoal.dht.observed import ObservedAddresses
+from shoal.dht.messages import StoreStatus
 from shoal.dht.params import NetworkParameters
+from shoal.dht.peers import Peers
 from shoal.dht.records import Record, RecordKey, RecordKind
 from shoal.dht.responder import Responder
 from shoal.dht.routing import ContactTable
-from shoal.dht.rpc import Answer, RequestMessage
 from shoal.dht.store import RecordStore, StoreLimits
 from shoal.dht.transport import DatagramNetwork
-
-MAX_BACKGROUND_PINGS = 32  # at the same time; a newcomer left out comes again with its next request
-GREETING_SPACING_S = 600.0  # a node whose bucket is full is not pinged again for each of its requests
-MAX_GREETED = 4_096
 
 
 class DhtService:
@@ -81,12 +73,8 @@ class DhtService:
         self._entropy = entropy
         self._wall = wall
         self._limits = limits or (StoreLimits.private() if params.private else StoreLimits())
-        self._endpoint = Endpoint(params, identity, network, entropy, self._greet)
-        self._hearsay = HearsayBook(private=params.private)
-        self._observed = ObservedAddresses(private=params.private)
+        self._endpoint = Endpoint(params, identity, network, entropy, lambda newcomer: self._peers.greet(newcomer))
         self._nursery: trio.Nursery | None = None
-        self._background_pings = 0
-        self._greeted: OrderedDict[Address, float] = OrderedDict()
         self._assemble(trio.current_time())
 
     def _assemble(self, now: float) -> None:
@@ -97,12 +85,21 @@ class DhtService:
         mint = CookieMint(self._entropy, now)
         guard = RequestGuard(mint, now, private=params.private)
         self._responder = Responder(params, identity, self._table, self._store, mint, guard, self._space)
-        self._membership = Membership(identity.node_id, self._table, self._ping, self.find_closest, self._rng)
+        self._peers = Peers(
+            params,
+            identity.node_id,
+            self._table,
+            self._endpoint.caller,
+            lambda: self._endpoint.addresses,
+            on_contact=lambda: self._membership.on_contact(),
+            on_silence=lambda: self._membership.on_silence(),
+        )
+        self._membership = Membership(identity.node_id, self._table, self._peers.ping, self.find_closest, self._rng)
         self._announcer = Announcer(
             params,
             identity,
             find_closest=self.find_closest,
-            ask=self._ask,
+            ask=self._peers.ask,
             own_addresses=self.own_addresses,
             store_own=self._store_own if self.serving else None,
             wall=self._wall,
@@ -122,6 +119,7 @@ class DhtService:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                self._peers.start(nursery)
                 self._endpoint.start(nursery, self._responder)
                 nursery.start_soon(self._membership.run_join)
                 nursery.start_soon(self._membership.run_upkeep, self._on_tick)
@@ -164,7 +162,7 @@ class DhtService:
         these addresses whenever its table runs empty.
         """
         usable = [address for address in addresses if self._params.allows(address)]
-        return await self._membership.bootstrap(usable, [c for c in cached if self._is_acceptable(c)])
+        return await self._membership.bootstrap(usable, [c for c in cached if self._peers.is_acceptable(c)])
 
     async def wait_joined(self, timeout_s: float) -> None:
         """Wait for the first verified contact. Raises NoPeersError after `timeout_s` seconds."""
@@ -177,7 +175,7 @@ class DhtService:
 
         thorough: twice as many disjoint paths, against many liars, at twice the price.
         """
-        return await NodeCrawl(self._lookup(target, thorough), self._ask, self._is_acceptable).run()
+        return await NodeCrawl(self._lookup(target, thorough), self._peers.ask, self._peers.is_acceptable).run()
 
     @asynccontextmanager
     async def search(
@@ -189,26 +187,28 @@ class DhtService:
         The channel ends when the whole search has: only then does "nothing came" mean "nothing is there".
         Leaving the block early stops the search.
         """
+        if kind != RecordKind.PROVIDER:
+            raise ValueError(f"records of kind {kind} are not known")
         send, receive = trio.open_memory_channel[Record](MAX_FOUND)
         scope, finished = trio.CancelScope(), trio.Event()
         search = RecordSearch(
             self._lookup(key, thorough),
             kind,
             RecordKey(key),
-            self._ask,
-            self._is_acceptable,
+            self._peers.ask,
+            self._peers.is_acceptable,
             self._params,
             self._identity.scheme,
             send.send_nowait,
         )
         self._running().start_soon(self._search, search, send, scope, finished)
         try:
-            with receive:
-                yield receive
+            yield receive
         finally:
             scope.cancel()
-            with trio.CancelScope(shield=True):  # short: the search is cancelled already
+            with trio.CancelScope(shield=True):
                 await finished.wait()
+            receive.close()  # not before the search has ended: until then it sends
 
     async def _search(
         self,
@@ -288,98 +288,13 @@ class DhtService:
             paths=THOROUGH_PATHS if thorough else PATHS,
         )
 
-    def _is_acceptable(self, contact: Contact) -> bool:
-        """Whether a contact others told us of may be asked: allowed address, proof of work, not ourselves."""
-        return (
-            contact.node_id != self._identity.node_id
-            and self._params.allows(contact.address)
-            and contact.address not in self._endpoint.addresses
-            and has_proof(contact.node_id, self._params.pow_bits)
-        )
-
-    async def _ask(self, contact: Contact, message: RequestMessage) -> Answer:
-        """One request to a contact, verified or from hearsay; the table learns how it went.
-
-        Raises RequestError.
-        """
-        known = self._table.get(contact.node_id)
-        verified = known is not None and known.address == contact.address
-        if not verified and not self._hearsay.allows(contact.address, trio.current_time()):
-            raise NoReplyError(f"{contact.address} did not answer lately")
-        try:
-            answer = await self._endpoint.caller.request(contact.address, contact.node_id, message)
-        except (NoReplyError, MisbehaviourError):
-            self._note_failure(contact, verified)
-            raise
-        self._note_answer(answer)
-        return answer
-
-    async def _ping(self, address: Address, node_id: NodeId | None) -> Contact:
-        """Ask an address we were given for a sign of life. Raises RequestError."""
-        if node_id is not None:
-            return (await self._ask(Contact(node_id, address), Ping())).contact
-        answer = await self._endpoint.caller.request(address, None, Ping())
-        if answer.contact.node_id == self._identity.node_id:
-            raise NoReplyError(f"{address} is our own address")
-        self._note_answer(answer)
-        return answer.contact
-
-    def _note_failure(self, contact: Contact, verified: bool) -> None:
-        now = trio.current_time()
-        self._table.on_failure(contact, now)
-        self._greeted.pop(contact.address, None)  # if it comes back, it is welcome at once
-        if verified:
-            self._membership.on_silence()
-        else:
-            self._hearsay.note_silence(contact.address, now)
-
-    def _note_answer(self, answer: Answer) -> None:
-        """The peer answered from its address: the one way into the table."""
-        self._hearsay.note_life(answer.contact.address)
-        if any(bound.is_ipv6 == answer.contact.address.is_ipv6 for bound in self.addresses):
-            self._observed.note(answer.contact.address, answer.head.observed)
-        suspect = self._table.on_verified(answer.contact, trio.current_time())
-        self._membership.on_contact()
-        if suspect is not None:
-            self._ping_soon(suspect)
-
-    def _greet(self, newcomer: Contact) -> None:
-        """A serving node asked us something from a proven address: ping it, for that is how it enters the
-        table."""
-        now = trio.current_time()
-        self._hearsay.note_life(newcomer.address)
-        known = self._table.get(newcomer.node_id)
-        lately = now - self._greeted.get(newcomer.address, -GREETING_SPACING_S) < GREETING_SPACING_S
-        if lately or (known is not None and known.address == newcomer.address):
-            return
-        if self._ping_soon(newcomer):
-            self._greeted[newcomer.address] = now
-            if len(self._greeted) > MAX_GREETED:
-                self._greeted.popitem(last=False)
-
-    def _ping_soon(self, contact: Contact) -> bool:
-        """Ping in the background, unless too many such pings are under way."""
-        if self._nursery is None or self._background_pings >= MAX_BACKGROUND_PINGS:
-            return False
-        self._background_pings += 1
-        self._nursery.start_soon(self._ping_quietly, contact)
-        return True
-
-    async def _ping_quietly(self, contact: Contact) -> None:
-        try:
-            await self._ask(contact, Ping())
-        except RequestError:
-            pass  # the table has been told
-        finally:
-            self._background_pings -= 1
-
     def _store_own(self, record: Record) -> StoreStatus:
         return self._store.put(record, trio.current_time())
 
     def _own_address(self, *, ipv6: bool) -> Address | None:
         bound = [address for address in self.addresses if address.is_ipv6 == ipv6]
         said = [address for address in self._advertise if address.is_ipv6 == ipv6]
-        seen = self._observed.best(ipv6=ipv6) if bound else None
+        seen = self._peers.observed.best(ipv6=ipv6) if bound else None
         candidates = [*said, *([seen] if seen else []), *bound]
         return next((address for address in candidates if self._params.allows(address)), None)
 

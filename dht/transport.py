@@ -11,9 +11,7 @@ from shoal.dht.address import Address
 from shoal.dht.errors import AddressError, ListenError
 
 _RECEIVE_BYTES = 2_048  # longer than any datagram of ours, so that one too long shows as such and is dropped
-_SOCKET_BUFFER_BYTES = (
-    2 * 2**20
-)  # room for a burst of 1,700 full datagrams while the process is busy elsewhere
+_SOCKET_BUFFER_BYTES = 2 * 2**20  # room for a burst of 1,700 full datagrams while the process is busy elsewhere
 _PAUSE_S = 0.05  # after a local error that would return at once, such as want of memory
 
 # Receiving on an unconnected UDP socket reports at most these about *earlier* sends; they concern one peer,
@@ -67,12 +65,11 @@ class UdpSocket:
     async def send(self, data: bytes, address: Address) -> None:
         try:
             await self._socket.sendto(data, (address.host, address.port))
-        except trio.ClosedResourceError:
-            raise
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise trio.ClosedResourceError("the socket was closed") from error
             # ENETUNREACH, EPERM, ENOBUFS, a refused port reported late: for datagrams all of it is loss, and
-            # whoever waits for the answer has a timeout. Sending to a family this socket is not of ends here
-            # too.
+            # whoever waits for the answer has a timeout. Sending to another family than the socket's ends here.
             await trio.lowlevel.checkpoint()
 
     async def receive(self) -> tuple[bytes, Address]:
@@ -83,9 +80,7 @@ class UdpSocket:
             except trio.ClosedResourceError:
                 raise
             except AddressError:
-                await (
-                    trio.lowlevel.checkpoint()
-                )  # a link-local source with a scope id: nobody we could answer
+                await trio.lowlevel.checkpoint()  # a link-local source with a scope id: nobody we could answer
             except OSError as error:
                 if error.errno == errno.EBADF:
                     raise trio.ClosedResourceError("the socket was closed") from error
@@ -111,9 +106,7 @@ class UdpNetwork:
         try:
             if address.is_ipv6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setsockopt(
-                socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES
-            )  # cut to what is allowed
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES)  # cut to what is allowed
             await sock.bind((address.host, address.port))
         except OSError as error:
             sock.close()

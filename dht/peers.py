@@ -1,0 +1,158 @@
+"""Dealing with peers: every request of ours goes through here, and what comes of it is remembered.
+
+An answer puts its sender into the routing table, silence counts against it; addresses known by hearsay only are tried
+sparingly; newcomers that ask us something are pinged, for answering is the one way into the table.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import trio
+
+from shoal.dht.address import Address
+from shoal.dht.contact import Contact
+from shoal.dht.errors import MisbehaviourError, NoReplyError, RequestError
+from shoal.dht.hearsay import HearsayBook
+from shoal.dht.identity import NodeId, has_proof
+from shoal.dht.messages import Ping
+from shoal.dht.observed import ObservedAddresses
+from shoal.dht.params import NetworkParameters
+from shoal.dht.routing import ContactTable
+from shoal.dht.rpc import Answer, Caller, RequestMessage
+
+MAX_BACKGROUND_PINGS = 32  # at the same time; a newcomer left out comes again with its next request
+GREETING_SPACING_S = 600.0  # a node whose bucket is full is not pinged again for each of its requests
+MAX_GREETED = 4_096
+
+
+class Peers:
+    """Asks peers and keeps the books.
+
+    own_addresses: the addresses we listen on.    on_contact, on_silence: called when a peer has answered, and when a
+    contact of the table has not.
+    """
+
+    def __init__(
+        self,
+        params: NetworkParameters,
+        own_id: NodeId,
+        table: ContactTable,
+        caller: Caller,
+        listening: Callable[[], tuple[Address, ...]],
+        *,
+        on_contact: Callable[[], None],
+        on_silence: Callable[[], None],
+    ) -> None:
+        self._params = params
+        self._own_id = own_id
+        self._table = table
+        self._caller = caller
+        self._listening = listening
+        self._on_contact = on_contact
+        self._on_silence = on_silence
+        self._hearsay = HearsayBook(private=params.private)
+        self._trying: dict[Address, trio.Event] = {}
+        self._greeted: OrderedDict[Address, float] = OrderedDict()
+        self._nursery: trio.Nursery | None = None
+        self._background_pings = 0
+        self.observed = ObservedAddresses(private=params.private)
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Ping in the background in tasks of `nursery` from now on."""
+        self._nursery = nursery
+
+    def is_acceptable(self, contact: Contact) -> bool:
+        """Whether a contact others told us of may be asked: allowed address, proof of work, not ourselves."""
+        return (
+            contact.node_id != self._own_id
+            and self._params.allows(contact.address)
+            and contact.address not in self._listening()
+            and has_proof(contact.node_id, self._params.pow_bits)
+        )
+
+    async def ask(self, contact: Contact, message: RequestMessage) -> Answer:
+        """One request to a contact, verified or from hearsay. Raises RequestError."""
+        if self._params.private or self._is_verified(contact):
+            return await self._request(contact, message)
+        while (other := self._trying.get(contact.address)) is not None:
+            await other.wait()  # one attempt at a time, then we know more
+        if not self._hearsay.allows(contact.address, trio.current_time()):
+            raise NoReplyError(f"{contact.address} did not answer lately")
+        over = self._trying[contact.address] = trio.Event()
+        try:
+            return await self._request(contact, message)
+        finally:
+            del self._trying[contact.address]
+            over.set()
+
+    async def ping(self, address: Address, node_id: NodeId | None) -> Contact:
+        """Ask an address we were given for a sign of life; None for whoever is there. Raises RequestError."""
+        if node_id is not None:
+            return (await self.ask(Contact(node_id, address), Ping())).contact
+        answer = await self._caller.request(address, None, Ping())
+        if answer.contact.node_id == self._own_id:
+            raise NoReplyError(f"{address} is our own address")
+        self._note_answer(answer)
+        return answer.contact
+
+    def greet(self, newcomer: Contact) -> None:
+        """A serving node asked us something from a proven address: ping it, unless we know it or did so lately."""
+        now = trio.current_time()
+        self._hearsay.note_life(newcomer.address)
+        lately = now - self._greeted.get(newcomer.address, -GREETING_SPACING_S) < GREETING_SPACING_S
+        if lately or self._is_verified(newcomer):
+            return
+        if self._ping_soon(newcomer):
+            self._greeted[newcomer.address] = now
+            if len(self._greeted) > MAX_GREETED:
+                self._greeted.popitem(last=False)
+
+    def _is_verified(self, contact: Contact) -> bool:
+        known = self._table.get(contact.node_id)
+        return known is not None and known.address == contact.address
+
+    async def _request(self, contact: Contact, message: RequestMessage) -> Answer:
+        try:
+            answer = await self._caller.request(contact.address, contact.node_id, message)
+        except (NoReplyError, MisbehaviourError):
+            self._note_failure(contact)
+            raise
+        self._note_answer(answer)
+        return answer
+
+    def _note_failure(self, contact: Contact) -> None:
+        now = trio.current_time()
+        verified = self._is_verified(contact)
+        self._table.on_failure(contact, now)
+        self._greeted.pop(contact.address, None)  # if it comes back, it is welcome at once
+        if verified:
+            self._on_silence()
+        else:
+            self._hearsay.note_silence(contact.address, now)
+
+    def _note_answer(self, answer: Answer) -> None:
+        """The peer answered from its address: the one way into the table."""
+        self._hearsay.note_life(answer.contact.address)
+        if any(bound.is_ipv6 == answer.contact.address.is_ipv6 for bound in self._listening()):
+            self.observed.note(answer.contact.address, answer.head.observed)
+        suspect = self._table.on_verified(answer.contact, trio.current_time())
+        if len(self._table):
+            self._on_contact()
+        if suspect is not None:
+            self._ping_soon(suspect)
+
+    def _ping_soon(self, contact: Contact) -> bool:
+        """Ping in the background, unless too many such pings are under way."""
+        if self._nursery is None or self._background_pings >= MAX_BACKGROUND_PINGS:
+            return False
+        self._background_pings += 1
+        self._nursery.start_soon(self._ping_quietly, contact)
+        return True
+
+    async def _ping_quietly(self, contact: Contact) -> None:
+        try:
+            await self.ask(contact, Ping())
+        except RequestError:
+            pass  # the table has been told
+        finally:
+            self._background_pings -= 1

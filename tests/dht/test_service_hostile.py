@@ -1,0 +1,386 @@
+"""Strangers: malformed, forged, replayed and lying datagrams against a running service."""
+
+from random import Random
+
+import msgpack
+import pytest
+import trio
+
+from shoal.dht import Address, Announcement, Contact, Identity, NetworkParameters, NodeId, Record, RecordKey, RecordKind
+from shoal.dht.identity import UNKNOWN_ID, has_proof
+from shoal.dht.messages import (
+    FindNode,
+    GetRecords,
+    Nodes,
+    Ping,
+    Pong,
+    Records,
+    ReplyHead,
+    Store,
+    Stored,
+    StoreStatus,
+    Unsupported,
+    decode_frame,
+    decode_reply,
+    encode_reply,
+    encode_request,
+)
+from shoal.dht.records import provider_payload
+from shoal.dht.wire import MAX_DATAGRAM_BYTES, open_envelope, seal
+
+KEY = RecordKey(b"k" * 32)
+ID = b"r" * 16
+
+
+@pytest.fixture
+def lab(make_lab, params):
+    return make_lab(params)
+
+
+class Stranger:
+    """A bare socket with an identity, which can say anything."""
+
+    def __init__(self, lab, sock, identity=None):
+        self.lab, self.sock, self.identity = lab, sock, identity or lab.identity()
+
+    @classmethod
+    async def at(cls, lab, ip="10.66.0.1", identity=None):
+        return cls(lab, await lab.network.host(ip).bind(Address("0.0.0.0", 666)), identity)
+
+    async def ask(self, node, message, *, cookie=b"", addressed=True, receiver=None, patience_s=1.0):
+        """Send a request; returns (bytes sent, bytes of the reply, head, reply) or None."""
+        body = encode_request(message, ID, cookie, serving=False, addressed=addressed)
+        to = receiver or (node.identity.node_id if addressed else UNKNOWN_ID)
+        datagram = seal(body, to, self.lab.params.network_id, self.identity)
+        return await self.exchange(node, datagram, patience_s)
+
+    async def exchange(self, node, datagram, patience_s=1.0):
+        await self.sock.send(datagram, node.addresses[0])
+        with trio.move_on_after(patience_s):
+            data, _ = await self.sock.receive()
+            frame = decode_frame(open_envelope(data, self.lab.params.network_id).body)
+            return (len(datagram), len(data), *decode_reply(frame))
+        return None
+
+    async def cookie(self, node):
+        return (await self.ask(node, Ping()))[2].cookie
+
+
+def provider(stranger, *, address=None, key=KEY, sequence=1, params=None):
+    return Record.sign(
+        stranger.identity, params or stranger.lab.params, kind=1, key=key, sequence=sequence, issued=1,
+        lifetime_s=3600, payload=provider_payload(address or stranger.sock.address, b"x"),
+    )  # fmt: skip
+
+
+# -- no amplification ---------------------------------------------------------------------------------------
+
+
+async def test_never_more_bytes_out_than_in_without_a_cookie(autojump_clock, lab):
+    nodes = await lab.grid(12)
+    for number in range(5):
+        await nodes[number].announce([Announcement(KEY, bytes(600))])
+    stranger = await Stranger.at(lab)
+    for message in (Ping(), FindNode(KEY), GetRecords(1, KEY), Store((provider(stranger).encoded,))):
+        for cookie in (b"", b"f" * 16):
+            sent, received, head, _ = await stranger.ask(nodes[0], message, cookie=cookie)
+            assert received <= sent
+            assert not head.validated
+            assert head.observed == stranger.sock.address
+    sent, received, _, _ = await stranger.ask(nodes[0], Ping(), addressed=False)
+    assert received <= sent
+
+
+async def test_with_a_cookie_the_answer_is_whole(autojump_clock, lab):
+    nodes = await lab.grid(12)
+    stranger = await Stranger.at(lab)
+    cookie = await stranger.cookie(nodes[0])
+    sent, received, head, reply = await stranger.ask(nodes[0], FindNode(KEY), cookie=cookie)
+    assert head.validated
+    assert isinstance(reply, Nodes)
+    assert len(reply.contacts) == 12 - 1
+    assert sent < 300 < received <= MAX_DATAGRAM_BYTES
+    other = await Stranger.at(lab, "10.66.0.2", identity=stranger.identity)
+    _, received, head, reply = await other.ask(nodes[0], FindNode(KEY), cookie=cookie)  # stolen: another address
+    assert not head.validated
+    assert received <= sent
+
+
+async def test_a_replayed_request_brings_its_victim_no_more_than_it_cost(autojump_clock, lab):
+    nodes = await lab.grid(12)
+    captured = []
+    target = nodes[0].own_addresses()[0]
+    lab.network.tap = lambda data, source, to: captured.append(data) if to == target else None
+    await nodes[3].find_closest(KEY)
+    lab.network.tap = None
+    victim = await lab.network.host("10.66.0.9").bind(Address("0.0.0.0", 1))
+    answers = 0
+    for data in captured:
+        lab.network.carry(data, victim.address, target)
+        with trio.move_on_after(0.5):
+            answer, _ = await victim.receive()
+            assert len(answer) <= len(data)
+            answers += 1
+    assert answers >= 1
+
+
+# -- order of checks, statuses ------------------------------------------------------------------------------
+
+
+async def test_only_a_ping_may_be_open(autojump_clock, lab):
+    node = await lab.node()
+    stranger = await Stranger.at(lab)
+    assert await stranger.ask(node, FindNode(KEY), addressed=False) is None
+    assert await stranger.ask(node, Ping(), receiver=NodeId(b"x" * 32)) is None
+    assert node.statistics().dropped == {"signature": 2}
+
+
+async def test_unknown_requests_are_answered_unsupported(autojump_clock, lab):
+    node = await lab.node()
+    stranger = await Stranger.at(lab)
+    body = bytearray(encode_request(Ping(), ID, b"", serving=False, addressed=True))
+    body[1] = 99
+    datagram = seal(bytes(body), node.identity.node_id, lab.params.network_id, stranger.identity)
+    assert (await stranger.exchange(node, datagram))[3] == Unsupported(99)
+
+
+async def test_stores_need_cookie_signer_address_and_proof(autojump_clock, lab):
+    node = await lab.node()
+    stranger, other = await Stranger.at(lab), await Stranger.at(lab, "10.66.0.2")
+    good = provider(stranger)
+    cookie = await stranger.cookie(node)
+    elsewhere = provider(stranger, address=Address("10.66.0.3", 666))
+    other_port = provider(stranger, address=Address("10.66.0.1", 667))
+    foreign = provider(other)
+    forged = good.encoded[:-1] + bytes([good.encoded[-1] ^ 1])
+    wrong_network = provider(stranger, params=NetworkParameters("else", 0, True))
+    cases = [
+        (elsewhere.encoded, StoreStatus.NOT_YOURS),
+        (other_port.encoded, StoreStatus.NOT_YOURS),
+        (foreign.encoded, StoreStatus.NOT_YOURS),
+        (forged, StoreStatus.INVALID),
+        (wrong_network.encoded, StoreStatus.INVALID),
+        (bytes(200), StoreStatus.INVALID),
+        (good.encoded, StoreStatus.STORED),
+    ]
+    assert (await stranger.ask(node, Store((good.encoded,))))[3] == Stored((StoreStatus.NO_COOKIE,))
+    for encoded, status in cases:
+        assert (await stranger.ask(node, Store((encoded,)), cookie=cookie))[3] == Stored((status,)), status
+    assert node.statistics().records == 1
+
+
+async def test_a_provider_without_proof_of_work_is_refused(make_lab, autojump_clock, rng, scheme):
+    lab = make_lab(NetworkParameters("work", pow_bits=6, private=True))
+    node = await lab.node()
+    lazy = next(i for _ in range(99) if not proven(i := Identity.create(0, rng.randbytes, scheme)))
+    stranger = await Stranger.at(lab, identity=lazy)
+    cookie = await stranger.cookie(node)
+    reply = await stranger.ask(node, Store((provider(stranger).encoded,)), cookie=cookie)
+    assert reply[3] == Stored((StoreStatus.INVALID,))
+
+
+def proven(identity):
+    return has_proof(identity.node_id, 6)
+
+
+# -- replies ------------------------------------------------------------------------------------------------
+
+
+class Impostor(Stranger):
+    """Answers requests with whatever `answer(frame) -> (reply, identity, receiver, from another socket?)` gives."""
+
+    async def serve(self, answer, times=1):
+        for _ in range(times):
+            data, source = await self.sock.receive()
+            envelope = open_envelope(data, self.lab.params.network_id)
+            frame = decode_frame(envelope.body)
+            for reply in answer(frame, envelope, source):
+                await self.sock.send(reply, source)
+
+    def reply(self, reply, envelope, source, *, request_id, identity=None, receiver=None):
+        body = encode_reply(reply, request_id, ReplyHead(bytes(16), True, source, 5))
+        return seal(body, receiver or envelope.node_id, self.lab.params.network_id, identity or self.identity)
+
+
+@pytest.mark.parametrize("fault", ["request id", "receiver", "other node", "signature", "kind", "garbage", "none"])
+async def test_wrong_replies_are_not_believed(autojump_clock, lab, nursery, fault):
+    client = await lab.client()
+    liar = await Impostor.at(lab)
+    impostor = lab.identity()
+
+    def answer(frame, envelope, source):
+        options = {"request_id": frame.request_id}
+        message = Pong()
+        if fault == "request id":
+            options["request_id"] = bytes(16)
+        elif fault == "receiver":
+            options["receiver"] = NodeId(bytes(32))
+        elif fault == "other node":
+            options["identity"] = impostor
+        elif fault == "kind":
+            message = Nodes(())
+        made = liar.reply(message, envelope, source, **options)
+        if fault == "signature":
+            made = made[:60] + bytes([made[60] ^ 1]) + made[61:]
+        if fault == "garbage":
+            made = made[:113] + b"\x93" + made[114:]
+        yield made
+
+    nursery.start_soon(liar.serve, answer, 10)
+    contact = Contact(liar.identity.node_id, liar.sock.address)
+    verified = await client.bootstrap([], [contact])
+    assert verified == (1 if fault == "none" else 0)
+    assert client.statistics().pending == 0
+
+
+async def test_a_reply_from_another_address_is_not_believed(autojump_clock, lab, nursery):
+    client = await lab.client()
+    silent, liar = await Impostor.at(lab, "10.66.0.1"), await Impostor.at(lab, "10.66.0.2")
+
+    async def answer_from_elsewhere():
+        data, source = await silent.sock.receive()
+        envelope = open_envelope(data, lab.params.network_id)
+        request_id = decode_frame(envelope.body).request_id
+        reply = silent.reply(Pong(), envelope, source, request_id=request_id)
+        await liar.sock.send(reply, source)
+
+    nursery.start_soon(answer_from_elsewhere)
+    assert await client.bootstrap([silent.sock.address]) == 0
+    assert client.statistics().dropped == {"unasked": 1}
+
+
+async def test_lying_records_are_dropped_and_true_ones_found(autojump_clock, lab, nursery):
+    nodes = await lab.grid(6)
+    await nodes[2].announce([Announcement(KEY, b"true")])
+    liar = await Impostor.at(lab, identity=lab.identity())
+    forged = bytearray(provider(liar).encoded)
+    forged[150] ^= 1
+
+    def answer(frame, envelope, source):
+        lies = Records((), (bytes(forged), bytes(200), provider(liar, key=RecordKey(b"z" * 32)).encoded), 60)
+        message = {2: Nodes(()), 3: lies}.get(frame.kind)
+        if message is None:
+            message = Pong()
+        yield liar.reply(message, envelope, source, request_id=frame.request_id)
+
+    nursery.start_soon(liar.serve, answer, 200)
+    client = await lab.client()
+    contact = Contact(liar.identity.node_id, liar.sock.address)
+    assert await client.bootstrap([nodes[0].addresses[0]], [contact]) == 7
+    async with client.search(RecordKind.PROVIDER, KEY) as found:
+        assert [record.announcement async for record in found] == [b"true"]
+
+
+async def test_hearsay_in_a_public_network(make_lab, autojump_clock, nursery):
+    """A liar names private addresses and a victim under many ids: nothing to the former, little to the latter."""
+    lab = make_lab(NetworkParameters("public", 0, False))
+    client = await lab.client("20.9.7.9")
+    liar = await Impostor.at(lab, "21.1.1.1")
+    victim = "22.2.2.2"
+
+    def answer(frame, envelope, source):
+        rng = Random(5)
+        private = [Contact(NodeId(rng.randbytes(32)), Address("192.168.1.1", 53)) for _ in range(6)]
+        named = [Contact(NodeId(rng.randbytes(32)), Address(victim, 53)) for _ in range(14)]
+        message = Nodes((*private, *named)) if frame.kind == 2 else None
+        if message is None:
+            message = Pong()
+        yield liar.reply(message, envelope, source, request_id=frame.request_id)
+
+    nursery.start_soon(liar.serve, answer, 10_000)
+    assert await client.bootstrap([liar.sock.address]) == 1
+    for _ in range(20):
+        await client.find_closest(Random(1).randbytes(32))
+    hosts = [to.host for _, to, _ in lab.network.sent]
+    assert "192.168.1.1" not in hosts
+    assert 1 <= hosts.count(victim) <= 3  # one attempt with its repetitions
+
+
+async def test_public_networks_do_not_talk_to_private_addresses(make_lab, autojump_clock):
+    lab = make_lab(NetworkParameters("public", 0, False))
+    node = await lab.node("20.1.2.3")
+    stranger = await Stranger.at(lab, "192.168.0.1")
+    assert await stranger.ask(node, Ping()) is None
+    assert node.statistics().dropped == {"address": 1}
+    assert await node.bootstrap([stranger.sock.address]) == 0
+    assert not [to for _, to, _ in lab.network.sent if to == stranger.sock.address]
+
+
+async def test_a_flood_from_forged_addresses_does_not_stop_those_who_are_known(make_lab, autojump_clock, nursery):
+    lab = make_lab(NetworkParameters("public", 0, False))
+    nodes = await lab.grid(6)
+    stranger = await Stranger.at(lab, "45.1.1.1")
+    ping = encode_request(Ping(), ID, b"", serving=True, addressed=True)
+    datagram = seal(ping, nodes[0].identity.node_id, lab.params.network_id, stranger.identity)
+    target = nodes[0].own_addresses()[0]
+
+    async def flood():
+        for number in range(10_000):  # 5,000 a second
+            source = Address(f"{50 + number // 240 // 240}.{number // 240 % 240}.{number % 240}.1", 1)
+            lab.network.carry(datagram, source, target)
+            if number % 50 == 49:
+                await trio.sleep(0.01)
+
+    nursery.start_soon(flood)
+    for _ in range(40):
+        assert nodes[0].identity.node_id in {contact.node_id for contact in await nodes[1].find_closest(KEY)}
+    statistics = nodes[0].statistics()
+    assert statistics.dropped["rate"] > 500
+    assert statistics.dropped.get("unasked", 0) == 0
+
+
+# -- garbage ------------------------------------------------------------------------------------------------
+
+
+def mutate(data: bytes, rng: Random) -> bytes:
+    changed = bytearray(data)
+    for _ in range(rng.randint(0, 3)):
+        match rng.randrange(4):
+            case 0 if changed:
+                changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+            case 1 if changed:
+                at = rng.randrange(113, len(changed)) if len(changed) > 114 else 0
+                changed[at] = rng.randrange(256)
+            case 2:
+                del changed[rng.randint(0, len(changed)) :]
+            case _:
+                at = rng.randint(0, len(changed))
+                changed[at:at] = rng.randbytes(rng.randint(1, 300))
+    return bytes(changed)
+
+
+def bodies_of(captured: list[bytes], rng: Random, lab) -> bytes:
+    """The body of a captured datagram with changes, or a well-formed head before fields of any kind."""
+    if rng.random() < 0.5:
+        return mutate(open_envelope(rng.choice(captured), lab.params.network_id).body, rng)[:1100] or b"x"
+    fields = [
+        rng.choice([7, -1, None, True, b"", rng.randbytes(32), [b""], [[1]], 2**63]) for _ in range(rng.randrange(5))
+    ]
+    return msgpack.packb([rng.choice([1, 2, 3, 4, 9, 130]), ID, b"", rng.randrange(4), b"", *fields])
+
+
+async def test_thousands_of_mutated_and_replayed_datagrams(autojump_clock, lab, rng):
+    nodes = await lab.grid(8)
+    captured = []
+    lab.network.tap = lambda data, source, to: captured.append(data)
+    await nodes[1].announce([Announcement(KEY, bytes(300))])
+    await nodes[2].find_closest(KEY)
+    lab.network.tap = None
+    stranger = await Stranger.at(lab)
+    well_signed = [  # but of any content
+        seal(bodies_of(captured, rng, lab), nodes[0].identity.node_id, lab.params.network_id, stranger.identity)
+        for _ in range(2000)
+    ]
+    for number in range(6000):
+        data = well_signed[number % 2000] if number % 3 == 0 else mutate(rng.choice(captured), rng)
+        source = rng.choice([stranger.sock.address, *[node.own_addresses()[0] for node in nodes[1:]]])
+        lab.network.carry(data, source, nodes[0].own_addresses()[0])
+        if number % 100 == 0:
+            await trio.sleep(0.5)
+    await trio.sleep(5)
+    statistics = nodes[0].statistics()
+    assert sum(statistics.dropped.values()) > 3000
+    assert {"size", "network", "malformed", "unasked", "signature", "schema"} <= set(statistics.dropped)
+    assert statistics.pending == 0
+    (report,) = await nodes[3].announce([Announcement(KEY, b"still here")])
+    assert (report.closest, report.stored) == (8, 8)
