@@ -17,7 +17,7 @@ from shoal.node.cipher import MAX_NAME_BYTES, name_bytes
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, UsageError
 from shoal.node.fetch import OpenedFile, make_reader, open_file, open_stream, sealed_data_leaf
-from shoal.node.home import sync_folder
+from shoal.node.home import still_at, sync_folder
 from shoal.node.nursery import open_nursery
 from shoal.node.reading import MAX_RUN_SEGMENTS, in_order
 from shoal.node.results import Fetched, OnProgress, Phase, Progress
@@ -89,17 +89,31 @@ def part_path(target: Path, link: Link) -> Path:
 def open_part(path: Path) -> Iterator[PartFile]:
     """Open or make a part file, locked. `LocalError` when another process is at it or the folder is not writable."""
     with _local_errors(f"Cannot write {printable(path)}"):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, WRITE_MODE)
+        descriptor = _open_locked(path)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise LocalError(f"Another process is fetching the same file to {printable(path)} right now.") from error
         yield PartFile(path, descriptor)
     finally:
         with contextlib.suppress(OSError):
-            if os.fstat(descriptor).st_size == 0 and os.fstat(descriptor).st_nlink:
+            if os.fstat(descriptor).st_size == 0 and still_at(path, descriptor):
                 os.unlink(path)  # nothing was fetched: leave nothing behind
+        os.close(descriptor)
+
+
+def _open_locked(path: Path) -> int:
+    """A locked descriptor of the part. Whoever had the lock before may just have renamed it: then once more, since
+    what we hold is a finished file."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, WRITE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if still_at(path, descriptor):
+                return descriptor
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise LocalError(f"Another process is fetching the same file to {printable(path)} right now.") from error
+        except OSError:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
 
 
@@ -115,6 +129,8 @@ def check_target(target: Path | None, *, force: bool) -> None:
     """What can be refused before the network is asked."""
     if target is None:
         return
+    if "\0" in str(target):
+        raise LocalError(f"Cannot write {printable(target)}: not a possible file name.")
     with _local_errors(f"Cannot write {printable(target)}"):
         if target.is_dir():
             return
@@ -128,6 +144,8 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
         raise LocalError(f"{printable(path)} exists already. Choose another name with -o, or replace it with --force.")
     if path.is_dir():
         raise LocalError(f"{printable(path)} is a directory.")
+    if path.exists() and not path.is_file():
+        raise LocalError(f"{printable(path)} is a device, a pipe or a socket; no file may take its place.")
 
 
 def resolve_target(target: Path | None, opened: OpenedFile, *, force: bool) -> Path:
@@ -187,7 +205,7 @@ async def _fetch_rest(
 async def _verified_segments(context: Context, opened: OpenedFile, part: PartFile) -> tuple[int, int]:
     """How many segments from the start are in the part and right, and the bytes it took to know."""
     layout = opened.located.manifest.layout
-    complete = part.size() // layout.segment_plain_bytes
+    complete = min(part.size(), opened.metadata.size) // layout.segment_plain_bytes
     if not complete:
         return 0, 0
     reader = make_reader(context, opened.located)
