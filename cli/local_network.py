@@ -233,11 +233,12 @@ async def _attend(node: LocalNode) -> None:
     if process is None or process.stdout is None:
         raise RuntimeError("a node is attended before it was started")
     rest = b""
-    async for chunk in process.stdout:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            node.handle(line)
-        rest = rest[-LINE_MAX_BYTES:]
+    async with process.stdout:
+        async for chunk in process.stdout:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                node.handle(line)
+            rest = rest[-LINE_MAX_BYTES:]
     await process.wait()
     node.ended.set()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shoal.cli.context import Globals, Job, globals_of
-from shoal.cli.exits import BadUsageError, Code
+from shoal.cli.exits import BadUsageError, Code, CommandError, OutputClosedError
 from shoal.cli.output import Output, visible
 from shoal.cli.units import UnitError, format_rate, format_size, parse_count, parse_duration, plural
 
@@ -156,10 +156,19 @@ def report(settings: Globals, order: Order, done: "Published") -> None:
         _warn_of_width(output, order, done)
     else:
         output.complain(partial_words(done, resumable=not order.from_stdin))
-    output.result(str(done.link))
+    _deliver(output, str(done.link))
     if output.interactive:
         output.note(f"Fetch it with:\n  {settings.command('fetch', str(done.link), with_home=False)}")
     output.summary(**summary_fields(done))
+
+
+def _deliver(output: Output, link: str) -> None:
+    """Print the link. When nobody takes it, the file is published all the same: say where the link can be had."""
+    try:
+        output.result(link)
+    except (OutputClosedError, CommandError):
+        output.complain("The link could not be written to standard output. See it with: shoal ls")
+        raise
 
 
 def summary_fields(done: "Published") -> dict[str, object]:

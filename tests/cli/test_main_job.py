@@ -1,7 +1,10 @@
 """The main job by the command line: a network of real processes on loopback, files published and fetched back."""
 
+import contextlib
 import json
 import os
+import pty
+import shlex
 import stat
 import subprocess
 import sys
@@ -25,11 +28,11 @@ class Client:
     def __init__(self, shoal: Any, inside: Any, network_file: str, folder: Path) -> None:
         self._shoal = shoal
         self._inside = inside
-        self._network_file = network_file
+        self.network_file = network_file
         self.folder = folder
 
     def __call__(self, *arguments: str | bytes, home: str = "publisher", **settings: Any) -> Any:
-        environment = {"SHOAL_NETWORK": self._network_file, "SHOAL_HOME": str(self.folder / home)}
+        environment = {"SHOAL_NETWORK": self.network_file, "SHOAL_HOME": str(self.folder / home)}
         run = self._shoal if settings else self._inside
         return run(*arguments, environment=environment, **settings)
 
@@ -101,7 +104,7 @@ def test_pipes_both_ways(client: Client) -> None:
 def test_a_reader_that_goes_away_is_not_an_error_worth_words(client: Client, clean_environment: Any) -> None:
     link = client.publish(str(client.file(os.urandom(2_000_000))))
     command = f'"{sys.executable}" -m shoal.cli --quiet fetch {link} -o - | head -c 10 | wc -c; echo ${{PIPESTATUS[0]}}'
-    environment = clean_environment | {"SHOAL_NETWORK": client._network_file}
+    environment = clean_environment | {"SHOAL_NETWORK": client.network_file}
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, timeout=30, env=environment, check=False
     )
@@ -271,3 +274,36 @@ def test_a_second_daemon_on_one_home(client: Client, swarm: Any) -> None:
     done = client("swarm", "--nodes", "3", "--dir", str(swarm.folder))
     assert done.returncode == 11
     assert "Another swarm runs" in done.stderr
+
+
+def test_a_person_at_a_terminal_sees_progress_and_the_command_to_fetch(
+    client: Client, clean_environment: dict[str, str]
+) -> None:
+    source = client.file(os.urandom(3_000_000))
+    command = [sys.executable, "-m", "shoal.cli", "--network", client.network_file, "publish", str(source)]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, env=clean_environment, text=True
+    ) as process:
+        os.close(theirs)
+        link, _ = process.communicate(timeout=30)
+    shown = read_terminal(ours)
+    assert "Connecting" in shown
+    assert "\r\x1b[K" in shown
+    last_screen = shown.rpartition("\x1b[K")[2]
+    assert "any 4 may vanish" in last_screen
+    typed = last_screen.strip().splitlines()[-1].strip()
+    words = shlex.split(typed)
+    assert words == ["shoal", "--network", client.network_file, "fetch", link.strip()]
+    done = client(*words[1:], "-o", str(client.folder / "copy"), home="reader")
+    assert done.returncode == 0
+    assert (client.folder / "copy").read_bytes() == source.read_bytes()
+
+
+def read_terminal(descriptor: int) -> str:
+    """What was written to a terminal whose other end is closed by now."""
+    content = b""
+    with contextlib.suppress(OSError), open(descriptor, "rb", buffering=0) as terminal:
+        while chunk := terminal.read(65_536):
+            content += chunk
+    return content.decode()

@@ -9,6 +9,7 @@ import pytest
 
 from shoal.cli.commands import fetch, info, ls, node, publish
 from shoal.cli.context import Globals
+from shoal.cli.exits import OutputClosedError
 from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
 from shoal.node import Fetched, FileInfo, Published, PublishedFile
@@ -52,6 +53,14 @@ def test_a_partial_publish_in_the_words_agreed(settings: Globals) -> None:
         "2 hosts did not answer. 2 hosts dropped out: odd \\x1bx. 1 host was full. "
         "Run the same command again to complete it."
     )
+
+
+def test_a_link_that_nobody_takes_is_not_lost(recorded: Callable[..., Any], settings: Globals) -> None:
+    output = recorded()
+    output.out.close()
+    with pytest.raises(OutputClosedError):
+        publish.report(replace(settings, output=output), ORDER, WIDE)
+    assert "See it with: shoal ls" in output.err.getvalue()
 
 
 def test_warnings_about_width(settings: Globals) -> None:
