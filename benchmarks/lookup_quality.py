@@ -16,7 +16,9 @@ Ways to lie:
   ghosts   name K ids next to the target where nobody answers
   divert   name the nodes truly nearest to the target, at wrong addresses
   mixed    each liar does one of these
-With --poisoned the liars lie already while everybody joins.
+With --poisoned the liars lie already while everybody joins. Newcomers come in through DOORS, honest nodes as in a
+bootstrap list, and everybody looks around once more when all are there. Through one door kept by a liar nobody
+gets in at all, whatever the lookup does.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import heapq
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from random import Random
 
 from shoal.dht.address import Address
@@ -36,6 +39,7 @@ ONE_WAY_S = (0.005, 0.1)  # uniform: from one city to the other side of the worl
 TIMEOUT_S = 1.5  # after which a silent node is reported as failed
 LIES = ("collude", "squat", "ghosts", "divert")
 SEEDS_PER_PATH = 3
+DOORS = 3  # the first nodes: everybody's way in, and never liars
 
 
 @dataclass(slots=True)
@@ -75,17 +79,19 @@ class Network:
     def _corrupt(self, node_id: NodeId, lie: str) -> None:
         self.lies[node_id] = self.rng.choice(LIES) if lie == "mixed" else lie
 
-    def _join(self) -> None:
+    def _join(self) -> Peer:
         newcomer = Peer(contact := self._new_contact(), ContactTable(contact.node_id, self.now, private=True))
-        others = list(self.peers.values())
+        for door in islice(self.peers.values(), DOORS):
+            self._meet(newcomer, door)
         self.peers[contact] = newcomer
-        if not others:
-            return
-        first = self.rng.choice(others)
-        self._meet(newcomer, first)
-        self.lookup(newcomer, contact.node_id, PATHS, serving=True)
-        for target in newcomer.table.stale_ranges(self.now, 0.0, self.rng)[:4]:
-            self.lookup(newcomer, target, PATHS, serving=True)
+        self._look_around(newcomer)
+        return newcomer
+
+    def _look_around(self, peer: Peer) -> None:
+        """What a node does to settle in: search for itself, and in a few ranges of its table."""
+        self.lookup(peer, peer.contact.node_id, PATHS, serving=True)
+        for target in peer.table.stale_ranges(self.now, 0.0, self.rng)[:4]:
+            self.lookup(peer, target, PATHS, serving=True)
 
     def _new_contact(self) -> Contact:
         host = ".".join(str(self.rng.randrange(1, 255)) for _ in range(4))
