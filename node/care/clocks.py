@@ -1,0 +1,30 @@
+"""Whether this machine's clock can be believed: by what its peers' clocks say. A wrong clock never deletes anything."""
+
+import statistics
+from collections import OrderedDict
+
+from shoal.dht import NodeId
+
+LEAST_PEERS = 5  # DESIGN section 5
+TOLERANCE_S = 86400.0
+MAX_AGE_S = 3 * 86400.0  # of a comparison
+MAX_PEERS = 101  # an odd number: the median is one of them
+
+
+class ClockComparison:
+    """The offsets of peers' clocks from ours, the latest of each peer."""
+
+    def __init__(self) -> None:
+        self._offsets: OrderedDict[NodeId, tuple[float, float]] = OrderedDict()
+
+    def note(self, peer: NodeId, theirs: float, ours: float, now: float) -> None:
+        """A peer's clock read `theirs` when ours read `ours`; `now` is monotonic."""
+        self._offsets[peer] = (now, theirs - ours)
+        self._offsets.move_to_end(peer)
+        while len(self._offsets) > MAX_PEERS:
+            self._offsets.popitem(last=False)
+
+    def agrees(self, now: float) -> bool:
+        """Whether enough peers were heard lately and their median is within a day of us."""
+        recent = [offset for at, offset in self._offsets.values() if now - at <= MAX_AGE_S]
+        return len(recent) >= LEAST_PEERS and abs(statistics.median(recent)) <= TOLERANCE_S

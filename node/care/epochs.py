@@ -1,0 +1,65 @@
+"""Whose turn it is to look after a file. Pure rules; DESIGN section 6.
+
+Time is cut into epochs, each file's beginning at an offset of its own so that a holder of many files has something to
+do all the time and never much at once. In every epoch the holders of a file are ranked anew; the first looks after it, and
+the next ones only if it has not done so by the time their own turn comes. A holder that neglects its turn on purpose
+costs the file one epoch.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from shoal.dht import NodeId, labelled_hash
+from shoal.erasure import FileId
+
+BACK_OFF_PARTS = 16  # of an epoch: the second in rank waits one part, the third two, …
+MAX_RANK = 8  # holders whose turn comes in the first half of an epoch; with all of them dead, the next epoch has others
+
+assert MAX_RANK <= BACK_OFF_PARTS, "every turn of an epoch comes within it"
+
+_offset_hash = labelled_hash("epoch offset")
+_rank_hash = labelled_hash("epoch rank")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """When a holder is to look after a file: in epoch number `epoch`, from `starts_at` on (Unix seconds)."""
+
+    epoch: int
+    starts_at: float
+
+
+def offset_of(file_id: FileId, epoch_s: float) -> float:
+    """Where in an epoch of the wall clock this file's epochs begin, in seconds."""
+    return int.from_bytes(_offset_hash(file_id)[:6], "big") / 2**48 * epoch_s
+
+
+def epoch_of(file_id: FileId, wall: float, epoch_s: float) -> int:
+    """The number of the file's epoch at this time."""
+    return int((wall - offset_of(file_id, epoch_s)) // epoch_s)
+
+
+def rank_of(file_id: FileId, epoch: int, holder: NodeId, holders: Collection[NodeId]) -> int:
+    """0 for the holder that is to act first. A holder not in the list ranks as if it were."""
+
+    def key(each: NodeId) -> bytes:
+        return _rank_hash(file_id + epoch.to_bytes(8, "big", signed=True) + each)
+
+    mine = key(holder)
+    return sum(key(each) < mine for each in set(holders) if each != holder)
+
+
+def next_turn(file_id: FileId, holder: NodeId, holders: Collection[NodeId], after: float, epoch_s: float) -> Turn:
+    """The first turn of `holder` that starts later than `after`."""
+    epoch = epoch_of(file_id, after, epoch_s)
+    while True:
+        rank = rank_of(file_id, epoch, holder, holders)
+        starts_at = offset_of(file_id, epoch_s) + (epoch + rank / BACK_OFF_PARTS) * epoch_s
+        if rank < MAX_RANK and starts_at > after:
+            return Turn(epoch, starts_at)
+        epoch += 1
+
+
+def may_act(file_id: FileId, epoch: int, holder: NodeId, holders: Collection[NodeId]) -> bool:
+    """Whether somebody who says that it looks after a file this epoch is one whose turn it can be."""
+    return holder in holders and rank_of(file_id, epoch, holder, holders) < MAX_RANK

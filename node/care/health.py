@@ -1,0 +1,92 @@
+"""What was observed of a file's holders, and what follows from it. Pure rules; DESIGN section 6.
+
+Outcomes are kept apart because they mean different things. A holder that says it has nothing, or whose block is wrong, has
+lost the share now. One that does not answer may be back tomorrow, and until its grace ends its share counts: waiting is
+what saves the traffic. One that answers and stalls is given the same grace.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from shoal.dht import NodeId
+
+EMERGENCY_MARGIN = 2  # shares above k at which every holder acts, whoever's turn it is
+
+
+class Outcome(Enum):
+    """What came of asking one holder for one share."""
+
+    OK = "ok"
+    WRONG = "wrong"  # its block or its proof is not what the manifest promises
+    MISSING = "missing"  # it answers, and does not keep the share
+    OFFLINE = "offline"  # no connection
+    STALLED = "stalled"  # a connection and no answer
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One holder's share as seen now. `lost` says that its grace is over."""
+
+    share: int
+    holder: NodeId
+    outcome: Outcome
+    lost: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether the share still counts as one of the healthy ones."""
+        if self.outcome is Outcome.OK:
+            return True
+        return self.outcome in (Outcome.OFFLINE, Outcome.STALLED) and not self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A file as its caretaker sees it. `readable` shares answer now; `counted` also those in their grace."""
+
+    k: int
+    n: int
+    readable: frozenset[int]
+    counted: frozenset[int]
+
+    @classmethod
+    def of(cls, k: int, n: int, observations: Iterable[Observation]) -> "Health":
+        """Distinct shares only: the same share twice is one share."""
+        seen = [each for each in observations if 0 <= each.share < n]
+        return cls(
+            k,
+            n,
+            frozenset(each.share for each in seen if each.outcome is Outcome.OK),
+            frozenset(each.share for each in seen if each.counts),
+        )
+
+    @property
+    def missing(self) -> list[int]:
+        """The shares to rebuild."""
+        return [share for share in range(self.n) if share not in self.counted]
+
+    @property
+    def needs_repair(self) -> bool:
+        """Few enough shares are left, and enough of them answer to make the others again."""
+        return len(self.counted) <= repair_at(self.k, self.n) and self.can_repair and bool(self.missing)
+
+    @property
+    def can_repair(self) -> bool:
+        """Whether k shares answer."""
+        return len(self.readable) >= self.k
+
+    @property
+    def is_emergency(self) -> bool:
+        """So few are left that nobody waits for his turn."""
+        return len(self.counted) <= emergency_at(self.k, self.n)
+
+
+def repair_at(k: int, n: int) -> int:
+    """Healthy shares at which repair begins: three quarters, so that one repair makes up for many losses."""
+    return min(n - 1, 3 * n // 4)
+
+
+def emergency_at(k: int, n: int) -> int:
+    """Healthy shares at which all holders race."""
+    return min(k + EMERGENCY_MARGIN, repair_at(k, n) - 1)

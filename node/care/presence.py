@@ -1,0 +1,65 @@
+"""Who was seen when. A holder that does not answer is away, and away for long enough it counts as lost.
+
+Only what this node saw itself counts: nobody can talk another holder dead. A peer is one entry however many files it
+shares with us, so any contact with it is a sign of life for all of them.
+"""
+
+from dataclasses import dataclass
+
+from shoal.dht import NodeId
+
+GRACE_EPOCHS = 3.0  # DESIGN section 6: most machines that vanish are back within three days
+FORGET_EPOCHS = 30.0  # of a peer that nobody mentions any more
+MAX_PEERS = 20_000  # ours: two numbers each; more than any one node shares files with
+
+
+@dataclass(slots=True)
+class _Seen:
+    last_answer: float
+    away_since: float | None = None
+    mentioned: float = 0.0
+
+
+class Presence:
+    """Times are monotonic seconds, given by the caller."""
+
+    def __init__(self, epoch_s: float) -> None:
+        self._epoch_s = epoch_s
+        self._peers: dict[NodeId, _Seen] = {}
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def answered(self, peer: NodeId, now: float) -> None:
+        """The peer is there."""
+        self._peers[peer] = _Seen(now, None, now)
+        self._bound(now)
+
+    def silent(self, peer: NodeId, now: float) -> None:
+        """The peer did not answer. Its absence counts from the first time we noticed."""
+        seen = self._peers.setdefault(peer, _Seen(float("-inf")))
+        seen.mentioned = now
+        if seen.away_since is None:
+            seen.away_since = now
+        self._bound(now)
+
+    def is_lost(self, peer: NodeId, now: float) -> bool:
+        """Whether it has been away, as far as we know, for the whole grace."""
+        seen = self._peers.get(peer)
+        return (
+            seen is not None and seen.away_since is not None and now - seen.away_since >= GRACE_EPOCHS * self._epoch_s
+        )
+
+    def away(self) -> list[NodeId]:
+        """The peers that did not answer last time, the longest away first."""
+        missing = [(seen.away_since, peer) for peer, seen in self._peers.items() if seen.away_since is not None]
+        return [peer for _, peer in sorted(missing)]
+
+    def _bound(self, now: float) -> None:
+        if len(self._peers) <= MAX_PEERS:
+            return
+        limit = now - FORGET_EPOCHS * self._epoch_s
+        kept = {peer: seen for peer, seen in self._peers.items() if seen.mentioned > limit}
+        while len(kept) > MAX_PEERS:
+            del kept[next(iter(kept))]
+        self._peers = kept
