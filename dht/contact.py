@@ -1,6 +1,7 @@
 """A contact: an id and the address it answers at."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from shoal.dht.address import PACKED_V4_BYTES, PACKED_V6_BYTES, Address
 from shoal.dht.errors import ProtocolError
@@ -9,6 +10,8 @@ from shoal.dht.identity import NODE_ID_BYTES, NodeId
 MAX_SPACE_CLASS = 63  # 2**63 bytes and more; keeps the class one byte on the wire
 
 CONTACT_BYTES = (NODE_ID_BYTES + PACKED_V4_BYTES, NODE_ID_BYTES + PACKED_V6_BYTES)  # lengths of the wire form
+
+_CACHE_ENTRIES = 4_096  # a lookup hears of the same contacts from many sides; bounds what strangers can fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +33,14 @@ class Contact:
     @classmethod
     def unpack(cls, data: bytes) -> "Contact":
         """The inverse of `pack`. Raises ProtocolError."""
-        if len(data) not in CONTACT_BYTES:
-            raise ProtocolError(
-                f"a packed contact has {CONTACT_BYTES[0]} or {CONTACT_BYTES[1]} bytes, not {len(data)}"
-            )
-        return cls(NodeId(data[:NODE_ID_BYTES]), Address.unpack(data[NODE_ID_BYTES:]))
+        return _unpacked(data)
+
+
+@lru_cache(maxsize=_CACHE_ENTRIES)
+def _unpacked(data: bytes) -> Contact:
+    if len(data) not in CONTACT_BYTES:
+        raise ProtocolError(f"a packed contact has {CONTACT_BYTES[0]} or {CONTACT_BYTES[1]} bytes, not {len(data)}")
+    return Contact(NodeId(data[:NODE_ID_BYTES]), Address.unpack(data[NODE_ID_BYTES:]))
 
 
 def space_class(free_bytes: int) -> int:

@@ -29,6 +29,8 @@ def node_id_of(public_key: bytes, id_nonce: bytes) -> NodeId:
 
 def has_proof(node_id: bytes, pow_bits: int) -> bool:
     """Whether the proof of work behind `node_id` has at least `pow_bits` leading zero bits."""
+    if pow_bits == 0:
+        return True
     return int.from_bytes(_proof_hash(node_id), "big") >> (8 * HASH_BYTES - pow_bits) == 0
 
 
