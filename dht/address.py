@@ -56,9 +56,7 @@ class Address(NamedTuple):
     def unpack(cls, data: bytes) -> "Address":
         """The inverse of `pack`. Raises AddressError; an IPv4-mapped form is refused, it is not canonical."""
         if len(data) not in (PACKED_V4_BYTES, PACKED_V6_BYTES):
-            raise AddressError(
-                f"a packed address has {PACKED_V4_BYTES} or {PACKED_V6_BYTES} bytes, not {len(data)}"
-            )
+            raise AddressError(f"a packed address has {PACKED_V4_BYTES} or {PACKED_V6_BYTES} bytes, not {len(data)}")
         return cls(_host_from_packed(data[:-2]), int.from_bytes(data[-2:], "big"))
 
     def pack(self) -> bytes:

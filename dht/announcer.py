@@ -147,9 +147,7 @@ class Announcer:
         await _in_parallel(MAX_PARALLEL_LOOKUPS, lookups)
         stores = [partial(self._store, plan, contact, batch) for contact, batch in plan.to_store.items()]
         await _in_parallel(MAX_PARALLEL_STORES, stores)
-        return [
-            StoreReport(item.key, plan.closest[index], plan.stored[index]) for index, item in enumerate(items)
-        ]
+        return [StoreReport(item.key, plan.closest[index], plan.stored[index]) for index, item in enumerate(items)]
 
     async def _plan(self, plan: _Round, index: int, item: Announcement) -> None:
         """Find the nodes closest to the key and write down what each is to store; store our own copy."""

@@ -46,9 +46,7 @@ class Counters:
         self.datagrams_out += 1
         self.bytes_out += size
 
-    def snapshot(
-        self, *, contacts: int, records: int, record_bytes: int, pending: int, kept: int
-    ) -> DhtStatistics:
+    def snapshot(self, *, contacts: int, records: int, record_bytes: int, pending: int, kept: int) -> DhtStatistics:
         return DhtStatistics(
             self.datagrams_in,
             self.datagrams_out,

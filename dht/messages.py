@@ -240,9 +240,7 @@ def encode_request(
     missing = wanted - len(bare)
     if missing <= 0:
         return bare
-    padding = bytes(
-        missing - 1 if missing > 255 else missing
-    )  # the head of a longer byte string is longer by one
+    padding = bytes(missing - 1 if missing > 255 else missing)  # the head of a longer byte string is longer by one
     return _pack([request.kind, request_id, cookie, flags, padding, *fields])
 
 
@@ -310,9 +308,7 @@ def decode_request(frame: Frame) -> Request:
     if frame.kind == Kind.GET_RECORDS:
         record_kind, key, have, want_contacts = _take(fields, 4)
         tags = tuple(_exact(tag, TAG_BYTES) for tag in _list(have, MAX_RECORDS_PER_KEY))
-        return GetRecords(
-            _integer(record_kind, 0xFF), _exact(key, HASH_BYTES), tags, bool(_integer(want_contacts, 1))
-        )
+        return GetRecords(_integer(record_kind, 0xFF), _exact(key, HASH_BYTES), tags, bool(_integer(want_contacts, 1)))
     if frame.kind == Kind.STORE:
         (records,) = _take(fields, 1)
         return Store(_record_list(records, MAX_STORES))

@@ -162,9 +162,7 @@ class Caller:
         self._finish(pending, self._judge(pending, envelope.node_id, head, reply))
         return None
 
-    def _judge(
-        self, pending: _Pending, node_id: NodeId, head: ReplyHead, reply: Reply
-    ) -> Answer | RequestError:
+    def _judge(self, pending: _Pending, node_id: NodeId, head: ReplyHead, reply: Reply) -> Answer | RequestError:
         if pending.expected is not None and pending.expected != node_id:
             return NoReplyError(f"another node answers at {pending.address}")
         if not has_proof(node_id, self._params.pow_bits):
@@ -210,9 +208,7 @@ class Caller:
                     self._round_trips.note(trio.current_time() - started)
                 return
 
-    def _datagrams(
-        self, request_id: bytes, pending: _Pending, message: RequestMessage
-    ) -> Callable[[bool], bytes]:
+    def _datagrams(self, request_id: bytes, pending: _Pending, message: RequestMessage) -> Callable[[bool], bytes]:
         """A function that gives the signed datagram, made once for each value of the serving flag."""
         receiver = pending.expected or UNKNOWN_ID
         cookie = self.cookie_for(pending.address, receiver)

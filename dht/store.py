@@ -65,9 +65,7 @@ class RecordStore:
         self._limits = limits or StoreLimits()
         self._slots: dict[_Slot, dict[bytes, _Entry]] = {}
         self._by_source: dict[bytes, int] = {}
-        self._farthest: list[
-            tuple[int, int, RecordKey]
-        ] = []  # heap of (-distance, kind, key); may hold dead slots
+        self._farthest: list[tuple[int, int, RecordKey]] = []  # heap of (-distance, kind, key); may hold dead slots
         self._records = 0
         self._bytes = 0
 
