@@ -111,4 +111,7 @@ class UdpNetwork:
         except OSError as error:
             sock.close()
             raise ListenError(f"cannot listen on {address}: {error.strerror}") from error
+        except BaseException:  # cancelled meanwhile
+            sock.close()
+            raise
         return UdpSocket(sock)

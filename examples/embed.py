@@ -41,13 +41,14 @@ async def letters() -> AsyncIterator[bytes]:
     """Bytes that come from somewhere, piece by piece."""
     for letter in b"shoal":
         yield bytes([letter]) * 100_000
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
 
 
 async def publish_and_fetch(node: Node, folder: Path) -> None:
     """What most programs do."""
     published = await node.publish(letters(), name="letters.txt", media_type="text/plain")
-    print(f"{published.link}\n{published.shares} shares on {published.hosts} hosts; any {published.survives} may vanish")
+    print(published.link)
+    print(f"{published.shares} shares on {published.hosts} hosts; any {published.survives} may vanish")
 
     # As a stream: every chunk is verified before it is handed out, and no more is fetched than is consumed.
     async with node.open_fetch(published.link) as file:

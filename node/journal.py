@@ -137,6 +137,10 @@ class Journal:
             raise LocalError("The same file is being published by another process right now.") from error
         except OSError as error:
             raise LocalError(f"Cannot keep a journal in {self.path.parent}: {error.strerror}.") from error
+        for leftover in self.path.parent.glob(
+            f"{self.path.name}.*.tmp"
+        ):  # of a run killed while it saved: it has the key
+            leftover.unlink(missing_ok=True)
         try:
             yield
         finally:

@@ -1,12 +1,12 @@
 """The public face of the library: an open node, and what one can do with it."""
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from shoal.dht import Address, NodeId
+from shoal.dht import Address, NodeId, NoPeersError
 from shoal.erasure import Link, LinkKind, parse_link
 from shoal.node.context import Context
 from shoal.node.errors import NoPeers
@@ -37,7 +37,9 @@ class Node:
     publish or fetch of a file is continued by calling it again.
     """
 
-    def __init__(self, context: Context, home: Home, ledger: Ledger, serving: Serving | None, doors: int) -> None:
+    def __init__(
+        self, context: Context, home: Home, ledger: Ledger, serving: Serving | None, doors: Sequence[str]
+    ) -> None:
         self._context = context
         self._home = home
         self._ledger = ledger
@@ -60,8 +62,20 @@ class Node:
             if self._serving is not None:
                 return  # the first node of a network has nobody to wait for
             raise NoPeers(NOBODY)
-        with translated():
+        try:
             await self._context.dht.wait_joined(timeout_s)
+        except NoPeersError as error:
+            raise NoPeers(self._nobody_answered(timeout_s)) from error
+
+    def _nobody_answered(self, timeout_s: float) -> str:
+        tried = ", ".join(self._doors[:4]) + (", …" if len(self._doors) > 4 else "")
+        text = f"No peer answered within {timeout_s:g} s ({len(self._doors)} tried: {tried}). "
+        if self._context.network.private:
+            return text + "Check that they run, on the same network file."
+        return text + (
+            "Check the connection. A public network uses public addresses only; for nodes at home or on one machine, "
+            "use a network file that says: private = true"
+        )
 
     async def publish(
         self,

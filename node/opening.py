@@ -193,7 +193,7 @@ class _Opener:
             self._nursery.start_soon(_keep_cache, self._env, dht, cache)
         self._stack.callback(lambda: save_contacts(cache, dht.contacts()))
         ledger = Ledger(plan.home.ledger_file)
-        return Node(context, plan.home, ledger, serving, len(doors) + len(cached))
+        return Node(context, plan.home, ledger, serving, [*doors, *(str(contact.address) for contact in cached)])
 
 
 def _is_missing_ipv6(error: LocalError, address: Address) -> bool:

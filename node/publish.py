@@ -81,8 +81,9 @@ class PublishOptions:
             raise UsageError(f"The number of happy hosts must be from 1 to {most}, not {self.happy}.")
         if not MIN_TTL_S <= self.ttl_s <= MAX_TTL_S:
             raise UsageError("The time to live must be from 1h to 90d; it can be renewed as often as you like.")
-        if self.media_type is not None and len(self.media_type) > MAX_MEDIA_TYPE_BYTES:
-            raise UsageError(f"A media type has at most {MAX_MEDIA_TYPE_BYTES} characters.")
+        media_type = self.media_type or ""
+        if not media_type.isascii() or not media_type.isprintable() or len(media_type) > MAX_MEDIA_TYPE_BYTES:
+            raise UsageError(f"A media type has at most {MAX_MEDIA_TYPE_BYTES} characters, all of them plain ASCII.")
         if self.name is not None:
             try:
                 name_bytes(self.name)
@@ -175,6 +176,7 @@ class Publisher:
                 if lane.alive and lane.durable < entry.segment:
                     lane.reason = "lost what it had"
             if sum(lane.alive for lane in lanes) < entry.k:
+                await self._abort(lanes)
                 return False
             for lane in lanes:
                 lane.resumed_bytes = entry.segment * BLOCK_BYTES  # segments before the checkpoint are all full
@@ -224,13 +226,18 @@ class Publisher:
             narrower = self._width(size, len(lanes))
             if len(lanes) >= n or narrower == (k, n):
                 break
-            async with open_nursery() as nursery:
-                for lane in lanes:
-                    nursery.start_soon(lane.abort, self._context)
+            await self._abort(lanes)
             k, n = narrower
         if len(lanes) < k:
             raise self._too_few(len(lanes), k)
         return lanes, (k, n)
+
+    async def _abort(self, lanes: list[Lane]) -> None:
+        """Tell holders to forget uploads that will not go on."""
+        async with open_nursery() as nursery:
+            for lane in lanes:
+                if lane.alive:
+                    nursery.start_soon(lane.abort, self._context)
 
     async def _recruit_for(self, k: int, n: int) -> list[Lane]:
         bound = self._share_bound(k, n)

@@ -109,13 +109,12 @@ def init_node(
 
     `UsageError` when the home has a node already; nothing is changed then.
     """
-    for path in (home.key_file, home.settings_file):
-        if os.path.lexists(path):
-            raise UsageError(f"There is a node already: {path} exists. Start it with: shoal node run")
+    if os.path.lexists(home.key_file):
+        raise UsageError(f"There is a node already: {home.key_file} exists. Start it with: shoal node run")
     home.create()
     identity = Identity.create(parameters.pow_bits, entropy, scheme or Ed25519())
-    write_private(home.key_file, identity.secret + identity.id_nonce)
     write_private(home.settings_file, settings.to_toml().encode())
+    write_private(home.key_file, identity.secret + identity.id_nonce)  # last: with it there is a node
     return identity.node_id
 
 

@@ -1,9 +1,9 @@
 """Whose turn it is to look after a file. Pure rules; DESIGN section 6.
 
 Time is cut into epochs, each file's beginning at an offset of its own so that a holder of many files has something to
-do all the time and never much at once. In every epoch the holders of a file are ranked anew; the first looks after it, and
-the next ones only if it has not done so by the time their own turn comes. A holder that neglects its turn on purpose
-costs the file one epoch.
+do all the time and never much at once. In every epoch the holders of a file are ranked anew; the first looks after it,
+and the next ones only if it has not done so by the time their own turn comes. A holder that neglects its turn on
+purpose costs the file one epoch.
 """
 
 from collections.abc import Collection

@@ -1,8 +1,8 @@
 """What was observed of a file's holders, and what follows from it. Pure rules; DESIGN section 6.
 
-Outcomes are kept apart because they mean different things. A holder that says it has nothing, or whose block is wrong, has
-lost the share now. One that does not answer may be back tomorrow, and until its grace ends its share counts: waiting is
-what saves the traffic. One that answers and stalls is given the same grace.
+Outcomes are kept apart because they mean different things. A holder that says it has nothing, or whose block is wrong,
+has lost the share now. One that does not answer may be back tomorrow, and until its grace ends its share counts:
+waiting is what saves the traffic. One that answers and stalls is given the same grace.
 """
 
 from collections.abc import Iterable
