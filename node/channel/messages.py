@@ -37,6 +37,7 @@ MAX_REASON_CHARS = 200
 MAX_ROLE_CHARS = 16
 MAX_CLASSES_COUNT = 16  # three classes exist
 MAX_SHARES_COUNT = 256
+MAX_SURVEY_COUNT = 1024  # files asked about at once: 32 KiB of a header's 64
 
 CHALLENGE_BYTES = 32
 UPLOAD_ID_BYTES = 16
@@ -335,6 +336,57 @@ class Abort(Request[Done]):
     upload_id: bytes = field(metadata=_UPLOAD_ID)
 
 
+@dataclass(frozen=True, slots=True)
+class Surveyed(Reply):
+    """What is kept of each file asked about, in that order, as a msgpack array (see `node/surveys.py`); `clock` is the
+    peer's wall clock in s since the epoch. An array shorter than asked for holds the first files only."""
+
+    PAYLOAD_BYTES = MAX_PAYLOAD_BYTES
+    clock: int = field(metadata=wire.uint())
+    payload: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Survey(Request[Surveyed]):
+    """Ask what the peer keeps of many files at once (type 14). `file_ids` are 32 bytes each, end to end;
+    `with_statements` asks for a signed statement with every share."""
+
+    TYPE = 14
+    REPLY = Surveyed
+    file_ids: bytes = field(metadata=wire.blob(MAX_SURVEY_COUNT * HASH_BYTES, HASH_BYTES))
+    with_statements: bool = field(metadata=wire.FLAG)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed(Reply):
+    """Rows (share number, lease end in s since the epoch) of the file's shares at the peer, as they are now."""
+
+    shares: tuple[tuple[int, ...], ...] = field(metadata=wire.rows(2, MAX_SHARES_COUNT))
+
+
+@dataclass(frozen=True, slots=True)
+class Renew(Request[Renewed]):
+    """Extend the leases of a file's shares to `lease_s` from now, at most 90 days; never shortens (type 15). Anyone
+    may."""
+
+    TYPE = 15
+    REPLY = Renewed
+    file_id: bytes = field(metadata=_FILE_ID)
+    lease_s: int = field(metadata=wire.uint())
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Request[Done]):
+    """Drop a file's shares for ever (type 16). `signature` by the manifest's owner key; `issued` in s since the epoch.
+    See `node/deletion.py` for what it covers."""
+
+    TYPE = 16
+    REPLY = Done
+    file_id: bytes = field(metadata=_FILE_ID)
+    issued: int = field(metadata=wire.uint())
+    signature: bytes = field(metadata=wire.exactly(SIGNATURE_BYTES))
+
+
 REQUESTS: dict[int, type[Request[Any]]] = {
     each.TYPE: each
     for each in (
@@ -350,10 +402,13 @@ REQUESTS: dict[int, type[Request[Any]]] = {
         GetHeld,
         GetStatus,
         Abort,
+        Survey,
+        Renew,
+        Delete,
     )
 }
-"""Every request of this version by its number. 14 and up are reserved: audit, renew, delete, leaf hashes,
-data tree."""
+"""Every request of this version by its number. There is none to audit: a Read of one random block, with its path to
+the share's root, proves as much."""
 
 
 @dataclass(frozen=True, slots=True)

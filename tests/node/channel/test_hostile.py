@@ -284,7 +284,7 @@ def bad_frame(rng: random.Random) -> bytes:
             lambda: frame(rng.randbytes(rng.randint(0, 60))),
             lambda: frame(b"\x91" * rng.randint(1, 60_000)),
             lambda: frame(b"\xdd\xff\xff\xff\xff" + rng.randbytes(9)),
-            lambda: packed(rng.randrange(14, 300), rng.randrange(2**33), [{}] * rng.randrange(50)),
+            lambda: packed(rng.randrange(17, 300), rng.randrange(2**33), [{}] * rng.randrange(50)),
             lambda: packed(2, 1, "admin", rng.randbytes(32), bytes(8), rng.randbytes(64)),
             lambda: frame(msgpack.packb([5, 1, bytes(16), 1, 1]), bytes(16_385)),
         ]

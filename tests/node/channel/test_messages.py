@@ -42,6 +42,9 @@ REQUESTS: list[m.AnyRequest] = [
     m.GetHeld(FILE_ID),
     m.GetStatus(),
     m.Abort(UPLOAD),
+    m.Survey(FILE_ID + counting(32, 0x20), True),
+    m.Renew(FILE_ID, 7_776_000),
+    m.Delete(FILE_ID, 1_800_000_000, counting(64, 0x40)),
 ]
 REPLIES: list[tuple[m.AnyRequest, m.Reply]] = list(
     zip(
@@ -58,6 +61,9 @@ REPLIES: list[tuple[m.AnyRequest, m.Reply]] = list(
             m.Blocks(counting(64, 0), counting(32, 7), b"", b"blocks"),
             m.HeldShares(((3, 1_800_000_000),)),
             m.StatusReport(b"\x80"),
+            m.Done(),
+            m.Surveyed(1_800_000_000, b"\x92\x90\x90"),
+            m.Renewed(((3, 1_807_776_000),)),
             m.Done(),
         ],
         strict=True,
@@ -111,7 +117,7 @@ def test_failures_become_errors_that_keep_the_numbers() -> None:
 
 
 def test_every_request_type_has_one_number() -> None:
-    assert sorted(m.REQUESTS) == list(range(2, 14))
+    assert sorted(m.REQUESTS) == list(range(2, 17))
     assert {type(each) for each in REQUESTS} == set(m.REQUESTS.values())
 
 
