@@ -1,0 +1,309 @@
+"""Asking the holders of a file until enough shares of one run of segments have answered.
+
+A source that fails is replaced at once. One that lags gets company: from another share, or from another holder of the
+same one, and whichever answer first are used. Company is given freely while our line is idle, for then it is holders
+that stall; over a line that is busy everybody is slow together, and more requests would only make it slower.
+"""
+
+import statistics
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+import trio
+
+from shoal.dht import Contact
+from shoal.erasure import FileId, Manifest
+from shoal.node.announcers import Hint
+from shoal.node.channel import Blocks, PeerError, Read, Throttle
+from shoal.node.context import Context
+from shoal.node.errors import BadData, NoPeers, NotFound, TooFewShares
+from shoal.node.nursery import open_nursery
+
+READ_TIMEOUT_S = 300.0  # the last resort: over a slow line all holders are slow together, and none is to blame
+PROGRESS_TIMEOUT_S = 60.0  # DESIGN section 5: give up, with numbers, after so long without any progress
+PROGRESS_BYTES = 64 * 1024  # so much received counts as progress, even where no read has ended yet
+FIRST_PATIENCE_S = 1.5  # before a slow holder gets company, while nothing is known of this network's speed
+LEAST_PATIENCE_S = 0.25
+PATIENCE_FACTOR = 4.0  # times the median of recent reads
+CROWD_FACTOR = 4.0  # times that while most of a run is still outstanding: then it may be the line that is slow
+BUSY_BYTES_PER_S = 8 * 1024  # our line is at work; less is what stalling holders let trickle
+BUSY_SHARE = 4  # over a busy line a quarter of those who lag get company each time, the longest asked first
+LAG_MEMORY_S = 30.0  # a source that lagged is not preferred for so long; then it is tried again
+MAX_FAILURES = 2  # of one source in a row, then it is asked no more
+
+More = Callable[[], Awaitable[list[Hint]]]
+
+
+@dataclass(eq=False)
+class Source:
+    """One share at one holder."""
+
+    share: int
+    contact: Contact
+    failures: int = 0
+    pending: int = 0
+    corrupt: bool = False
+    lagged_at: float = float("-inf")
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is still worth asking."""
+        return not self.corrupt and self.failures < MAX_FAILURES
+
+
+class SourceTable:
+    """All known sources of a file, and the order in which they are asked."""
+
+    def __init__(self, hints: Iterable[Hint], k: int) -> None:
+        self._k = k
+        self._sources: dict[tuple[int, bytes], Source] = {}
+        self.add(hints)
+
+    def add(self, hints: Iterable[Hint]) -> bool:
+        """Take further sources in; whether there was a new one."""
+        before = len(self._sources)
+        for hint in hints:
+            key = (hint.share, bytes(hint.contact.node_id))
+            self._sources.setdefault(key, Source(hint.share, hint.contact))
+        return len(self._sources) > before
+
+    def usable_shares(self) -> set[int]:
+        """Distinct shares that somebody may still deliver."""
+        return {source.share for source in self._sources.values() if source.usable}
+
+    def corrupt_shares(self) -> set[int]:
+        """Distinct shares of which only wrong bytes came."""
+        return {source.share for source in self._sources.values() if source.corrupt} - self.usable_shares()
+
+    def best(self, count: int, *, now: float, asked: set[Source], shares: set[int]) -> list[Source]:
+        """Up to `count` sources of distinct shares, without those in `asked` and without these shares."""
+        ranked = sorted(
+            (
+                source
+                for source in self._sources.values()
+                if source.usable and source not in asked and source.share not in shares
+            ),
+            key=lambda source: (
+                source.failures,
+                now - source.lagged_at < LAG_MEMORY_S,
+                source.share >= self._k,
+                source.pending,
+            ),
+        )
+        chosen: dict[int, Source] = {}
+        for source in ranked:
+            if source.share not in chosen and len(chosen) < count:
+                chosen[source.share] = source
+        return list(chosen.values())
+
+
+class Pace:
+    """How fast things go: what patience is due, and when nothing moves any more. Shared by all runs of a fetch."""
+
+    def __init__(self, throttle: Throttle) -> None:
+        self._throttle = throttle
+        self._durations: deque[float] = deque(maxlen=64)
+        self._progress = (trio.current_time(), throttle.received_bytes)
+
+    def answered(self, took_s: float) -> None:
+        """A read was answered."""
+        self._durations.append(took_s)
+        self.note_progress()
+
+    def note_progress(self) -> None:
+        """Things move."""
+        self._progress = (trio.current_time(), self._throttle.received_bytes)
+
+    def stuck(self) -> bool:
+        """Whether nothing worth the name has been received for too long."""
+        if self._throttle.received_bytes - self._progress[1] >= PROGRESS_BYTES:
+            self.note_progress()
+        return trio.current_time() - self._progress[0] > PROGRESS_TIMEOUT_S
+
+    def patience_s(self, *, crowded: bool) -> float:
+        """How long to wait for holders that lag before others are asked as well."""
+        factor = CROWD_FACTOR if crowded else 1.0
+        if len(self._durations) < 8:
+            return factor * FIRST_PATIENCE_S
+        return factor * max(LEAST_PATIENCE_S, PATIENCE_FACTOR * statistics.median(self._durations))
+
+
+class Swarm:
+    """What all runs of one fetch share: the sources, the pace, and the one search for further sources."""
+
+    def __init__(self, context: Context, manifest: Manifest, hints: Iterable[Hint], more: More) -> None:
+        self.context = context
+        self.file_id: FileId = manifest.id
+        self.k, self.n = manifest.k, manifest.n
+        self.sources = SourceTable(hints, manifest.k)
+        self.pace = Pace(context.throttle)
+        self.received_bytes = 0
+        self.searched = False
+        self._more = more
+        self._turn = trio.Lock()
+
+    async def search(self) -> None:
+        """Look for further sources, once; whoever comes meanwhile waits for the same search."""
+        async with self._turn:
+            if self.searched:
+                return
+            try:
+                hints = await self._more()
+            except (NotFound, NoPeers):
+                hints = []  # whoever had announced the file is gone: what is known is all there is
+            self.searched = True
+            if self.sources.add(hints):
+                self.pace.note_progress()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply, unchecked, and who gave it."""
+
+    source: Source
+    reply: Blocks
+
+
+@dataclass(eq=False)
+class Gathering:
+    """One run under way: `collect`, check what came, `blame` who lied, and `collect` again.
+
+    `needed` distinct shares are collected, of segments [first, first+count); blocks too, or data leaves alone.
+    """
+
+    swarm: Swarm
+    first: int
+    count: int
+    needed: int
+    want_data: bool = True
+    answers: dict[int, Answer] = field(default_factory=dict)
+    _asked: set[Source] = field(default_factory=set)  # under way or answered: not to be asked again in this run
+    _answered: set[Source] = field(default_factory=set)
+    _busy: dict[Source, float] = field(default_factory=dict)  # under way since when, the longest first
+    _late: set[Source] = field(default_factory=set)  # of those, the ones that have got company
+    _patient_until: float = 0.0
+    _looked: tuple[float, int] = (0.0, 0)  # when the line was looked at last, and the bytes it had brought
+    _searching: bool = False
+    _changed: trio.Event = field(default_factory=trio.Event)
+
+    async def collect(self) -> None:
+        """Ask until enough shares have answered. TooFewShares or BadData when that cannot be."""
+        self._look()
+        async with open_nursery() as nursery:
+            while len(self.answers) < self.needed:
+                self._changed = trio.Event()
+                self._ask_missing(nursery)
+                if not self._busy and not self._searching:
+                    raise self._exhausted()
+                with trio.move_on_at(self._deadline()) as patience:
+                    await self._changed.wait()
+                if patience.cancelled_caught:
+                    if self.swarm.pace.stuck():
+                        raise self._too_few()
+                    self._give_company()
+            nursery.cancel_scope.cancel()
+
+    def blame(self, shares: Iterable[int]) -> None:
+        """These answers were wrong: forget them, and ask those who gave them no more."""
+        for share in shares:
+            self.answers.pop(share).source.corrupt = True
+
+    def _ask_missing(self, nursery: trio.Nursery) -> None:
+        """Ask as many further sources as it takes, not counting on those who lag; look for others when there are none.
+
+        A source that failed is asked once more when nobody else is left.
+        """
+        missing = self.needed - len(self.answers) - (len(self._busy) - len(self._late))
+        if missing <= 0:
+            return
+        taken = {*self.answers, *(source.share for source in self._busy if source not in self._late)}
+        now = trio.current_time()
+        chosen = self.swarm.sources.best(missing, now=now, asked=self._asked, shares=taken)
+        for source in chosen:
+            self._asked.add(source)
+            self._busy[source] = now
+            nursery.start_soon(self._attempt, source)
+        if len(chosen) < missing and not self.swarm.searched and not self._searching:
+            self._searching = True
+            nursery.start_soon(self._search)
+
+    async def _attempt(self, source: Source) -> None:
+        started = trio.current_time()
+        source.pending += 1
+        try:
+            request = Read(self.swarm.file_id, source.share, self.first, self.count, self.want_data)
+            reply = await self.swarm.context.ask(source.contact, request, timeout_s=READ_TIMEOUT_S)
+            self._take(source, reply, trio.current_time() - started)
+        except PeerError:
+            source.failures += 1
+        finally:
+            source.pending -= 1
+            if source not in self._answered:
+                self._asked.discard(source)  # it failed, or was not waited for
+            self._late.discard(source)
+            del self._busy[source]
+            self._changed.set()
+
+    def _take(self, source: Source, reply: Blocks, took_s: float) -> None:
+        source.failures = 0
+        if source not in self._late:
+            source.lagged_at = float("-inf")
+        self.swarm.pace.answered(took_s)
+        self.swarm.received_bytes += len(reply.payload)
+        self._answered.add(source)
+        self.answers.setdefault(source.share, Answer(source, reply))
+
+    async def _search(self) -> None:
+        try:
+            await self.swarm.search()
+        finally:
+            self._searching = False
+            self._changed.set()
+
+    # --- patience
+
+    def _deadline(self) -> float:
+        """When those who are longest under way without company are to get it; or when to look again at all."""
+        outstanding = self.needed - len(self.answers)
+        patience = self.swarm.pace.patience_s(crowded=2 * outstanding > self.needed)
+        begun = [since for source, since in self._busy.items() if source not in self._late]
+        return max(min(begun, default=trio.current_time()) + patience, self._patient_until)
+
+    def _give_company(self) -> None:
+        """Count on some who lag no longer: on all while our line is idle, else on a part."""
+        now = trio.current_time()
+        at, received = self._looked
+        busy_line = self.swarm.context.throttle.received_bytes - received > BUSY_BYTES_PER_S * (now - at)
+        self._look()
+        lagging = [source for source in self._busy if source not in self._late]
+        if busy_line:
+            lagging = lagging[: -(-len(lagging) // BUSY_SHARE)]
+        for source in lagging:
+            source.lagged_at = now
+        self._late.update(lagging)
+        self._patient_until = now + self.swarm.pace.patience_s(crowded=busy_line)
+
+    def _look(self) -> None:
+        self._looked = (trio.current_time(), self.swarm.context.throttle.received_bytes)
+
+    # --- giving up
+
+    def _exhausted(self) -> TooFewShares | BadData:
+        """Everybody has been asked, and nobody is left."""
+        good, corrupt, k = len(self.answers), len(self.swarm.sources.corrupt_shares()), self.swarm.k
+        if corrupt and good + corrupt >= k:
+            return BadData(
+                f"{good + corrupt} shares answered where {k} are needed, but {corrupt} of them hold wrong bytes. "
+                "Nothing wrong was written. Try again later, when other holders may be back."
+            )
+        return self._too_few()
+
+    def _too_few(self) -> TooFewShares:
+        found, k, n = len(self.answers), self.swarm.k, self.swarm.n
+        return TooFewShares(
+            f"Only {found} of the {k} shares needed could be reached (the file has {n} in all). "
+            "The other holders may be away; run the same command again later, it goes on where it stopped.",
+            needed=k,
+            found=found,
+        )
