@@ -4,15 +4,15 @@ Nothing a caller says is believed: manifests are checked against the shares, sta
 nothing here makes the node drop what it keeps.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import msgpack
 import trio
 
-from shoal.dht import Address, Announcement, Contact, Identity, NodeId, RecordKey
+from shoal.dht import Address, Identity
 from shoal.erasure import FileId, Manifest
-from shoal.node.announcers import Hint, announcers, class_key, pack_announcement, slice_for
 from shoal.node.channel import (
     Abort,
     Announce,
@@ -34,29 +34,25 @@ from shoal.node.channel import (
     Offer,
     Offered,
     Read,
+    Renew,
+    Renewed,
     Reply,
     RequestError,
     Role,
     Status,
     StatusReport,
+    Survey,
+    Surveyed,
     TellHolders,
     Told,
     Write,
     Written,
 )
+from shoal.node.companions import Companions
 from shoal.node.context import Context
-from shoal.node.statements import (
-    MAX_STATEMENTS,
-    HolderStatement,
-    MalformedStatement,
-    make_statement,
-    newest_by_share,
-    pack_statements,
-    read_statement,
-    unpack_statements,
-)
+from shoal.node.statements import MalformedStatement, pack_statements
 from shoal.node.store import (
-    KeptStatement,
+    HeldShare,
     LocalFailure,
     NotHeld,
     PeerMistake,
@@ -64,6 +60,7 @@ from shoal.node.store import (
     StoreFull,
     split_blocks,
 )
+from shoal.node.surveys import Entry, SurveyRow, pack_survey
 
 T = TypeVar("T")
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
@@ -72,7 +69,23 @@ Report = Callable[[], Awaitable[Mapping[str, Any]]]
 
 LEASE_LIMIT_S = 90 * 86400  # DESIGN section 5: at most 90 days from now
 EXPIRE_EVERY_S = 600.0  # how often forgotten uploads are looked for
-STARTUP_PAGE = 200  # files whose announcements are taken up again at once after a start
+SMALL_GAIN_DIVISOR = 1000  # a renewal that gains less than this part of its lease is not worth a sync of the disk
+NOT_KEPT = "this file is not kept here"
+
+
+@contextmanager
+def _answers() -> Iterator[None]:
+    """Translate what the store says into an answer."""
+    try:
+        yield
+    except StoreFull as error:
+        raise RequestError(Status.REFUSED, f"full: {error}") from error
+    except NotHeld as error:
+        raise RequestError(Status.NOT_FOUND, str(error)) from error
+    except PeerMistake as error:
+        raise RequestError(Status.MALFORMED, str(error)) from error
+    except LocalFailure as error:
+        raise RequestError(Status.INTERNAL, "this holder's disk failed") from error
 
 
 class Holder:
@@ -91,10 +104,9 @@ class Holder:
     ) -> None:
         self._context = context
         self._env = context.env
-        self._identity = identity
         self._store = store
-        self._own_address = own_address
         self._status = status
+        self.companions = Companions(context, identity, store, own_address)
         self._handlers: dict[type[AnyRequest], Handler] = {
             Offer: self._offer,
             Write: self._write,
@@ -106,6 +118,8 @@ class Holder:
             Announce: self._announce,
             Read: self._read,
             GetHeld: self._held,
+            Survey: self._survey,
+            Renew: self._renew,
             GetStatus: self._report,
         }
 
@@ -119,23 +133,20 @@ class Holder:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take up the announcements of all files kept, then sweep abandoned uploads now and then."""
         task_status.started()
-        await self._resume_announcing()
+        await self.companions.resume()
         while True:
             await trio.sleep(EXPIRE_EVERY_S)
             await self._call(self._store.expire, self._env.wall())
 
     async def _call(self, function: Callable[..., T], *args: object) -> T:
         """Call the store in a worker and translate what it says."""
-        try:
+        with _answers():
             return await self._env.call(function, *args)
-        except StoreFull as error:
-            raise RequestError(Status.REFUSED, f"full: {error}") from error
-        except NotHeld as error:
-            raise RequestError(Status.NOT_FOUND, str(error)) from error
-        except PeerMistake as error:
-            raise RequestError(Status.MALFORMED, str(error)) from error
-        except LocalFailure as error:
-            raise RequestError(Status.INTERNAL, "this holder's disk failed") from error
+
+    async def _asked(self, work: Awaitable[T]) -> T:
+        """The same for what calls the store by itself."""
+        with _answers():
+            return await work
 
     # --- taking shares
 
@@ -167,7 +178,7 @@ class Holder:
             self._store.commit, request.upload_id, request.share_number, manifest, lease_end, now
         )
         file_id = Manifest.decode(manifest).id
-        statement = self._state(file_id, request.share_number, kept_until)
+        statement = self.companions.own(file_id, HeldShare(request.share_number, kept_until))
         return Committed(kept_until, statement.signed)
 
     async def _abort(self, caller: Caller, request: Abort, payload: Buffer) -> Done:
@@ -179,7 +190,7 @@ class Holder:
     async def _manifest(self, caller: Caller, request: GetManifest, payload: Buffer) -> ManifestBytes:
         manifest = await self._call(self._store.manifest, request.file_id)
         if manifest is None:
-            raise RequestError(Status.NOT_FOUND, "this file is not kept here")
+            raise RequestError(Status.NOT_FOUND, NOT_KEPT)
         return ManifestBytes(manifest)
 
     async def _read(self, caller: Caller, request: Read, payload: Buffer) -> Blocks:
@@ -194,115 +205,73 @@ class Holder:
         held = await self._call(self._store.held, request.file_id)
         return HeldShares(tuple((each.share_number, each.lease_end) for each in held))
 
+    # --- being looked after
+
+    async def _survey(self, caller: Caller, request: Survey, payload: Buffer) -> Surveyed:
+        ids = [FileId(request.file_ids[at : at + 32]) for at in range(0, len(request.file_ids), 32)]
+        kept = await self._call(lambda: [self._kept(file_id) for file_id in ids])
+        entries: list[Entry] = []
+        for file_id, held in zip(ids, kept, strict=True):
+            if isinstance(held, bytes):
+                entries.append(held)
+                continue
+            if request.with_statements and held:
+                await trio.lowlevel.checkpoint()  # signing takes its time, and there may be a thousand
+            rows = [self._row(file_id, each, with_statement=request.with_statements) for each in held]
+            entries.append(tuple(rows))
+        return Surveyed(max(0, int(self._env.wall())), pack_survey(entries))
+
+    def _kept(self, file_id: FileId) -> list[HeldShare] | bytes:
+        """The shares of a file, or its deletion; called in a worker."""
+        return self._store.held(file_id)
+
+    def _row(self, file_id: FileId, held: HeldShare, *, with_statement: bool) -> SurveyRow:
+        signed = self.companions.own(file_id, held).signed if with_statement else b""
+        return SurveyRow(held.share_number, held.lease_end, signed)
+
+    async def _renew(self, caller: Caller, request: Renew, payload: Buffer) -> Renewed:
+        lease_end = int(self._env.wall()) + min(request.lease_s, LEASE_LIMIT_S)
+        least = lease_end - request.lease_s // SMALL_GAIN_DIVISOR
+
+        def renew() -> list[tuple[int, int]]:
+            return [
+                (
+                    each.share_number,
+                    self._extend(request.file_id, each, lease_end) if each.lease_end < least else each.lease_end,
+                )
+                for each in self._store.held(request.file_id)
+            ]
+
+        rows = await self._call(renew)
+        if not rows:
+            raise RequestError(Status.NOT_FOUND, NOT_KEPT)
+        return Renewed(tuple(rows))
+
+    def _extend(self, file_id: bytes, held: HeldShare, lease_end: int) -> int:
+        return self._store.renew(file_id, held.share_number, lease_end)
+
     # --- knowing the other holders
 
     async def _holders(self, caller: Caller, request: GetHolders, payload: Buffer) -> HolderList:
-        statements = await self._known(FileId(request.file_id))
+        statements = await self._asked(self.companions.known(FileId(request.file_id)))
         if not statements:
-            raise RequestError(Status.NOT_FOUND, "this file is not kept here")
+            raise RequestError(Status.NOT_FOUND, NOT_KEPT)
         return HolderList(pack_statements(each.signed for each in statements))
 
     async def _tell(self, caller: Caller, request: TellHolders, payload: Buffer) -> Told:
         file_id = FileId(request.file_id)
         if not await self._call(self._store.held, file_id):
-            raise RequestError(Status.NOT_FOUND, "this file is not kept here")
-        valid = await self._env.call(self._valid_statements, file_id, bytes(payload))
-        kept = [KeptStatement(each.share, each.node_id, each.expires, each.lease_end, each.signed) for each in valid]
-        await self._call(self._store.add_statements, file_id, kept, self._env.wall())
-        return Told(len(await self._call(self._store.statements, file_id)))
-
-    def _valid_statements(self, file_id: FileId, payload: bytes) -> list[HolderStatement]:
-        """Check a payload's statements; called in a worker, since each costs a signature."""
+            raise RequestError(Status.NOT_FOUND, NOT_KEPT)
         try:
-            signed = unpack_statements(payload)
+            return Told(await self._asked(self.companions.learn(file_id, bytes(payload))))
         except MalformedStatement as error:
             raise RequestError(Status.MALFORMED, str(error)) from error
-        valid = []
-        for item in signed[:MAX_STATEMENTS]:
-            try:
-                statement = self._check(item)
-            except MalformedStatement:
-                continue
-            if statement.file_id == file_id and statement.node_id != self._identity.node_id:
-                valid.append(statement)
-        return valid
-
-    def _check(self, signed: bytes) -> HolderStatement:
-        return read_statement(signed, self._context.network.network_id, self._env.scheme, self._env.wall())
-
-    def _state(self, file_id: FileId, share: int, lease_end: int) -> HolderStatement:
-        return make_statement(
-            self._identity,
-            self._context.network.network_id,
-            file_id,
-            share,
-            self._own_address(),
-            lease_end,
-            self._env.wall(),
-        )
-
-    async def _known(self, file_id: FileId) -> list[HolderStatement]:
-        """Our own statements, made afresh, and the newest valid ones of others; empty when we keep nothing."""
-        held = await self._call(self._store.held, file_id)
-        if not held:
-            return []
-        kept = await self._call(self._store.statements, file_id)
-        own = [self._state(file_id, each.share_number, each.lease_end) for each in held]
-
-        def others() -> list[HolderStatement]:
-            found = []
-            for each in kept:
-                try:
-                    found.append(self._check(each.statement))
-                except MalformedStatement:
-                    continue  # it has expired since it was kept
-            return found
-
-        return list(newest_by_share([*own, *await self._env.call(others)]).values())
-
-    # --- announcing
 
     async def _announce(self, caller: Caller, request: Announce, payload: Buffer) -> Announced:
-        mine = await self._announcements(FileId(request.file_id))
-        if not mine:
-            return Announced(())
-        reports = await self._context.dht.announce(list(mine.values()))
-        self._context.dht.keep_announced(list(mine.values()), announced=True)
-        rows = tuple((number, report.closest, report.stored) for number, report in zip(mine, reports, strict=True))
-        return Announced(rows)
-
-    async def _announcements(self, file_id: FileId) -> dict[int, Announcement]:
-        """What this node has to announce of a file, by class; empty when that is others' business."""
-        statements = await self._known(file_id)
-        if not statements:
-            raise RequestError(Status.NOT_FOUND, "this file is not kept here")
-        holders = sorted({each.node_id for each in statements})
-        chosen = announcers(file_id, holders)
-        mine = [number for number, ids in chosen.items() if self._identity.node_id in ids]
-        own_shares = [each.share for each in statements if each.node_id == self._identity.node_id]
-        payload = pack_announcement(own_shares, self._slice(statements, chosen))
-        return {number: Announcement(RecordKey(class_key(file_id, number)), payload) for number in mine}
-
-    def _slice(self, statements: list[HolderStatement], chosen: Mapping[int, list[NodeId]]) -> list[Hint]:
-        order = list(dict.fromkeys(node_id for number in sorted(chosen) for node_id in chosen[number]))
-        hints = [
-            Hint(each.share, Contact(each.node_id, each.address))
-            for each in statements
-            if each.node_id != self._identity.node_id
-        ]
-        return slice_for(self._identity.node_id, order, hints)
-
-    async def _resume_announcing(self) -> None:
-        """After a start: everything kept is announced again, page by page, by the DHT's own rhythm."""
-        after = b""
-        while page := await self._env.call(self._store.files, after, STARTUP_PAGE):
-            for file_id in page:
-                try:
-                    mine = await self._announcements(FileId(file_id))
-                except RequestError:
-                    continue  # dropped or found damaged meanwhile
-                self._context.dht.keep_announced(list(mine.values()))
-            after = page[-1]
+        reports = await self._asked(self.companions.announce(FileId(request.file_id)))
+        if reports is None:
+            raise RequestError(Status.NOT_FOUND, NOT_KEPT)
+        return Announced(tuple((number, *counts) for number, counts in reports.items()))
 
     # --- for the administrator
 

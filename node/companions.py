@@ -1,0 +1,151 @@
+"""The other holders of the files kept here: what this node knows of them, tells of itself, and announces.
+
+Holders name each other in signed statements (`statements.py`). Whoever asks for a file's holders gets our own
+statements, made now, and the newest valid ones of others.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from shoal.dht import Address, Announcement, Contact, Identity, NodeId, RecordKey
+from shoal.erasure import FileId
+from shoal.node.announcers import CLASSES, Hint, announcers, class_key, pack_announcement, slice_for
+from shoal.node.context import Context
+from shoal.node.statements import (
+    LIFETIME_S,
+    MAX_STATEMENTS,
+    HolderStatement,
+    MalformedStatement,
+    make_statement,
+    newest_by_share,
+    read_statement,
+    unpack_statements,
+)
+from shoal.node.store import HeldShare, KeptStatement, ShareStore, StoreError
+
+STARTUP_PAGE = 200  # files whose announcements are taken up again at once after a start
+REUSE_S = LIFETIME_S / 7  # ours: a statement of ours is signed anew after a day, long before it expires
+MAX_REUSED_COUNT = 4096  # ours: 250 bytes each; a node with more shares signs the others whenever it is asked
+
+
+class Companions:
+    """Statements and announcements of one holder. `own_address` gives the address to put into statements."""
+
+    def __init__(
+        self, context: Context, identity: Identity, store: ShareStore, own_address: Callable[[], Address]
+    ) -> None:
+        self._context = context
+        self._env = context.env
+        self._identity = identity
+        self._store = store
+        self._own_address = own_address
+        self._signed: dict[tuple[bytes, int], HolderStatement] = {}
+
+    # --- statements
+
+    def own(self, file_id: FileId, held: HeldShare) -> HolderStatement:
+        """Our word that we keep a share; the same one for a day while nothing in it changes."""
+        key, now = (bytes(file_id), held.share_number), self._env.wall()
+        known = self._signed.get(key)
+        says = (held.lease_end, self._own_address())
+        if known is not None and (known.lease_end, known.address) == says and 0 <= now - known.issued < REUSE_S:
+            return known
+        self._signed.pop(key, None)
+        while len(self._signed) >= MAX_REUSED_COUNT:
+            del self._signed[next(iter(self._signed))]
+        statement = make_statement(
+            self._identity,
+            self._context.network.network_id,
+            file_id,
+            held.share_number,
+            self._own_address(),
+            held.lease_end,
+            now,
+        )
+        self._signed[key] = statement
+        return statement
+
+    async def known(self, file_id: FileId) -> list[HolderStatement]:
+        """Our own statements and the newest valid ones of others; empty when we keep nothing. StoreError."""
+        held = await self._env.call(self._store.held, file_id)
+        if not held:
+            return []
+        kept = await self._env.call(self._store.statements, file_id)
+        own = [self.own(file_id, each) for each in held]
+        others = await self._env.call(self._valid, [each.statement for each in kept])
+        return list(newest_by_share([*own, *others]).values())
+
+    async def learn(self, file_id: FileId, payload: bytes) -> int:
+        """Keep the valid statements of a payload; how many are known now. MalformedStatement, StoreError."""
+        signed = unpack_statements(payload)[:MAX_STATEMENTS]
+        valid = [
+            each
+            for each in await self._env.call(self._valid, signed)
+            if each.file_id == file_id and each.node_id != self._identity.node_id
+        ]
+        kept = [KeptStatement(each.share, each.node_id, each.expires, each.lease_end, each.signed) for each in valid]
+        await self._env.call(self._store.add_statements, file_id, kept, self._env.wall())
+        return len(await self._env.call(self._store.statements, file_id))
+
+    def _valid(self, signed: Sequence[bytes]) -> list[HolderStatement]:
+        """Those that are valid here and now; called in a worker, since each costs a signature."""
+        valid = []
+        for item in signed:
+            try:
+                valid.append(read_statement(item, self._context.network.network_id, self._env.scheme, self._env.wall()))
+            except MalformedStatement:
+                continue  # broken, or expired since it was kept
+        return valid
+
+    # --- announcing
+
+    async def announce(self, file_id: FileId) -> dict[int, tuple[int, int]] | None:
+        """Announce now what is ours to announce: class -> (closest nodes, of these stored). None when we keep nothing.
+
+        StoreError.
+        """
+        mine = await self._announcements(file_id)
+        if not mine:
+            return None if mine is None else {}
+        reports = await self._context.dht.announce(list(mine.values()))
+        self._context.dht.keep_announced(list(mine.values()), announced=True)
+        return {number: (report.closest, report.stored) for number, report in zip(mine, reports, strict=True)}
+
+    async def resume(self) -> None:
+        """After a start: everything kept is announced again, page by page, by the DHT's own rhythm."""
+        after = b""
+        while page := await self._env.call(self._store.files, after, STARTUP_PAGE):
+            for file_id in page:
+                try:
+                    mine = await self._announcements(FileId(file_id))
+                except StoreError:
+                    continue  # found damaged just now; the others are still to be announced
+                self._context.dht.keep_announced(list((mine or {}).values()))
+            after = page[-1]
+
+    def forget(self, file_id: FileId) -> None:
+        """A file is kept here no longer: announce it no more."""
+        for number in range(CLASSES):
+            self._context.dht.stop_announcing(class_key(file_id, number))
+        for key in [key for key in self._signed if key[0] == file_id]:
+            del self._signed[key]
+
+    async def _announcements(self, file_id: FileId) -> dict[int, Announcement] | None:
+        """What this node has to announce of a file, by class; empty when that is others' business."""
+        statements = await self.known(file_id)
+        if not statements:
+            return None
+        holders = sorted({each.node_id for each in statements})
+        chosen = announcers(file_id, holders)
+        mine = [number for number, ids in chosen.items() if self._identity.node_id in ids]
+        own_shares = [each.share for each in statements if each.node_id == self._identity.node_id]
+        payload = pack_announcement(own_shares, self._slice(statements, chosen))
+        return {number: Announcement(RecordKey(class_key(file_id, number)), payload) for number in mine}
+
+    def _slice(self, statements: list[HolderStatement], chosen: Mapping[int, list[NodeId]]) -> list[Hint]:
+        order = list(dict.fromkeys(node_id for number in sorted(chosen) for node_id in chosen[number]))
+        hints = [
+            Hint(each.share, Contact(each.node_id, each.address))
+            for each in statements
+            if each.node_id != self._identity.node_id
+        ]
+        return slice_for(self._identity.node_id, order, hints)

@@ -1,0 +1,64 @@
+"""Deleting a file: its owner signs once, and every honest holder that hears of it drops its shares and remembers.
+
+A deletion is for ever, since a file's id never comes back: whoever has one may pass it on, and a holder that was away
+learns of it from the others' surveys. Nothing else that a peer says makes a holder drop anything.
+"""
+
+import struct
+from dataclasses import dataclass
+
+import msgpack
+
+from shoal.dht import SignatureScheme
+from shoal.erasure import FileId, Manifest
+
+LABEL = b"shoal/1 delete\0"
+TOMBSTONE_S = 180 * 86400  # ours: remembered longer than any lease (90 days) with its grace (14) lasts elsewhere
+MAX_ISSUED = 2**40  # s since the epoch; no clock in use says more
+
+
+class MalformedDeletion(Exception):
+    """Bytes that are no deletion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """An owner's word that a file is to be dropped. `issued`: s since the epoch. Unchecked until `is_by_owner`."""
+
+    file_id: FileId
+    issued: int
+    signature: bytes
+
+    def pack(self) -> bytes:
+        """What a holder keeps, and hands out in surveys."""
+        packed: bytes = msgpack.packb([self.issued, self.signature], use_bin_type=True)
+        return packed
+
+    def is_by_owner(self, manifest: Manifest, network_id: bytes, scheme: SignatureScheme) -> bool:
+        """Whether the owner named in the file's manifest signed it."""
+        if manifest.id != self.file_id or self.issued > MAX_ISSUED:
+            return False
+        return scheme.verify(manifest.owner_key, _message(network_id, self.file_id, self.issued), self.signature)
+
+
+def sign_deletion(secret: bytes, scheme: SignatureScheme, network_id: bytes, file_id: FileId, now: float) -> Deletion:
+    """A deletion by whoever has the owner's secret."""
+    issued = int(now)
+    return Deletion(file_id, issued, scheme.sign(secret, _message(network_id, file_id, issued)))
+
+
+def read_deletion(packed: bytes, file_id: FileId) -> Deletion:
+    """A deletion that was kept or handed on; `MalformedDeletion` when it is none."""
+    try:
+        fields = msgpack.unpackb(packed, raw=False, max_array_len=2, max_bin_len=64, max_map_len=0, max_ext_len=0)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise MalformedDeletion("not msgpack") from error
+    match fields:
+        case [int(issued), bytes(signature)] if type(issued) is int and 0 <= issued <= MAX_ISSUED:
+            if len(signature) == 64:
+                return Deletion(file_id, issued, signature)
+    raise MalformedDeletion("not a time and a signature")
+
+
+def _message(network_id: bytes, file_id: FileId, issued: int) -> bytes:
+    return LABEL + network_id + file_id + struct.pack(">Q", issued)

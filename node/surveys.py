@@ -1,0 +1,99 @@
+"""What a survey's answer says: for each file asked about, the shares a peer keeps of it (docs/channel.md, "survey").
+
+One request covers all the files that two peers have in common, so that watching over thousands of files costs a
+message or two per peer and epoch.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import msgpack
+
+from shoal.node.channel import MAX_PAYLOAD_BYTES, MAX_SURVEY_COUNT
+from shoal.node.statements import MAX_STATEMENT_BYTES
+
+MAX_ROWS_COUNT = 256  # shares of one file
+MAX_DELETION_BYTES = 128  # a packed deletion has 76
+
+
+class MalformedSurvey(Exception):
+    """The payload of a survey's answer does not say what one says."""
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyRow:
+    """A share that a peer says it keeps, until `lease_end` (s since the epoch). `statement` is signed, unchecked, and
+    empty where none was asked for."""
+
+    share: int
+    lease_end: int
+    statement: bytes = b""
+
+
+Entry: TypeAlias = tuple[SurveyRow, ...] | bytes
+"""What a peer says of one file: rows, or the packed deletion by its owner."""
+
+
+def pack_survey(entries: Iterable[Entry]) -> bytes:
+    """The payload; ends with the last entry that fits."""
+    packer = msgpack.Packer(use_bin_type=True)
+    packed: list[bytes] = []
+    room = MAX_PAYLOAD_BYTES - 8  # the array's own head has 5 bytes at most
+    for entry in entries:
+        rows = entry if isinstance(entry, bytes) else [_columns(row) for row in entry[:MAX_ROWS_COUNT]]
+        item: bytes = packer.pack(rows)
+        room -= len(item)
+        if room < 0:
+            break
+        packed.append(item)
+    head: bytes = packer.pack_array_header(len(packed))
+    return head + b"".join(packed)
+
+
+def _columns(row: SurveyRow) -> list[object]:
+    return [row.share, row.lease_end, row.statement]
+
+
+def unpack_survey(payload: bytes, asked: int) -> list[Entry]:
+    """The entries for the first of the `asked` files, statements and deletions unchecked; MalformedSurvey."""
+    try:
+        entries = msgpack.unpackb(
+            payload,
+            raw=False,
+            max_array_len=MAX_SURVEY_COUNT,
+            max_bin_len=MAX_STATEMENT_BYTES,
+            max_str_len=0,
+            max_map_len=0,
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        raise MalformedSurvey("not msgpack") from error
+    if not isinstance(entries, list) or len(entries) > asked:
+        raise MalformedSurvey("not an entry per file")
+    return [_entry(entry) for entry in entries]
+
+
+def _entry(entry: object) -> Entry:
+    if isinstance(entry, bytes) and 0 < len(entry) <= MAX_DELETION_BYTES:
+        return entry
+    if not isinstance(entry, list) or len(entry) > MAX_ROWS_COUNT:
+        raise MalformedSurvey("neither rows nor a deletion")
+    return tuple(_row(row) for row in entry)
+
+
+def _row(row: object) -> SurveyRow:
+    match row:
+        case [int(share), int(lease_end), bytes(statement), *_] if _are_numbers(share, lease_end):
+            return SurveyRow(share, lease_end, statement)
+    raise MalformedSurvey("a row is not a share with its lease")
+
+
+def _are_numbers(share: object, lease_end: object) -> bool:
+    return type(share) is int and 0 <= share < 256 and type(lease_end) is int and 0 <= lease_end < 2**63
+
+
+def rows_of(entries: Sequence[Entry], at: int) -> tuple[SurveyRow, ...]:
+    """The rows for the file asked about at place `at`; empty where it is deleted or was not answered."""
+    entry = entries[at] if at < len(entries) else ()
+    return () if isinstance(entry, bytes) else entry
