@@ -6,13 +6,15 @@ every byte.
 
     errors, hashing   the error family; labelled BLAKE3
     layout            padding, segment and block lengths, default widths
-    codec             the erasure code behind a small interface
+    codec             the erasure code behind a small interface, by zfec
+    gf256, isal       the same by ISA-L, many times faster; choice picks
     merkle            trees that grow, trees that are stored, proofs of ranges
     manifest, link    the public description of a file and its id; what a person copies
     encoder, decoder  segments to shares and back, using all of the above
 """
 
-from shoal.erasure.codec import Codec, ZfecCodec, best_codec
+from shoal.erasure.choice import best_codec
+from shoal.erasure.codec import Codec, ZfecCodec
 from shoal.erasure.decoder import SegmentDecoder
 from shoal.erasure.encoder import EncodedSegment, Roots, ShareEncoder
 from shoal.erasure.errors import (
@@ -27,6 +29,7 @@ from shoal.erasure.errors import (
     NotACodeword,
 )
 from shoal.erasure.hashing import HASH_BYTES, Buffer
+from shoal.erasure.isal import IsalCodec, LibraryUnusable
 from shoal.erasure.layout import (
     BLOCK_BYTES,
     MAX_CIPHERTEXT_BYTES,
@@ -86,7 +89,9 @@ __all__ = [
     "ErasureError",
     "FileId",
     "Frontier",
+    "IsalCodec",
     "Layout",
+    "LibraryUnusable",
     "Link",
     "LinkKind",
     "MalformedLink",

@@ -1,10 +1,12 @@
 """The erasure code itself: k blocks of data in, n - k blocks of parity out, and back.
 
-zfec defines the bytes: a systematic code over GF(2^8) (docs/format.md, "Blocks"). A codec is anything that
-gives the same bytes faster. zfec's decoder hangs for ever, or answers silently wrong, on share numbers it
-should have refused, so the checks below come before every call into it; no other module may import zfec.
+zfec defines the bytes: a systematic code over GF(2^8) (docs/format.md, "Blocks"). A codec is anything that gives the
+same bytes faster (isal.py; choice.py picks). zfec's decoder hangs for ever, or answers silently wrong, on share
+numbers it should have refused, and ISA-L believes whatever it is told, so the checks below come before every call into
+either; no other module may import zfec.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
@@ -13,75 +15,75 @@ import zfec
 
 from shoal.erasure.errors import BadShareNumbers
 from shoal.erasure.hashing import Buffer
-from shoal.erasure.layout import check_code, is_count
+from shoal.erasure.layout import BLOCK_BYTES, check_code, is_count
 
-CACHED_MATRICES = (
-    8  # a process uses few widths at a time; a matrix has at most 64 KiB and a small one takes 50 µs
-)
+CACHED_MATRICES = 8  # a process uses few widths at a time; a matrix has at most 64 KiB and a small one takes 50 µs
 
 
 class Codec(Protocol):
-    """A k-of-n code. The blocks of one call have the same length, at least one byte.
+    """A k-of-n code. The blocks of one call have the same length, from one byte to BLOCK_BYTES.
 
     Calls are pure, may run in any thread and in several at once. Wrong numbers raise BadParameters or
     BadShareNumbers. Content is not checked: blocks that were never verified give wrong bytes, not an error.
+    What is returned stays as it is for as long as anybody holds it.
     """
 
     @property
     def name(self) -> str:
         """Shown in a node's status."""
 
-    def parity(self, k: int, n: int, data: Sequence[Buffer]) -> list[bytes]:
+    def parity(self, k: int, n: int, data: Sequence[Buffer]) -> Sequence[Buffer]:
         """Shares k to n-1 of the k data blocks."""
 
-    def rebuild(self, k: int, n: int, have: Mapping[int, Buffer], want: Collection[int]) -> dict[int, bytes]:
+    def rebuild(self, k: int, n: int, have: Mapping[int, Buffer], want: Collection[int]) -> dict[int, Buffer]:
         """The wanted shares, by number, from any k shares in `have` (exactly k, primaries or not)."""
 
 
-class ZfecCodec:
-    """The reference codec: the zfec library, which releases the interpreter lock while it works."""
+class CheckedCodec(ABC):
+    """The checks that every codec needs, around the one thing it must do."""
 
-    name = "zfec"
+    @abstractmethod
+    def _compute(
+        self, k: int, n: int, have: tuple[int, ...], blocks: Sequence[Buffer], want: tuple[int, ...]
+    ) -> Sequence[Buffer]:
+        """Shares `want`, at least one, from the blocks of the k shares `have`; no number occurs twice or in both.
 
-    def parity(self, k: int, n: int, data: Sequence[Buffer]) -> list[bytes]:
+        All numbers and lengths have been checked. `have` is in rising order.
+        """
+
+    def parity(self, k: int, n: int, data: Sequence[Buffer]) -> Sequence[Buffer]:
         """Shares k to n-1 of the k data blocks."""
         check_code(k, n)
         check_data(k, data)
-        if n == k:
-            return []
-        made: list[bytes] = _encoder(k, n).encode(tuple(data), tuple(range(k, n)))
-        return made
+        return self._compute(k, n, tuple(range(k)), data, tuple(range(k, n))) if n > k else []
 
-    def rebuild(self, k: int, n: int, have: Mapping[int, Buffer], want: Collection[int]) -> dict[int, bytes]:
+    def rebuild(self, k: int, n: int, have: Mapping[int, Buffer], want: Collection[int]) -> dict[int, Buffer]:
         """The wanted shares from any k others; only what is missing is computed."""
         check_code(k, n)
         check_have(k, n, have)
         check_want(n, want)
-        found = {number: bytes(have[number]) for number in want if number in have}
-        missing = [number for number in want if number not in have]
+        found: dict[int, Buffer] = {number: bytes(have[number]) for number in want if number in have}
+        missing = tuple(number for number in want if number not in have)
         if missing:
-            data = self._primaries(k, n, have)
-            found.update((number, bytes(data[number])) for number in missing if number < k)
-            found.update(self._chosen_parity(k, n, data, [number for number in missing if number >= k]))
+            numbers = tuple(sorted(have))
+            made = self._compute(k, n, numbers, [have[number] for number in numbers], missing)
+            found.update(zip(missing, made, strict=True))
         return found
 
-    def _primaries(self, k: int, n: int, have: Mapping[int, Buffer]) -> list[Buffer]:
-        """All k data blocks, in order."""
-        if all(number in have for number in range(k)):
-            return [have[number] for number in range(k)]
-        numbers = tuple(have)
-        data: list[Buffer] = _decoder(k, n).decode(tuple(have[number] for number in numbers), numbers)
-        return data
 
-    def _chosen_parity(self, k: int, n: int, data: list[Buffer], numbers: list[int]) -> dict[int, bytes]:
-        if not numbers:
-            return {}
-        return dict(zip(numbers, _encoder(k, n).encode(tuple(data), tuple(numbers)), strict=True))
+class ZfecCodec(CheckedCodec):
+    """The reference codec: the zfec library, which releases the interpreter lock while it works."""
 
+    name = "zfec"
 
-def best_codec() -> Codec:
-    """The fastest codec that works here. All give the same bytes, so the choice shows in no format."""
-    return ZfecCodec()
+    def _compute(
+        self, k: int, n: int, have: tuple[int, ...], blocks: Sequence[Buffer], want: tuple[int, ...]
+    ) -> Sequence[Buffer]:
+        """zfec makes parity from data only, so all data comes first."""
+        data = blocks if have[-1] < k else _decoder(k, n).decode(tuple(blocks), have)
+        parity = [number for number in want if number >= k]
+        made = dict(zip(parity, _encoder(k, n).encode(tuple(data), tuple(parity)), strict=True)) if parity else {}
+        return [made[number] if number >= k else bytes(data[number]) for number in want]
 
 
 def check_data(k: int, data: Sequence[Buffer]) -> None:
@@ -94,8 +96,7 @@ def check_data(k: int, data: Sequence[Buffer]) -> None:
 def check_have(k: int, n: int, have: Mapping[int, Buffer]) -> None:
     """Raise BadShareNumbers unless `have` is k blocks of equal, non-zero length with numbers below n.
 
-    A mapping cannot name a number twice, except by a key that only equals an int: bools and floats are
-    refused.
+    A mapping cannot name a number twice, except by a key that only equals an int: bools and floats are refused.
     """
     if len(have) != k:
         raise BadShareNumbers(f"{len(have)} blocks where the code needs exactly {k}")
@@ -113,9 +114,13 @@ def check_want(n: int, want: Collection[int]) -> None:
 
 
 def _check_lengths(blocks: Collection[Buffer]) -> None:
-    lengths = {memoryview(block).nbytes for block in blocks}
-    if len(lengths) != 1 or 0 in lengths:
-        raise BadShareNumbers("blocks of one segment must have the same length, and not zero")
+    """C takes an address and a length: a block must be one piece of memory, and no larger than the format's largest."""
+    views = [memoryview(block) for block in blocks]
+    lengths = {view.nbytes for view in views}
+    if len(lengths) != 1 or not 0 < lengths.pop() <= BLOCK_BYTES:
+        raise BadShareNumbers(f"blocks of one segment must have the same length, from 1 to {BLOCK_BYTES} bytes")
+    if not all(view.c_contiguous for view in views):
+        raise BadShareNumbers("a block must be contiguous")
 
 
 @lru_cache(CACHED_MATRICES)

@@ -35,9 +35,7 @@ class SegmentDecoder:
             raise CorruptBlock(share, first, len(blocks))
         return leaves
 
-    def check_against_leaves(
-        self, share: int, first: int, blocks: Sequence[Buffer], leaves: Sequence[bytes]
-    ) -> None:
+    def check_against_leaves(self, share: int, first: int, blocks: Sequence[Buffer], leaves: Sequence[bytes]) -> None:
         """Compare blocks with leaf hashes proven or stored before; CorruptBlock names the first wrong one."""
         self._check_lengths(share, first, blocks)
         for index, (block, leaf) in enumerate(zip(blocks, leaves, strict=True), first):
@@ -74,7 +72,7 @@ class SegmentDecoder:
             raise NotACodeword(index)
         return segment[:length]
 
-    def rebuild(self, index: int, blocks: Mapping[int, Buffer], want: Collection[int]) -> dict[int, bytes]:
+    def rebuild(self, index: int, blocks: Mapping[int, Buffer], want: Collection[int]) -> dict[int, Buffer]:
         """Block `index` of the wanted shares from checked blocks of any k others; not checked afterwards.
 
         The caller builds each new share's root: if that misses the manifest's, the manifest is no codeword.

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import _cffi_backend
 import pytest
 from blake3 import blake3
 from hypothesis import settings
@@ -16,9 +17,11 @@ from shoal.erasure import (
     HASH_BYTES,
     Codec,
     EncodedSegment,
+    IsalCodec,
     Manifest,
     SegmentDecoder,
     ShareEncoder,
+    ZfecCodec,
     best_codec,
     block_node,
     data_node,
@@ -99,9 +102,26 @@ def publish_file(k: int, n: int, ciphertext_bytes: int, seed: str = "") -> Publi
     return Published(manifest, segments, ciphertext, codec)
 
 
+@pytest.fixture(scope="session", params=["zfec", "isa-l"])
+def codec(request: pytest.FixtureRequest) -> Codec:
+    """Both codecs, always: where ISA-L is missing the tests fail, because CI must not stop testing it unnoticed."""
+    if request.param == "zfec":
+        return ZfecCodec()
+    return IsalCodec(request.getfixturevalue("isal_library"))
+
+
 @pytest.fixture(scope="session")
-def codec() -> Codec:
-    return best_codec()
+def isal_library() -> str:
+    """The library that best_codec found."""
+    codec = best_codec()
+    assert isinstance(codec, IsalCodec), "ISA-L was not found: install the `test` extra, or Debian's libisal2"
+    return codec.library
+
+
+@pytest.fixture(scope="session")
+def other_library() -> str:
+    """A library that opens and has no ISA-L in it."""
+    return _cffi_backend.__file__
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,18 @@ def test_any_buffer_will_do(codec, kind):
 
 
 @pytest.mark.parametrize(
-    "data", [[], [b"ab"], [b"ab"] * 3, [b"ab", b"a"], [b"", b""], [memoryview(b"abcd").cast("H"), b"ab"]]
+    "data",
+    [
+        [],
+        [b"ab"],
+        [b"ab"] * 3,
+        [b"ab", b"a"],
+        [b"", b""],
+        [memoryview(b"abcd").cast("H"), b"ab"],
+        [memoryview(b"abcd")[::2], b"ab"],
+        [memoryview(b"ab")[::-1], b"ab"],
+        [bytes(65537), bytes(65537)],
+    ],
 )
 def test_parity_refuses_wrong_blocks(codec, data):
     with pytest.raises(BadShareNumbers):
@@ -105,6 +116,7 @@ def test_parity_refuses_wrong_blocks(codec, data):
         {0: b"ab", "1": b"cd"},
         {0: b"ab", None: b"cd"},
         {0: b"ab", 1: b"c"},
+        {0: b"ab", 1: memoryview(b"abcd")[::2]},
         {0: b"", 1: b""},
     ],
 )

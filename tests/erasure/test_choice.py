@@ -1,0 +1,113 @@
+"""Which codec is chosen: ISA-L when it is there and gives zfec's bytes, else zfec, and never an error."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shoal.erasure import IsalCodec, ZfecCodec, best_codec, choice, isal
+
+
+def test_isal_is_chosen_here_and_once(isal_library):
+    assert best_codec().name == "isa-l"
+    assert best_codec() is best_codec()
+    assert choice.agrees_with_zfec(IsalCodec(isal_library))
+
+
+def test_the_library_in_the_wheel_comes_first_and_pyeclib_is_not_imported():
+    code = "import sys; from shoal.erasure import best_codec; print(best_codec().library, 'pyeclib' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    library, imported = told.split()
+    assert Path(library).parent.name == "pyeclib.libs"
+    assert imported == "False"
+
+
+def test_without_any_library_it_is_zfec():
+    assert choice.choose_codec([]).name == "zfec"
+
+
+def test_missing_and_broken_files_are_passed_over(tmp_path, isal_library, other_library):
+    junk = tmp_path / "libisal.so.2"
+    junk.write_bytes(b"\x7fELF" + bytes(1000))
+    broken = [str(tmp_path / "missing"), str(tmp_path), str(junk), other_library]
+    assert choice.choose_codec(broken).name == "zfec"
+    chosen = choice.choose_codec([*broken, isal_library])
+    assert isinstance(chosen, IsalCodec)
+    assert chosen.library == isal_library
+
+
+@pytest.mark.parametrize("wrong_share", range(25))
+def test_a_library_that_disagrees_about_one_share_is_not_chosen(isal_library, monkeypatch, wrong_share):
+    right = isal.interpolation
+
+    def wrong(have, want):
+        matrix = bytearray(right(have, want))
+        if wrong_share in want:
+            matrix[len(have) * want.index(wrong_share)] ^= 1
+        return bytes(matrix)
+
+    monkeypatch.setattr(isal, "interpolation", wrong)
+    assert choice.choose_codec([isal_library]).name == "zfec"
+
+
+def test_a_codec_with_a_single_wrong_bit_is_found_out(isal_library):
+    class Flipping(IsalCodec):
+        def _compute(self, k, n, have, blocks, want):
+            made = [bytearray(block) for block in super()._compute(k, n, have, blocks, want)]
+            if len(want) == self.rows:
+                made[-1][-1] ^= 128
+            return made
+
+    for rows in (21, *choice.TRIAL_ROWS):
+        codec = Flipping(isal_library)
+        codec.rows = rows
+        assert not choice.agrees_with_zfec(codec)
+
+
+def test_a_file_cut_off_anywhere_is_not_opened(tmp_path, isal_library):
+    whole = Path(isal_library).read_bytes()
+    assert choice.is_whole(Path(isal_library))
+    cut = tmp_path / "libisal.so.2"
+    rng = random.Random(1)
+    for length in (0, 5, 63, 64, 200, 4096, len(whole) // 2, *rng.choices(range(len(whole) - 4096), k=20)):
+        cut.write_bytes(whole[:length])
+        assert not choice.is_whole(cut)
+    for junk in (b"#!/bin/sh\n", bytes(100), b"\x7fELF\x02\x01" + b"\xff" * 100):
+        cut.write_bytes(junk)
+        assert not choice.is_whole(cut)
+    assert not choice.is_whole(tmp_path / "missing")
+    assert not choice.is_whole(tmp_path)
+
+
+def installed(folder, library=None):
+    """A folder that looks like site-packages with pyeclib in it."""
+    (folder / "pyeclib").mkdir(parents=True)
+    (folder / "pyeclib" / "__init__.py").write_text("raise RuntimeError('imported')")
+    if library is not None:
+        (folder / "pyeclib.libs").mkdir()
+        (folder / "pyeclib.libs" / "libisal-0a1b2c.so.2.0.32").write_bytes(library)
+    return folder
+
+
+def test_looking_in_the_wheel(tmp_path, isal_library, monkeypatch):
+    whole = Path(isal_library).read_bytes()
+    good = installed(tmp_path / "good", whole)
+    for folder, found in [
+        (good, [str(good / "pyeclib.libs" / "libisal-0a1b2c.so.2.0.32")]),
+        (installed(tmp_path / "cut", whole[:5000]), []),
+        (installed(tmp_path / "without"), []),
+        (tmp_path / "nowhere", []),
+    ]:
+        monkeypatch.setattr(sys, "path", [str(folder)])
+        assert list(choice.find_libraries()) == [*found, choice.SYSTEM_LIBRARY]
+    monkeypatch.setattr(sys, "path", [str(good)])
+    assert choice.choose_codec(choice.find_libraries()).name == "isa-l"
+    (tmp_path / "namespace" / "pyeclib").mkdir(parents=True)  # a folder without __init__.py has no origin
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "namespace")])
+    assert list(choice.find_libraries()) == [choice.SYSTEM_LIBRARY]
+
+
+def test_zfec_stays_what_everything_is_compared_with():
+    assert choice.agrees_with_zfec(ZfecCodec())
