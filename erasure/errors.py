@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - the names say what went wrong; a suffix would only repeat that it is an error
 """What can go wrong between bytes and shares: one small family, rooted in ErasureError.
 
 The classes tell apart who is to blame, because the caller must act on it: the text a person typed
@@ -60,6 +59,4 @@ class NotACodeword(ErasureError):
 
     def __init__(self, segment: int) -> None:
         self.segment = segment
-        super().__init__(
-            f"the shares of segment {segment} do not fit together: the file was published malformed"
-        )
+        super().__init__(f"the shares of segment {segment} do not fit together: the file was published malformed")

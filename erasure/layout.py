@@ -10,12 +10,8 @@ from typing import TypeGuard
 
 from shoal.erasure.errors import BadParameters
 
-BLOCK_BYTES = (
-    65536  # one read request and one Merkle leaf: 1/2000 overhead in hashes, 1 ms of a 500 Mbit/s line
-)
-SEGMENT_OVERHEAD = (
-    40  # bytes the cipher adds to each segment: a 24-byte nonce before it and a 16-byte tag after it
-)
+BLOCK_BYTES = 65536  # one read request and one Merkle leaf: 1/2000 overhead in hashes, 1 ms of a 500 Mbit/s line
+SEGMENT_OVERHEAD = 40  # bytes the cipher adds to each segment: a 24-byte nonce before it and a 16-byte tag after it
 MIN_PADDED_BYTES = 256  # small files all look alike
 MAX_SHARES = 256  # the code works in GF(2^8): one share per field element
 MAX_CIPHERTEXT_BYTES = 1 << 54  # 16 PiB. Then n shares together stay below 2^63, whatever k and n are

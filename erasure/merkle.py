@@ -14,9 +14,7 @@ from shoal.erasure.hashing import HASH_BYTES, Buffer, Join, labelled, labelled_j
 from shoal.erasure.layout import BLOCK_BYTES, MAX_CIPHERTEXT_BYTES, is_count
 
 MAX_LEAVES = MAX_CIPHERTEXT_BYTES // BLOCK_BYTES  # blocks of the longest share (k = 1)
-FOLD_NODES = (
-    8192  # nodes hashed at a time when building a stored tree: 256 KiB; even, so that no pair is split
-)
+FOLD_NODES = 8192  # nodes hashed at a time when building a stored tree: 256 KiB; even, so that no pair is split
 
 ReadNode: TypeAlias = Callable[[int, int], bytes]
 """(level, index) -> the 32-byte node of a stored tree."""
@@ -170,9 +168,7 @@ def range_proof(total: int, first: int, count: int, node: ReadNode) -> bytes:
     return b"".join(node(level, index) for level, index in proof_nodes(total, first, count))
 
 
-def verify_range(
-    join: Join, root: bytes, total: int, first: int, leaves: Sequence[bytes], proof: Buffer
-) -> bool:
+def verify_range(join: Join, root: bytes, total: int, first: int, leaves: Sequence[bytes], proof: Buffer) -> bool:
     """Whether `leaves` are leaves first, first+1, … of the tree of `total` leaves with this root.
 
     False for any proof or leaf of wrong length, and for a range that is empty or not inside the tree.

@@ -103,9 +103,7 @@ def build_manifest() -> dict[str, Any]:
             k=1, n=1, ciphertext_bytes=1 << 54, metadata=b"", share_roots=(bytes_for("share root 0", 32),)
         ),
     }
-    return {
-        name: {"bytes": manifest.encode().hex(), "id": manifest.id.hex()} for name, manifest in cases.items()
-    }
+    return {name: {"bytes": manifest.encode().hex(), "id": manifest.id.hex()} for name, manifest in cases.items()}
 
 
 def build_link() -> dict[str, Any]:

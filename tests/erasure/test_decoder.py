@@ -81,13 +81,9 @@ def test_good_ranges_pass(publish):
     file = publish(2, 4, 5 * 2 * 65536)
     for first in range(5):
         for count in range(1, 6 - first):
-            leaves = file.decoder.check_blocks(
-                3, first, file.blocks(3, first, count), file.proof(3, first, count)
-            )
+            leaves = file.decoder.check_blocks(3, first, file.blocks(3, first, count), file.proof(3, first, count))
             file.decoder.check_against_leaves(3, first, file.blocks(3, first, count), leaves)
-            file.decoder.check_data_leaves(
-                first, file.data_leaves(first, count), file.data_proof(first, count)
-            )
+            file.decoder.check_data_leaves(first, file.data_leaves(first, count), file.data_proof(first, count))
 
 
 def test_swapped_shares_blocks_and_positions_are_caught(publish):

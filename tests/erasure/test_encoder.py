@@ -96,15 +96,10 @@ def test_foreign_states_are_refused(codec, random_bytes):
         changed(good, 1, True),
     ]
     wrong += [changed(good, 2, n) for n in (1, 2, 4, 300, None)]
-    wrong += [
-        changed(good, 3, length) for length in (0, FULL - 1, FULL + 1, -1, True, None, 1 << 60, float(FULL))
-    ]
+    wrong += [changed(good, 3, length) for length in (0, FULL - 1, FULL + 1, -1, True, None, 1 << 60, float(FULL))]
     wrong += [changed(good, 4, flag) for flag in (0, 1, None, b"")]
     wrong += [changed(good, 5, data) for data in (None, [0, b""], [2, bytes(32)], [1, bytes(31)])]
-    wrong += [
-        changed(good, 6, shares)
-        for shares in (None, [], good[6][:2], [*good[6][:2], [2, bytes(32)]], [1, 2, 3])
-    ]
+    wrong += [changed(good, 6, shares) for shares in (None, [], good[6][:2], [*good[6][:2], [2, bytes(32)]], [1, 2, 3])]
     wrong += [changed(ShareEncoder(2, 3, codec).state(), 4, True)]
     for state in wrong:
         with pytest.raises(BadState):
@@ -115,9 +110,7 @@ def test_foreign_states_are_refused(codec, random_bytes):
 @given(st.data())
 def test_random_states_never_crash(codec, data):
     leaf = st.none() | st.booleans() | st.integers(-1, 300) | st.binary(max_size=70)
-    state = data.draw(
-        st.lists(st.just(1) | leaf | st.lists(leaf | st.lists(leaf, max_size=3), max_size=4), max_size=8)
-    )
+    state = data.draw(st.lists(st.just(1) | leaf | st.lists(leaf | st.lists(leaf, max_size=3), max_size=4), max_size=8))
     with contextlib.suppress(BadState):
         ShareEncoder.from_state(codec, state)
 

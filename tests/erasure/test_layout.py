@@ -68,17 +68,13 @@ def test_segment_borders():
             layout.segment_bytes(index)
 
 
-@pytest.mark.parametrize(
-    "size", [0, 40, -1, True, 1.0, "9", None, MAX_CIPHERTEXT_BYTES + 1, 1 << 80, 65536 * 4 + 40]
-)
+@pytest.mark.parametrize("size", [0, 40, -1, True, 1.0, "9", None, MAX_CIPHERTEXT_BYTES + 1, 1 << 80, 65536 * 4 + 40])
 def test_impossible_ciphertext_lengths(size):
     with pytest.raises(BadParameters):
         Layout(4, 12, size)
 
 
-@pytest.mark.parametrize(
-    "code", [(0, 1), (2, 1), (1, 257), (-1, 3), (True, 3), (1, True), (1.0, 3), (None, 1)]
-)
+@pytest.mark.parametrize("code", [(0, 1), (2, 1), (1, 257), (-1, 3), (True, 3), (1, True), (1.0, 3), (None, 1)])
 def test_impossible_codes(code):
     with pytest.raises(BadParameters):
         Layout(*code, 1000)

@@ -109,9 +109,7 @@ def test_what_is_no_link(text):
 
 
 @settings(max_examples=300)
-@given(
-    st.text(max_size=150) | st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567#:", min_size=60, max_size=140)
-)
+@given(st.text(max_size=150) | st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567#:", min_size=60, max_size=140))
 def test_random_text_is_refused(text):
     with pytest.raises(MalformedLink):
         parse_link(text)

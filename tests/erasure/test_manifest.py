@@ -127,9 +127,7 @@ BAD_VALUES = {
 def bad_cases():
     for at, name in enumerate(["version", *FIELDS]):
         for value in BAD_VALUES[name] + (BAD_NUMBERS if at < 5 else []):
-            if not (
-                name == "ciphertext_bytes" and value == 2 * 65536
-            ):  # one full segment: the good one below
+            if not (name == "ciphertext_bytes" and value == 2 * 65536):  # one full segment: the good one below
                 yield pytest.param(at, value, id=f"{name}={str(value)[:20]!r}")
 
 

@@ -58,9 +58,7 @@ def test_stored_object_by_the_page_alone(stored_vectors):
     roots = [keyed(b"block node", b"".join(share)) for share in leaves]
     assert [root.hex() for root in roots] == case["share roots"][:2]
 
-    data_leaves = [
-        keyed(b"data leaf", at.to_bytes(8, "big") + leaves[0][at] + leaves[1][at]) for at in range(2)
-    ]
+    data_leaves = [keyed(b"data leaf", at.to_bytes(8, "big") + leaves[0][at] + leaves[1][at]) for at in range(2)]
     data_root = keyed(b"data node", b"".join(data_leaves))
     parts = ["9c010204ce00010000ce00020029", "c420" + data_root.hex(), "c480" + "".join(case["share roots"])]
     parts += ["c420" + blake3(seed).hexdigest() for seed in (b"metadata", b"commitment", b"owner")]
