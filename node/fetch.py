@@ -113,7 +113,7 @@ def make_reader(context: Context, located: Located) -> "FileReader[bytes]":
     """A reader of a file that was located; when sources run out it searches once more, thoroughly."""
 
     async def more() -> list[Hint]:
-        found = await Search(context, located.manifest.id).run(thorough=True)
+        found = await Search(context, located.manifest.id, manifest=located.manifest).run(thorough=True)
         return found.hints
 
     return FileReader(context, located.manifest, located.hints, more)

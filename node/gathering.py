@@ -26,7 +26,7 @@ PROGRESS_BYTES = 64 * 1024  # so much received counts as progress, even where no
 FIRST_PATIENCE_S = 1.5  # before a slow holder gets company, while nothing is known of this network's speed
 LEAST_PATIENCE_S = 0.25
 PATIENCE_FACTOR = 4.0  # times the median of recent reads
-CROWD_FACTOR = 4.0  # times that while most of a run is still outstanding: then it may be the line that is slow
+CROWD_FACTOR = 2.0  # times that while most of a run is still outstanding: then it may be the line that is slow
 BUSY_BYTES_PER_S = 8 * 1024  # our line is at work; less is what stalling holders let trickle
 BUSY_SHARE = 4  # over a busy line a quarter of those who lag get company each time, the longest asked first
 LAG_MEMORY_S = 30.0  # a source that lagged is not preferred for so long; then it is tried again
@@ -57,15 +57,14 @@ class SourceTable:
 
     def __init__(self, hints: Iterable[Hint], k: int) -> None:
         self._k = k
-        self._sources: dict[tuple[int, bytes], Source] = {}
+        self._sources: dict[Hint, Source] = {}
         self.add(hints)
 
     def add(self, hints: Iterable[Hint]) -> bool:
         """Take further sources in; whether there was a new one."""
         before = len(self._sources)
         for hint in hints:
-            key = (hint.share, bytes(hint.contact.node_id))
-            self._sources.setdefault(key, Source(hint.share, hint.contact))
+            self._sources.setdefault(hint, Source(hint.share, hint.contact))
         return len(self._sources) > before
 
     def usable_shares(self) -> set[int]:

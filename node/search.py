@@ -14,15 +14,24 @@ from shoal.node.announcers import CLASSES, Hint, class_key, hints_of
 from shoal.node.channel import GetHolders, GetManifest, PeerError
 from shoal.node.context import Context
 from shoal.node.errors import NoPeers, NotFound
+from shoal.node.leads import Leads
 from shoal.node.nursery import open_nursery
 from shoal.node.results import Holder
-from shoal.node.statements import HolderStatement, MalformedStatement, read_statement, unpack_statements
+from shoal.node.statements import (
+    HolderStatement,
+    MalformedStatement,
+    newest_by_share,
+    read_statement,
+    unpack_statements,
+)
 
 SEARCH_TIMEOUT_S = 30.0
-MAX_ASKED_AT_ONCE = 4  # holders asked for the manifest at the same time
+ASKED_AT_ONCE = 4  # holders asked for the manifest at the same time
+ASK_ANOTHER_S = 0.25  # as long as none has it, one more is asked so often: those named by liars do not answer at all
+MOST_AT_ONCE = 32  # ours: half of the connections a node keeps
 ENOUGH_LISTS = 3  # holder lists that are taken together; a liar among them can only add names
+ENOUGH_LISTS_THOROUGH = 12
 LISTS_TIMEOUT_S = 5.0
-MAX_HINTS = 2048  # ours: 256 shares with a few claims each; a flood of announcements stops here
 
 
 @dataclass
@@ -42,72 +51,88 @@ class Located:
 
 
 class Search:
-    """One search for one file."""
+    """One search for one file. With `manifest` the file is known, and it is holders that are looked for."""
 
-    def __init__(self, context: Context, file_id: FileId) -> None:
+    def __init__(self, context: Context, file_id: FileId, *, manifest: Manifest | None = None) -> None:
         self._context = context
         self._file_id = file_id
-        self._hints: dict[tuple[int, bytes], Hint] = {}
-        self._queue: list[Contact] = []
-        self._seen: set[bytes] = set()
-        self._scope: trio.CancelScope | None = None
-        self._manifest: Manifest | None = None
-        self._statements: dict[tuple[int, bytes], HolderStatement] = {}
+        self._manifest = manifest
+        self._leads = Leads()
+        self._news = trio.Event()
+        self._heard_all = False
+        self._asking = 0
+        self._giver: Contact | None = None
+        self._statements: list[HolderStatement] = []
 
     async def run(self, *, thorough: bool = False) -> Located:
         """Find the manifest and the holders; `thorough` hears every announcement. NotFound or NoPeers."""
         with trio.move_on_after(SEARCH_TIMEOUT_S):
             async with open_nursery() as nursery:
-                self._scope = None if thorough else nursery.cancel_scope
-                limit = trio.CapacityLimiter(MAX_ASKED_AT_ONCE)
-                for number in range(CLASSES):
-                    nursery.start_soon(self._search_class, number, thorough, nursery, limit)
+                nursery.start_soon(self._hear_announcements, thorough)
+                await self._ask_for_manifest()
+                if not thorough:
+                    nursery.cancel_scope.cancel()
         if self._manifest is None:
             raise self._not_found()
-        await self._ask_for_lists()
-        return Located(self._manifest, self._all_hints(), list(self._statements.values()))
+        await self._ask_for_lists(ENOUGH_LISTS_THOROUGH if thorough else ENOUGH_LISTS)
+        statements = list(newest_by_share(self._statements).values())
+        hints = [hint for hint in self._leads.hints() if hint.share < self._manifest.n]
+        return Located(self._manifest, hints, statements)
 
-    async def _search_class(
-        self, number: int, thorough: bool, nursery: trio.Nursery, limit: trio.CapacityLimiter
-    ) -> None:
+    async def _hear_announcements(self, thorough: bool) -> None:
+        async with open_nursery() as nursery:
+            for number in range(CLASSES):
+                nursery.start_soon(self._search_class, number, thorough)
+        self._heard_all = True
+        self._news.set()
+
+    async def _search_class(self, number: int, thorough: bool) -> None:
         key = RecordKey(class_key(self._file_id, number))
         async with self._context.dht.search(RecordKind.PROVIDER, key, thorough=thorough) as records:
             async for record in records:
-                for contact in self._take(record):
-                    nursery.start_soon(self._ask_manifest, contact, limit)
+                self._take(record)
 
-    def _take(self, record: Record) -> list[Contact]:
-        """Note what an announcement says; the contacts not met before, its signer first."""
+    def _take(self, record: Record) -> None:
+        """Note what an announcement says."""
         announcer = record.provider
-        fresh = []
-        for hint in [Hint(0, announcer), *hints_of(record, announcer)]:
-            if bytes(hint.contact.node_id) not in self._seen and len(self._seen) < MAX_HINTS:
-                self._seen.add(bytes(hint.contact.node_id))
-                fresh.append(hint.contact)
-        for hint in hints_of(record, announcer):
-            if len(self._hints) < MAX_HINTS:
-                self._hints.setdefault((hint.share, bytes(hint.contact.node_id)), hint)
-        self._queue += fresh
-        return fresh
+        self._leads.hear(hints_of(record, announcer), first=announcer)
+        self._news.set()
 
-    async def _ask_manifest(self, contact: Contact, limit: trio.CapacityLimiter) -> None:
-        async with limit:
-            if self._manifest is not None:
-                return
-            try:
-                reply = await self._context.ask(contact, GetManifest(self._file_id))
-                manifest = Manifest.decode(bytes(reply.payload))
-            except (PeerError, MalformedManifest):
-                return
-        if manifest.id == self._file_id and self._manifest is None:
-            self._manifest = manifest
-            self._queue.insert(0, contact)
-            if self._scope is not None:
-                self._scope.cancel()
+    # --- the manifest
 
-    async def _ask_for_lists(self) -> None:
+    async def _ask_for_manifest(self) -> None:
+        """Ask those heard of, in order of promise, until one has it or no further ones will be heard of."""
+        most = ASKED_AT_ONCE
+        async with open_nursery() as nursery:
+            while self._manifest is None and (self._asking or self._leads.pending or not self._heard_all):
+                self._news = trio.Event()
+                contact = self._leads.next_contact() if self._asking < most else None
+                if contact is not None:
+                    self._asking += 1
+                    nursery.start_soon(self._ask_manifest, contact)
+                    continue
+                with trio.move_on_after(ASK_ANOTHER_S) as patience:
+                    await self._news.wait()
+                if patience.cancelled_caught and self._leads.pending:
+                    most = min(MOST_AT_ONCE, most + 1)
+            nursery.cancel_scope.cancel()
+
+    async def _ask_manifest(self, contact: Contact) -> None:
+        try:
+            reply = await self._context.ask(contact, GetManifest(self._file_id))
+            manifest = Manifest.decode(bytes(reply.payload))
+            if manifest.id == self._file_id and self._manifest is None:
+                self._manifest, self._giver = manifest, contact
+        except (PeerError, MalformedManifest):
+            return
+        finally:
+            self._asking -= 1
+            self._news.set()
+
+    # --- the holders' own lists
+
+    async def _ask_for_lists(self, enough: int) -> None:
         """Union of a few holders' lists. Who keeps what is in the hints already, so none of them is waited for long."""
-        assert self._manifest is not None, "lists are asked for once there is a manifest to hold them against"
         lists = 0
 
         async def ask(contact: Contact) -> None:
@@ -117,50 +142,48 @@ class Search:
                 signed = unpack_statements(bytes(reply.payload))
             except (PeerError, MalformedStatement):
                 return
-            if self._take_statements(signed):
+            if await self._take_statements(signed):
                 lists += 1
-            if lists >= ENOUGH_LISTS:
+            if lists >= enough:
                 nursery.cancel_scope.cancel()
 
+        giver = [] if self._giver is None else [self._giver]
+        asked = list(dict.fromkeys([*giver, *self._leads.contacts()]))[: 2 * enough]
         with trio.move_on_after(LISTS_TIMEOUT_S):
             async with open_nursery() as nursery:
-                for contact in _distinct(self._queue)[: 2 * ENOUGH_LISTS]:
+                for contact in asked:
                     nursery.start_soon(ask, contact)
 
-    def _take_statements(self, signed: list[bytes]) -> int:
+    async def _take_statements(self, signed: list[bytes]) -> bool:
+        """Note what a list says; whether there was anything valid in it."""
+        valid = await self._context.env.call(self._valid_statements, signed)
+        self._statements += valid
+        self._leads.hear(Hint(each.share, Contact(each.node_id, each.address)) for each in valid)
+        return bool(valid)
+
+    def _valid_statements(self, signed: list[bytes]) -> list[HolderStatement]:
+        """Checks signatures, hence called in a worker."""
         env, network_id = self._context.env, self._context.network.network_id
-        taken = 0
+        valid = []
         for item in signed:
             try:
                 statement = read_statement(item, network_id, env.scheme, env.wall())
             except MalformedStatement:
                 continue
             if statement.file_id == self._file_id:
-                taken += 1
-                self._statements.setdefault((statement.share, bytes(statement.node_id)), statement)
-        return taken
-
-    def _all_hints(self) -> list[Hint]:
-        hints = dict(self._hints)
-        for key, statement in self._statements.items():
-            hints[key] = Hint(statement.share, Contact(statement.node_id, statement.address))
-        assert self._manifest is not None, "a search without a manifest has ended before"
-        return [hint for hint in hints.values() if hint.share < self._manifest.n]
+                valid.append(statement)
+        return valid
 
     def _not_found(self) -> NotFound | NoPeers:
         if not self._context.dht.contacts():
             return NoPeers(
                 "No peer of the network answered. Check the connection, and name a peer with --bootstrap HOST:PORT."
             )
-        if self._seen:
+        if self._leads:
             return NotFound(
-                f"{len(self._seen)} hosts are said to hold this file and none of them answered. Try again later."
+                f"{len(self._leads)} hosts are said to hold this file and none of them answered. Try again later."
             )
         return NotFound(
             "Nobody on this network announces this file: its holders are all away, it has expired, "
             "or it was published on another network."
         )
-
-
-def _distinct(contacts: list[Contact]) -> list[Contact]:
-    return list({contact.node_id: contact for contact in contacts}.values())

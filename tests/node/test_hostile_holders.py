@@ -94,6 +94,11 @@ def holder_of(machine: Machine) -> Any:
     return node._serving._holder
 
 
+def node_id(machine: Machine) -> NodeId:
+    assert machine.node is not None
+    return machine.node.node_id
+
+
 @contextmanager
 def lying(machines: Sequence[Machine], request: type, lie: Lie, rng: random.Random) -> Iterator[None]:
     """Within the block these machines answer one kind of request through `lie(honest handler, request, rng)`."""
@@ -135,11 +140,10 @@ def rewired(world: World, machines: Sequence[Machine], wrap: Callable[[VirtualSt
             world.streams.kill(machine.host)
 
 
-async def fetch(world: World, link: Link, limit_s: float, *, through: str = "node-0") -> bytes:
+async def fetch(world: World, link: Link, limit_s: float) -> bytes:
     with trio.fail_after(limit_s):
-        async with world.client(f"reader {world.rng.random()}", through=through) as client:
-            async with client.open_fetch(link) as file:
-                return b"".join([chunk async for chunk in file])
+        async with world.client(f"reader {world.rng.random()}") as client, client.open_fetch(link) as file:
+            return b"".join([chunk async for chunk in file])
 
 
 # --- lies about blocks
@@ -214,7 +218,9 @@ CORRUPT: dict[str, Lie] = {
     "nothing": changed(payload=lambda data, _: b""),
     "nothing at all": changed(**dict.fromkeys(Blocks.__slots__, lambda data, _: b"")),
     "zeros": changed(payload=lambda data, _: bytes(len(data))),
-    "another range": asked_otherwise(lambda read: replace(read, first_block=(read.first_block + 1) % SEGMENTS, count=1)),
+    "another range": asked_otherwise(
+        lambda read: replace(read, first_block=(read.first_block + 1) % SEGMENTS, count=1)
+    ),
     "a longer proof": changed(share_proof=lambda data, _: data + bytes(32)),
 }
 WRONG_LEAVES: dict[str, Lie] = {
@@ -429,7 +435,10 @@ def test_holder_lists_full_of_lies(tmp_path: Path) -> None:
             "endless": pack_statements(by_many)[:-1],
         }
         for name, payload in lists.items():
-            with case(name), lying(shared.holders()[1:], GetHolders, answers(lambda _, p=payload: HolderList(p)), world.rng):
+            with (
+                case(name),
+                lying(shared.holders()[1:], GetHolders, answers(lambda _, p=payload: HolderList(p)), world.rng),
+            ):
                 assert await fetch(world, shared.published.link, SOON_S) == shared.data
 
     run_world(6, tmp_path, story)
@@ -454,7 +463,8 @@ def test_announcements_that_name_the_dead_and_the_lying(tmp_path: Path) -> None:
         liars = [await world.start(f"liar-{number}") for number in range(4)]
         await trio.sleep(30)
         for liar in liars:
-            hints = [Hint(at % N, nowhere(world.rng)) for at in range(14)]
+            true = [(share, node_id(machine)) for share, machine in enumerate(shared.holders())]
+            hints = [Hint(share, replace(nowhere(world.rng), node_id=holder)) for share, holder in true]
             await announce(liar, FileId(shared.published.link.id), hints)
         for lie in (says(Status.NOT_FOUND), never):
             with ExitStack() as lies, case(str(lie)):
@@ -471,10 +481,10 @@ def test_holders_named_by_dead_announcers_alone(tmp_path: Path) -> None:
 
     async def story(world: World) -> None:
         shared = await prepare(world)
-        node_ids = {holder_of(machine)._identity.node_id: machine for machine in shared.holders()}
+        node_ids = {node_id(machine): machine for machine in shared.holders()}
         chosen = announcers(FileId(shared.published.link.id), list(node_ids))
-        signers = {node_id for ids in chosen.values() for node_id in ids}
-        silent = [machine for node_id, machine in node_ids.items() if node_id in signers]
+        signers = {holder for ids in chosen.values() for holder in ids}
+        silent = [machine for holder, machine in node_ids.items() if holder in signers]
         silent += [machine for machine in shared.holders() if machine not in silent][: N - K - len(silent)]
         with ExitStack() as lies:
             for request in (Read, GetManifest, GetHolders):
@@ -494,8 +504,10 @@ def test_two_holders_of_one_share_of_whom_one_lies(tmp_path: Path) -> None:
         liars = [await world.start(f"liar-{number}") for number in range(K)]
         await trio.sleep(30)
         for liar in liars:
-            contacts = [Contact(holder_of(each)._identity.node_id, each.address) for each in liars]
-            hints = [Hint(share, contact) for share in honest for contact in contacts if contact.address != liar.address]
+            contacts = [Contact(node_id(each), each.address) for each in liars]
+            hints = [
+                Hint(share, contact) for share in honest for contact in contacts if contact.address != liar.address
+            ]
             await announce(liar, FileId(shared.published.link.id), hints[:12], own=bytes(honest))
         dead = [machine for share, machine in enumerate(holders) if share not in honest]
         pretend = answers(lambda rng: Blocks(b"", b"", b"", rng.randbytes(BLOCK_BYTES)))
