@@ -47,5 +47,15 @@ class BadData(ShoalError):
     """Enough shares answered, and what they hold is not a file a publisher could have made honestly."""
 
 
+class NotOneFile(BadData):
+    """The shares are what the manifest promises, and what it promises is no file. The publisher's doing alone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Enough good shares answered, but they do not belong to one file: whoever published it made it so, "
+            "by fault or on purpose. No holder is to blame, and no other copy will be better."
+        )
+
+
 class Refused(ShoalError):
     """Peers answered and would not take enough shares: full, over quota, or not storing."""

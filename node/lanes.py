@@ -107,7 +107,7 @@ class Lane:
         reply = await context.ask(self.contact, request, payload=blocks, timeout_s=WRITE_TIMEOUT_S)
         self.sending_since = None
         self.sent_bytes += _size(blocks)
-        self.received = max(self.received, batch.end)
+        self.received = max(self.received, batch.end, reply.received_blocks)  # another repairer may be ahead of us
         self.durable = max(self.durable, min(reply.durable_blocks, self.received))
 
     async def commit(self, context: Context, manifest: bytes, file_id: bytes, lease_s: int) -> HolderStatement | None:

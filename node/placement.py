@@ -10,21 +10,30 @@ from collections.abc import Iterable
 
 import trio
 
-from shoal.dht import Contact, NodeId, space_class
+from shoal.dht import Contact, NodeId, labelled_hash, space_class
 from shoal.node.context import Context
 
 MAX_LOOKUPS = 16  # ours: enough to see a network of thousands; a larger one need not be seen whole
 QUIET_LOOKUPS = 2  # so many lookups in a row without a new host, and the network has been seen
 GATHER_TIMEOUT_S = 20.0
 
+_order_hash = labelled_hash("candidate order")
 
-def spread(contacts: Iterable[Contact], share_bytes: int, *, private: bool, rng: random.Random) -> list[Contact]:
+
+def spread(
+    contacts: Iterable[Contact], share_bytes: int, *, private: bool, rng: random.Random, salt: bytes = b""
+) -> list[Contact]:
     """The contacts worth asking, best first: those with room, then by how few before them share a prefix.
+
+    Among equals chance decides; with a `salt`, a hash that gives everybody who uses it the same order.
 
     In a public network one address (an IPv6 /64) counts as one host and is listed once. Full hosts are left out.
     """
     shuffled = [contact for contact in one_per_host(contacts, private=private) if contact.space != 0]
-    rng.shuffle(shuffled)
+    if salt:
+        shuffled.sort(key=lambda contact: _order_hash(salt + contact.node_id))
+    else:
+        rng.shuffle(shuffled)
     near: Counter[bytes] = Counter()
     wide: Counter[bytes] = Counter()
     ranked = []

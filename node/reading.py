@@ -24,7 +24,7 @@ from shoal.erasure import (
 from shoal.node.announcers import Hint
 from shoal.node.channel import Blocks, Buffer
 from shoal.node.context import Context
-from shoal.node.errors import BadData
+from shoal.node.errors import NotOneFile
 from shoal.node.gathering import Gathering, More, SourceTable, Swarm
 from shoal.node.nursery import open_nursery
 
@@ -142,7 +142,7 @@ class FileReader(Generic[T]):
         corrupt: list[int] = []
         for share, reply in replies.items():
             try:
-                column = _cut(reply.payload, [self.layout.block_bytes(first + at) for at in range(count)])
+                column = cut(reply.payload, [self.layout.block_bytes(first + at) for at in range(count)])
                 leaves[share] = self.decoder.check_blocks(share, first, column, reply.share_proof)
                 if data_leaves is None:
                     data_leaves = self._check_data(first, count, reply)
@@ -154,10 +154,7 @@ class FileReader(Generic[T]):
         try:
             return _Value(work(Run(self.decoder, first, count, blocks, leaves, data_leaves)))
         except NotACodeword as error:
-            raise BadData(
-                "Enough good shares answered, but they do not belong to one file: whoever published it made it so, "
-                "by fault or on purpose. No holder is to blame, and no other copy will be better."
-            ) from error
+            raise NotOneFile from error
 
     def _verify_leaves(self, first: int, count: int, replies: Mapping[int, Blocks]) -> _Value[list[bytes]] | _Corrupt:
         ((share, reply),) = replies.items()
@@ -174,7 +171,7 @@ class FileReader(Generic[T]):
         return leaves
 
 
-def _cut(payload: Buffer, sizes: Sequence[int]) -> list[Buffer]:
+def cut(payload: Buffer, sizes: Sequence[int]) -> list[Buffer]:
     """The payload as blocks of the given sizes; a wrong total shows as blocks of wrong length."""
     view = memoryview(payload)
     blocks: list[Buffer] = []

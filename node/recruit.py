@@ -4,7 +4,8 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 
-from shoal.dht import Contact
+from shoal.dht import Contact, labelled_hash
+from shoal.erasure import FileId
 from shoal.node.context import Context
 from shoal.node.lanes import Lane
 from shoal.node.nursery import open_nursery
@@ -12,14 +13,27 @@ from shoal.node.placement import host_of, spread
 
 UPLOAD_ID_BYTES = 16
 
+_shared_upload = labelled_hash("repair upload")
+
 
 class Recruiter:
     """A list of candidates, asked from the best on; remembers who was asked, and who said no and why."""
 
-    def __init__(self, context: Context, candidates: Iterable[Contact], share_bytes: int, rng: random.Random) -> None:
+    def __init__(
+        self,
+        context: Context,
+        candidates: Iterable[Contact],
+        share_bytes: int,
+        rng: random.Random,
+        *,
+        meet: FileId | None = None,
+    ) -> None:
+        """`meet`: a file that others may be repairing at this moment. Then hosts are asked in an order and by upload
+        ids that depend on the file alone, so that what two repairers send adds up instead of being kept twice."""
         self._context = context
         self._private = context.network.private
-        self._queue = spread(candidates, share_bytes, private=self._private, rng=rng)
+        self._meet = meet
+        self._queue = spread(candidates, share_bytes, private=self._private, rng=rng, salt=meet or b"")
         self.refusals: Counter[str] = Counter()
         self.candidates = len(self._queue)
 
@@ -41,7 +55,10 @@ class Recruiter:
         return lanes
 
     def _lane(self, share: int) -> Lane:
-        return Lane(share, self._queue.pop(0), self._context.env.entropy(UPLOAD_ID_BYTES))
+        contact = self._queue.pop(0)
+        if self._meet is None:
+            return Lane(share, contact, self._context.env.entropy(UPLOAD_ID_BYTES))
+        return Lane(share, contact, _shared_upload(self._meet + bytes([share]) + contact.node_id)[:UPLOAD_ID_BYTES])
 
     async def _ask_all(self, lanes: list[Lane], size_bound: int, lease_s: int) -> list[Lane]:
         async with open_nursery() as nursery:

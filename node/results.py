@@ -20,6 +20,8 @@ class Phase(Enum):
     ANNOUNCING = "announcing"
     SEARCHING = "searching"
     FETCHING = "fetching"
+    CHECKING = "checking"
+    REBUILDING = "rebuilding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +134,106 @@ class PublishedFile:
     shares: int
     published_at: float
     lease_end: float
+    deleted_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """A file that this home's node renews (`shoal keep`). `link` is its hash alone. Times in s since the epoch;
+    `lease_until` as it was seen at the last renewal, `renewed_at`."""
+
+    link: Link
+    kept_since: float
+    renewed_at: float
+    lease_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How a file does, by what its holders could prove just now.
+
+    Shares are counted distinct and on distinct hosts: `good_shares`; a host that keeps several counts for one of them.
+    `hosts` and `networks` (/24, or /48 of IPv6) are all that proved a share. `readable` says that k distinct shares
+    answered, wherever they are. `survives`: any so many of the hosts may vanish for good. `lease_until`: so long k
+    shares are promised (s since the epoch), None when fewer are good. `outcomes`: how many placements, of those known,
+    were "ok", "wrong", "missing", "offline", "stalled". `read_bytes`: share bytes read for it. `deleted`: a holder
+    shows that the file's owner has deleted it.
+    """
+
+    file_id: FileId
+    k: int
+    n: int
+    good_shares: int
+    hosts: int
+    networks: int
+    readable: bool
+    survives: int
+    lease_until: float | None
+    outcomes: Mapping[str, int]
+    read_bytes: int
+    verified: bool
+    deleted: bool
+    seconds: float
+
+    @property
+    def healthy(self) -> bool:
+        """Whether all n shares are good, each on a host of its own."""
+        return self.good_shares == self.n
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """A finished repair. `rebuilt` shares are on new hosts now. `good_before` and `good_after` as in `Checked`.
+
+    `sent_bytes` and `received_bytes` are share bytes; `refusals` maps a reason to how many hosts gave it; `findable`
+    says whether the network was seen to know where the shares are.
+    """
+
+    file_id: FileId
+    k: int
+    n: int
+    rebuilt: tuple[int, ...]
+    good_before: int
+    good_after: int
+    hosts: int
+    sent_bytes: int
+    received_bytes: int
+    lease_until: float
+    findable: bool
+    refusals: Mapping[str, int]
+    seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether all n shares are good now."""
+        return self.good_after == self.n
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A finished renewal: so many distinct `shares` on so many `hosts` are promised now, k of them until
+    `lease_until` (s since the epoch). `silent` hosts did not answer."""
+
+    file_id: FileId
+    k: int
+    n: int
+    shares: int
+    hosts: int
+    silent: int
+    lease_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A finished deletion: `confirmed` hosts have dropped the file; `silent` ones did not answer, and keep their
+    shares until they hear of it or the lease ends; `refused` answered and would not."""
+
+    file_id: FileId
+    confirmed: int
+    silent: int
+    refused: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every host that is known to have kept a share has confirmed."""
+        return not self.silent and not self.refused
