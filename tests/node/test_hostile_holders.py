@@ -3,6 +3,7 @@
 One network serves many cases: publish once, turn holders into liars, fetch, turn them honest again.
 """
 
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,34 +19,40 @@ from shoal.dht import Address, Announcement, Contact, Identity, NodeId, RecordKe
 from shoal.erasure import (
     BLOCK_BYTES,
     FileId,
+    Frontier,
     Layout,
     Link,
     LinkKind,
     Manifest,
     ShareEncoder,
     best_codec,
+    data_node,
     padded_size,
 )
-from shoal.node import BadData, NotFound, Published, TooFewShares
+from shoal.node import BadData, Published, TooFewShares
 from shoal.node.announcers import CLASSES, Hint, announcers, class_key, pack_announcement
 from shoal.node.channel import (
     Blocks,
     Buffer,
     Caller,
+    Commit,
     GetHolders,
     GetManifest,
     HolderList,
     ManifestBytes,
+    Offer,
     Read,
     Reply,
     RequestError,
     Status,
+    TellHolders,
+    Write,
 )
 from shoal.node.cipher import FileCipher, Metadata
-from shoal.node.node import Node
 from shoal.node.simulation.streams import VirtualStream
 from shoal.node.simulation.world import Machine, World, run_world
 from shoal.node.statements import make_statement, pack_statements
+from shoal.node.targets import part_path
 
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
 Lie = Callable[[Handler, Any, random.Random], Awaitable[Reply]]
@@ -298,11 +305,13 @@ def case(name: str) -> Iterator[None]:
         raise
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_k_honest_holders_are_enough_whatever_the_others_say(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("seed", "lies"), [(1, CORRUPT), (2, WRONG_LEAVES), (3, SILENT)], ids=["corrupt", "leaves", "silent"]
+)
+def test_k_honest_holders_are_enough_whatever_the_others_say(seed: int, lies: dict[str, Lie], tmp_path: Path) -> None:
     async def story(world: World) -> None:
         shared = await prepare(world)
-        for name, lie in {**CORRUPT, **WRONG_LEAVES, **SILENT}.items():
+        for name, lie in lies.items():
             with case(name):
                 await among_liars(shared, name, lie, world.rng)
 
@@ -516,3 +525,178 @@ def test_two_holders_of_one_share_of_whom_one_lies(tmp_path: Path) -> None:
                 assert await fetch(world, shared.published.link, SOON_S) == shared.data
 
     run_world(9, tmp_path, story)
+
+
+# --- publishers that lie
+
+
+@dataclass(frozen=True)
+class Forgery:
+    """What a malicious publisher makes of a file: shares and a manifest that honest holders will accept."""
+
+    manifest: Manifest
+    shares: list[list[bytes]]
+    leaves: list[bytes]
+    link: Link
+
+
+def forge(
+    world: World,
+    *,
+    size: int = 300_000,
+    said: int | None = None,
+    fill: bytes = b"\0",
+    mixed: bool = False,
+    false_leaves: bool = False,
+    garbled: bool = False,
+    **fields: Any,
+) -> Forgery:
+    """A file whose shares are kept by its manifest, and which is false in one of many ways."""
+    rng, key = world.rng, world.rng.randbytes(32)
+    cipher = FileCipher(key)
+    layout = Layout.for_plaintext(K, N, size)
+    plain = rng.randbytes(size).ljust(padded_size(size), fill)
+    encoders = [ShareEncoder(K, N, best_codec()) for _ in range(2)]
+    columns: list[list[bytes]] = [[] for _ in range(N)]
+    leaves = []
+    step, last = layout.segment_plain_bytes, layout.segment_count - 1
+    for index in range(layout.segment_count):
+        sealed = cipher.seal_segment(index, index == last, plain[index * step : (index + 1) * step])
+        if garbled:
+            sealed = rng.randbytes(len(sealed))
+        one = encoders[0].add_segment(sealed, index == last)
+        two = encoders[1].add_segment(rng.randbytes(len(sealed)), index == last)
+        leaves.append(rng.randbytes(32) if false_leaves else one.data_leaf)
+        for share in range(N):
+            columns[share].append(bytes((two if mixed and share >= K else one).blocks[share]))
+    roots, others = encoders[0].finish(), encoders[1].finish()
+    tree = Frontier(data_node)
+    for leaf in leaves:
+        tree.append(leaf)
+    manifest = Manifest(
+        **{
+            "k": K,
+            "n": N,
+            "block_bytes": BLOCK_BYTES,
+            "ciphertext_bytes": roots.ciphertext_bytes,
+            "data_root": tree.root(),
+            "share_roots": (*roots.share_roots[:K], *(others if mixed else roots).share_roots[K:]),
+            "metadata": cipher.seal_metadata(Metadata(size if said is None else said, b"x"), rng.randbytes),
+            "key_commitment": cipher.commitment,
+            "owner_key": bytes(32),
+            **fields,
+        }
+    )
+    return Forgery(manifest, columns, leaves, Link(manifest.id, LinkKind.PRIVATE, key))
+
+
+async def plant(shared: Shared, forgery: Forgery) -> None:
+    """Upload the forged file to honest holders, who find nothing wrong with it, and have it announced."""
+    world, file_id = shared.world, forgery.manifest.id
+    async with world.client(f"forger {world.rng.random()}") as client:
+        context: Any = client._context
+        signed, contacts = [], [Contact(node_id(each), each.address) for each in shared.holders()]
+        for share, contact in enumerate(contacts):
+            upload = world.rng.randbytes(16)
+            await context.ask(contact, Offer(upload, 0, 86400, b""))
+            write = Write(upload, 0, b"".join(forgery.leaves), False)
+            await context.ask(contact, write, payload=forgery.shares[share])
+            payload = [forgery.manifest.encode()]
+            signed.append((await context.ask(contact, Commit(upload, share, 86400), payload=payload)).statement)
+        for contact in contacts:
+            await context.ask(contact, TellHolders(file_id), payload=[pack_statements(signed)])
+    hints = [Hint(share, contact) for share, contact in enumerate(contacts)]
+    await announce(shared.holders()[0], file_id, hints[1:], own=b"\0")
+
+
+def test_malicious_publishers_are_found_out_and_no_holder_is_blamed(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        shared = await prepare(world)
+        forgeries = {
+            "honest": forge(world),
+            "two files in one": forge(world, mixed=True),
+            "a data root that lies": forge(world, false_leaves=True),
+            "padding that is not zeros": forge(world, fill=b"\1"),
+            "padding that hides a byte": forge(world, said=299_999),
+            "a size that is too small": forge(world, said=1000),
+            "a size that is too large": forge(world, said=2**60),
+            "garbled segments": forge(world, garbled=True),
+            "metadata that is noise": forge(world, metadata=world.rng.randbytes(296)),
+            "no metadata": forge(world, metadata=b""),
+        }
+        for name, forgery in forgeries.items():
+            with case(name):
+                await plant(shared, forgery)
+                away = shared.holders()[: 2 if name == "two files in one" else 0]
+                with lying(away, Read, says(Status.NOT_FOUND), world.rng):
+                    if name == "honest":
+                        assert len(await fetch(world, forgery.link, SOON_S)) == 300_000
+                        continue
+                    with pytest.raises(BadData) as caught:
+                        await fetch(world, forgery.link, SOON_S)
+                assert "hold wrong bytes" not in str(caught.value)
+
+    run_world(10, tmp_path, story)
+
+
+def test_a_manifest_of_impossible_size(tmp_path: Path) -> None:
+    """Numbers that a manifest may have and no network can hold cost neither memory nor time."""
+
+    async def story(world: World) -> None:
+        shared = await prepare(world)
+        for k, n in ((K, N), (256, 256), (1, 256)):
+            layout = Layout.for_plaintext(k, n, 2**53)
+            roots = tuple(world.rng.randbytes(32) for _ in range(n))
+            numbers = {"k": k, "n": n, "share_roots": roots, "ciphertext_bytes": layout.ciphertext_bytes}
+            forgery = forge(world, said=2**53, **numbers)
+            machine = shared.holders()[0]
+            hints = [Hint(share, Contact(node_id(each), each.address)) for share, each in enumerate(shared.holders())]
+            await announce(machine, forgery.manifest.id, hints)
+            payload = ManifestBytes(forgery.manifest.encode())
+            lie = answers(lambda _, payload=payload: payload)
+            with (
+                lying(shared.holders(), GetManifest, lie, world.rng),
+                pytest.raises(TooFewShares) as caught,
+            ):
+                await fetch(world, forgery.link, GIVE_UP_S)
+            assert (caught.value.needed, caught.value.found) == (k, 0)
+
+    run_world(11, tmp_path, story)
+
+
+def test_a_fetch_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+
+    async def story(world: World) -> None:
+        shared = await prepare(world)
+        for lie in (never, CORRUPT["block"], says(Status.INTERNAL)):
+            with lying(shared.holders()[K - 1 :], Read, lie, world.rng):
+                async with world.client(f"reader {world.rng.random()}") as client:
+                    with trio.fail_after(GIVE_UP_S), pytest.raises((TooFewShares, BadData)):
+                        await client.fetch(shared.published.link, target)
+            assert not [name for name in os.listdir(tmp_path) if name.startswith("target")]
+        async with world.client("patient") as client:
+            await client.fetch(shared.published.link, target)
+        assert target.read_bytes() == shared.data
+
+    run_world(12, tmp_path / "world", story)
+
+
+def test_a_part_is_verified_among_liars(tmp_path: Path) -> None:
+    """What an earlier fetch left is checked against data leaves, and those too come from liars and the silent."""
+    target = tmp_path / "target"
+
+    async def story(world: World) -> None:
+        shared = await prepare(world)
+        for lie in (never, WRONG_LEAVES["data leaf"], WRONG_LEAVES["fewer data leaves"], says(Status.BUSY)):
+            part = part_path(target, shared.published.link)
+            part.write_bytes(shared.data[: (SEGMENTS - 1) * (K * BLOCK_BYTES - 40) + 5])
+            with lying(world.rng.sample(shared.holders(), N - K), Read, lie, world.rng):
+                async with world.client(f"reader {world.rng.random()}") as client:
+                    with trio.fail_after(SOON_S):
+                        fetched = await client.fetch(shared.published.link, target)
+            assert fetched.resumed_bytes == (SEGMENTS - 1) * (K * BLOCK_BYTES - 40)
+            assert target.read_bytes() == shared.data
+            target.unlink()
+
+    run_world(13, tmp_path / "world", story)
