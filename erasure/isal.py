@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 from _cffi_backend import FFI
 
 from shoal.erasure.codec import CheckedCodec
+from shoal.erasure.errors import ErasureError
 from shoal.erasure.gf256 import interpolation
 from shoal.erasure.hashing import Buffer
 
@@ -40,7 +41,7 @@ _POINTERS = _ffi.typeof("unsigned char *[]")
 _allocate = _ffi.new_allocator(should_clear_after_alloc=False)
 
 
-class LibraryUnusable(Exception):
+class LibraryUnusable(ErasureError):
     """A file that is missing, no library for this machine, or not ISA-L."""
 
 
