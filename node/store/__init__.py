@@ -4,16 +4,20 @@
     errors         the error family; OSError and sqlite3.Error are translated there
     limits         every bound, with its reason
     shareformat    the share file;  trees: what stands behind the blocks in it
-    database       schema and transactions;  catalogue: typed queries
+    schema         tables, version by version;  database: transactions;  catalogue: typed queries
+    rows           a share's row from its trailer and back;  locks: one thing at a time per file
     intake         bytes per address prefix and day;  accounts: capacity, promises, limits
-    uploads        receiving;  commit: the order of events of a share put;  reading: checked reads
-    reconcile      start-up;  store: ShareStore, the face of it all
+    uploads        receiving;  commit: the order of events of a share put
+    reading        checked reads;  opening: from a share's name to a share to read
+    leases         when a share may be dropped;  tombstones: what owners deleted;  removal: giving shares up
+    scrub          looking for bit rot;  quarantine, quarantine_start: damaged copies are put aside
+    reconcile      start-up;  health: shares by state;  store: ShareStore, the face of it all
 
 Everything blocks and knows no trio; docs/store.md describes the bytes on disk and the orders of events.
 """
 
 from shoal.node.store.accounts import Usage
-from shoal.node.store.catalogue import HeldShare, KeptStatement
+from shoal.node.store.catalogue import HeldFile, HeldShare, KeptStatement, ShareKey
 from shoal.node.store.disk import Disk, DiskFile, RealDisk
 from shoal.node.store.errors import (
     BadManifest,
@@ -21,6 +25,7 @@ from shoal.node.store.errors import (
     BadShare,
     BadUpload,
     DatabaseFailed,
+    Deleted,
     DiskFailed,
     LocalFailure,
     NotHeld,
@@ -32,22 +37,28 @@ from shoal.node.store.errors import (
     UnknownUpload,
     UploadGap,
 )
-from shoal.node.store.limits import MAX_READ_BLOCKS
+from shoal.node.store.health import Health
+from shoal.node.store.limits import GRACE_S, MAX_READ_BLOCKS
 from shoal.node.store.reading import ReadResult
 from shoal.node.store.reconcile import Reconciled
+from shoal.node.store.scrub import ScrubReport, scrub_budget_bytes
 from shoal.node.store.store import ShareStore
 from shoal.node.store.uploads import split_blocks
 
 __all__ = [
+    "GRACE_S",
     "MAX_READ_BLOCKS",
     "BadManifest",
     "BadRange",
     "BadShare",
     "BadUpload",
     "DatabaseFailed",
+    "Deleted",
     "Disk",
     "DiskFailed",
     "DiskFile",
+    "Health",
+    "HeldFile",
     "HeldShare",
     "KeptStatement",
     "LocalFailure",
@@ -56,7 +67,9 @@ __all__ = [
     "ReadResult",
     "RealDisk",
     "Reconciled",
+    "ScrubReport",
     "ShareDamaged",
+    "ShareKey",
     "ShareStore",
     "StoreError",
     "StoreFull",
@@ -64,5 +77,6 @@ __all__ = [
     "UnknownUpload",
     "UploadGap",
     "Usage",
+    "scrub_budget_bytes",
     "split_blocks",
 ]

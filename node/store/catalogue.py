@@ -16,7 +16,7 @@ class ShareState(IntEnum):
 
     WHOLE = 0
     LOST = 1  # its file is missing
-    DAMAGED = 2  # a block was found changed; the others may still be good
+    DAMAGED = 2  # something in it was found changed; its blocks may still be good. Its file is in quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,14 @@ class HeldShare:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldFile:
+    """A file and the shares of it that this volunteer keeps, by number."""
+
+    file_id: bytes
+    shares: tuple[HeldShare, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class KeptStatement:
     """A holder statement about one share of a file. Verified elsewhere; here only its bytes are kept."""
 
@@ -73,7 +81,7 @@ class Catalogue:
     def share(self, key: ShareKey) -> ShareRow | None:
         """The row of one share, whatever its state."""
         row = self.database.row(f"SELECT {SHARE_COLUMNS} FROM shares WHERE file_id = ? AND share_number = ?", *key)
-        return _share_row(row) if row else None
+        return _read_row(row) if row else None
 
     def committed_bytes(self, upload_id: bytes) -> int | None:
         """Length of the whole share that came from this upload, if there is one."""
@@ -107,6 +115,20 @@ class Catalogue:
         )
         return [row[0] for row in rows]
 
+    def files_page(self, after: bytes, limit: int) -> list[HeldFile]:
+        """As `files`, with the whole shares of each."""
+        rows = self.database.rows(
+            "SELECT file_id, share_number, lease_end FROM shares WHERE state = 0 AND file_id IN "
+            "(SELECT DISTINCT file_id FROM shares WHERE file_id > ? AND state = 0 ORDER BY file_id LIMIT ?) "
+            "ORDER BY file_id, share_number",
+            after,
+            min(limit, MAX_PAGE),
+        )
+        shares: dict[bytes, list[HeldShare]] = {}
+        for file_id, number, lease_end in rows:
+            shares.setdefault(file_id, []).append(HeldShare(number, lease_end))
+        return [HeldFile(file_id, tuple(held)) for file_id, held in shares.items()]
+
     def counts(self) -> tuple[int, int]:
         """(files, shares) kept whole."""
         row = self.database.row("SELECT count(DISTINCT file_id), count(*) FROM shares WHERE state = 0")
@@ -115,29 +137,26 @@ class Catalogue:
     def extend_lease(self, key: ShareKey, lease_end: int) -> int | None:
         """Move the lease end of a whole share forward, never back; the lease end now, None when not held."""
         with self.database.transaction() as transaction:
-            transaction.run(
-                "UPDATE shares SET lease_end = ? WHERE file_id = ? AND share_number = ? AND lease_end < ?",
+            extended = transaction.run(
+                "UPDATE shares SET lease_end = ? "
+                "WHERE file_id = ? AND share_number = ? AND state = 0 AND lease_end < ?",
                 lease_end,
                 *key,
                 lease_end,
             )
+            if extended:  # whether it is past this lease end, too, is to be seen anew
+                transaction.run("DELETE FROM expired WHERE file_id = ? AND share_number = ?", *key)
             rows = transaction.rows(
                 "SELECT lease_end FROM shares WHERE file_id = ? AND share_number = ? AND state = 0", *key
             )
         return rows[0][0] if rows else None
 
-    def mark(self, key: ShareKey, state: ShareState) -> None:
-        """Record what became of a share that counted as whole."""
-        with self.database.transaction() as transaction:
-            transaction.run(
-                "UPDATE shares SET state = ? WHERE file_id = ? AND share_number = ? AND state = 0",
-                state,
-                *key,
-            )
-
     def file_bytes(self) -> int:
-        """What all share files take on disk."""
-        row = self.database.row("SELECT coalesce(sum(file_bytes), 0) FROM shares WHERE state != 1")
+        """What all share files take on disk, damaged copies put aside included."""
+        row = self.database.row(
+            "SELECT (SELECT coalesce(sum(file_bytes), 0) FROM shares WHERE state = 0) "
+            "+ (SELECT coalesce(sum(file_bytes), 0) FROM quarantine)"
+        )
         return int(row[0]) if row else 0
 
     # statements
@@ -170,8 +189,15 @@ class Catalogue:
 
 
 def insert_share(transaction: Transaction, row: ShareRow, manifest: bytes) -> None:
-    """Enter a share, in the place of a lost or damaged one if need be."""
-    transaction.run("INSERT OR IGNORE INTO files VALUES (?, ?)", row.file_id, manifest)
+    """Enter a share, in the place of a lost or damaged one if need be; the manifest, too, may have been damaged."""
+    transaction.run("DELETE FROM expired WHERE file_id = ? AND share_number = ?", *row.key)
+    transaction.run("INSERT OR REPLACE INTO scrubbed VALUES (?, ?, 0, 0, 0)", *row.key)
+    transaction.run(
+        "INSERT INTO files VALUES (?, ?) ON CONFLICT (file_id) DO UPDATE SET manifest = excluded.manifest "
+        "WHERE manifest != excluded.manifest",
+        row.file_id,
+        manifest,
+    )
     transaction.run(
         f"INSERT OR REPLACE INTO shares ({SHARE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         row.file_id,
@@ -187,7 +213,7 @@ def insert_share(transaction: Transaction, row: ShareRow, manifest: bytes) -> No
     )
 
 
-def _share_row(row: Row) -> ShareRow:
+def _read_row(row: Row) -> ShareRow:
     file_id, number, lease_end, stored_at, upload_id, share_bytes, file_bytes, state, folder, data = row
     return ShareRow(
         file_id,

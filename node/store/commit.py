@@ -7,9 +7,8 @@
 A small share is checked and committed in the database: one transaction, one sync, no file at any time.
 """
 
-import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shoal.erasure import MalformedManifest, Manifest
@@ -17,14 +16,16 @@ from shoal.node.store.accounts import Accounts
 from shoal.node.store.catalogue import Catalogue, ShareKey, ShareRow, ShareState, insert_share
 from shoal.node.store.database import Transaction
 from shoal.node.store.disk import Disk
-from shoal.node.store.errors import BadManifest, BadShare, StoreError, UnknownUpload, disk_errors
+from shoal.node.store.errors import BadManifest, BadShare, Deleted, StoreError, UnknownUpload, disk_errors
 from shoal.node.store.intake import save_intake
-from shoal.node.store.limits import allocated_bytes
-from shoal.node.store.shareformat import Trailer, folder_of, folder_path, share_name
+from shoal.node.store.locks import FileLocks
+from shoal.node.store.quarantine import Quarantine
+from shoal.node.store.removal import garbage_path
+from shoal.node.store.rows import share_row, trailer_of
+from shoal.node.store.shareformat import folder_of, folder_path, share_name
+from shoal.node.store.tombstones import Tombstones
 from shoal.node.store.trees import write_tail
 from shoal.node.store.uploads import Upload, Uploads, forget_upload
-
-COMMIT_LOCKS = 16  # two uploads of one share must not commit at the same time; others rarely meet
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +63,36 @@ def read_promise(encoded: bytes, share_number: int, lease_end: int) -> Promise:
 class Committer:
     """Turns uploads into shares. Thread-safe."""
 
-    def __init__(self, disk: Disk, root: Path, catalogue: Catalogue, accounts: Accounts, uploads: Uploads) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        root: Path,
+        catalogue: Catalogue,
+        accounts: Accounts,
+        uploads: Uploads,
+        quarantine: Quarantine,
+        tombstones: Tombstones,
+        locks: FileLocks,
+    ) -> None:
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
         self._accounts = accounts
         self._uploads = uploads
-        self._locks = [threading.Lock() for _ in range(COMMIT_LOCKS)]
+        self._quarantine = quarantine
+        self._tombstones = tombstones
+        self._locks = locks
 
     def commit(self, upload_id: bytes, promise: Promise, now: float) -> int:
         """Keep the upload as the promised share; its lease end. Repeating it is harmless.
 
-        BadShare (the upload is discarded) when the blocks are not that share; UnknownUpload; StoreFull or
-        LocalFailure when the disk failed: then nothing is kept.
+        BadShare (the upload is discarded) when the blocks are not that share; Deleted (likewise); UnknownUpload;
+        StoreFull or LocalFailure when the disk failed: then nothing is kept.
         """
         upload = self._uploads.find(upload_id)
         if upload is None:
             return self._answer_again(promise)
-        with upload.lock, self._locks[promise.file_id[0] % COMMIT_LOCKS]:
+        with upload.lock, self._locks.of(promise.file_id):
             if upload.is_closed:  # the same commit in another thread was faster
                 return self._answer_again(promise)
             return self._commit(upload, promise, now)
@@ -88,10 +101,16 @@ class Committer:
         """The share may be held although the upload is gone: then the promise is true already."""
         lease_end = self._catalogue.extend_lease(promise.key, promise.lease_end)
         if lease_end is None:
+            self._check_deleted(promise)
             raise UnknownUpload("no such upload is open here")
         return lease_end
 
     def _commit(self, upload: Upload, promise: Promise, now: float) -> int:
+        try:
+            self._check_deleted(promise)
+        except Deleted:
+            self._uploads.discard(upload, now)
+            raise
         known = self._catalogue.extend_lease(promise.key, promise.lease_end)
         if known is not None:  # held already, from this or another publisher
             self._merge(upload, promise, now)
@@ -99,8 +118,11 @@ class Committer:
         self._check_length(upload, promise, now)
         make_row = self._small_row if upload.is_small else self._put_file
         row = make_row(upload, promise, now)
-        self._enter(upload, row, promise, now)
-        return row.lease_end
+        return self._enter(upload, row, promise, now)
+
+    def _check_deleted(self, promise: Promise) -> None:
+        if self._tombstones.get(promise.file_id) is not None:
+            raise Deleted("this file was deleted by its owner")
 
     def _merge(self, upload: Upload, promise: Promise, now: float) -> None:
         """Give up an upload whose share is held; its publisher, coming back, finds that it is complete."""
@@ -133,6 +155,8 @@ class Committer:
         folder = folder_path(self._root, folder_of(upload.upload_id))
         final = folder / share_name(*promise.key)
         row = _row(upload, promise, now)
+        with disk_errors(f"put the damaged share {final.name} aside"):  # it may still have the name we need
+            self._quarantine.settle(promise.key)
         try:
             with disk_errors(f"share {final.name}"):
                 self._write(upload, promise, row, now)
@@ -154,10 +178,10 @@ class Committer:
         if roots != promise.roots:
             self._refuse(upload, "the blocks received do not hash to the manifest's roots", now)
 
-    def _enter(self, upload: Upload, row: ShareRow, promise: Promise, now: float) -> None:
+    def _enter(self, upload: Upload, row: ShareRow, promise: Promise, now: float) -> int:
         try:
             with self._catalogue.database.transaction() as transaction:
-                old = _replaced(transaction, row)
+                row = replace(row, lease_end=max(row.lease_end, _old_lease(transaction, row)))
                 insert_share(transaction, row, promise.encoded)
                 forget_upload(transaction, upload.upload_id)
                 save_intake(transaction, self._accounts.intake_changes(), now)
@@ -165,11 +189,9 @@ class Committer:
             if row.folder is not None:
                 self._drop(upload, folder_path(self._root, row.folder) / share_name(*row.key), now)
             raise
-        self._accounts.add_share(row.file_bytes - old.counted_bytes)
+        self._accounts.add_share(row.file_bytes)
         self._uploads.forget(upload, now)
-        if old.path:
-            with suppress(StoreError):  # noted in the database: start-up tries again
-                remove_garbage(self._disk, self._root, self._catalogue, old.path)
+        return row.lease_end
 
     def _drop(self, upload: Upload, final: Path, now: float) -> None:
         """After a failed fsync or commit nothing of the upload is trusted, under either of its names."""
@@ -198,71 +220,9 @@ def _row(upload: Upload, promise: Promise, now: float, data: bytes | None = None
     return share_row(trailer, folder_of(upload.upload_id), row.lease_end)
 
 
-def trailer_of(row: ShareRow, manifest_bytes: int) -> Trailer:
-    """The trailer of a share's file."""
-    return Trailer(
-        row.file_id,
-        row.share_number,
-        row.share_bytes,
-        manifest_bytes,
-        row.lease_end,
-        row.stored_at,
-        row.upload_id,
-    )
-
-
-def share_row(trailer: Trailer, folder: str, lease_end: int) -> ShareRow:
-    """The row of a share that lies in a file."""
-    return ShareRow(
-        file_id=trailer.file_id,
-        share_number=trailer.share_number,
-        lease_end=lease_end,
-        stored_at=trailer.stored_at,
-        upload_id=trailer.upload_id,
-        share_bytes=trailer.share_bytes,
-        file_bytes=allocated_bytes(trailer.file_bytes),
-        state=ShareState.WHOLE,
-        folder=folder,
-        data=None,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Replaced:
-    """A share in whose place another comes: the file to remove, and what was counted for it."""
-
-    path: str | None = None
-    counted_bytes: int = 0
-
-
-def _replaced(transaction: Transaction, row: ShareRow) -> Replaced:
-    """Look for a share that `row` replaces, and note its file for removal in the same transaction."""
-    if row.folder is not None:
+def _old_lease(transaction: Transaction, row: ShareRow) -> int:
+    """The lease end of a lost or damaged share that `row` replaces: nobody shortens a lease by storing it anew."""
+    if row.folder is not None:  # what was to be removed there has just been replaced
         transaction.run("DELETE FROM garbage WHERE path = ?", garbage_path(row.folder, row.key))
-    old = transaction.rows(
-        "SELECT folder, file_bytes, state FROM shares WHERE file_id = ? AND share_number = ?", *row.key
-    )
-    if not old or old[0][2] == ShareState.LOST:
-        return Replaced()
-    folder, file_bytes, _ = old[0]
-    if folder is None or folder == row.folder:
-        return Replaced(None, file_bytes)
-    path = garbage_path(folder, row.key)
-    transaction.run("INSERT OR IGNORE INTO garbage VALUES (?)", path)
-    return Replaced(path, file_bytes)
-
-
-def garbage_path(folder: str, key: ShareKey) -> str:
-    """How a share file given up is noted: folder/name."""
-    return f"{folder}/{share_name(*key)}"
-
-
-def remove_garbage(disk: Disk, root: Path, catalogue: Catalogue, path: str) -> None:
-    """Remove a file that a finished transaction gave up, durably, and only then the note of it."""
-    folder, name = path.split("/")
-    with disk_errors(f"remove {name}"):
-        with suppress(FileNotFoundError):
-            disk.unlink(folder_path(root, folder) / name)
-        disk.fsync_directory(folder_path(root, folder))
-    with catalogue.database.transaction() as transaction:
-        transaction.run("DELETE FROM garbage WHERE path = ?", path)
+    old = transaction.rows("SELECT lease_end FROM shares WHERE file_id = ? AND share_number = ?", *row.key)
+    return old[0][0] if old else row.lease_end

@@ -1,4 +1,4 @@
-"""The share database: schema, opening without harm, and transactions from any thread.
+"""The share database: opening without harm, carrying older ones over, and transactions from any thread.
 
 WAL with synchronous=FULL: a transaction that returned survives a power cut. One connection, one lock: SQLite
 has one writer anyway, and readers of share files need the database only to open them.
@@ -7,72 +7,22 @@ has one writer anyway, and readers of share files need the database only to open
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from shoal.node.store.disk import Disk
 from shoal.node.store.errors import StoreUnusable, database_errors, disk_errors
+from shoal.node.store.schema import SCHEMA_VERSION, STEPS
 
 APPLICATION_ID = 0x53484F4C  # "SHOL": tells our databases from other programs'
-SCHEMA_VERSION = 1
 WAL_LIMIT_BYTES = 16 << 20  # the log is cut back to this after a checkpoint
 
-SCHEMA = """
-CREATE TABLE files (
-    file_id BLOB PRIMARY KEY NOT NULL,
-    manifest BLOB NOT NULL
-);
-CREATE TABLE shares (
-    file_id BLOB NOT NULL,
-    share_number INTEGER NOT NULL,
-    lease_end INTEGER NOT NULL,
-    stored_at INTEGER NOT NULL,
-    upload_id BLOB NOT NULL,
-    share_bytes INTEGER NOT NULL,
-    file_bytes INTEGER NOT NULL,
-    state INTEGER NOT NULL,
-    folder TEXT,
-    data BLOB,
-    PRIMARY KEY (file_id, share_number)
-);
-CREATE INDEX shares_by_upload ON shares (upload_id);
-CREATE INDEX shares_by_lease ON shares (lease_end);
-CREATE TABLE uploads (
-    upload_id BLOB PRIMARY KEY NOT NULL,
-    source BLOB NOT NULL,
-    size_bound INTEGER NOT NULL,
-    touched INTEGER NOT NULL,
-    blocks INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    data BLOB
-);
-CREATE TABLE upload_leaves (
-    upload_id BLOB NOT NULL,
-    first_block INTEGER NOT NULL,
-    block_leaves BLOB NOT NULL,
-    data_leaves BLOB NOT NULL,
-    PRIMARY KEY (upload_id, first_block)
-);
-CREATE TABLE statements (
-    file_id BLOB NOT NULL,
-    share_number INTEGER NOT NULL,
-    holder_id BLOB NOT NULL,
-    expires INTEGER NOT NULL,
-    lease_end INTEGER NOT NULL,
-    statement BLOB NOT NULL,
-    PRIMARY KEY (file_id, share_number, holder_id)
-) WITHOUT ROWID;
-CREATE TABLE intake (
-    source BLOB NOT NULL,
-    hour INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    PRIMARY KEY (source, hour)
-) WITHOUT ROWID;
-CREATE TABLE garbage (
-    path TEXT PRIMARY KEY NOT NULL
-) WITHOUT ROWID;
-"""
+INCREMENTAL = 2  # SQLite's number for "free pages are given back when asked"
+SPARE_PAGES = 256  # 1 MiB of free pages is kept: uploads and commits need some all the time
+SHRINK_PAGES = 512  # given back at a time: on a full disk the log has to grow by this much first
+SHRINK_STEPS = 32  # … and at most so often in one go, to keep others waiting a fraction of a second
+REBUILD_LIMIT_BYTES = 64 << 20  # an old database up to this is rewritten at start-up, within about a second
 
 Row = tuple[Any, ...]
 
@@ -131,6 +81,23 @@ class Database:
             row: Row | None = self._connection.execute(sql, values).fetchone()
             return row
 
+    def shrink(self) -> None:
+        """Give free pages beyond a spare megabyte back to the disk, up to 64 MiB at a time."""
+        for _ in range(SHRINK_STEPS):
+            with self._lock, database_errors():
+                if not self._shrink_step():
+                    return
+
+    def _shrink_step(self) -> bool:
+        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        (mode,) = self._connection.execute("PRAGMA auto_vacuum").fetchone()
+        if free <= SPARE_PAGES or mode != INCREMENTAL:
+            return False
+        # A script, because Python steps a single PRAGMA only once, and each step frees one page.
+        self._connection.executescript(f"PRAGMA incremental_vacuum({min(SHRINK_PAGES, free - SPARE_PAGES)})")
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return True
+
     def close(self) -> None:
         """Let SQLite fold its log into the database and release the files."""
         with self._lock, database_errors():
@@ -162,16 +129,19 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     is_new = (application, version, objects) == (0, 0, 0)
-    if not is_new and application != APPLICATION_ID:
+    if not is_new and (application != APPLICATION_ID or version < 1):
         raise StoreUnusable(f"{path} is a database of another program; nothing was changed")
     if version > SCHEMA_VERSION:
         raise StoreUnusable(
             f"{path} was written by a newer version of shoal (schema {version}, not {SCHEMA_VERSION}); "
             "nothing was changed"
         )
+    if is_new:  # before the first page is written, which the log's mode does
+        connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
     _use_log(connection, path)
-    if is_new:
-        _create(connection)
+    if version < SCHEMA_VERSION:
+        _bring_up(connection, version)
+    _let_shrink(connection)
 
 
 def _use_log(connection: sqlite3.Connection, path: Path) -> None:
@@ -181,12 +151,27 @@ def _use_log(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    """All tables in one transaction, so that a crash leaves either a new database or an empty file."""
+def _bring_up(connection: sqlite3.Connection, version: int) -> None:
+    """All missing steps in one transaction: a crash leaves the database as it was, or whole in the new version."""
     connection.execute("BEGIN IMMEDIATE")
-    for statement in SCHEMA.split(";"):
-        if statement.strip():
-            connection.execute(statement)
+    for step in STEPS[version:]:
+        for statement in step.split(";"):
+            if statement.strip():
+                connection.execute(statement)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     connection.execute("COMMIT")
+
+
+def _let_shrink(connection: sqlite3.Connection) -> None:
+    """Rewrite a database of version 1, which could not give pages back, unless that would take long.
+
+    Without it everything works; free pages are then used again, and counted as used until they are.
+    """
+    (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    if mode != INCREMENTAL and pages * page_bytes <= REBUILD_LIMIT_BYTES:
+        connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
+        with suppress(sqlite3.Error):  # no room, say: the next start tries again
+            connection.execute("VACUUM")

@@ -49,6 +49,10 @@ class NotHeld(PeerMistake):
     """The store does not keep this share."""
 
 
+class Deleted(PeerMistake):
+    """The file's owner had it deleted; no share of it is taken. The upload has been discarded."""
+
+
 class BadRange(PeerMistake):
     """A read outside the share, or of too many blocks."""
 
@@ -90,6 +94,7 @@ class StoreUnusable(LocalFailure):
     """The store cannot be opened: not ours, damaged, or written by a newer version. Nothing was changed."""
 
 
+MEDIA_ERRORS = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})  # this place on the disk cannot be read
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 

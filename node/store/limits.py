@@ -27,6 +27,17 @@ MAX_STATEMENT_BYTES = 512  # the same ceiling as shoal.node.statements, which ch
 MAX_PAGE = 1000  # files in one page of a listing
 
 MAX_LEASE_S = 90 * 86400  # nobody can renew further ahead than this (DESIGN §5)
+GRACE_S = 14 * 86400  # after its lease a share stays so long by the wall clock, and by our own uptime (DESIGN §5)
+MAX_DROPS = 1000  # shares dropped in one call: each costs a few syncs, about 10 ms
+
+MAX_TOMBSTONES = 100_000  # about 20 MB; each cost its owner an upload here. The ones that end soonest go first
+MAX_TOMBSTONE_BYTES = 512  # a time and a signature are 72; room for other signatures
+
+QUARANTINE_UPTIME_S = 30 * 86400  # uptime for which a damaged copy stays at least: the fault may be elsewhere
+
+SCRUB_PASS_S = 25 * 86400  # ours: at this pace every share is read once in 30 days, even with some days missed
+SCRUB_BATCH = 64  # shares looked up, and noted as checked, in one transaction
+SCRUB_MIN_BYTES = 4096  # what the smallest share costs of a budget: opening it is work, too
 
 ALLOCATION_BYTES = 4096  # file systems hand out space in such pieces
 TREE_BYTES_PER_BLOCK = 128  # two trees of at most two 32-byte nodes per block

@@ -24,11 +24,11 @@ from shoal.erasure import (
     verify_range,
 )
 from shoal.node.store.catalogue import ShareKey, ShareRow
-from shoal.node.store.commit import trailer_of
 from shoal.node.store.disk import Disk, DiskFile
-from shoal.node.store.errors import BadRange, ShareDamaged, disk_errors
+from shoal.node.store.errors import MEDIA_ERRORS, BadRange, ShareDamaged, disk_errors
 from shoal.node.store.limits import MAX_READ_BLOCKS
-from shoal.node.store.shareformat import folder_path, share_name
+from shoal.node.store.rows import trailer_of
+from shoal.node.store.shareformat import NotAShareFile, Trailer, decode_trailer, share_name
 from shoal.node.store.trees import StoredTree, block_tree, data_tree
 from shoal.node.store.uploads import split_blocks
 
@@ -53,10 +53,9 @@ class OpenShare:
 
     def __init__(self, row: ShareRow, encoded_manifest: bytes, file: DiskFile | None) -> None:
         manifest = _manifest(row, encoded_manifest)
-        self.key = row.key
-        self._data = row.data
+        self.row = row
+        self._encoded_manifest = encoded_manifest
         self._file = file
-        self._share_bytes = row.share_bytes
         self._share_root = manifest.share_roots[row.share_number]
         self._data_root = manifest.data_root
         self.block_count = manifest.layout.segment_count
@@ -65,7 +64,7 @@ class OpenShare:
     def read(self, first_block: int, count: int, want_data: bool) -> ReadResult:
         """Blocks [first_block, first_block + count), checked. BadRange; ShareDamaged; DiskFailed."""
         self._check_range(first_block, count)
-        with disk_errors(f"share {share_name(*self.key)}"):
+        with self._reading():
             blocks = self._blocks(first_block, count)
             share_proof = self._check_blocks(first_block, count, blocks)
             data_leaves, data_proof = self._data_part(first_block, count) if want_data else (b"", b"")
@@ -74,13 +73,53 @@ class OpenShare:
     def data_leaves(self, first_block: int, count: int) -> tuple[bytes, bytes]:
         """Leaves of the data tree and their proof, without the blocks. BadRange; ShareDamaged; DiskFailed."""
         self._check_range(first_block, count)
-        with disk_errors(f"share {share_name(*self.key)}"):
+        with self._reading():
             return self._data_part(first_block, count)
+
+    def check_frame(self) -> int:
+        """Check what reads of blocks do not all touch: every tree node, the manifest, the trailer; bytes read.
+
+        ShareDamaged; DiskFailed.
+        """
+        if self._trees is None or self._file is None:
+            return 0
+        trailer = trailer_of(self.row, len(self._encoded_manifest))
+        with self._reading():
+            if self._file.size() != trailer.file_bytes:
+                raise self._damaged("its file has another length")
+            for tree, root in zip(self._trees, (self._share_root, self._data_root), strict=True):
+                if not tree.leads_to(root):
+                    raise self._damaged("its trees do not lead to the manifest's roots")
+            tail = self._file.read_at(trailer.manifest_offset, trailer.file_bytes - trailer.manifest_offset)
+            self._check_tail(tail, trailer)
+        return trailer.file_bytes - trailer.share_bytes
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """A place of the disk that cannot be read is damage; other failures are the machine's."""
+        with disk_errors(f"share {share_name(*self.row.key)}"):
+            try:
+                yield
+            except OSError as error:
+                if error.errno in MEDIA_ERRORS:
+                    raise self._damaged(f"a part of it cannot be read ({error.strerror})") from error
+                raise
+
+    def _check_tail(self, tail: bytes, expected: Trailer) -> None:
+        """Only what names the share: lease and upload may have changed in the database since."""
+        length = expected.manifest_bytes
+        try:
+            found = decode_trailer(tail[length:], expected.file_bytes)
+        except NotAShareFile as error:
+            raise self._damaged(f"its trailer: {error}") from error
+        is_same = (found.file_id, found.share_number, found.share_bytes) == (*self.row.key, self.row.share_bytes)
+        if not is_same or tail[:length] != self._encoded_manifest:
+            raise self._damaged("its manifest or trailer changed")
 
     def _check_range(self, first_block: int, count: int) -> None:
         if not (first_block >= 0 and 1 <= count <= MAX_READ_BLOCKS and first_block + count <= self.block_count):
@@ -88,9 +127,9 @@ class OpenShare:
 
     def _blocks(self, first_block: int, count: int) -> bytes:
         if self._file is None:
-            return self._data or b""
+            return self.row.data or b""
         start = first_block * BLOCK_BYTES
-        length = min(count * BLOCK_BYTES, self._share_bytes - start)
+        length = min(count * BLOCK_BYTES, self.row.share_bytes - start)
         blocks = self._file.read_at(start, length)
         if len(blocks) != length:
             raise self._damaged(f"the file ends {length - len(blocks)} bytes early")
@@ -117,7 +156,7 @@ class OpenShare:
         return leaves, proof
 
     def _damaged(self, what: str) -> ShareDamaged:
-        return ShareDamaged(*self.key, what)
+        return ShareDamaged(*self.row.key, what)
 
 
 def _manifest(row: ShareRow, encoded: bytes) -> Manifest:
@@ -138,13 +177,13 @@ def _trees(row: ShareRow, manifest_bytes: int, file: DiskFile | None) -> tuple[S
     return block_tree(file, trailer), data_tree(file, trailer)
 
 
-def open_share(disk: Disk, root: Path, row: ShareRow, manifest: bytes) -> OpenShare:
-    """Open what a row describes. ShareDamaged (its file is gone, too), DiskFailed."""
-    if row.folder is None:
+def open_share(disk: Disk, path: Path | None, row: ShareRow, manifest: bytes) -> OpenShare:
+    """Open what a row describes; `path` is None for one in the database. ShareDamaged (file gone, too), DiskFailed."""
+    if path is None:
         return OpenShare(row, manifest, None)
     with disk_errors(f"share {share_name(*row.key)}"):
         try:
-            file = disk.open(folder_path(root, row.folder) / share_name(*row.key))
+            file = disk.open(path)
         except FileNotFoundError as error:
             raise ShareDamaged(*row.key, "its file is gone") from error
     try:
@@ -162,19 +201,22 @@ class HandleCache:
         self._lock = threading.Lock()
         self._open: OrderedDict[ShareKey, OpenShare] = OrderedDict()
         self._pins: dict[int, int] = {}  # id of an OpenShare -> readers inside
+        self._changes = 0  # how often something was forgotten
 
     @contextmanager
     def pinned(self, key: ShareKey, opener: Callable[[], OpenShare]) -> Iterator[OpenShare]:
         """The open share; its file stays open, and its descriptor number its own, while the block runs."""
-        share = self._pin(key) or self._add(key, opener())
+        changes = self._changes
+        share = self._pin(key) or self._add(key, opener(), changes)
         try:
             yield share
         finally:
             self._unpin(key, share)
 
     def forget(self, key: ShareKey) -> None:
-        """The share was replaced: the next reader opens it anew."""
+        """The share was replaced or given up: the next reader opens it anew."""
         with self._lock:
+            self._changes += 1
             share = self._open.pop(key, None)
             if share and id(share) not in self._pins:
                 share.close()
@@ -195,12 +237,14 @@ class HandleCache:
                 self._pins[id(share)] = self._pins.get(id(share), 0) + 1
             return share
 
-    def _add(self, key: ShareKey, opened: OpenShare) -> OpenShare:
-        """Keep a share just opened, unless another thread was faster."""
+    def _add(self, key: ShareKey, opened: OpenShare, changes: int) -> OpenShare:
+        """Keep a share just opened, unless another thread was faster, or it may be one just given up."""
         with self._lock:
-            share = self._open.setdefault(key, opened)
+            share = self._open.get(key, opened)
             if share is not opened:
                 opened.close()
+            elif changes == self._changes:
+                self._open[key] = share
             self._pins[id(share)] = self._pins.get(id(share), 0) + 1
             self._shrink()
             return share

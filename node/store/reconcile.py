@@ -2,7 +2,8 @@
 
 Names are listed and compared with the database's rows; only a share file that the database forgot is opened,
 for its trailer and manifest. Nothing that could be somebody's data is removed: only files that a transaction
-gave up, and uploads that the database does not know, which were never promised to anybody.
+gave up, shares that their owner deleted, and uploads that the database does not know, which were never promised to
+anybody.
 """
 
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from pathlib import Path
 
 from shoal.erasure import MalformedManifest, Manifest, manifest_id
 from shoal.node.store.catalogue import Catalogue, ShareKey, ShareState, insert_share
-from shoal.node.store.commit import remove_garbage, share_row
 from shoal.node.store.database import Transaction
 from shoal.node.store.disk import Disk
-from shoal.node.store.errors import disk_errors
+from shoal.node.store.errors import StoreError, disk_errors
 from shoal.node.store.limits import MAX_LEASE_S, allocated_bytes
+from shoal.node.store.quarantine_start import QuarantineStart
+from shoal.node.store.removal import garbage_path, note_garbage, remove_garbage
+from shoal.node.store.rows import share_row
 from shoal.node.store.shareformat import (
     TRAILER_BYTES,
     UPLOAD_SUFFIX,
@@ -25,9 +28,11 @@ from shoal.node.store.shareformat import (
     decode_trailer,
     folder_of,
     folder_path,
+    parse_quarantine_name,
     parse_share_name,
     upload_name,
 )
+from shoal.node.store.tombstones import is_deleted
 from shoal.node.store.uploads import Upload, forget_upload
 
 
@@ -49,10 +54,11 @@ class Reconciled:
 
 @dataclass(slots=True)
 class Found:
-    """Files by kind, with their folders: shares by key, uploads by name, and anything else."""
+    """Files by kind: folders of shares by key and of uploads by name, paths of copies put aside, anything else."""
 
     shares: dict[ShareKey, list[str]]
     uploads: dict[str, str]
+    asides: set[str]
     others: list[tuple[str, str]]
 
 
@@ -66,25 +72,39 @@ class Reconciler:
 
     def run(self, now: float) -> tuple[Reconciled, list[Upload]]:
         """Bring both in line; what was found, and the uploads to go on with."""
-        for (path,) in self._catalogue.database.rows("SELECT path FROM garbage"):
-            remove_garbage(self._disk, self._root, self._catalogue, path)
+        garbage = self._remove_garbage()
         with disk_errors("list the share folders"):
-            found = self._list()
+            found = self._list(garbage)
+        QuarantineStart(self._disk, self._root, self._catalogue.database, found.shares, found.asides).run()
         lost, back = self._compare(found)
         indexed, unreadable = self._index(found, now)
         strays = [*unreadable, *found.others]
         report = Reconciled(indexed, lost, back, len(strays), self._stray_bytes(strays))
         return report, self._uploads(found)
 
-    def _list(self) -> Found:
-        found = Found({}, {}, [])
+    def _remove_garbage(self) -> set[str]:
+        """Remove what finished transactions gave up; the paths that could not be, which are nobody's share."""
+        left = set()
+        for (path,) in self._catalogue.database.rows("SELECT path FROM garbage"):
+            try:
+                remove_garbage(self._disk, self._root, self._catalogue, path)
+            except StoreError:
+                left.add(path)
+        return left
+
+    def _list(self, garbage: set[str]) -> Found:
+        found = Found({}, {}, set(), [])
         for folder in self._disk.list_directory(self._root / "shares"):
             for name in self._disk.list_directory(folder_path(self._root, folder)):
                 key = parse_share_name(name)
-                if key is not None:
+                if f"{folder}/{name}" in garbage:
+                    found.others.append((folder, name))
+                elif key is not None:
                     found.shares.setdefault(key, []).append(folder)
                 elif name.endswith(UPLOAD_SUFFIX):
                     found.uploads[name] = folder
+                elif parse_quarantine_name(name):
+                    found.asides.add(f"{folder}/{name}")
                 else:
                     found.others.append((folder, name))
         return found
@@ -92,10 +112,13 @@ class Reconciler:
     def _compare(self, found: Found) -> tuple[int, int]:
         """Mark rows whose file is missing, unmark those whose file is back; take them out of `found`."""
         lost, back = [], []
+        aside = {name[:2] for path in found.asides if (name := parse_quarantine_name(path.split("/")[1]))}
         for file_id, number, folder, state in self._catalogue.database.rows(
             "SELECT file_id, share_number, folder, state FROM shares WHERE folder IS NOT NULL"
         ):
             folders = found.shares.get((file_id, number), [])
+            if state == ShareState.DAMAGED and (file_id, number) in aside:
+                continue
             if folder not in folders:
                 if state != ShareState.LOST:
                     lost.append((int(ShareState.LOST), file_id, number))
@@ -106,6 +129,9 @@ class Reconciler:
         if lost or back:
             with self._catalogue.database.transaction() as transaction:
                 transaction.run_many("UPDATE shares SET state = ? WHERE file_id = ? AND share_number = ?", lost + back)
+                for _, *key in back:  # its grace begins anew, and it was not read for a while
+                    transaction.run("DELETE FROM expired WHERE file_id = ? AND share_number = ?", *key)
+                    transaction.run("INSERT OR REPLACE INTO scrubbed VALUES (?, ?, 0, 0, 0)", *key)
         return len(lost), len(back)
 
     def _index(self, found: Found, now: float) -> tuple[int, list[tuple[str, str]]]:
@@ -113,18 +139,23 @@ class Reconciler:
         forgotten = [(key, folder) for key, folders in found.shares.items() for folder in folders]
         if not forgotten:
             return 0, []
-        indexed, unreadable = 0, []
+        indexed, deleted, unreadable = 0, [], []
         with self._catalogue.database.transaction() as transaction:
             for key, folder in forgotten:
                 name = f"{key[0].hex()}.{key[1]}"
-                if self._enter(transaction, key, folder, name, now):
+                if is_deleted(transaction, key[0]):
+                    deleted.append(note_garbage(transaction, garbage_path(folder, key), 0).path)
+                elif self._enter(transaction, key, folder, name, now):
                     indexed += 1
                 else:
                     unreadable.append((folder, name))
+        for path in deleted:  # it was away when its owner deleted it
+            with suppress(StoreError):
+                remove_garbage(self._disk, self._root, self._catalogue, path)
         return indexed, unreadable
 
     def _enter(self, transaction: Transaction, key: ShareKey, folder: str, name: str, now: float) -> bool:
-        rows = transaction.rows("SELECT state FROM shares WHERE file_id = ? AND share_number = ?", *key)
+        rows = transaction.rows("SELECT state, lease_end FROM shares WHERE file_id = ? AND share_number = ?", *key)
         if rows and rows[0][0] != ShareState.LOST:
             return False  # a second copy; the one in the database is as good
         try:
@@ -136,7 +167,7 @@ class Reconciler:
             return False
         # Its lease may have been renewed in a database that is gone. Nobody can renew further than this from
         # now.
-        lease_end = max(trailer.lease_end, int(now + MAX_LEASE_S))
+        lease_end = max(trailer.lease_end, int(now + MAX_LEASE_S), *(row[1] for row in rows))
         insert_share(transaction, share_row(trailer, folder, lease_end), manifest)
         return True
 

@@ -25,6 +25,7 @@ TRAILER_BYTES = FIELDS.size + HASH_BYTES
 assert TRAILER_BYTES == 128
 
 UPLOAD_SUFFIX = ".upload"
+QUARANTINE_SUFFIX = ".damaged"
 MAX_SHARE_NUMBER = 255
 
 _checksum = labelled("share trailer")
@@ -131,6 +132,20 @@ def parse_share_name(name: str) -> tuple[bytes, int] | None:
     except ValueError:
         return None
     return key if len(key[0]) == HASH_BYTES and name == share_name(*key) else None
+
+
+def quarantine_name(file_id: bytes, share_number: int, serial: int) -> str:
+    """File name of a damaged copy put aside; `serial` tells several copies of one share apart."""
+    return f"{share_name(file_id, share_number)}.{serial}{QUARANTINE_SUFFIX}"
+
+
+def parse_quarantine_name(name: str) -> tuple[bytes, int, int] | None:
+    """(file id, share number, serial) when `name` is one `quarantine_name` gives, else None."""
+    stem, _, serial = name.removesuffix(QUARANTINE_SUFFIX).rpartition(".")
+    key = parse_share_name(stem)
+    if key is None or not serial.isascii() or not serial.isdecimal():
+        return None
+    return (*key, int(serial)) if name == quarantine_name(*key, int(serial)) else None
 
 
 def folder_of(upload_id: bytes) -> str:

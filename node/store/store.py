@@ -4,22 +4,29 @@ Everything here blocks and is called from worker threads; every method is thread
 the epoch, given by the caller.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from shoal.erasure import BLOCK_BYTES, Buffer
 from shoal.node.store.accounts import Accounts, Usage
-from shoal.node.store.catalogue import Catalogue, HeldShare, KeptStatement, ShareKey, ShareState
+from shoal.node.store.catalogue import Catalogue, HeldFile, HeldShare, KeptStatement, ShareKey
 from shoal.node.store.commit import Committer, read_promise
 from shoal.node.store.database import open_database
 from shoal.node.store.disk import Disk
-from shoal.node.store.errors import NotHeld, ShareDamaged, disk_errors
+from shoal.node.store.errors import NotHeld, disk_errors
+from shoal.node.store.health import Health, health
 from shoal.node.store.intake import Intake
+from shoal.node.store.leases import Leases
 from shoal.node.store.limits import MAX_PAGE, SHARE_HANDLES
-from shoal.node.store.reading import HandleCache, OpenShare, ReadResult, open_share
+from shoal.node.store.locks import FileLocks
+from shoal.node.store.opening import Opener
+from shoal.node.store.quarantine import Quarantine
+from shoal.node.store.reading import HandleCache, ReadResult
 from shoal.node.store.reconcile import Reconciled, Reconciler
+from shoal.node.store.removal import Remover
+from shoal.node.store.scrub import Scrubber, ScrubReport
+from shoal.node.store.tombstones import Tombstones
 from shoal.node.store.uploads import Uploads
 
 DATABASE_NAME = "shares.db"
@@ -60,7 +67,17 @@ class ShareStore:
             private=private,
         )
         self._uploads = Uploads(disk, root, self._database, self._accounts)
-        self._committer = Committer(disk, root, self._catalogue, self._accounts, self._uploads)
+        locks = FileLocks()
+        shares = (disk, root, self._catalogue, self._accounts, self._handles, locks)
+        self._remover = Remover(*shares)
+        self._quarantine = Quarantine(*shares, self._remover)
+        self._leases = Leases(self._database)
+        self._tombstones = Tombstones(self._database)
+        self._committer = Committer(
+            disk, root, self._catalogue, self._accounts, self._uploads, self._quarantine, self._tombstones, locks
+        )
+        self._opener = Opener(disk, root, self._catalogue, self._handles, self._quarantine)
+        self._scrubber = Scrubber(self._catalogue, self._opener)
         self.reconciled = self._reconcile(now)
 
     def close(self) -> None:
@@ -108,7 +125,7 @@ class ShareStore:
     def commit(self, upload_id: bytes, share_number: int, manifest: bytes, lease_end: int, now: float) -> int:
         """Turn an upload into a share; its lease end. When this returns, the share survives a power cut.
 
-        Repeating it after a lost answer is harmless. BadManifest; BadShare (the upload is discarded);
+        Repeating it after a lost answer is harmless. BadManifest; BadShare, Deleted (the upload is discarded);
         UnknownUpload; StoreFull and LocalFailure when the disk failed: then nothing is kept.
         """
         promise = read_promise(manifest, share_number, int(lease_end))
@@ -128,7 +145,7 @@ class ShareStore:
     # reading
 
     def manifest(self, file_id: bytes) -> bytes | None:
-        """Manifest bytes of a file any share of which was kept, else None."""
+        """Manifest bytes of a file any share of which is kept, lost or damaged, else None."""
         return self._catalogue.manifest(file_id)
 
     def read(self, file_id: bytes, share_number: int, first_block: int, count: int, want_data: bool) -> ReadResult:
@@ -137,12 +154,12 @@ class ShareStore:
         After ShareDamaged the share no longer counts as held and may be stored anew; blocks that are still
         good are served until then.
         """
-        with self._share((file_id, share_number)) as share:
+        with self._opener.kept((file_id, share_number)) as share:
             return share.read(first_block, count, want_data)
 
     def data_leaves(self, file_id: bytes, share_number: int, first_block: int, count: int) -> tuple[bytes, bytes]:
         """Up to 16 leaves of the data tree and their proof, without the blocks. Errors as for `read`."""
-        with self._share((file_id, share_number)) as share:
+        with self._opener.kept((file_id, share_number)) as share:
             return share.data_leaves(first_block, count)
 
     def held(self, file_id: bytes) -> list[HeldShare]:
@@ -152,6 +169,10 @@ class ShareStore:
     def files(self, after: bytes = b"", limit: int = MAX_PAGE) -> list[bytes]:
         """Ids of files kept here, in order, from the first one above `after` on; at most 1000 at a time."""
         return self._catalogue.files(after, limit)
+
+    def files_page(self, after: bytes = b"", limit: int = MAX_PAGE) -> list[HeldFile]:
+        """As `files`, with shares and lease ends."""
+        return self._catalogue.files_page(after, limit)
 
     def damaged(self) -> list[ShareKey]:
         """Up to 1000 shares that are lost or damaged, for repair."""
@@ -163,6 +184,47 @@ class ShareStore:
         if kept_until is None:
             raise NotHeld("this share is not kept here")
         return kept_until
+
+    # letting go
+
+    def note_uptime(self, seconds: float) -> float:
+        """Count time this node was up, durably; the total so far. Call it every few minutes while it runs."""
+        return self._leases.note_uptime(seconds)
+
+    def drop_expired(self, now: float, clock_agrees: bool) -> list[ShareKey]:
+        """Drop shares whose lease is over beyond doubt, at most 1000; which. Call it every few hours at most.
+
+        clock_agrees: the wall clock is within a day of the median of at least five peers (DESIGN §5). Without it
+        nothing is dropped and nothing seen to expire. See leases.py for the three conditions. Also removes damaged
+        copies whose time in quarantine is over, and forgets tombstones past theirs. LocalFailure; what was dropped
+        before it stays so, and is told by `held`.
+        """
+        self._leases.observe(now, clock_agrees)
+        self._quarantine.expire()
+        if not clock_agrees:
+            return []
+        self._tombstones.forget(now)
+        return self._remover.drop(self._leases.due(now), now)
+
+    def delete(self, file_id: bytes, tombstone: bytes, until: int, now: float) -> list[int]:
+        """Give up all of a file for its owner, whose signature the caller has checked; the share numbers given up.
+
+        tombstone: up to 512 bytes, kept at least until `until` (seconds since the epoch; later than any lease can
+        end), and for so long no share of the file is taken. When this returns, no power cut brings a share back.
+        LocalFailure.
+        """
+        return self._remover.delete(file_id, tombstone, until, now)
+
+    def tombstone(self, file_id: bytes) -> bytes | None:
+        """What `delete` was given for this file, while it is remembered."""
+        return self._tombstones.get(file_id)
+
+    def scrub(self, now: float, budget_bytes: int) -> ScrubReport:
+        """Read and check the shares not checked for longest, about so many bytes; damaged ones are put aside.
+
+        Call it often with a little, see `scrub_budget_bytes`; not twice at the same time. LocalFailure.
+        """
+        return self._scrubber.scrub(now, budget_bytes)
 
     # statements
 
@@ -181,6 +243,10 @@ class ShareStore:
         files, shares = self._catalogue.counts()
         return replace(self._accounts.usage(), files=files, shares=shares)
 
+    def health(self) -> Health:
+        """Shares by state, the soonest lease end, quarantine, uptime."""
+        return health(self._database)
+
     def available_bytes(self) -> int:
         """What a new share may still take."""
         return self._accounts.available_bytes()
@@ -198,21 +264,3 @@ class ShareStore:
             self._uploads.restore(upload)
         self._accounts.add_share(self._catalogue.file_bytes() + report.stray_bytes)
         return report
-
-    @contextmanager
-    def _share(self, key: ShareKey) -> Iterator[OpenShare]:
-        """A share open for reading; damage found meanwhile is noted."""
-        try:
-            with self._handles.pinned(key, lambda: self._open(key)) as share:
-                yield share
-        except ShareDamaged:
-            self._handles.forget(key)
-            self._catalogue.mark(key, ShareState.DAMAGED)
-            raise
-
-    def _open(self, key: ShareKey) -> OpenShare:
-        row = self._catalogue.share(key)
-        if row is None or row.state == ShareState.LOST:
-            raise NotHeld("this share is not kept here")
-        manifest = self._catalogue.manifest(row.file_id) or b""
-        return open_share(self._disk, self._root, row, manifest)

@@ -46,6 +46,18 @@ class StoredTree:
             root = nodes[-HASH_BYTES:]
         return root or self.read(0, 1)
 
+    def leads_to(self, root: bytes) -> bool:
+        """Whether every stored node is the hash of those below it, up to this root. Reads a chunk at a time."""
+        position = self.leaf_count
+        top = self.read(0, 1)
+        for nodes in upper_levels(self.join, self.leaf_count, self.read):
+            count = len(nodes) // HASH_BYTES
+            if self.read(position, count) != nodes:
+                return False
+            position += count
+            top = nodes[-HASH_BYTES:]
+        return top == root
+
     def proof(self, first: int, count: int) -> bytes:
         """Range proof for leaves [first, first + count): O(log n) reads of 32 bytes."""
         positions = level_positions(self.leaf_count)

@@ -219,9 +219,10 @@ def test_a_power_cut_while_a_damaged_share_is_replaced(sim, kit, medium):
             pass
         place.disk.crash(random.Random(number))
         store = place.open()
+        assert sum(name.endswith(".damaged") for name in place.names()) == 1, "the damaged copy is never removed"
         if finished:
             kit.check_share(store, medium, 0)
-            assert len(place.names()) == 1
+            assert len(place.names()) == 2
         elif store.held(medium.file_id):
             kit.check_share(store, medium, 0)
         number += 1

@@ -1,0 +1,71 @@
+"""When a share may be dropped: three conditions, so that no wrong clock and no long absence ever costs a share.
+
+A share is due when (DESIGN §5)
+  * the wall clock is more than 14 days past its lease end, and
+  * 14 days of this node's own uptime have passed since it was first seen past its lease end, and
+  * the caller says that its clock agrees with its peers'.
+
+"First seen" is noted as a reading of the uptime counter, only while the clock agrees: a clock that is far ahead for
+weeks starts nothing. The note is dropped when the lease is extended, the share replaced, or the wall clock found
+before the lease end again, agreeing or not. So a jump in either direction can delay a drop and never hasten it.
+"""
+
+from shoal.node.store.catalogue import ShareKey
+from shoal.node.store.database import Database, Transaction
+from shoal.node.store.limits import GRACE_S, MAX_DROPS
+
+DUE = """
+FROM expired JOIN shares USING (file_id, share_number)
+WHERE shares.lease_end < ? AND expired.uptime <= (SELECT max(seconds) FROM uptime) - ?
+"""
+
+
+class Leases:
+    """The uptime counter and what was seen expired. Thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def note_uptime(self, seconds: float) -> float:
+        """Add to the counter, durably; its total. ValueError for less than nothing."""
+        if not 0 <= seconds < float("inf"):
+            raise ValueError(f"{seconds} seconds of uptime")
+        with self._database.transaction() as transaction:
+            transaction.run("UPDATE uptime SET seconds = seconds + ?", seconds)
+            return uptime(transaction)
+
+    def observe(self, now: float, clock_agrees: bool) -> None:
+        """Note which shares are past their lease end, and forget it of those that are not."""
+        with self._database.transaction() as transaction:
+            transaction.run(
+                "DELETE FROM expired WHERE EXISTS (SELECT 1 FROM shares WHERE shares.file_id = expired.file_id "
+                "AND shares.share_number = expired.share_number AND shares.lease_end >= ?)",
+                now,
+            )
+            if clock_agrees:
+                transaction.run(
+                    "INSERT OR IGNORE INTO expired SELECT file_id, share_number, ? FROM shares WHERE lease_end < ?",
+                    uptime(transaction),
+                    now,
+                )
+
+    def due(self, now: float) -> list[ShareKey]:
+        """Shares to be dropped if the clock agrees, at most 1000, the longest expired first."""
+        rows = self._database.rows(
+            f"SELECT file_id, share_number {DUE} ORDER BY shares.lease_end LIMIT {MAX_DROPS}", now - GRACE_S, GRACE_S
+        )
+        return [(file_id, number) for file_id, number in rows]
+
+
+def is_due(transaction: Transaction, key: ShareKey, now: float) -> bool:
+    """Whether that is still so, asked in the transaction that drops the share."""
+    return bool(
+        transaction.rows(
+            f"SELECT 1 {DUE} AND shares.file_id = ? AND shares.share_number = ?", now - GRACE_S, GRACE_S, *key
+        )
+    )
+
+
+def uptime(transaction: Transaction) -> float:
+    """The node's own uptime so far, in seconds."""
+    return float(transaction.rows("SELECT max(seconds) FROM uptime")[0][0])

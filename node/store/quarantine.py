@@ -1,0 +1,188 @@
+"""Damaged copies are put aside, not removed: the fault may lie in memory or in a cable, and a part is better than none.
+
+    one transaction: the share no longer counts as held, its file is noted under a new name
+    → rename within its folder → fsync folder
+
+A rename within one folder is one step in every file system's journal; a folder of its own would need two. Start-up
+finishes what was cut short; the next put of the share does, too, before it takes the old name. Good blocks of a copy
+put aside go on being served until the share is stored anew.
+
+A copy is removed after 30 days of the node's own uptime, and not while it is all there is of a share under lease.
+A small share, inside the database, is only marked.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from shoal.node.store.accounts import Accounts
+from shoal.node.store.catalogue import Catalogue, ShareKey, ShareRow, ShareState
+from shoal.node.store.database import Database, Transaction
+from shoal.node.store.disk import Disk
+from shoal.node.store.leases import uptime
+from shoal.node.store.limits import MAX_DROPS, QUARANTINE_UPTIME_S
+from shoal.node.store.locks import FileLocks
+from shoal.node.store.reading import HandleCache
+from shoal.node.store.removal import Remover, note_garbage
+from shoal.node.store.shareformat import folder_path, parse_quarantine_name, quarantine_name, share_name
+
+OF_SHARE = "SELECT path, file_bytes FROM quarantine WHERE file_id = ? AND share_number = ?"
+
+OVER = """
+FROM quarantine WHERE uptime <= (SELECT max(seconds) FROM uptime) - ? AND NOT EXISTS (
+    SELECT 1 FROM shares WHERE shares.file_id = quarantine.file_id
+    AND shares.share_number = quarantine.share_number AND shares.state = ?)
+"""
+OVER_S = (QUARANTINE_UPTIME_S, int(ShareState.DAMAGED))
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A copy put aside, or about to be: folder/name, and the share it was."""
+
+    path: str
+    key: ShareKey
+    file_bytes: int
+
+    @property
+    def folder(self) -> str:
+        """The folder it is in, before and after."""
+        return self.path.split("/")[0]
+
+
+class Quarantine:
+    """Thread-safe."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        root: Path,
+        catalogue: Catalogue,
+        accounts: Accounts,
+        handles: HandleCache,
+        locks: FileLocks,
+        remover: Remover,
+    ) -> None:
+        self._disk = disk
+        self._root = root
+        self._database = catalogue.database
+        self._accounts = accounts
+        self._handles = handles
+        self._locks = locks
+        self._remover = remover
+
+    def isolate(self, row: ShareRow) -> None:
+        """Put a damaged share aside, unless it has been replaced or given up since `row` was read."""
+        with self._locks.of(row.file_id):
+            with self._database.transaction() as transaction:
+                if not _mark_damaged(transaction, row):
+                    return
+                aside = None if row.folder is None else note_aside(transaction, row.key, row.folder, row.file_bytes)
+            self._handles.forget(row.key)
+            if aside:
+                self._move_or_lose(aside)
+
+    def path(self, key: ShareKey) -> Path | None:
+        """Where the newest damaged copy of a share is, if there is one in a file."""
+        newest = self._newest(key)
+        return self._root / "shares" / newest.path if newest else None
+
+    def settle(self, key: ShareKey) -> None:
+        """Finish putting aside a copy of this share whose rename failed; OSError. Under the file's lock."""
+        newest = self._newest(key)
+        if newest:
+            with suppress(FileNotFoundError):  # done long ago, nearly always
+                move_aside(self._disk, self._root, newest)
+
+    def expire(self) -> int:
+        """Remove copies put aside 30 days of uptime ago, unless a share under lease has nothing better; how many."""
+        rows = self._database.rows(f"SELECT path, file_id, share_number, file_bytes {OVER} LIMIT {MAX_DROPS}", *OVER_S)
+        return sum(self._expire(Aside(path, (file_id, number), size)) for path, file_id, number, size in rows)
+
+    def _expire(self, aside: Aside) -> bool:
+        with self._locks.of(aside.key[0]):
+            with self._database.transaction() as transaction:
+                if not transaction.rows(f"SELECT 1 {OVER} AND path = ?", *OVER_S, aside.path):
+                    return False
+                forget_aside(transaction, aside)
+                garbage = note_garbage(transaction, aside.path, aside.file_bytes)
+            self._remover.discard(garbage)
+        return True
+
+    def _newest(self, key: ShareKey) -> Aside | None:
+        asides = [Aside(path, key, size) for path, size in self._database.rows(OF_SHARE, *key)]
+        return max(asides, key=lambda aside: _serial(aside.path), default=None)
+
+    def _move_or_lose(self, aside: Aside) -> None:
+        """Rename; a file that is not there makes the share a lost one, whole again when the file is back."""
+        try:
+            move_aside(self._disk, self._root, aside)
+        except FileNotFoundError:
+            with self._database.transaction() as transaction:
+                forget_aside(transaction, aside)
+                transaction.run(
+                    "UPDATE shares SET state = ? WHERE file_id = ? AND share_number = ?",
+                    int(ShareState.LOST),
+                    *aside.key,
+                )
+            self._accounts.add_share(-aside.file_bytes)
+        except OSError:
+            pass  # noted: start-up or the next put of this share tries again
+
+
+def _mark_damaged(transaction: Transaction, row: ShareRow) -> bool:
+    """Whether the share was still the whole one that `row` describes."""
+    changed = transaction.run(
+        "UPDATE shares SET state = ? WHERE file_id = ? AND share_number = ? AND state = 0 "
+        "AND upload_id = ? AND stored_at = ?",
+        int(ShareState.DAMAGED),
+        *row.key,
+        row.upload_id,
+        row.stored_at,
+    )
+    if changed:
+        transaction.run("DELETE FROM scrubbed WHERE file_id = ? AND share_number = ?", *row.key)
+    return bool(changed)
+
+
+def note_aside(transaction: Transaction, key: ShareKey, folder: str, file_bytes: int) -> Aside:
+    """Note that the share file in this folder is to be put aside, under a name that is free."""
+    serial = max((_serial(path) for path, _ in transaction.rows(OF_SHARE, *key)), default=0) + 1
+    aside = Aside(f"{folder}/{quarantine_name(*key, serial)}", key, file_bytes)
+    transaction.run("DELETE FROM garbage WHERE path = ?", aside.path)  # what may still be there is replaced
+    keep_aside(transaction, aside)
+    return aside
+
+
+def keep_aside(transaction: Transaction, aside: Aside) -> None:
+    """Note a copy put aside; its 30 days of uptime begin."""
+    transaction.run(
+        "INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?, ?, ?)",
+        aside.path,
+        *aside.key,
+        aside.file_bytes,
+        uptime(transaction),
+    )
+
+
+def forget_aside(transaction: Transaction, aside: Aside) -> None:
+    """The copy is gone, or going."""
+    transaction.run("DELETE FROM quarantine WHERE path = ?", aside.path)
+
+
+def move_aside(disk: Disk, root: Path, aside: Aside) -> None:
+    """Give a share's file the name noted for it, durably. OSError; FileNotFoundError when it has it already."""
+    folder = folder_path(root, aside.folder)
+    disk.rename(folder / share_name(*aside.key), root / "shares" / aside.path)
+    disk.fsync_directory(folder)
+
+
+def all_asides(database: Database) -> list[Aside]:
+    """Every copy noted."""
+    rows = database.rows("SELECT path, file_id, share_number, file_bytes FROM quarantine")
+    return [Aside(path, (file_id, number), file_bytes) for path, file_id, number, file_bytes in rows]
+
+
+def _serial(path: str) -> int:
+    name = parse_quarantine_name(path.split("/")[1])
+    return name[2] if name else 0

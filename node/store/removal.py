@@ -1,0 +1,147 @@
+"""Giving shares up for good: the order of events that neither loses a share half-way nor brings one back.
+
+    one transaction: the share's row out, its file noted as garbage
+    → the file is removed → fsync folder → the note is dropped → its bytes are counted as free
+
+Before the transaction the share is held; after it, it is not, and start-up finishes what was cut short. Bytes are
+counted until their file is gone.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from shoal.node.store.accounts import Accounts
+from shoal.node.store.catalogue import Catalogue, ShareKey, ShareState
+from shoal.node.store.database import Transaction
+from shoal.node.store.disk import Disk
+from shoal.node.store.errors import StoreError, disk_errors
+from shoal.node.store.leases import is_due
+from shoal.node.store.locks import FileLocks
+from shoal.node.store.reading import HandleCache
+from shoal.node.store.shareformat import folder_path, share_name
+from shoal.node.store.tombstones import keep_tombstone
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """A file noted for removal: folder/name, and what is counted for it."""
+
+    path: str
+    counted_bytes: int
+
+
+class Remover:
+    """Drops shares and deletes files. Thread-safe."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        root: Path,
+        catalogue: Catalogue,
+        accounts: Accounts,
+        handles: HandleCache,
+        locks: FileLocks,
+    ) -> None:
+        self._disk = disk
+        self._root = root
+        self._catalogue = catalogue
+        self._accounts = accounts
+        self._handles = handles
+        self._locks = locks
+
+    def drop(self, keys: Iterable[ShareKey], now: float) -> list[ShareKey]:
+        """Drop those of the shares whose time is really over; which. What was dropped before an error stays so."""
+        dropped = [key for key in keys if self._drop(key, now)]
+        if dropped:
+            self._shrink()
+        return dropped
+
+    def _drop(self, key: ShareKey, now: float) -> bool:
+        with self._locks.of(key[0]):
+            with self._catalogue.database.transaction() as transaction:
+                if not is_due(transaction, key, now):  # renewed, or replaced, a moment ago
+                    return False
+                garbage = _give_up(transaction, key)
+                forget_empty_file(transaction, key[0])
+            self._handles.forget(key)
+            self._remove(garbage)
+        return True
+
+    def delete(self, file_id: bytes, tombstone: bytes, until: int, now: float) -> list[int]:
+        """Give up all shares of a file, damaged copies too, and keep its tombstone; the share numbers given up."""
+        with self._locks.of(file_id):
+            with self._catalogue.database.transaction() as transaction:
+                keep_tombstone(transaction, file_id, tombstone, until, now)
+                rows = transaction.rows("SELECT share_number FROM shares WHERE file_id = ? ORDER BY 1", file_id)
+                numbers = [number for (number,) in rows]
+                garbage = [each for number in numbers for each in _give_up(transaction, (file_id, number))]
+                garbage += _give_up_quarantined(transaction, file_id)
+                forget_empty_file(transaction, file_id)
+            for number in numbers:
+                self._handles.forget((file_id, number))
+            self._remove(garbage)
+        self._shrink()
+        return numbers
+
+    def discard(self, garbage: Garbage) -> None:
+        """Remove a file that a finished transaction noted as garbage."""
+        self._remove([garbage])
+
+    def _remove(self, garbage: Iterable[Garbage]) -> None:
+        for each in garbage:
+            with suppress(StoreError):  # noted in the database, and counted: start-up tries again
+                remove_garbage(self._disk, self._root, self._catalogue, each.path)
+                self._accounts.add_share(-each.counted_bytes)
+
+    def _shrink(self) -> None:
+        with suppress(StoreError):  # a full disk, say: the shares are dropped all the same
+            self._catalogue.database.shrink()
+
+
+def _give_up(transaction: Transaction, key: ShareKey) -> list[Garbage]:
+    """Take out one share's row and all that hangs on it."""
+    rows = transaction.rows("SELECT folder, file_bytes, state FROM shares WHERE file_id = ? AND share_number = ?", *key)
+    for table in ("shares", "expired", "scrubbed"):
+        transaction.run(f"DELETE FROM {table} WHERE file_id = ? AND share_number = ?", *key)
+    return [
+        note_garbage(transaction, garbage_path(folder, key), file_bytes)
+        for folder, file_bytes, state in rows
+        if folder is not None and state == ShareState.WHOLE  # a damaged copy's file is the quarantine's
+    ]
+
+
+def _give_up_quarantined(transaction: Transaction, file_id: bytes) -> list[Garbage]:
+    rows = transaction.rows("SELECT path, file_bytes FROM quarantine WHERE file_id = ?", file_id)
+    transaction.run("DELETE FROM quarantine WHERE file_id = ?", file_id)
+    return [note_garbage(transaction, path, file_bytes) for path, file_bytes in rows]
+
+
+def forget_empty_file(transaction: Transaction, file_id: bytes) -> None:
+    """Take out manifest and statements of a file no share of which has a row any more."""
+    if not transaction.rows("SELECT 1 FROM shares WHERE file_id = ? LIMIT 1", file_id):
+        transaction.run("DELETE FROM files WHERE file_id = ?", file_id)
+        transaction.run("DELETE FROM statements WHERE file_id = ?", file_id)
+
+
+def note_garbage(transaction: Transaction, path: str, counted_bytes: int) -> Garbage:
+    """Note a file for removal as part of the transaction that gives it up."""
+    transaction.run("INSERT OR IGNORE INTO garbage VALUES (?)", path)
+    return Garbage(path, counted_bytes)
+
+
+def garbage_path(folder: str, key: ShareKey) -> str:
+    """How a share's file is noted: folder/name."""
+    return f"{folder}/{share_name(*key)}"
+
+
+def remove_garbage(disk: Disk, root: Path, catalogue: Catalogue, path: str) -> None:
+    """Remove a file that a finished transaction gave up, durably, and only then the note of it."""
+    folder, name = path.split("/")
+    with disk_errors(f"remove {name}"):
+        with suppress(FileNotFoundError):
+            disk.unlink(folder_path(root, folder) / name)
+        disk.fsync_directory(folder_path(root, folder))
+    with catalogue.database.transaction() as transaction:
+        transaction.run("DELETE FROM garbage WHERE path = ?", path)
