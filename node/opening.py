@@ -248,8 +248,12 @@ async def _resolve(door: str, into: list[Address]) -> None:
 async def _keep_cache(env: Environment, dht: DhtService, path: Path) -> None:
     """Save the contacts now and then, so that kill -9 does not cost the network."""
     await trio.sleep(FIRST_SAVE_S)
+    saved: set[Contact] = set()
     while True:
-        await env.call(save_contacts, path, dht.contacts())
+        contacts = dht.contacts()
+        if not saved.issuperset(contacts):
+            await env.call(save_contacts, path, contacts)
+            saved = set(contacts)
         await trio.sleep(SAVE_EVERY_S)
 
 

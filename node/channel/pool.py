@@ -64,6 +64,7 @@ class PeerPool:
         self._identity = identity
         self._max_connections = max_connections
         self._entries: dict[PeerKey, _Entry] = {}  # least recently used first
+        self._occupied = trio.Event()
         self._waiting = trio.lowlevel.ParkingLot()  # those who found the pool full
 
     def __len__(self) -> int:
@@ -94,7 +95,7 @@ class PeerPool:
             await entry.dialled.wait()
             if entry.connection is None:
                 assert entry.error is not None
-                raise type(entry.error)(*entry.error.args) from entry.error
+                raise entry.error.with_traceback(None)
             yield entry.connection
         finally:
             entry.users -= 1
@@ -111,6 +112,7 @@ class PeerPool:
                 break
             await self._make_room()
         self._entries[key] = entry  # at the end: most recently used
+        self._occupied.set()
         entry.users += 1
         return entry
 
@@ -149,13 +151,16 @@ class PeerPool:
             raise
 
     async def close_idle(self) -> None:
-        """Close what nobody has used for `IDLE_S`, for ever. Runs in a task of the pool."""
+        """Close what nobody has used for `IDLE_S`, for ever. Runs in a task of the pool; an empty one sleeps."""
         while True:
+            await self._occupied.wait()
             await trio.sleep(SWEEP_S)
             limit = trio.current_time() - IDLE_S
             for key, entry in list(self._entries.items()):
                 if entry.idle and (not entry.usable or entry.last_used_s < limit):
                     await self._drop(key, entry)
+            if not self._entries:
+                self._occupied = trio.Event()
 
 
 @asynccontextmanager
