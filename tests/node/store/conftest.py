@@ -220,8 +220,8 @@ class Recorded:
         connection = self.inner.database(path)
 
         def trace(sql: str) -> None:
-            if sql == "COMMIT" or sql.startswith("INSERT"):
-                self.log.append((sql.split(" (")[0], path.name))
+            if sql == "COMMIT" or sql.startswith(("INSERT", "DELETE FROM shares")):
+                self.log.append((sql.split(" (")[0].split(" WHERE")[0], path.name))
 
         connection.set_trace_callback(trace)
         return connection
@@ -257,6 +257,30 @@ class RecordedFile:
         self.inner.close()
 
 
+def flip(place: Place, path: Path, offset: int) -> None:
+    """Let one bit rot, on either disk."""
+    if isinstance(place.disk, SimDisk):
+        place.disk.flip_bit(path, 8 * offset + 2)
+    else:
+        data = bytearray(path.read_bytes())
+        data[offset] ^= 4
+        path.write_bytes(data)
+
+
+def used_on_disk(place: Place) -> int:
+    """What all files under shares/ take, in the pieces file systems hand out."""
+    folders = [place.root / "shares" / folder for folder in place.disk.list_directory(place.root / "shares")]
+    sizes = [place.disk.size(folder / name) for folder in folders for name in place.disk.list_directory(folder)]
+    return sum(-(-size // 4096) * 4096 for size in sizes)
+
+
+def expire(store: ShareStore, now: float, days: float = 14.5) -> list[tuple[bytes, int]]:
+    """Let the grace of uptime pass at a wall clock that stands still, and drop what is due."""
+    assert store.drop_expired(now, True) == []
+    store.note_uptime(days * 86400)
+    return store.drop_expired(now, True)
+
+
 class Kit:
     """The helpers above, for test modules, which cannot import each other."""
 
@@ -268,6 +292,9 @@ class Kit:
     put = staticmethod(put)
     check_share = staticmethod(check_share)
     check_result = staticmethod(check_result)
+    flip = staticmethod(flip)
+    used_on_disk = staticmethod(used_on_disk)
+    expire = staticmethod(expire)
 
 
 @pytest.fixture(scope="session")

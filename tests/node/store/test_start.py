@@ -158,7 +158,7 @@ def test_bit_rot_is_found_and_never_served(place, kit, medium, region):
         "data leaf": length + 32 * (11 + 6 + 3 + 2 + 1 + 4),
         "data root": length + 32 * 2 * (11 + 6 + 3 + 2 + 1) - 1,
     }[region]
-    flip(place, path, offset)
+    kit.flip(place, path, offset)
     wrong = [first for first in range(medium.count) if not reads_right(store, kit, medium, first)]
     if region == "data root":  # nobody needs it: the reader has it in the manifest
         assert wrong == []
@@ -194,16 +194,6 @@ def test_rot_in_a_small_share(real, kit, small):
         store.read(small.file_id, 0, 0, 1, True)
     kit.put(store, small, 0, kit.upload_id(4))
     kit.check_share(store, small, 0)
-
-
-def flip(place, path, offset):
-    """Let one bit rot, on either disk."""
-    if isinstance(place.disk, RealDisk):
-        data = bytearray(path.read_bytes())
-        data[offset] ^= 4
-        path.write_bytes(data)
-    else:
-        place.disk.flip_bit(path, 8 * offset + 2)
 
 
 def test_databases_we_cannot_use_are_left_alone(real):

@@ -1,0 +1,117 @@
+"""A database of version 1, as its code left it, is carried over whole; so is its directory of shares."""
+
+import random
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from shoal.node.simulation.disk import PowerCut, SimDisk
+from shoal.node.store import HeldShare, ShareDamaged
+from shoal.node.store.schema import SCHEMA_VERSION
+
+VERSION_1 = Path(__file__).parent / "vectors" / "schema_1.sql"
+
+
+def version_1_bytes() -> bytes:
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(VERSION_1.read_text())
+    return connection.serialize()
+
+
+def share_file(kit, file, share, upload) -> tuple[str, str, bytes]:
+    """(folder, name, contents) of a share file."""
+    place = kit.Place(SimDisk(), Path("/sim/other"))
+    kit.put(place.open(), file, share, upload)
+    path = place.share_path(file, share)
+    return path.parent.name, path.name, place.disk.open(path).read_at(0, place.disk.size(path))
+
+
+@pytest.fixture(scope="module")
+def files(kit, medium):
+    """The two share files that lay beside the database; the second one had rotted, a third was lost."""
+    return [share_file(kit, medium, share, kit.upload_id(10 + share)) for share in (0, 1)]
+
+
+def lay_out(place, files) -> None:
+    """Put the directory there as version 1 left it."""
+    place.disk.make_directories(place.root)
+    if isinstance(place.disk, SimDisk):
+        place.disk.keep(place.root / "shares.db", version_1_bytes())
+    else:
+        (place.root / "shares.db").write_bytes(version_1_bytes())
+        sqlite3.connect(place.root / "shares.db").execute("PRAGMA journal_mode=WAL")
+    for folder, name, contents in files:
+        path = place.root / "shares" / folder
+        place.disk.make_directories(path)
+        file = place.disk.create(path / name)
+        file.write_at(0, [contents])
+        file.fsync()
+        file.close()
+        place.disk.fsync_directory(path)
+
+
+def check(place, store, kit, small, medium) -> None:
+    """Everything that was held is held, what was damaged is put aside, what was lost is lost."""
+    kit.check_share(store, small, 0)
+    kit.check_share(store, medium, 0)
+    assert store.held(medium.file_id) == [HeldShare(0, kit.LEASE_END + 5)]
+    assert sorted(store.damaged()) == [(medium.file_id, 1), (medium.file_id, 2)]
+    assert [each.statement for each in store.statements(small.file_id)] == [b"a statement"]
+    health = store.health()
+    assert (health.whole, health.damaged, health.lost, health.quarantined) == (2, 1, 1, 1)
+    assert (health.uptime_s, health.expired, health.tombstones) == (0, 0, 0)
+    assert [name for name in place.names() if name.endswith(".damaged")] == [f"{medium.file_id.hex()}.1.1.damaged"]
+    assert store.usage().share_bytes == kit.used_on_disk(place)
+    store.read(medium.file_id, 1, 4, 1, True)  # a damaged share is better than none
+    assert store.begin(kit.upload_id(2), kit.SOURCE, 0, kit.NOW) == 1  # an upload goes on
+
+
+def test_a_directory_of_version_1_is_carried_over(place, kit, small, medium, files):
+    folder, name, contents = files[1]
+    rotten = bytearray(contents)
+    rotten[70_000] ^= 1
+    lay_out(place, [files[0], (folder, name, bytes(rotten))])
+    for _ in range(2):  # and is opened again as what it is now
+        store = place.open()
+        check(place, store, kit, small, medium)
+        with pytest.raises(ShareDamaged):
+            store.read(medium.file_id, 1, 1, 1, False)
+        assert store._database.rows("PRAGMA user_version") == [(SCHEMA_VERSION,)]
+        assert store._database.rows("PRAGMA auto_vacuum") == [(2,)]
+        store.close()
+    store = place.open()
+    store.commit(kit.upload_id(2), 1, small.encoded, kit.LEASE_END, kit.NOW)
+    kit.put(store, medium, 1, kit.upload_id(30))
+    kit.put(store, medium, 2, kit.upload_id(31))
+    report = store.scrub(kit.NOW, 1 << 40)
+    assert (report.shares, report.damaged) == (5, ())
+
+
+def test_a_new_database_and_one_carried_over_have_the_same_tables(sim, files):
+    old, new = sim(), sim()
+    lay_out(old, files)
+    tables = [
+        place.open()._database.rows("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
+        for place in (old, new)
+    ]
+    assert tables[0] == tables[1]
+    assert len(tables[0]) > 12
+
+
+def test_a_power_cut_before_every_operation_of_the_first_start(sim, kit, small, medium, files):
+    """Until it is through, the next start begins again with everything there."""
+    number, finished = 0, False
+    while not finished:
+        place = sim()
+        lay_out(place, files)
+        place.disk.crash_at(number)
+        try:
+            place.open()
+            finished = True
+        except PowerCut:
+            pass
+        place.disk.crash(random.Random(number))
+        check(place, place.open(), kit, small, medium)
+        number += 1
+    assert number > 8
