@@ -15,6 +15,7 @@ from shoal.erasure import FileId
 
 CLASSES = 3  # DESIGN section 3
 LEAST_ANNOUNCERS = 2  # of a class: one may die and the class still answers
+STAND_INS_DEEP = 3  # the first announcers of a class, and twice as many that announce when they are asked to
 HOLDERS_PER_ANNOUNCER = 33  # of a class; 3 classes: slices are 11 hosts apart. 12 fit in IPv6, and one is to spare,
 # because an announcer does not name itself and so its slice may begin one place later than another's reckoning
 PAYLOAD_VERSION = 1
@@ -48,12 +49,15 @@ def class_key(file_id: FileId, number: int) -> bytes:
     return _key_hash(file_id + bytes([number]))
 
 
-def announcers(file_id: FileId, holders: Collection[NodeId]) -> dict[int, list[NodeId]]:
-    """For each class the holders that announce under its key, best-ranked first."""
+def announcers(file_id: FileId, holders: Collection[NodeId], *, deep: int = 1) -> dict[int, list[NodeId]]:
+    """For each class the holders that announce under its key, best-ranked first.
+
+    `deep`: so many times as many, that is also those who stand in when the first ones are gone.
+    """
     if len(holders) <= CLASSES:
         return {number: sorted(holders) for number in range(CLASSES)}
     wanted = max(LEAST_ANNOUNCERS, -(-len(holders) // HOLDERS_PER_ANNOUNCER))
-    return {number: _best(file_id, number, holders)[:wanted] for number in range(CLASSES)}
+    return {number: _best(file_id, number, holders)[: deep * wanted] for number in range(CLASSES)}
 
 
 def _best(file_id: FileId, number: int, holders: Iterable[NodeId]) -> list[NodeId]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from shoal.dht import Address, Announcement, Contact, Identity, NodeId, RecordKey
 from shoal.erasure import FileId
-from shoal.node.announcers import CLASSES, Hint, announcers, class_key, pack_announcement, slice_for
+from shoal.node.announcers import CLASSES, STAND_INS_DEEP, Hint, announcers, class_key, pack_announcement, slice_for
 from shoal.node.context import Context
 from shoal.node.statements import (
     LIFETIME_S,
@@ -101,9 +101,9 @@ class Companions:
     async def announce(self, file_id: FileId) -> dict[int, tuple[int, int]] | None:
         """Announce now what is ours to announce: class -> (closest nodes, of these stored). None when we keep nothing.
 
-        StoreError.
+        Whoever asks knows which of the first announcers are gone, so those next in rank announce as well. StoreError.
         """
-        mine = await self._announcements(file_id)
+        mine = await self._announcements(file_id, deep=STAND_INS_DEEP)
         if not mine:
             return None if mine is None else {}
         reports = await self._context.dht.announce(list(mine.values()))
@@ -129,14 +129,15 @@ class Companions:
         for key in [key for key in self._signed if key[0] == file_id]:
             del self._signed[key]
 
-    async def _announcements(self, file_id: FileId) -> dict[int, Announcement] | None:
+    async def _announcements(self, file_id: FileId, *, deep: int = 1) -> dict[int, Announcement] | None:
         """What this node has to announce of a file, by class; empty when that is others' business."""
         statements = await self.known(file_id)
         if not statements:
             return None
         holders = sorted({each.node_id for each in statements})
         chosen = announcers(file_id, holders)
-        mine = [number for number, ids in chosen.items() if self._identity.node_id in ids]
+        duties = announcers(file_id, holders, deep=deep)
+        mine = [number for number, ids in duties.items() if self._identity.node_id in ids]
         own_shares = [each.share for each in statements if each.node_id == self._identity.node_id]
         payload = pack_announcement(own_shares, self._slice(statements, chosen))
         return {number: Announcement(RecordKey(class_key(file_id, number)), payload) for number in mine}

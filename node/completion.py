@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from shoal.dht import Contact
 from shoal.erasure import Link, LinkKind, Manifest
 from shoal.node.context import Context
-from shoal.node.errors import NoPeers, Refused, TooFewShares
+from shoal.node.errors import BadData, NoPeers, NotOneFile, Refused, TooFewShares
 from shoal.node.journal import JournalEntry
 from shoal.node.lanes import Lane
 from shoal.node.placement import gather, host_of
@@ -124,5 +124,7 @@ class Completion:
         missing = [share for share in range(self._entry.n) if share not in self._settling.shares]
         try:
             return await self._settling.replace(missing, candidates, refusals)
-        except TooFewShares:
-            return []  # holders left while their file was being completed: what is placed is what is reported
+        except NotOneFile:
+            raise  # our own file: this must never be
+        except (TooFewShares, BadData):
+            return []  # holders left, or lied, while their file was being completed: what is placed is what is reported

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import trio
 
 from shoal.dht import Contact
-from shoal.node.channel import Abort, Buffer, Commit, Offer, PeerError, Refused, Write
+from shoal.erasure import BLOCK_BYTES
+from shoal.node.channel import Abort, Buffer, Commit, Misbehaved, Offer, PeerError, Refused, Write
 from shoal.node.context import Context
 from shoal.node.sealing import Batch
 from shoal.node.statements import HolderStatement, MalformedStatement, read_statement
@@ -17,6 +18,12 @@ from shoal.node.statements import HolderStatement, MalformedStatement, read_stat
 OFFER_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 300.0  # the last resort: 1 MiB over a sixteenth of a 0.5 Mbit/s line. Stalls are noticed sooner
 COMMIT_TIMEOUT_S = 180.0  # a holder syncs the share and builds its trees: minutes for hundreds of GB
+LEAST_COMMIT_S = 30.0  # for a small share at a busy holder
+COMMIT_BYTES_PER_S = 8 * 2**20  # ours: the slowest disk that a volunteer is likely to have
+MAX_LEASE_S = 90 * 86400  # DESIGN section 5; whoever promises more does not mean it
+LEASE_SLACK_S = 600  # a lease begins before the commit and is signed after it
+
+BROKE_THE_PROTOCOL = "broke the protocol"
 
 
 @dataclass
@@ -107,6 +114,8 @@ class Lane:
         reply = await context.ask(self.contact, request, payload=blocks, timeout_s=WRITE_TIMEOUT_S)
         self.sending_since = None
         self.sent_bytes += _size(blocks)
+        if reply.received_blocks < batch.end or (sync and reply.durable_blocks < batch.end):
+            raise Misbehaved(f"{self.contact.address} did not do what it was asked to")
         self.received = max(self.received, batch.end, reply.received_blocks)  # another repairer may be ahead of us
         self.durable = max(self.durable, min(reply.durable_blocks, self.received))
 
@@ -114,21 +123,32 @@ class Lane:
         """Ask the holder to make the share durable; its signed statement, or None with `reason` set."""
         request = Commit(self.upload_id, self.share, lease_s)
         try:
-            reply = await context.ask(self.contact, request, payload=[manifest], timeout_s=COMMIT_TIMEOUT_S)
+            reply = await context.ask(self.contact, request, payload=[manifest], timeout_s=self._commit_timeout_s())
             statement = read_statement(
                 reply.statement, context.network.network_id, context.env.scheme, context.env.wall()
             )
         except PeerError as error:
             self.reason = reason_of(error)
             return None
-        except MalformedStatement as error:
-            self.reason = f"broke the protocol: {error}"
+        except MalformedStatement:
+            self.reason = BROKE_THE_PROTOCOL
             return None
         ours = (file_id, self.share, self.contact.node_id)
-        if (statement.file_id, statement.share, statement.node_id) != ours:
-            self.reason = "broke the protocol: signed for another share"
+        promised_s = statement.lease_end - statement.issued
+        if (
+            statement.file_id,
+            statement.share,
+            statement.node_id,
+        ) != ours or not lease_s - LEASE_SLACK_S <= promised_s <= MAX_LEASE_S + LEASE_SLACK_S:
+            self.reason = BROKE_THE_PROTOCOL
             return None
         return statement
+
+    def _commit_timeout_s(self) -> float:
+        """Long enough to sync and hash what was sent; the longest where an earlier run sent it."""
+        if not self.received:
+            return COMMIT_TIMEOUT_S
+        return min(COMMIT_TIMEOUT_S, LEAST_COMMIT_S + self.received * BLOCK_BYTES / COMMIT_BYTES_PER_S)
 
     async def abort(self, context: Context) -> None:
         """Tell the holder to forget the upload; it would in 24 h anyway."""
@@ -145,6 +165,8 @@ def _size(blocks: list[Buffer]) -> int:
 
 def reason_of(error: Exception) -> str:
     """Why a holder was lost, in a word or two that can be counted."""
+    if isinstance(error, Misbehaved):
+        return BROKE_THE_PROTOCOL
     if isinstance(error, Refused):
         return "full" if "room" in error.reason or "full" in error.reason else "refused"
     return "no answer"

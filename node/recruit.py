@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from shoal.dht import Contact, labelled_hash
 from shoal.erasure import FileId
 from shoal.node.context import Context
-from shoal.node.lanes import Lane
+from shoal.node.lanes import BROKE_THE_PROTOCOL, Lane
 from shoal.node.nursery import open_nursery
 from shoal.node.placement import host_of, spread
 
 UPLOAD_ID_BYTES = 16
+LEAST_ASKED = 8  # at once, after the first have refused or kept silent: a row of the silent must not take minutes
 
 _shared_upload = labelled_hash("repair upload")
 
@@ -34,6 +35,7 @@ class Recruiter:
         self._private = context.network.private
         self._meet = meet
         self._queue = spread(candidates, share_bytes, private=self._private, rng=rng, salt=meet or b"")
+        self._surplus: list[Lane] = []
         self.refusals: Counter[str] = Counter()
         self.candidates = len(self._queue)
 
@@ -46,13 +48,30 @@ class Recruiter:
         """A lane for as many of `shares` as hosts agree; asks on until all are placed or nobody is left."""
         wanted = list(shares)
         lanes: list[Lane] = []
+        first = True
         while wanted and self._queue:
-            asked = [self._lane(share) for share in wanted[: len(self._queue)]]
-            agreed = await self._ask_all(asked, size_bound, lease_s)
-            lanes += agreed
-            taken = {lane.share for lane in agreed}
-            wanted = [share for share in wanted if share not in taken]
+            asked = [self._lane(share) for share in self._shares_to_ask_for(wanted, first=first)]
+            for lane in await self._ask_all(asked, size_bound, lease_s):
+                if lane.share in wanted:
+                    wanted.remove(lane.share)
+                    lanes.append(lane)
+                else:
+                    self._surplus.append(lane)
+            first = False
+        await self._abort_surplus()
         return lanes
+
+    def _shares_to_ask_for(self, wanted: list[int], *, first: bool) -> list[int]:
+        """One host for each share; later, when hosts have been found to fail, several for the few that are left."""
+        alone = first or self._meet is not None  # where repairers meet, a surplus upload may be another's
+        count = len(wanted) if alone else max(len(wanted), LEAST_ASKED)
+        return [wanted[at % len(wanted)] for at in range(min(count, len(self._queue)))]
+
+    async def _abort_surplus(self) -> None:
+        async with open_nursery() as nursery:
+            for lane in self._surplus:
+                nursery.start_soon(lane.abort, self._context)
+        self._surplus.clear()
 
     def _lane(self, share: int) -> Lane:
         contact = self._queue.pop(0)
@@ -64,5 +83,8 @@ class Recruiter:
         async with open_nursery() as nursery:
             for lane in lanes:
                 nursery.start_soon(lane.offer, self._context, size_bound, lease_s)
+        for lane in lanes:  # a new upload is empty, but where repairers meet
+            if lane.alive and lane.received and self._meet is None:
+                lane.reason = BROKE_THE_PROTOCOL
         self.refusals.update(lane.reason for lane in lanes if not lane.alive)
         return [lane for lane in lanes if lane.alive]

@@ -5,7 +5,7 @@ told of each other, and the file announced.
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from shoal.dht import Contact, NodeId
+from shoal.dht import Contact, K, NodeId
 from shoal.erasure import Manifest
 from shoal.node.announcers import CLASSES, Hint, announcers
 from shoal.node.channel import Announce, PeerError, TellHolders
@@ -17,6 +17,7 @@ from shoal.node.recruit import Recruiter
 from shoal.node.statements import HolderStatement, pack_statements
 
 ANNOUNCE_TIMEOUT_S = 45.0  # the holder runs three lookups and stores with each of their results
+REPLACE_ROUNDS = 3  # hosts that take over from those who failed, and from those who failed after them
 ANNOUNCE_ROUNDS = 3  # holders asked again, or the next ones in rank, before the file is called hard to find
 
 
@@ -38,6 +39,7 @@ class Settling:
         self._lease_s = lease_s
         self._on_commit = on_commit
         self._statements: dict[tuple[int, NodeId], HolderStatement] = {}
+        self._lost: list[Contact] = []  # hosts that failed us; they are not asked again
         self.take(statements)
 
     @property
@@ -69,26 +71,34 @@ class Settling:
                 self.take([statement])
                 self._on_commit(len(self.shares))
 
+        lanes = list(lanes)
         async with open_nursery() as nursery:
             for lane in lanes:
                 if lane.alive:
                     nursery.start_soon(commit, lane)
+        self._lost += [lane.contact for lane in lanes if not lane.alive]
 
     async def replace(self, missing: list[int], candidates: list[Contact], refusals: Counter[str]) -> list[Lane]:
         """Rebuild shares from those that are promised, on hosts that hold none; the lanes that were tried.
 
-        TooFewShares, BadData.
+        Those who fail are replaced in turn, a few times. TooFewShares, BadData.
         """
         share_bytes = self._manifest.layout.share_bytes
-        recruiter = Recruiter(self._context, candidates, share_bytes, self._context.env.rng)
-        recruiter.exclude(self.contacts)
-        lanes = await recruiter.recruit(missing, share_bytes, self._lease_s)
-        for reason, count in recruiter.refusals.items():
-            refusals[reason] = max(refusals[reason], count)
-        if lanes:
+        tried: list[Lane] = []
+        for _ in range(REPLACE_ROUNDS):
+            recruiter = Recruiter(self._context, candidates, share_bytes, self._context.env.rng)
+            recruiter.exclude([*self.contacts, *self._lost])
+            wanted = [share for share in missing if share not in self.shares]
+            lanes = await recruiter.recruit(wanted, share_bytes, self._lease_s)
+            for reason, count in recruiter.refusals.items():
+                refusals[reason] = max(refusals[reason], count)
+            if not lanes:
+                break
+            tried += lanes
             await rebuild_onto(self._context, self._manifest, self.hints(), lanes)
             await self.commit(lanes)
-        return lanes
+            refusals.update(lane.reason for lane in lanes if not lane.alive)
+        return tried
 
     def hints(self) -> list[Hint]:
         """Where the promised shares are."""
@@ -111,25 +121,23 @@ class Settling:
     async def announce(self) -> bool:
         """Have the announcers announce; whether at least half of the nodes nearest to each class key stored it."""
         by_id = {contact.node_id: contact for contact in self.contacts}
-        silent: set[bytes] = set()
-        reached: set[int] = set()
+        useless: set[NodeId] = set()
+        unheard = set(range(CLASSES))
         for _ in range(ANNOUNCE_ROUNDS):
-            living = [node_id for node_id in by_id if node_id not in silent]
-            chosen = {node_id for ids in announcers(self._manifest.id, living).values() for node_id in ids}
-            reports = await self._ask_announcers([by_id[node_id] for node_id in chosen])
-            silent |= chosen - reports.keys()
-            reached |= {
-                number
-                for rows in reports.values()
-                for number, closest, stored in rows
-                if stored and 2 * stored >= closest
-            }
-            if len(reached) == CLASSES or not living:
+            duties = announcers(self._manifest.id, [node_id for node_id in by_id if node_id not in useless])
+            asked = dict.fromkeys(node_id for number in sorted(unheard) for node_id in duties[number])
+            reports = await self._ask_announcers([by_id[node_id] for node_id in asked])
+            for number in sorted(unheard):
+                counts = {node_id: _counts(reports.get(node_id, ()), number) for node_id in duties[number]}
+                useless |= {node_id for node_id, (closest, _) in counts.items() if not closest}
+                if any(stored and 2 * stored >= closest for closest, stored in counts.values()):
+                    unheard.discard(number)
+            if not unheard or not asked:
                 break
-        return len(reached) == CLASSES
+        return not unheard
 
-    async def _ask_announcers(self, contacts: list[Contact]) -> "dict[bytes, tuple[tuple[int, ...], ...]]":
-        reports: dict[bytes, tuple[tuple[int, ...], ...]] = {}
+    async def _ask_announcers(self, contacts: list[Contact]) -> "dict[NodeId, tuple[tuple[int, ...], ...]]":
+        reports: dict[NodeId, tuple[tuple[int, ...], ...]] = {}
 
         async def ask(contact: Contact) -> None:
             try:
@@ -142,3 +150,11 @@ class Settling:
             for contact in contacts:
                 nursery.start_soon(ask, contact)
         return reports
+
+
+def _counts(rows: "tuple[tuple[int, ...], ...]", number: int) -> tuple[int, int]:
+    """(closest, stored) for a class in a holder's report; zeros where it says nothing about it, or what cannot be."""
+    for row in rows:
+        if row[0] == number and 0 < row[1] <= K and row[2] <= row[1]:
+            return row[1], row[2]
+    return 0, 0
