@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from shoal.dht import DatagramNetwork, Ed25519, SignatureScheme, UdpNetwork
+from shoal.erasure import Codec, best_codec
 from shoal.node.channel import StreamNetwork, TlsNetwork
 from shoal.node.store import Disk, RealDisk
 
@@ -64,6 +65,7 @@ class Environment:
     disk: Disk
     compute: Compute
     scheme: SignatureScheme = field(default_factory=Ed25519)
+    codec: Codec = field(default_factory=best_codec)
     wall: Callable[[], float] = time.time
     entropy: Callable[[int], bytes] = os.urandom
     rng: random.Random = field(default_factory=random.SystemRandom)

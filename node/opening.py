@@ -12,7 +12,6 @@ from pathlib import Path
 import trio
 
 from shoal.dht import Address, AddressError, Contact, DhtService, Identity, ListenError
-from shoal.erasure import best_codec
 from shoal.node.channel import Throttle, open_pool
 from shoal.node.contacts import SAVE_EVERY_S, load_contacts, save_contacts
 from shoal.node.context import Context
@@ -174,7 +173,7 @@ class _Opener:
             self._plan.network.parameters,
             dht,
             pool,
-            best_codec(),
+            self._env.codec,
             self._throttle,
             lambda: _contact_of(dht),
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgpack
 
-from shoal.dht import Address, AddressError, Identity, NodeId, SignatureScheme, node_id_of
+from shoal.dht import Address, AddressError, Contact, Identity, NodeId, SignatureScheme, node_id_of
 from shoal.erasure import FileId
 
 VERSION = 1
@@ -36,6 +36,11 @@ class HolderStatement:
     issued: int
     expires: int
     signed: bytes
+
+    @property
+    def contact(self) -> Contact:
+        """The holder as somebody to call."""
+        return Contact(self.node_id, self.address)
 
 
 def make_statement(
