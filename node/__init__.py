@@ -29,15 +29,21 @@ from shoal.node.home import Home
 from shoal.node.network import Network, Peer
 from shoal.node.node import Node
 from shoal.node.opening import open_node
+from shoal.node.receipts import Receipt, parse_receipt
 from shoal.node.results import (
+    Checked,
+    Deleted,
     Fetched,
     FileInfo,
     Holder,
+    KeptFile,
     OnProgress,
     Phase,
     Progress,
     Published,
     PublishedFile,
+    Renewed,
+    Repaired,
 )
 from shoal.node.settings import NodeSettings, init_node, load_settings
 from shoal.node.version import VERSION
@@ -47,6 +53,8 @@ __all__ = [
     "Address",
     "AlreadyRunning",
     "BadData",
+    "Checked",
+    "Deleted",
     "Environment",
     "FetchStream",
     "Fetched",
@@ -54,6 +62,7 @@ __all__ = [
     "FileInfo",
     "Holder",
     "Home",
+    "KeptFile",
     "Link",
     "LinkKind",
     "LocalError",
@@ -70,7 +79,10 @@ __all__ = [
     "Progress",
     "Published",
     "PublishedFile",
+    "Receipt",
     "Refused",
+    "Renewed",
+    "Repaired",
     "ShoalError",
     "TooFewShares",
     "UsageError",
@@ -79,5 +91,6 @@ __all__ = [
     "init_node",
     "load_settings",
     "open_node",
+    "parse_receipt",
     "real_environment",
 ]

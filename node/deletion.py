@@ -11,9 +11,16 @@ import msgpack
 
 from shoal.dht import SignatureScheme
 from shoal.erasure import FileId, Manifest
+from shoal.node.channel import Delete, Done, RemoteError, Status
+from shoal.node.context import Context
+from shoal.node.errors import WrongKey
+from shoal.node.everyone import ask_everyone, by_node
+from shoal.node.results import Deleted
+from shoal.node.search import Search
 
 LABEL = b"shoal/1 delete\0"
 TOMBSTONE_S = 180 * 86400  # ours: remembered longer than any lease (90 days) with its grace (14) lasts elsewhere
+DELETE_TIMEOUT_S = 20.0  # of all holders together
 MAX_ISSUED = 2**40  # s since the epoch; no clock in use says more
 
 
@@ -62,3 +69,22 @@ def read_deletion(packed: bytes, file_id: FileId) -> Deletion:
 
 def _message(network_id: bytes, file_id: FileId, issued: int) -> bytes:
     return LABEL + network_id + file_id + struct.pack(">Q", issued)
+
+
+async def delete_file(context: Context, file_id: FileId, secret: bytes) -> Deleted:
+    """See `Node.delete`."""
+    located = await Search(context, file_id).run(thorough=True)
+    scheme, network_id = context.env.scheme, context.network.network_id
+    if located.manifest.owner_key != scheme.public_key(secret):
+        raise WrongKey("This owner key belongs to another file, so nothing was deleted.")
+    deletion = sign_deletion(secret, scheme, network_id, file_id, context.env.wall())
+    request = Delete(file_id, deletion.issued, deletion.signature)
+    nodes = [contacts for contacts, _ in by_node(located.hints)]
+    answers = await ask_everyone(nodes, lambda contact: context.ask(contact, request), timeout_s=DELETE_TIMEOUT_S)
+    refused = [each for each in answers.values() if isinstance(each, RemoteError) and each.status != Status.NOT_FOUND]
+    return Deleted(
+        file_id=file_id,
+        confirmed=sum(isinstance(each, Done) for each in answers.values()),
+        silent=sum(not isinstance(each, Done | RemoteError) for each in answers.values()),
+        refused=len(refused),
+    )

@@ -94,6 +94,11 @@ class FetchStream:
         """Share bytes received so far."""
         return self._reader.received_bytes
 
+    @property
+    def finished(self) -> bool:
+        """Whether all of the file has been handed out."""
+        return self._position == self.size
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 

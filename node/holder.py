@@ -23,6 +23,7 @@ from shoal.node.channel import (
     Caller,
     Commit,
     Committed,
+    Delete,
     Done,
     GetHeld,
     GetHolders,
@@ -50,6 +51,7 @@ from shoal.node.channel import (
 )
 from shoal.node.companions import Companions
 from shoal.node.context import Context
+from shoal.node.deletion import TOMBSTONE_S, Deletion
 from shoal.node.statements import MalformedStatement, pack_statements
 from shoal.node.store import (
     HeldShare,
@@ -120,6 +122,7 @@ class Holder:
             GetHeld: self._held,
             Survey: self._survey,
             Renew: self._renew,
+            Delete: self._delete,
             GetStatus: self._report,
         }
 
@@ -223,7 +226,7 @@ class Holder:
 
     def _kept(self, file_id: FileId) -> list[HeldShare] | bytes:
         """The shares of a file, or its deletion; called in a worker."""
-        return self._store.held(file_id)
+        return self._store.held(file_id) or self._store.tombstone(file_id) or []
 
     def _row(self, file_id: FileId, held: HeldShare, *, with_statement: bool) -> SurveyRow:
         signed = self.companions.own(file_id, held).signed if with_statement else b""
@@ -249,6 +252,27 @@ class Holder:
 
     def _extend(self, file_id: bytes, held: HeldShare, lease_end: int) -> int:
         return self._store.renew(file_id, held.share_number, lease_end)
+
+    async def _delete(self, caller: Caller, request: Delete, payload: Buffer) -> Done:
+        file_id = FileId(request.file_id)
+        if not await self.delete(Deletion(file_id, request.issued, request.signature)):
+            raise RequestError(Status.FORBIDDEN, "only the file's owner may delete it")
+        return Done()
+
+    async def delete(self, deletion: Deletion) -> bool:
+        """Drop a file whose owner wants that; whether it is the owner who says so. RequestError as for peers."""
+        if await self._call(self._store.tombstone, deletion.file_id):
+            return True
+        manifest = await self._call(self._store.manifest, deletion.file_id)
+        if manifest is None:
+            raise RequestError(Status.NOT_FOUND, NOT_KEPT)
+        network_id = self._context.network.network_id
+        if not deletion.is_by_owner(Manifest.decode(manifest), network_id, self._env.scheme):
+            return False
+        now = self._env.wall()
+        await self._call(self._store.delete, deletion.file_id, deletion.pack(), int(now) + TOMBSTONE_S, now)
+        self.companions.forget(deletion.file_id)
+        return True
 
     # --- knowing the other holders
 

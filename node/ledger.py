@@ -1,4 +1,4 @@
-"""This home's own list of what it has published: links with their keys, and the owner secrets that may delete.
+"""This home's own lists: what it has published, with keys and owner secrets, and what it keeps alive.
 
 Whoever reads this file reads everything in it, so it is 0600 in a 0700 folder. SQLite, because a list that is written
 by several commands at once and must survive a crash is a database.
@@ -9,16 +9,17 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
-from shoal.erasure import ErasureError, parse_link
+from shoal.erasure import ErasureError, FileId, Link, parse_link
 from shoal.node.errors import LocalError
 from shoal.node.home import FILE_MODE
-from shoal.node.results import Published, PublishedFile
+from shoal.node.results import KeptFile, Published, PublishedFile
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 10.0  # another command is writing its line
 
-_SCHEMA = """
+_PUBLISHED = """
 CREATE TABLE IF NOT EXISTS published (
     file_id BLOB PRIMARY KEY,
     link TEXT NOT NULL,
@@ -31,7 +32,19 @@ CREATE TABLE IF NOT EXISTS published (
     published_at REAL NOT NULL,
     lease_end REAL NOT NULL
 ) STRICT
-"""
+"""  # as in version 1
+_STEPS = (
+    "ALTER TABLE published ADD COLUMN deleted_at REAL",
+    """
+CREATE TABLE kept (
+    file_id BLOB PRIMARY KEY,
+    hash TEXT NOT NULL,
+    kept_since REAL NOT NULL,
+    renewed_at REAL NOT NULL,
+    lease_until REAL NOT NULL
+) STRICT
+""",
+)
 
 
 class Ledger:
@@ -41,7 +54,7 @@ class Ledger:
         self._path = path
         self._memory = sqlite3.connect(":memory:", check_same_thread=False) if path is None else None
         if self._memory is not None:
-            self._memory.execute(_SCHEMA)
+            _prepare(self._memory)
 
     def add(self, published: Published, name: str | None, owner_secret: bytes, now: float, lease_end: float) -> None:
         """Note a publish durably; a second one of the same file (completed later) replaces the first."""
@@ -58,15 +71,58 @@ class Ledger:
             lease_end,
         )
         with self._open() as database, database:
-            database.execute("INSERT OR REPLACE INTO published VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+            database.execute("INSERT OR REPLACE INTO published VALUES (?,?,?,?,?,?,?,?,?,?,NULL)", row)
 
     def files(self) -> list[PublishedFile]:
         """All publishes, the latest last."""
+        columns = "link, name, size, k, n, shares, published_at, lease_end, deleted_at"
+        return [_file(row) for row in self._rows(f"SELECT {columns} FROM published ORDER BY published_at")]
+
+    def owner_secret(self, file_id: FileId) -> bytes | None:
+        """The secret that may delete a file, if it was published from here."""
+        rows = self._rows("SELECT owner_secret FROM published WHERE file_id = ?", bytes(file_id))
+        return bytes(rows[0][0]) if rows else None
+
+    def mark_deleted(self, file_id: FileId, now: float) -> None:
+        """Note that a deletion went out. The line stays: it can be sent again, to those who were away."""
+        self._change("UPDATE published SET deleted_at = ? WHERE file_id = ?", now, bytes(file_id))
+
+    # --- files that this home's node renews
+
+    def keep(self, link: Link, now: float, lease_until: float) -> None:
+        """Put a file on the list, or note a renewal of one that is there. Only its hash is written down."""
+        self._change(
+            "INSERT INTO kept VALUES (?1, ?2, ?3, ?3, ?4) "
+            "ON CONFLICT (file_id) DO UPDATE SET renewed_at = ?3, lease_until = ?4",
+            bytes(link.id),
+            link.hash,
+            now,
+            lease_until,
+        )
+
+    def note_renewal(self, link: Link, now: float, lease_until: float) -> None:
+        """Note a renewal, unless the file was taken off the list meanwhile."""
+        renewed = "UPDATE kept SET renewed_at = ?, lease_until = ? WHERE file_id = ?"
+        self._change(renewed, now, lease_until, bytes(link.id))
+
+    def unkeep(self, link: Link) -> bool:
+        """Take a file off the list; whether it was on it."""
+        return self._change("DELETE FROM kept WHERE file_id = ?", bytes(link.id)) > 0
+
+    def kept(self) -> list[KeptFile]:
+        """All that is kept, the latest last."""
+        rows = self._rows("SELECT hash, kept_since, renewed_at, lease_until FROM kept ORDER BY kept_since")
+        return [KeptFile(parse_link(text), *times) for text, *times in rows]
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         if self._path is not None and not self._path.exists():
             return []
-        query = "SELECT link, name, size, k, n, shares, published_at, lease_end FROM published ORDER BY published_at"
         with self._open() as database:
-            return [_file(row) for row in database.execute(query)]
+            return database.execute(query, values).fetchall()
+
+    def _change(self, statement: str, *values: object) -> int:
+        with self._open() as database, database:
+            return database.execute(statement, values).rowcount
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -90,11 +146,17 @@ def _prepare(database: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError("it was written by a newer version of Shoal")
     if version < SCHEMA_VERSION:
         with database:
-            database.execute(_SCHEMA)
+            database.execute("BEGIN IMMEDIATE")  # of two commands that find an old list, one brings it up to date
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version < 1:
+                database.execute(_PUBLISHED)
+            if version < SCHEMA_VERSION:
+                for step in _STEPS:
+                    database.execute(step)
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-def _file(row: tuple[str, bytes | None, int, int, int, int, float, float]) -> PublishedFile:
-    link, name, size, k, n, shares, published_at, lease_end = row
+def _file(row: tuple[Any, ...]) -> PublishedFile:
+    link, name, size, k, n, shares, published_at, lease_end, deleted_at = row
     shown = None if name is None else os.fsdecode(name)
-    return PublishedFile(parse_link(link), shown, size, k, n, shares, published_at, lease_end)
+    return PublishedFile(parse_link(link), shown, size, k, n, shares, published_at, lease_end, deleted_at)

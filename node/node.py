@@ -8,13 +8,29 @@ from typing import Any
 
 from shoal.dht import Address, NodeId, NoPeersError
 from shoal.erasure import Link, LinkKind, parse_link
+from shoal.node.check import check_file
 from shoal.node.context import Context
-from shoal.node.errors import NoPeers
+from shoal.node.deletion import delete_file
+from shoal.node.errors import NoPeers, UsageError, WrongKey
 from shoal.node.fetch import FetchStream, check_has_key, open_file, open_stream, unlock
 from shoal.node.home import Home
 from shoal.node.ledger import Ledger
 from shoal.node.publish import DEFAULT_TTL_S, Publisher, PublishOptions
-from shoal.node.results import Fetched, FileInfo, OnProgress, Published, PublishedFile
+from shoal.node.receipts import Receipt
+from shoal.node.renewal import MAX_TTL_S, renew_file, renew_used
+from shoal.node.repair import repair_file
+from shoal.node.results import (
+    Checked,
+    Deleted,
+    Fetched,
+    FileInfo,
+    KeptFile,
+    OnProgress,
+    Published,
+    PublishedFile,
+    Renewed,
+    Repaired,
+)
 from shoal.node.search import Search
 from shoal.node.serving import Serving
 from shoal.node.sources import open_source
@@ -149,6 +165,8 @@ class Node:
             opened = await open_file(self._context, parsed)
             async with open_stream(self._context, opened, on_progress=on_progress) as stream:
                 yield stream
+            if stream.finished:
+                await renew_used(self._context, opened.located)
 
     async def info(self, link: Link | str) -> FileInfo:
         """What the network tells of a file; name and size only with the key. Raises NotFound, NoPeers."""
@@ -171,6 +189,84 @@ class Node:
                 media_type=None if metadata is None else metadata.media_type,
                 holders=located.holders(),
             )
+
+    async def check(self, link: Link | str, *, verify: bool = False, on_progress: OnProgress | None = None) -> Checked:
+        """How many shares can be proven to be there, and how much loss the file would survive. The hash is enough.
+
+        Every holder is asked for one random block of its share with its proof; with `verify`, for all of them. Raises
+        NotFound, NoPeers, and BadData where good shares do not belong together.
+        """
+        with translated():
+            parsed = _parsed(link)
+            await self.wait_joined()
+            return await check_file(self._context, parsed.id, verify=verify, on_progress=on_progress)
+
+    async def repair(self, link: Link | str, *, on_progress: OnProgress | None = None) -> Repaired:
+        """Make lost shares again from any k others and put them on new hosts. The hash is enough.
+
+        A result with `complete` false is as many as hosts would take. Raises NotFound, TooFewShares, NoPeers, BadData.
+        """
+        with translated():
+            parsed = _parsed(link)
+            await self.wait_joined()
+            return await repair_file(self._context, parsed.id, on_progress)
+
+    async def renew(self, link: Link | str, ttl_s: int = MAX_TTL_S) -> Renewed:
+        """Ask all holders to keep a file for `ttl_s` seconds from now, one hour to 90 days; never shortens. The hash is
+        enough. Raises UsageError, NotFound, TooFewShares, NoPeers.
+        """
+        with translated():
+            parsed = _parsed(link)
+            await self.wait_joined()
+            return await renew_file(self._context, parsed.id, int(ttl_s))
+
+    async def keep(self, link: Link | str) -> Renewed:
+        """Renew a file now, and have this home's serving node renew it for as long as it runs. The hash is enough, and
+        only the hash is written down. Raises as `renew`; then the file is not on the list.
+        """
+        parsed = _parsed(link)
+        renewed = await self.renew(parsed)
+        await self._context.env.call(self._ledger.keep, parsed, self._context.env.wall(), renewed.lease_until)
+        return renewed
+
+    def unkeep(self, link: Link | str) -> bool:
+        """Take a file off the list of what is kept; whether it was on it. Its lease stays as it is."""
+        with translated():
+            return self._ledger.unkeep(_parsed(link))
+
+    def kept(self) -> list[KeptFile]:
+        """What this home's serving node keeps alive, the latest last."""
+        return self._ledger.kept()
+
+    def receipt(self, link: Link | str) -> Receipt:
+        """The right to delete a file that this home has published, to be taken elsewhere. UsageError."""
+        with translated():
+            file_id = _parsed(link).id
+        secret = self._ledger.owner_secret(file_id)
+        if secret is None:
+            raise UsageError(
+                "This file was not published from this home, so its owner key is not here. Use the home it was "
+                "published from, or a receipt made there: shoal ls --receipt LINK"
+            )
+        return Receipt(file_id, secret)
+
+    async def delete(self, link: Link | str | None = None, *, receipt: Receipt | None = None) -> Deleted:
+        """Have all holders drop a file for ever: one that this home published, or the one a receipt is for.
+
+        Holders that are away keep their shares until they hear of it or the lease ends. Raises UsageError without the
+        owner key, WrongKey, NotFound, NoPeers.
+        """
+        if receipt is None:
+            if link is None:
+                raise UsageError("Name the file to delete, or give its receipt.")
+            receipt = self.receipt(link)
+        elif link is not None and _parsed(link).id != receipt.file_id:
+            raise WrongKey("The receipt is for another file than the link.")
+        with translated():
+            await self.wait_joined()
+            deleted = await delete_file(self._context, receipt.file_id, receipt.secret)
+            await self._context.env.call(self._ledger.mark_deleted, receipt.file_id, self._context.env.wall())
+            return deleted
 
     def published(self) -> list[PublishedFile]:
         """What this home has published, the latest last."""

@@ -19,6 +19,7 @@ from shoal.node.daemon import DaemonNote, read_note, remove_note, write_note
 from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import LocalError
 from shoal.node.home import Home, daemon_lock
+from shoal.node.kept import Keeper
 from shoal.node.ledger import Ledger
 from shoal.node.network import Network, split_host_port
 from shoal.node.node import Node
@@ -192,6 +193,8 @@ class _Opener:
             self._nursery.start_soon(_keep_cache, self._env, dht, cache)
         self._stack.callback(lambda: save_contacts(cache, dht.contacts()))
         ledger = Ledger(plan.home.ledger_file)
+        if serving is not None:
+            self._nursery.start_soon(Keeper(context, ledger).run)
         return Node(context, plan.home, ledger, serving, [*doors, *(str(contact.address) for contact in cached)])
 
 

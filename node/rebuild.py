@@ -4,7 +4,7 @@ zfec is deterministic, so a rebuilt share is the share that was lost, byte for b
 the manifest's root before it accepts it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import trio
@@ -32,11 +32,18 @@ class RebuiltColumn:
     data_leaf: bytes
 
 
-async def rebuild_onto(context: Context, manifest: Manifest, hints: Iterable[Hint], lanes: list[Lane]) -> int:
+async def rebuild_onto(
+    context: Context,
+    manifest: Manifest,
+    hints: Iterable[Hint],
+    lanes: list[Lane],
+    on_segments: Callable[[int], None] = lambda done: None,
+) -> int:
     """Fill the lanes with their shares, read from where `hints` say that others are; share bytes received.
 
     Commits nothing. A lane that fails has its reason set; the others go on. TooFewShares or BadData when the shares
-    do not suffice; NotOneFile when they, or a share made of them, are not what the manifest promises.
+    do not suffice; NotOneFile when they, or a share made of them, are not what the manifest promises. `on_segments`
+    hears how many segments are through.
     """
 
     async def none() -> list[Hint]:
@@ -66,6 +73,7 @@ async def rebuild_onto(context: Context, manifest: Manifest, hints: Iterable[Hin
                     _grow(roots, batch)
                     for lane in lanes:
                         await lane.put(batch, False)
+                    on_segments(batch.end)
             for lane in lanes:
                 lane.close()
         watch.cancel_scope.cancel()

@@ -10,7 +10,10 @@ from typing import TypeAlias
 
 import msgpack
 
-from shoal.node.channel import MAX_PAYLOAD_BYTES, MAX_SURVEY_COUNT
+from shoal.dht import Contact
+from shoal.erasure import FileId
+from shoal.node.channel import MAX_PAYLOAD_BYTES, MAX_SURVEY_COUNT, MalformedMessage, Survey
+from shoal.node.context import ASK_TIMEOUT_S, Context
 from shoal.node.statements import MAX_STATEMENT_BYTES
 
 MAX_ROWS_COUNT = 256  # shares of one file
@@ -68,9 +71,9 @@ def unpack_survey(payload: bytes, asked: int) -> list[Entry]:
             max_ext_len=0,
         )
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
-        raise MalformedSurvey("not msgpack") from error
+        raise MalformedSurvey("no msgpack") from error
     if not isinstance(entries, list) or len(entries) > asked:
-        raise MalformedSurvey("not an entry per file")
+        raise MalformedSurvey("no list of an entry per file")
     return [_entry(entry) for entry in entries]
 
 
@@ -86,11 +89,28 @@ def _row(row: object) -> SurveyRow:
     match row:
         case [int(share), int(lease_end), bytes(statement), *_] if _are_numbers(share, lease_end):
             return SurveyRow(share, lease_end, statement)
-    raise MalformedSurvey("a row is not a share with its lease")
+    raise MalformedSurvey("not made of shares with their leases")
 
 
 def _are_numbers(share: object, lease_end: object) -> bool:
     return type(share) is int and 0 <= share < 256 and type(lease_end) is int and 0 <= lease_end < 2**63
+
+
+async def ask_survey(
+    context: Context,
+    contact: Contact,
+    file_ids: Sequence[FileId],
+    *,
+    with_statements: bool = False,
+    timeout_s: float = ASK_TIMEOUT_S,
+) -> tuple[int, list[Entry]]:
+    """What a peer keeps of up to 1,024 files, and its clock. PeerError; MalformedMessage for what is no answer."""
+    request = Survey(b"".join(file_ids), with_statements)
+    reply = await context.ask(contact, request, timeout_s=timeout_s)
+    try:
+        return reply.clock, unpack_survey(bytes(reply.payload), len(file_ids))
+    except MalformedSurvey as error:
+        raise MalformedMessage(f"a survey that is {error}") from error
 
 
 def rows_of(entries: Sequence[Entry], at: int) -> tuple[SurveyRow, ...]:

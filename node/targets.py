@@ -20,6 +20,7 @@ from shoal.node.fetch import OpenedFile, make_reader, open_file, open_stream, se
 from shoal.node.home import still_at, sync_folder
 from shoal.node.nursery import open_nursery
 from shoal.node.reading import MAX_RUN_SEGMENTS, in_order
+from shoal.node.renewal import renew_used
 from shoal.node.results import Fetched, OnProgress, Phase, Progress
 from shoal.node.sources import printable
 
@@ -182,6 +183,7 @@ async def fetch_to_path(
         received += await _fetch_rest(context, opened, part, first, on_progress)
         with _local_errors(f"Cannot write {printable(path)}"):
             await context.env.call(lambda: part.finish(path, force=force))
+    await renew_used(context, opened.located)
     name = None if opened.metadata.name is None else os.fsdecode(opened.metadata.name)
     return Fetched(path, name, opened.metadata.size, trio.current_time() - started, received, resumed)
 

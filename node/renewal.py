@@ -1,0 +1,90 @@
+"""Renewing: asking all holders of a file to keep it for longer. Anyone may, and nobody can shorten.
+
+A holder moves a lease to at most 90 days from now. So what is used, or kept by somebody, stays; the rest goes in time.
+"""
+
+from collections.abc import Iterable
+
+from shoal.erasure import FileId, Manifest
+from shoal.node import channel
+from shoal.node.announcers import Hint
+from shoal.node.channel import PeerError, Renew
+from shoal.node.context import Context
+from shoal.node.errors import NotFound, TooFewShares, UsageError
+from shoal.node.everyone import ask_everyone, by_node
+from shoal.node.placement import host_of
+from shoal.node.results import Renewed
+from shoal.node.search import Located, Search
+from shoal.node.tally import kth_longest
+
+MAX_TTL_S = 90 * 86400  # DESIGN section 5
+MIN_TTL_S = 3600  # as for a publish
+RENEW_TIMEOUT_S = 15.0  # of all holders together
+USED_BEFORE_S = 60 * 86400.0  # a fetch renews a file that has less than this left
+USED_TIMEOUT_S = 3.0  # what a fetch waits for that at most
+
+
+async def renew_file(context: Context, file_id: FileId, ttl_s: int = MAX_TTL_S) -> Renewed:
+    """See `Node.renew`."""
+    if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
+        raise UsageError("The time to live must be from 1h to 90d; it can be renewed as often as you like.")
+    search = await Search(context, file_id).run()
+    manifest, hints = search.manifest, search.hints
+    if len({hint.share for hint in hints}) < manifest.n:
+        hints = hints + (await Search(context, file_id, manifest=manifest).run(thorough=True)).hints
+    renewed = await _renew_all(context, manifest, hints, ttl_s, RENEW_TIMEOUT_S)
+    if renewed is None:
+        raise NotFound("None of the hosts that are said to keep this file answered that it does. Try again later.")
+    if renewed.shares < manifest.k:
+        raise TooFewShares(
+            f"Only {renewed.shares} of the {manifest.k} shares needed were renewed: the other holders are away. What "
+            "answered is kept for longer; run the same command again later.",
+            needed=manifest.k,
+            found=renewed.shares,
+        )
+    return renewed
+
+
+async def renew_used(context: Context, located: Located) -> None:
+    """After a fetch: renew if the lease as far as it is known runs out in less than 60 days. Never fails."""
+    now = context.env.wall()
+    longest: dict[int, float] = {}
+    for each in located.statements:
+        longest[each.share] = max(longest.get(each.share, 0.0), float(each.lease_end))
+    known = kth_longest(longest.values(), located.manifest.k, now)
+    if known is None or known < now + USED_BEFORE_S:
+        await _renew_all(context, located.manifest, located.hints, MAX_TTL_S, USED_TIMEOUT_S)
+
+
+async def _renew_all(
+    context: Context, manifest: Manifest, hints: Iterable[Hint], ttl_s: int, timeout_s: float
+) -> Renewed | None:
+    """Ask everybody; None when nobody keeps anything."""
+    request = Renew(manifest.id, ttl_s)
+    nodes = [contacts for contacts, _ in by_node(hints)]
+    answers = await ask_everyone(nodes, lambda contact: context.ask(contact, request), timeout_s=timeout_s)
+    longest: dict[int, float] = {}
+    hosts: set[bytes] = set()
+    for contact, answer in answers.items():
+        for share, lease_end in answer.shares if isinstance(answer, channel.Renewed) else ():
+            if share < manifest.n:
+                longest[share] = max(longest.get(share, 0.0), float(lease_end))
+                hosts.add(host_of(contact, private=context.network.private))
+    if not longest:
+        return None
+    until = kth_longest(longest.values(), manifest.k, context.env.wall())
+    return Renewed(
+        file_id=manifest.id,
+        k=manifest.k,
+        n=manifest.n,
+        shares=len(longest),
+        hosts=len(hosts),
+        silent=sum(
+            answer is None or (isinstance(answer, PeerError) and not _answered(answer)) for answer in answers.values()
+        ),
+        lease_until=until or 0.0,
+    )
+
+
+def _answered(error: PeerError) -> bool:
+    return isinstance(error, channel.RemoteError)

@@ -1,0 +1,212 @@
+"""Repair: shares that are gone are made again from any k others, without a key, and put on hosts that hold none.
+
+The command and the holders' own care do the same. Two who repair one file at once ask the same hosts in the same order,
+under the same upload ids: what they send adds up at the holder, who keeps one copy, and the slower stops when it sees
+that. Nothing that is said is believed: a share counts when its holder has proven a block of it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from shoal.dht import Contact
+from shoal.erasure import BLOCK_BYTES, FileId, Manifest
+from shoal.node.announcers import Hint
+from shoal.node.audit import Audit, Audited
+from shoal.node.care.health import Outcome
+from shoal.node.context import Context
+from shoal.node.errors import NotFound, TooFewShares
+from shoal.node.lanes import Lane
+from shoal.node.nursery import open_nursery
+from shoal.node.placement import gather
+from shoal.node.rebuild import rebuild_onto
+from shoal.node.recruit import Recruiter
+from shoal.node.results import OnProgress, Phase, Progress, Repaired
+from shoal.node.search import Search
+from shoal.node.settling import Settling
+from shoal.node.statements import HolderStatement
+
+WATCH_EVERY_S = 10.0  # how often we look whether somebody else has put the same share there
+ALREADY_THERE = "somebody else was faster"
+
+
+@dataclass(frozen=True)
+class RepairJob:
+    """What is to be done: make the `missing` shares again from the `healthy` ones; new holders promise `lease_end`.
+
+    `sources` are further places of proven shares; hosts in `avoid` are not asked to keep any.
+    """
+
+    manifest: Manifest
+    healthy: Sequence[HolderStatement]
+    missing: Sequence[int]
+    lease_end: float
+    sources: Sequence[Hint] = ()
+    avoid: Sequence[Contact] = ()
+
+
+class Repairer:
+    """Does one job. Afterwards `settling` knows all holders, and the counters say what it took."""
+
+    def __init__(self, context: Context, job: RepairJob, on_bytes: Callable[[int], None] = lambda done: None) -> None:
+        self._context = context
+        self._job = job
+        self._manifest = job.manifest
+        self._on_bytes = on_bytes
+        self._share_bytes = job.manifest.layout.share_bytes
+        self._lease_s = max(0, int(job.lease_end - context.env.wall()))
+        self.settling = Settling(context, job.manifest, lease_s=self._lease_s, statements=job.healthy)
+        self._known = set(self.settling.statements)
+        self._full_hosts: list[Contact] = []
+        self.refusals: Counter[str] = Counter()
+        self.sent_bytes = self.received_bytes = 0
+
+    async def run(self) -> list[HolderStatement]:
+        """The promises of new holders; fewer than shares were missing where hosts are few. TooFewShares, BadData."""
+        candidates = await gather(self._context, 2 * self._manifest.n)
+        for meet in (self._manifest.id, None):  # the second time for what failed, where nobody can interfere
+            missing = [share for share in self._job.missing if share not in self._placed()]
+            lanes = await self._recruit(missing, candidates, meet) if missing else []
+            if not lanes:
+                break
+            await self._fill(lanes)
+        return [each for each in self.settling.statements if each not in self._known]
+
+    def _placed(self) -> set[int]:
+        return {each.share for each in self.settling.statements if each not in self._known}
+
+    # --- finding hosts
+
+    async def _recruit(self, missing: list[int], candidates: list[Contact], meet: FileId | None) -> list[Lane]:
+        """Lanes to hosts that agreed and that keep nothing of the file yet."""
+        rng = self._context.env.rng
+        recruiter = Recruiter(self._context, candidates, self._share_bytes, rng, meet=meet)
+        sources = [hint.contact for hint in self._job.sources]
+        recruiter.exclude([*self.settling.contacts, *self._full_hosts, *sources, *self._job.avoid])
+        lanes: list[Lane] = []
+        while missing:
+            agreed = await recruiter.recruit(missing, self._share_bytes, self._lease_s)
+            if not agreed:
+                break
+            await self._notice(agreed)
+            lanes += [lane for lane in agreed if lane.alive]
+            missing = [lane.share for lane in agreed if not lane.alive and lane.share not in self._placed()]
+        for reason, count in recruiter.refusals.items():
+            self.refusals[reason] = max(self.refusals[reason], count)
+        return lanes
+
+    async def _notice(self, lanes: Iterable[Lane]) -> None:
+        """Drop lanes whose hosts keep a share of the file already; proven ones are taken as placed."""
+        hints = [Hint(lane.share, lane.contact) for lane in lanes]
+        audit = Audit(self._context, self._manifest, with_statements=True)
+        audited = await audit.run(hints, look_further=False)
+        if audited.deletion is not None:
+            raise deleted_by_owner()
+        self.settling.take(each for each in audited.statements if each.share not in self._placed())
+        for lane in lanes:
+            found = {each.outcome for each in audited.findings.values() if each.contact.node_id == lane.contact.node_id}
+            if found - {Outcome.MISSING, Outcome.OFFLINE}:
+                lane.drop(ALREADY_THERE)
+                self._full_hosts.append(lane.contact)
+
+    # --- filling them
+
+    async def _fill(self, lanes: list[Lane]) -> None:
+        """Rebuild, commit, and see to what others have done meanwhile."""
+        hints = {(hint.share, hint.contact.node_id): hint for hint in [*self._job.sources, *self.settling.hints()]}
+        async with open_nursery() as nursery:
+            nursery.start_soon(self._watch, lanes)
+            self.received_bytes += await rebuild_onto(
+                self._context,
+                self._manifest,
+                list(hints.values()),
+                lanes,
+                lambda segments: self._on_bytes(min(segments * BLOCK_BYTES, self._share_bytes) * len(lanes)),
+            )
+            nursery.cancel_scope.cancel()
+        await self.settling.commit(lanes)
+        failed = [lane for lane in lanes if not lane.alive]
+        if failed:
+            await self._notice(failed)
+        self.sent_bytes += sum(lane.sent_bytes for lane in lanes)
+        placed = self._placed()
+        self.refusals.update(
+            lane.reason for lane in failed if lane.share not in placed and lane.reason != ALREADY_THERE
+        )
+
+    async def _watch(self, lanes: list[Lane]) -> None:
+        while True:
+            await trio.sleep(WATCH_EVERY_S)
+            await self._notice([lane for lane in lanes if lane.alive])
+
+
+def deleted_by_owner() -> NotFound:
+    """What to say of a file that a holder shows to be deleted."""
+    return NotFound("The owner of this file has deleted it. Its holders take no share of it any more.")
+
+
+async def repair_file(context: Context, file_id: FileId, on_progress: OnProgress | None = None) -> Repaired:
+    """See `Node.repair`."""
+    started = trio.current_time()
+    report = on_progress or (lambda progress: None)
+    report(Progress(Phase.SEARCHING))
+    located = await Search(context, file_id).run()
+    report(Progress(Phase.CHECKING))
+    audit = Audit(context, located.manifest, with_statements=True)
+    before = await audit.run(located.hints)
+    job = plan(before, context.env.wall())
+    total = job.manifest.layout.share_bytes * len(job.missing)
+
+    def on_bytes(done: int) -> None:
+        report(Progress(Phase.REBUILDING, done, total, len(job.missing), len(job.missing)))
+
+    repairer = Repairer(context, job, on_bytes)
+    made = await repairer.run()
+    settling = repairer.settling
+    report(Progress(Phase.ANNOUNCING))
+    await settling.tell()
+    findable = await settling.announce()
+    hints = {(hint.share, hint.contact.node_id): hint for hint in [*before.good_hints, *settling.hints()]}
+    after = await Audit(context, job.manifest).run(list(hints.values()), look_further=False)
+    return Repaired(
+        file_id=file_id,
+        k=job.manifest.k,
+        n=job.manifest.n,
+        rebuilt=tuple(sorted({each.share for each in made})),
+        good_before=len(before.tally.placed()),
+        good_after=len(after.tally.placed()),
+        hosts=after.tally.hosts,
+        sent_bytes=repairer.sent_bytes,
+        received_bytes=repairer.received_bytes,
+        lease_until=job.lease_end,
+        findable=findable,
+        refusals=dict(repairer.refusals),
+        seconds=trio.current_time() - started,
+    )
+
+
+def plan(audited: Audited, now: float) -> RepairJob:
+    """What is to be done about a file as it was found. NotFound when it is deleted, TooFewShares when it is lost."""
+    tally = audited.tally
+    if audited.deletion is not None:
+        raise deleted_by_owner()
+    lease_end = tally.lease_until(now)
+    if lease_end is None:
+        found = len({each.share for each in tally.good})
+        raise TooFewShares(
+            f"Only {found} of the {tally.k} shares needed are good now (the file has {tally.n} in all), so none can be "
+            "made again. Holders that are away may come back: try again later.",
+            needed=tally.k,
+            found=found,
+        )
+    doubtful = (Outcome.WRONG, Outcome.STALLED, Outcome.OFFLINE)
+    return RepairJob(
+        audited.manifest,
+        audited.statements,
+        tally.missing(),
+        lease_end,
+        audited.good_hints,
+        [each.contact for each in tally.findings if each.outcome in doubtful],
+    )

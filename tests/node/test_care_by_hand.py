@@ -1,0 +1,369 @@
+"""Checking, repairing, renewing, keeping and deleting by hand, in whole simulated networks."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from shoal.erasure import BLOCK_BYTES, FileId, Link, LinkKind
+from shoal.node import NotFound, Phase, Progress, Published, Receipt, TooFewShares, UsageError, WrongKey
+from shoal.node.channel import (
+    Blocks,
+    Buffer,
+    Caller,
+    Delete,
+    Read,
+    Renew,
+    Reply,
+    RequestError,
+    Status,
+)
+from shoal.node.deletion import sign_deletion
+from shoal.node.simulation.world import EPOCH_START, Machine, World, run_world
+
+DAY_S = 86400.0
+K, N = 4, 12
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def prepare(
+    world: World, nodes: int, size: int = 600_000, *, code: tuple[int, int] = (K, N)
+) -> tuple[Published, bytes]:
+    for number in range(nodes):
+        await world.start(f"node-{number}")
+    await trio.sleep(30)
+    data = world.rng.randbytes(size)
+    async with world.client("publisher") as client:
+        published = await client.publish(chunks(data), name="file", needed=code[0], total=code[1], ttl_s=30 * 86400)
+    assert published.complete
+    return published, data
+
+
+def holders(world: World, published: Published) -> list[Machine]:
+    """By share number."""
+    by_host = {machine.host: machine for machine in world.machines.values()}
+    return [by_host[address.host] for _, address in sorted(published.holders.items())]
+
+
+def handlers(machine: Machine) -> dict[type, Callable[..., Awaitable[Reply]]]:
+    node: Any = machine.node
+    found: dict[type, Callable[..., Awaitable[Reply]]] = node._serving._holder._handlers
+    return found
+
+
+def store_of(machine: Machine) -> Any:
+    node: Any = machine.node
+    return node._serving.store
+
+
+async def fetched(world: World, published: Published, name: str) -> bytes:
+    async with world.client(name) as client, client.open_fetch(published.link) as file:
+        return b"".join([chunk async for chunk in file])
+
+
+# --- check
+
+
+def test_a_healthy_file_is_checked_quickly_and_by_its_hash(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, data = await prepare(world, 14)
+        async with world.client("checker") as client:
+            checked = await client.check(published.link.hash)
+            assert checked.healthy
+            assert checked.readable
+            assert not checked.verified
+            assert not checked.deleted
+            assert (checked.k, checked.n, checked.good_shares, checked.hosts, checked.survives) == (K, N, N, N, N - K)
+            assert checked.outcomes == {"ok": N, "wrong": 0, "missing": 0, "offline": 0, "stalled": 0}
+            assert checked.read_bytes <= N * BLOCK_BYTES
+            assert checked.seconds < 2.0
+            assert checked.lease_until == pytest.approx(EPOCH_START + trio.current_time() + 30 * DAY_S, abs=60)
+            whole = await client.check(published.link, verify=True)
+            assert whole.verified
+            assert whole.healthy
+            assert whole.read_bytes > 3 * len(data)
+
+    run_world(31, tmp_path, story)
+
+
+def test_each_way_to_fail_is_told_apart(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 13)
+        machines = holders(world, published)
+        await world.crash(machines[0].name)
+        store_of(machines[1]).delete(published.link.id, b"?", int(EPOCH_START + 200 * DAY_S), EPOCH_START)
+        honest = handlers(machines[2])[Read]
+
+        async def wrong(caller: Caller, request: Any, payload: Buffer) -> Reply:
+            reply: Any = await honest(caller, request, payload)
+            return Blocks(reply.share_proof, reply.data_leaves, reply.data_proof, bytes(len(reply.payload)))
+
+        async def stall(caller: Caller, request: Any, payload: Buffer) -> Reply:
+            await trio.sleep(1000)
+            raise AssertionError
+
+        async def refuse(caller: Caller, request: Any, payload: Buffer) -> Reply:
+            raise RequestError(Status.BUSY)
+
+        handlers(machines[2])[Read] = wrong
+        handlers(machines[3])[Read] = stall
+        handlers(machines[4])[Read] = refuse
+        async with world.client("checker") as client:
+            checked = await client.check(published.link)
+        assert checked.outcomes == {"ok": 7, "wrong": 1, "missing": 1, "offline": 1, "stalled": 2}
+        assert (checked.good_shares, checked.hosts, checked.survives) == (7, 7, 3)
+        assert checked.readable
+        assert not checked.healthy
+        assert not checked.deleted  # nobody's signature
+        assert checked.seconds < 20.0
+
+    run_world(32, tmp_path, story)
+
+
+def test_too_few_is_a_result_and_nothing_is_an_error(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 13)
+        for machine in holders(world, published)[: N - K + 1]:
+            await world.crash(machine.name)
+        async with world.client("checker") as client:
+            checked = await client.check(published.link)
+            assert (checked.readable, checked.good_shares, checked.lease_until) == (False, K - 1, None)
+            with pytest.raises(TooFewShares):
+                await client.repair(published.link)
+            with pytest.raises(TooFewShares):
+                await client.renew(published.link)
+            with pytest.raises(NotFound):
+                await client.check(Link(FileId(bytes(32)), LinkKind.PRIVATE))
+
+    run_world(33, tmp_path, story)
+
+
+def test_only_verify_finds_one_wrong_block_among_many(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 13, size=20 * K * BLOCK_BYTES)
+        machine = holders(world, published)[5]
+        honest = handlers(machine)[Read]
+
+        async def rotten(caller: Caller, request: Any, payload: Buffer) -> Reply:
+            reply: Any = await honest(caller, request, payload)
+            if request.first_block <= 19 < request.first_block + request.count:
+                spoiled = bytearray(reply.payload)
+                spoiled[-1] ^= 1
+                return Blocks(reply.share_proof, reply.data_leaves, reply.data_proof, bytes(spoiled))
+            return reply
+
+        handlers(machine)[Read] = rotten
+        async with world.client("checker") as client:
+            seen = []
+            checked = await client.check(published.link, verify=True, on_progress=seen.append)
+        assert checked.outcomes["wrong"] == 1
+        assert checked.good_shares == N - 1
+        assert seen[-1].total_bytes == seen[-1].done_bytes
+        assert len(seen) > N
+
+    run_world(34, tmp_path, story)
+
+
+# --- repair
+
+
+def test_lost_shares_are_made_again_on_new_hosts(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, data = await prepare(world, 22)
+        lost = holders(world, published)[:7]
+        for machine in lost:
+            await world.crash(machine.name)
+        async with world.client("repairer") as client:
+            repaired = await client.repair(published.link.hash)
+            assert repaired.rebuilt == tuple(range(7))
+            assert (repaired.good_before, repaired.good_after, repaired.hosts) == (5, N, N)
+            assert repaired.complete
+            assert repaired.findable
+            share_bytes = repaired.sent_bytes // 7
+            assert repaired.sent_bytes == 7 * share_bytes
+            assert len(data) <= K * share_bytes < len(data) * 1.2
+            assert repaired.lease_until == pytest.approx(EPOCH_START + 30 * DAY_S, abs=300)
+            again = await client.repair(published.link)
+            assert (again.rebuilt, again.sent_bytes, again.good_before) == ((), 0, N)
+        for machine in holders(world, published)[7:]:
+            await world.crash(machine.name)
+        await trio.sleep(60)
+        async with world.client("checker") as client:
+            checked = await client.check(published.link)
+            assert checked.good_shares == 7
+            assert checked.lease_until == pytest.approx(repaired.lease_until, abs=300)
+        assert await fetched(world, published, "reader") == data
+
+    run_world(35, tmp_path, story)
+
+
+def test_two_repairers_at_once_waste_little_and_break_nothing(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, data = await prepare(world, 20, size=6_000_000)
+        world.streams.bytes_per_s = 400_000.0
+        for machine in holders(world, published)[:5]:
+            await world.crash(machine.name)
+        results = []
+
+        async def repair(name: str, after_s: float) -> None:
+            async with world.client(name) as client:
+                await trio.sleep(after_s)
+                results.append(await client.repair(published.link))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(repair, "one", 0.0)
+            nursery.start_soon(repair, "two", 2.0)
+        assert all(each.complete for each in results)
+        kept = [
+            (each.share_number, machine.name)
+            for machine in world.running()
+            for each in store_of(machine).held(published.link.id)
+        ]
+        assert len(kept) == N
+        lost_bytes = 5 * max(len(data) / K, 1)
+        assert sum(each.sent_bytes for each in results) < 1.7 * lost_bytes
+        assert await fetched(world, published, "reader") == data
+
+    run_world(36, tmp_path, story)
+
+
+def test_a_repairer_killed_half_way_leaves_nothing_broken(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, data = await prepare(world, 20, size=4_000_000)
+        world.streams.bytes_per_s = 300_000.0
+        for machine in holders(world, published)[:5]:
+            await world.crash(machine.name)
+        async with world.client("one") as client:
+            with trio.CancelScope() as killed:
+
+                def on_progress(progress: Progress) -> None:
+                    if progress.phase is Phase.REBUILDING and 2 * progress.done_bytes > (progress.total_bytes or 0):
+                        killed.cancel()
+
+                await client.repair(published.link, on_progress=on_progress)
+            assert killed.cancelled_caught
+        async with world.client("two") as client:
+            repaired = await client.repair(published.link)
+            assert repaired.complete
+            assert repaired.sent_bytes < 0.8 * 5 * len(data) / K  # what the first one sent was of use
+        assert await fetched(world, published, "reader") == data
+
+    run_world(37, tmp_path, story)
+
+
+def test_where_no_host_is_free_the_result_says_so(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, N)
+        for machine in holders(world, published)[:3]:
+            await world.crash(machine.name)
+        async with world.client("repairer") as client:
+            repaired = await client.repair(published.link)
+            assert (repaired.complete, repaired.good_before, repaired.good_after) == (False, N - 3, N - 3)
+
+    run_world(38, tmp_path, story)
+
+
+# --- renew, keep
+
+
+def test_anyone_renews_and_nobody_shortens(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 13)
+        async with world.client("stranger") as client:
+            renewed = await client.renew(published.link.hash)
+            assert (renewed.shares, renewed.hosts, renewed.silent) == (N, N, 0)
+            limit = EPOCH_START + trio.current_time() + 90 * DAY_S
+            assert renewed.lease_until == pytest.approx(limit, abs=60)
+            shorter = await client.renew(published.link, 3600)
+            assert shorter.lease_until == renewed.lease_until
+            checked = await client.check(published.link)
+            assert checked.lease_until == renewed.lease_until
+            with pytest.raises(UsageError):
+                await client.renew(published.link, 91 * 86400)
+        machine = holders(world, published)[0]
+        reply: Any = await handlers(machine)[Renew](Caller(machine.address), Renew(published.link.id, 2**60), b"")
+        assert reply.shares[0][1] <= EPOCH_START + trio.current_time() + 90 * DAY_S
+        with pytest.raises(RequestError):
+            await handlers(machine)[Renew](Caller(machine.address), Renew(bytes(32), 3600), b"")
+
+    run_world(39, tmp_path, story)
+
+
+def test_a_fetch_renews_what_has_less_than_sixty_days_left(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, data = await prepare(world, 13)
+        assert await fetched(world, published, "reader") == data
+        async with world.client("checker") as client:
+            checked = await client.check(published.link)
+        assert checked.lease_until == pytest.approx(EPOCH_START + trio.current_time() + 90 * DAY_S, abs=60)
+
+    run_world(40, tmp_path, story)
+
+
+def test_a_kept_file_is_renewed_by_the_homes_node_and_not_after_unkeep(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 4, size=1000, code=(1, 3))
+        keeper: Any = world.machines["node-3"].node
+        renewed = await keeper.keep(published.link)
+        (kept,) = keeper.kept()
+        assert (str(kept.link), kept.lease_until) == (published.link.hash, renewed.lease_until)
+        await trio.sleep(20 * DAY_S)
+        (later,) = keeper.kept()
+        assert later.renewed_at > kept.renewed_at
+        assert later.lease_until > EPOCH_START + trio.current_time() + 70 * DAY_S
+        assert keeper.unkeep(published.link)
+        assert not keeper.unkeep(published.link)
+        assert keeper.kept() == []
+
+    run_world(41, tmp_path, story)
+
+
+# --- delete
+
+
+def test_the_owner_deletes_and_nobody_else_can(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, data = await prepare(world, 14)
+        network_id = world.network.parameters.network_id
+        machine = holders(world, published)[0]
+        scheme = machine.environment.scheme
+        forged = sign_deletion(bytes(32), scheme, network_id, published.link.id, EPOCH_START)
+        request = Delete(published.link.id, forged.issued, forged.signature)
+        with pytest.raises(RequestError) as caught:
+            await handlers(machine)[Delete](Caller(machine.address), request, b"")
+        assert caught.value.failure.status is Status.FORBIDDEN
+        async with world.client("stranger") as client:
+            with pytest.raises(UsageError):
+                await client.delete(published.link)
+            with pytest.raises(WrongKey):
+                await client.delete(receipt=Receipt(published.link.id, bytes(32)))
+        assert await fetched(world, published, "reader") == data
+        away = holders(world, published)[3]
+        await world.crash(away.name)
+        async with world.client("publisher") as client:
+            receipt = client.receipt(published.link)
+            deleted = await client.delete(published.link)
+            assert (deleted.confirmed, deleted.silent, deleted.refused) == (N - 1, 1, 0)
+            assert not deleted.complete
+            assert client.published()[0].deleted_at is not None
+        with pytest.raises(NotFound):
+            await fetched(world, published, "late reader")
+        assert not any(store_of(each).held(published.link.id) for each in world.running())
+        await world.start(away.name)
+        await trio.sleep(60)
+        async with world.client("elsewhere") as client:
+            checked = await client.check(published.link)
+            assert (checked.deleted, checked.readable) == (True, False)
+            with pytest.raises(NotFound, match="deleted"):
+                await client.repair(published.link)
+            again = await client.delete(receipt=receipt)
+            assert again.complete
+        assert not store_of(away).held(published.link.id)
+        assert not any(store_of(each).held(published.link.id) for each in world.running())
+
+    run_world(42, tmp_path, story)
