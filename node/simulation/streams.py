@@ -9,6 +9,7 @@ whoever receives sleeps until they arrive.
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import trio
 
@@ -20,6 +21,14 @@ from shoal.node.channel.streams import CONNECT_TIMEOUT_S
 WINDOW_BYTES = 512 * 1024  # sent and not yet received, per direction: like a TCP window
 ROUND_TRIPS_TO_CONNECT = 2  # TCP, then TLS 1.3
 FIRST_FREE_PORT = 49_152  # of the range for callers and for servers that bind port 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatistics:
+    """Counted since the beginning: connections made, bytes sent in both directions."""
+
+    connections: int
+    sent_bytes: int
 
 
 class VirtualStreams:
@@ -43,6 +52,7 @@ class VirtualStreams:
         self._streams: dict[VirtualStream, None] = {}
         self._separated: Callable[[str, str], bool] = _never_separated
         self._next_port = FIRST_FREE_PORT
+        self._connections = self._sent_bytes = 0
 
     def at(self, host: str) -> "VirtualStreamNetwork":
         """The network as the machine with this IP address sees it."""
@@ -73,13 +83,22 @@ class VirtualStreams:
         self._next_port += 1
         return FIRST_FREE_PORT + self._next_port % (65_536 - FIRST_FREE_PORT)
 
+    def statistics(self) -> StreamStatistics:
+        """A snapshot of the counters."""
+        return StreamStatistics(self._connections, self._sent_bytes)
+
+    def count_sent(self, count: int) -> None:
+        """Bytes were handed to a stream."""
+        self._sent_bytes += count
+
     def draw_latency_s(self) -> float:
         """The delay of one direction of a new connection."""
         return self.rng.uniform(*self.latency_s)
 
     def add(self, stream: "VirtualStream") -> None:
-        """Keep track of a stream."""
+        """Keep track of a stream; the caller's end counts as the connection."""
         self._streams[stream] = None
+        self._connections += stream.peer_key is not None
 
     def remove(self, stream: "VirtualStream") -> None:
         """Forget a stream."""
@@ -217,6 +236,7 @@ class _Pipe:
         self._last_arrival = max(self._last_arrival, trio.current_time() + self._latency_s) + pace_s
         self._pieces.append((self._last_arrival, memoryview(data)))
         self._under_way_bytes += len(data)
+        self._world.count_sent(len(data))
         self.wake()
 
     async def get(self, view: memoryview, can_pass: Callable[[], bool]) -> int:

@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from shoal.dht import Address, Identity
+from shoal.erasure import Manifest
 from shoal.node import NoPeers, Published, Refused, TooFewShares
 from shoal.node.channel import (
     Announce,
@@ -25,12 +26,9 @@ from shoal.node.channel import (
     Commit,
     Committed,
     Offer,
-    Offered,
-    Read,
     Reply,
     RequestError,
     Status,
-    TellHolders,
     Write,
 )
 from shoal.node.simulation.world import Machine, World, run_world
@@ -42,6 +40,7 @@ Lie = Callable[["Liar", Any, Buffer], Awaitable[Reply]]
 K, N = 4, 10
 NODES = 14
 LIARS = NODES - N
+MOMENTS = 15  # thrice so many operations are cancelled at random moments
 SOON_S = 150.0  # a stall is noticed after 30 s, a commit that hangs later; twice, when a replacement lies as well
 NOBODY = Caller(Address("10.0.0.1", 1))
 
@@ -133,7 +132,7 @@ async def populate(world: World, count: int = NODES) -> None:
 async def publish(world: World, data: bytes, limit_s: float = SOON_S) -> Published:
     with trio.fail_after(limit_s):
         async with world.client(f"publisher {world.rng.random()}") as client:
-            published = await client.publish(chunks(data), needed=K, total=N)
+            published = await client.publish(chunks(data), needed=K, total=N, happy=N)
             assert not operations()
             return published
 
@@ -242,3 +241,226 @@ def test_unhelpful_holders_are_replaced(seed: int, tmp_path: Path) -> None:
                 assert not operations()
 
     run_world(seed, tmp_path, story)
+
+
+def test_too_many_unhelpful_holders_are_told_honestly(tmp_path: Path) -> None:
+    """As many shares as there are honest hosts, and that is not complete; with fewer than k no link; and both soon.
+
+    Of ten shares at least k go to honest hosts at once, where eight of fourteen are honest.
+    """
+
+    async def story(world: World) -> None:
+        await populate(world)
+        for name in ("refuses to write", "stalls in write", "stalls in commit", "states garbage", "stalls in offer"):
+            request, lie = UNHELPFUL[name]
+            order = world.rng.sample(world.running(), NODES)
+            honest = K + 1 if request is Offer else 8
+            with case(name):
+                with lying(order[honest:], request, lie, world.rng):
+                    published = await publish(world, world.rng.randbytes(20_000), 2 * SOON_S)
+                assert (published.shares, published.complete) == (honest, False)
+                assert sum(published.refusals.values()) >= N - honest
+                with lying(order[K - 1 :], request, lie, world.rng), pytest.raises((Refused, NoPeers)):
+                    await publish(world, world.rng.randbytes(20_000), 2 * SOON_S)
+                assert not operations()
+
+    run_world(3, tmp_path, story)
+
+
+async def acknowledges_and_forgets(liar: Liar, request: Commit, payload: Buffer) -> Reply:
+    statement = liar.statement(Manifest.decode(bytes(payload)).id, request.share_number)
+    return Committed(int(liar.holder._env.wall()) + 90 * 86400, statement)
+
+
+def test_holders_that_acknowledge_and_forget(tmp_path: Path) -> None:
+    """Nobody can tell at once. The file can be read all the same, from the others."""
+
+    async def story(world: World) -> None:
+        await populate(world)
+        data = world.rng.randbytes(20_000)
+        order = world.rng.sample(world.running(), NODES)
+        with lying(order[K:], Commit, acknowledges_and_forgets, world.rng):
+            published = await publish(world, data)
+        assert published.shares == N
+        good = [machine for machine in order[:K] if machine.name in holders_of(world, published)]
+        if len(good) < K:
+            with pytest.raises(TooFewShares) as caught:
+                await fetch(world, published)
+            assert caught.value.found == len(good)
+        else:
+            assert await fetch(world, published) == data
+
+    for seed in range(4, 7):
+        run_world(seed, tmp_path / str(seed), story)
+
+
+def test_a_lost_share_cannot_be_rebuilt_from_those_who_forgot(tmp_path: Path) -> None:
+    """Some fail to commit, and most of the others have forgotten: the shares that were acknowledged are reported."""
+
+    async def story(world: World) -> None:
+        await populate(world)
+        order = world.rng.sample(world.running(), NODES)
+
+        async def lie(liar: Liar, request: Commit, payload: Buffer) -> Reply:
+            if liar.machine in order[:2]:
+                raise RequestError(Status.INTERNAL)
+            return await acknowledges_and_forgets(liar, request, payload)
+
+        with lying(order, Commit, lie, world.rng):
+            published = await publish(world, world.rng.randbytes(20_000))
+        assert published.shares >= N - 2
+        assert not published.findable  # nobody who keeps it has announced it
+
+    run_world(7, tmp_path, story)
+
+
+ANNOUNCEMENTS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "nothing": (),
+    "more stored than asked": ((0, 1, 5), (1, 2, 20), (2, 0, 1)),
+    "huge numbers": tuple((number, 2**60, 2**61) for number in range(3)),
+    "unknown classes": ((3, 20, 20), (2**31, 20, 20), (255, 20, 20)),
+    "too few": ((0, 20, 1), (1, 20, 0), (2, 20, 9)),
+    "no closest": ((0, 0, 0), (1, 0, 0), (2, 0, 0)),
+}
+
+
+def test_lies_about_announcements(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world)
+        lies: dict[str, Lie] = {name: announces(rows) for name, rows in ANNOUNCEMENTS.items()}
+        lies |= {"never": never, "internal": says(Status.INTERNAL)}
+        for name, lie in lies.items():
+            with case(name):
+                with lying(world.running(), Announce, lie, world.rng):
+                    assert not (await publish(world, b"unfindable", 2 * SOON_S)).findable
+                with lying(world.rng.sample(world.running(), LIARS), Announce, lie, world.rng):
+                    published = await publish(world, b"findable", 2 * SOON_S)
+                assert published.findable
+                assert await fetch(world, published) == b"findable"
+
+    run_world(8, tmp_path, story)
+
+
+def announces(rows: tuple[tuple[int, ...], ...]) -> Lie:
+    async def lie(liar: Liar, request: Announce, payload: Buffer) -> Reply:
+        return Announced(rows)
+
+    return lie
+
+
+def test_holders_that_die_between_commit_and_announcement(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world)
+        doomed = [machine.name for machine in world.rng.sample(world.running()[1:], LIARS)]
+        committed = 0
+
+        async def lie(liar: Liar, request: Commit, payload: Buffer) -> Reply:
+            nonlocal committed
+            reply = await liar.honest(NOBODY, request, payload)
+            committed += 1
+            if committed == N:
+                for name in doomed:
+                    await world.crash(name)
+            return reply
+
+        data = world.rng.randbytes(20_000)
+        with lying(world.running(), Commit, lie, world.rng):
+            published = await publish(world, data)
+        assert published.findable
+        assert await fetch(world, published) == data
+
+    for seed in range(9, 12):
+        run_world(seed, tmp_path / str(seed), story)
+
+
+def test_a_holder_that_is_full_half_way(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(1).randbytes(12_000_000))
+
+    async def story(world: World) -> None:
+        await populate(world)
+
+        async def lie(liar: Liar, request: Write, payload: Buffer) -> Reply:
+            if request.first_block:
+                raise RequestError(Status.REFUSED, "full: no room left")
+            return await liar.honest(NOBODY, request, payload)
+
+        liars = world.rng.sample(world.running(), LIARS)
+        peak = 0
+        with lying(liars, Write, lie, world.rng):
+            async with world.client("publisher") as client, trio.open_nursery() as nursery:
+
+                async def watch() -> None:
+                    nonlocal peak
+                    while True:
+                        peak = max(peak, len(operations()))
+                        await trio.sleep(0.1)
+
+                nursery.start_soon(watch)
+                with trio.fail_after(SOON_S):
+                    published = await client.publish(source, needed=K, total=N)
+                nursery.cancel_scope.cancel()
+        assert published.complete
+        assert published.shares == N
+        assert 0 < peak <= 2 * N  # one task for each lane, and the few that feed them
+        assert not {machine.name for machine in liars} & set(holders_of(world, published))
+        assert await fetch(world, published) == source.read_bytes()
+
+    run_world(12, tmp_path / "world", story)
+
+
+# --- cancelled at any moment
+
+
+def leftovers(client: Any) -> list[str]:
+    """Tasks of operations, and connections in use, that an interrupted operation has left behind."""
+    pool = client._context.pool
+    return operations() + [str(key) for key, entry in pool._entries.items() if entry.users]
+
+
+def test_cancelled_at_any_moment(tmp_path: Path) -> None:
+    source, target, folder = tmp_path / "source", tmp_path / "target", tmp_path / "world"
+    source.write_bytes(random.Random(1).randbytes(50_000))
+
+    async def story(world: World) -> None:
+        await populate(world, 6)
+        async with world.client("impatient") as client:
+            await client.wait_joined()
+            journals = client._home.journal_folder
+            begun = trio.current_time()
+            published = await client.publish(source, needed=2, total=5)
+            whole_s = trio.current_time() - begun
+            begun = trio.current_time()
+            await client.fetch(published.link, target)
+            fetch_s = trio.current_time() - begun
+            target.unlink()
+            for _ in range(MOMENTS):
+                with trio.move_on_after(world.rng.uniform(0, whole_s)):
+                    await client.publish(chunks(b"stream"), needed=2, total=5)
+                assert not leftovers(client)
+                assert not journals.exists() or not os.listdir(journals)
+                with trio.move_on_after(world.rng.uniform(0, whole_s)):
+                    await client.publish(source, needed=2, total=5)
+                assert not leftovers(client)
+                again = await client.publish(source, needed=2, total=5)
+                assert again.complete
+                assert not os.listdir(journals)
+                with trio.move_on_after(world.rng.uniform(0, fetch_s)) as scope:
+                    await client.fetch(again.link, target)
+                assert not leftovers(client)
+                if scope.cancelled_caught:
+                    assert not [name for name in os.listdir(tmp_path) if name.startswith("target")]
+                    await client.fetch(again.link, target)
+                assert target.read_bytes() == source.read_bytes()
+                target.unlink()
+            await trio.sleep(100)
+            assert not len(client._context.pool)
+        assert not [stream for stream in world.streams._streams if client_of(stream, world)]
+
+    run_world(13, folder, story)
+
+
+def client_of(stream: Any, world: World) -> bool:
+    """Whether one end of a stream is not a volunteer's."""
+    hosts = {machine.host for machine in world.machines.values()}
+    return not {stream.local.host, stream.remote.host} <= hosts

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -56,6 +58,45 @@ async def thirty_nodes(world: World) -> tuple[str, bytes, int]:
 def test_publish_lose_nodes_fetch_and_the_seed_replays_it(seed: int, tmp_path: Path) -> None:
     first = run_world(seed, tmp_path / "a", thirty_nodes)
     assert run_world(seed, tmp_path / "b", thirty_nodes) == first
+
+
+DIGEST = """
+import importlib.util, sys
+from pathlib import Path
+
+spec = importlib.util.spec_from_file_location("stories", sys.argv[1])
+stories = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(stories)
+print(stories.run_world(18, Path(sys.argv[2]), stories.short_life, weather=stories.STORM))
+"""
+
+
+async def short_life(world: World) -> str:
+    """A little of everything, and a digest of all that was sent."""
+    await populate(world, 8)
+    digest = hashlib.sha256()
+    async with world.client("publisher") as client:
+        published = await client.publish(chunks(world.rng.randbytes(100_000)), needed=2, total=6)
+    for name in holders_of(world, published)[:3]:
+        await world.crash(name)
+    async with world.client("reader") as client, client.open_fetch(published.link) as file:
+        digest.update(b"".join([chunk async for chunk in file]))
+        digest.update(repr(file.received_bytes).encode())
+    await world.start("node-9")
+    await trio.sleep(600)
+    facts = (str(published.link), published.holders, world.datagrams.statistics(), world.streams.statistics())
+    digest.update(repr((facts, trio.current_time())).encode())
+    return digest.hexdigest()
+
+
+def test_another_process_with_another_order_of_hashes_repeats_it(tmp_path: Path) -> None:
+    digests = set()
+    for seed in "1", "2":
+        command = [sys.executable, "-c", DIGEST, __file__, str(tmp_path / seed)]
+        run = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        digests.add(run.stdout)
+    assert len(digests) == 1
 
 
 def test_it_works_in_a_storm(tmp_path: Path) -> None:
