@@ -6,15 +6,17 @@ by several commands at once and must survive a crash is a database.
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from shoal.erasure import ErasureError, FileId, Link, parse_link
 from shoal.node.errors import LocalError
 from shoal.node.home import FILE_MODE
 from shoal.node.results import KeptFile, Published, PublishedFile
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 10.0  # another command is writing its line
@@ -76,12 +78,13 @@ class Ledger:
     def files(self) -> list[PublishedFile]:
         """All publishes, the latest last."""
         columns = "link, name, size, k, n, shares, published_at, lease_end, deleted_at"
-        return [_file(row) for row in self._rows(f"SELECT {columns} FROM published ORDER BY published_at")]
+        return self._rows(_file, f"SELECT {columns} FROM published ORDER BY published_at")
 
     def owner_secret(self, file_id: FileId) -> bytes | None:
         """The secret that may delete a file, if it was published from here."""
-        rows = self._rows("SELECT owner_secret FROM published WHERE file_id = ?", bytes(file_id))
-        return bytes(rows[0][0]) if rows else None
+        query = "SELECT owner_secret FROM published WHERE file_id = ?"
+        secrets = self._rows(lambda row: bytes(row[0]), query, bytes(file_id))
+        return secrets[0] if secrets else None
 
     def mark_deleted(self, file_id: FileId, now: float) -> None:
         """Note that a deletion went out. The line stays: it can be sent again, to those who were away."""
@@ -111,14 +114,14 @@ class Ledger:
 
     def kept(self) -> list[KeptFile]:
         """All that is kept, the latest last."""
-        rows = self._rows("SELECT hash, kept_since, renewed_at, lease_until FROM kept ORDER BY kept_since")
-        return [KeptFile(parse_link(text), *times) for text, *times in rows]
+        query = "SELECT hash, kept_since, renewed_at, lease_until FROM kept ORDER BY kept_since"
+        return self._rows(lambda row: KeptFile(parse_link(row[0]), *row[1:]), query)
 
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+    def _rows(self, make: Callable[[tuple[Any, ...]], T], query: str, *values: object) -> list[T]:
         if self._path is not None and not self._path.exists():
             return []
         with self._open() as database:
-            return database.execute(query, values).fetchall()
+            return [make(row) for row in database.execute(query, values)]
 
     def _change(self, statement: str, *values: object) -> int:
         with self._open() as database, database:

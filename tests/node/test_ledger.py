@@ -4,13 +4,14 @@ import os
 import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node.errors import LocalError
 from shoal.node.ledger import SCHEMA_VERSION, Ledger
-from shoal.node.results import Published, PublishedFile
+from shoal.node.results import KeptFile, Published, PublishedFile
 
 OWNER = bytes(range(32))
 
@@ -119,3 +120,47 @@ def test_a_folder_in_its_place_is_named(path):
     path.mkdir()
     with pytest.raises(LocalError, match=r"published\.db"):
         Ledger(path).files()
+
+
+def test_the_owner_secret_is_found_and_a_deletion_noted(ledger):
+    assert ledger.owner_secret(FileId(bytes(32))) is None
+    ledger.add(published(1), "f", OWNER, 10.0, 90.0)
+    assert ledger.owner_secret(published(1).link.id) == OWNER
+    assert ledger.files()[0].deleted_at is None
+    ledger.mark_deleted(published(1).link.id, 50.0)
+    assert ledger.files()[0].deleted_at == 50.0
+    assert ledger.owner_secret(published(1).link.id) == OWNER
+
+
+def test_kept_files_are_listed_by_their_hash_alone(ledger, path):
+    link = published(1).link
+    assert ledger.kept() == []
+    assert not ledger.unkeep(link)
+    ledger.keep(link, 10.0, 90.0)
+    ledger.keep(link, 20.0, 100.0)
+    assert ledger.kept() == [KeptFile(Link(link.id), 10.0, 20.0, 100.0)]
+    ledger.note_renewal(link, 30.0, 110.0)
+    assert ledger.kept() == [KeptFile(Link(link.id), 10.0, 30.0, 110.0)]
+    if path.exists():
+        assert str(link).partition("#")[2].encode() not in path.read_bytes()
+    assert ledger.unkeep(link)
+    ledger.note_renewal(link, 40.0, 120.0)
+    assert ledger.kept() == []
+
+
+def test_a_list_of_version_1_is_brought_up_to_date(path):
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "CREATE TABLE published (file_id BLOB PRIMARY KEY, link TEXT NOT NULL, owner_secret BLOB NOT NULL, "
+            "name BLOB, size INTEGER NOT NULL, k INTEGER NOT NULL, n INTEGER NOT NULL, shares INTEGER NOT NULL, "
+            "published_at REAL NOT NULL, lease_end REAL NOT NULL) STRICT"
+        )
+        link = published(3).link
+        row = (bytes(link.id), str(link), OWNER, b"old", 7, 4, 12, 12, 1.0, 2.0)
+        database.execute("INSERT INTO published VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+        database.execute("PRAGMA user_version = 1")
+    with ThreadPoolExecutor(4) as pool:
+        lists = list(pool.map(lambda _: Ledger(path).files(), range(4)))
+    assert all(files == [PublishedFile(link, "old", 7, 4, 12, 12, 1.0, 2.0)] for files in lists)
+    Ledger(path).keep(link, 1.0, 2.0)
+    assert len(Ledger(path).kept()) == 1
