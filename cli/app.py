@@ -11,7 +11,21 @@ from typing import Annotated
 
 import typer
 
-from shoal.cli.commands import demo, fetch, info, ls, node, publish, swarm
+from shoal.cli.commands import (
+    check,
+    delete,
+    demo,
+    fetch,
+    info,
+    keep,
+    ls,
+    node,
+    publish,
+    renew,
+    repair,
+    swarm,
+    unkeep,
+)
 from shoal.cli.context import Globals, Job, split_addresses
 from shoal.cli.exits import BadUsageError
 from shoal.cli.lean import LeanCommand, LeanGroup
@@ -39,6 +53,12 @@ _COMMANDS: tuple[Callable[..., Job], ...] = (
     fetch.fetch,
     info.info,
     ls.ls,
+    check.check,
+    repair.repair,
+    renew.renew,
+    keep.keep,
+    unkeep.unkeep,
+    delete.delete,
     demo.demo,
     swarm.swarm,
 )

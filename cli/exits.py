@@ -30,7 +30,7 @@ MEANINGS: dict[Code, str] = {
     Code.OK: "done",
     Code.FAILED: "failed on this machine: a file, a disk, a port, an existing target, no daemon to ask",
     Code.USAGE: "wrong usage, malformed link, link without a key, bad configuration",
-    Code.PARTIAL: "partial or degraded: published and readable, but on fewer hosts than asked for",
+    Code.PARTIAL: "partial or degraded: done in part; readable, but on fewer hosts than it should be",
     Code.NOT_FOUND: "not found, or too few holders answered",
     Code.DAEMON_RUNS: "another daemon runs on this home",
     Code.WRONG_KEY: "the link's key belongs to another file",

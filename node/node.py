@@ -241,14 +241,14 @@ class Node:
     def receipt(self, link: Link | str) -> Receipt:
         """The right to delete a file that this home has published, to be taken elsewhere. UsageError."""
         with translated():
-            file_id = _parsed(link).id
-        secret = self._ledger.owner_secret(file_id)
+            parsed = _parsed(link)
+        secret = self._ledger.owner_secret(parsed.id)
         if secret is None:
             raise UsageError(
                 "This file was not published from this home, so its owner key is not here. Use the home it was "
                 "published from, or a receipt made there: shoal ls --receipt LINK"
             )
-        return Receipt(file_id, secret)
+        return Receipt(parsed.id, secret, parsed.kind)
 
     async def delete(self, link: Link | str | None = None, *, receipt: Receipt | None = None) -> Deleted:
         """Have all holders drop a file for ever: one that this home published, or the one a receipt is for.

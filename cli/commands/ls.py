@@ -1,7 +1,7 @@
-"""`shoal ls`: what this home has published."""
+"""`shoal ls`: what this home has published, and what it keeps alive."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,23 +11,53 @@ from shoal.cli.tables import columns, day
 from shoal.cli.units import format_size
 
 if TYPE_CHECKING:
-    from shoal.node import PublishedFile
+    from shoal.erasure import Link
+    from shoal.node import KeptFile, PublishedFile
 
 
-def ls(context: typer.Context) -> Job:
-    """List what this home has published, with the links. It asks nobody; `info` asks the network."""
+def ls(
+    context: typer.Context,
+    receipt: Annotated[
+        str | None,
+        typer.Option(
+            "--receipt",
+            metavar="LINK",
+            help="Print the receipt of one file instead: who has it can delete the file, and nothing more.",
+            show_default=False,
+        ),
+    ] = None,
+) -> Job:
+    """List what this home has published, with the links, and what it keeps.
+
+    It asks nobody; `info` and `check` ask the network.
+    """
     settings = globals_of(context)
-    return settings.job(lambda: _ls(settings))
+    if receipt is None:
+        return settings.job(lambda: _ls(settings))
+    from shoal.cli.links import take_link
+
+    wanted = take_link(receipt, None, needs_key=False)
+    return settings.job(lambda: _receipt(settings, wanted))
+
+
+async def _receipt(settings: Globals, link: "Link") -> int:
+    async with settings.open_client() as node:
+        receipt = node.receipt(link)
+    settings.output.result(str(receipt))
+    settings.output.summary(id=receipt.hash, receipt=str(receipt))
+    return Code.OK
 
 
 async def _ls(settings: Globals) -> int:
     async with settings.open_client() as node:
-        files = node.published()
+        files, kept = node.published(), node.kept()
     if files:
         settings.output.result(table(files))
     else:
         settings.output.note("Nothing has been published from this home yet.")
-    settings.output.summary(files=[file_fields(file) for file in files])
+    if kept:
+        settings.output.result(f"\n{kept_table(kept)}")
+    settings.output.summary(files=[file_fields(file) for file in files], kept=[kept_fields(file) for file in kept])
     return Code.OK
 
 
@@ -43,15 +73,26 @@ def file_fields(file: "PublishedFile") -> dict[str, object]:
         "shares": file.shares,
         "published_at": round(file.published_at),
         "lease_end": round(file.lease_end),
+        "deleted_at": None if file.deleted_at is None else round(file.deleted_at),
+    }
+
+
+def kept_fields(file: "KeptFile") -> dict[str, object]:
+    """One kept file in the JSON summary."""
+    return {
+        "id": file.link.hash,
+        "kept_since": round(file.kept_since),
+        "renewed_at": round(file.renewed_at),
+        "lease_until": round(file.lease_until),
     }
 
 
 def table(files: Sequence["PublishedFile"]) -> str:
-    """The same for people."""
+    """The files published, for people."""
     rows = [
         (
             day(file.published_at),
-            day(file.lease_end),
+            day(file.lease_end) if file.deleted_at is None else "deleted",
             format_size(file.size),
             f"{file.shares}/{file.n}",
             file.name or "",
@@ -60,3 +101,9 @@ def table(files: Sequence["PublishedFile"]) -> str:
         for file in files
     ]
     return columns(("published", "kept until", "size", "shares", "name", "link"), rows)
+
+
+def kept_table(files: Sequence["KeptFile"]) -> str:
+    """The files kept, for people."""
+    rows = [(day(file.kept_since), day(file.renewed_at), day(file.lease_until), file.link.hash) for file in files]
+    return columns(("kept since", "renewed", "until", "hash"), rows)

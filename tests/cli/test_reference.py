@@ -6,10 +6,24 @@ from pathlib import Path
 import pytest
 
 from shoal.cli import reference
-from shoal.cli.commands import fetch, info, ls, publish
+from shoal.cli.commands import check, delete, fetch, info, ls, publish, renew, repair
 from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
-from shoal.node import VERSION, Address, Fetched, FileInfo, Holder, NodeId, Published, PublishedFile
+from shoal.node import (
+    VERSION,
+    Address,
+    Checked,
+    Deleted,
+    Fetched,
+    FileInfo,
+    Holder,
+    KeptFile,
+    NodeId,
+    Published,
+    PublishedFile,
+    Renewed,
+    Repaired,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 LINK = Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32))
@@ -19,7 +33,7 @@ def documented(command: str) -> set[str]:
     """The words in backticks of a command's line in the table of summaries."""
     table = PAGE.read_text().partition("## Summaries in JSON")[2].partition("## Commands")[0]
     line = next(line for line in table.splitlines() if line.startswith(f"| `{command}` |"))
-    return set(re.findall(r"`([a-z_]+)`", line)) - {command}
+    return set(re.findall(r"`([a-z_]+)`", line)) - set(re.findall(r"[a-z]+", command))
 
 
 def test_the_generated_parts_are_up_to_date() -> None:
@@ -41,7 +55,19 @@ def test_summaries() -> None:
     fields = info.summary_fields(LINK, FileInfo(LINK.id, False, 1, 3, 1, None, None, None, (holder,)))
     assert fields.keys() | {"share", "node_id", "address", "lease_end"} == documented("info")
     entry = PublishedFile(LINK, None, 1, 1, 3, 3, 0.0, 0.0)
-    assert ls.file_fields(entry).keys() | {"files"} == documented("ls")
+    kept = KeptFile(Link(LINK.id), 0.0, 0.0, 0.0)
+    assert ls.file_fields(entry).keys() | ls.kept_fields(kept).keys() | {"files", "kept"} == documented("ls")
+
+
+def test_summaries_of_care() -> None:
+    ways = dict.fromkeys(("ok", "wrong", "missing", "offline", "stalled"), 0)
+    checked = Checked(LINK.id, 1, 3, 3, 3, 1, True, 2, 0.0, ways, 0, False, False, 0.1)
+    assert check.summary_fields(LINK, checked).keys() | ways.keys() == documented("check")
+    repaired = Repaired(LINK.id, 1, 3, (), 3, 3, 3, 0, 0, 0.0, True, {}, 0.1)
+    assert repair.summary_fields(LINK, repaired).keys() == documented("repair")
+    renewed = Renewed(LINK.id, 1, 3, 3, 3, 0, 0.0)
+    assert renew.summary_fields(LINK, renewed).keys() == documented("renew`, `keep")
+    assert delete.summary_fields(LINK.hash, Deleted(LINK.id, 3, 0, 0)).keys() == documented("delete")
 
 
 def test_one_version() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.erasure import FileId
+from shoal.erasure import FileId, Link, LinkKind
 from shoal.node import Receipt, UsageError, parse_receipt
 
 RECEIPT = Receipt(FileId(bytes(range(32))), bytes(range(100, 132)))
@@ -15,6 +15,9 @@ def test_round_trip() -> None:
     assert len(text) == len("receipt:") + 120
     assert parse_receipt(f"  {text}\n") == RECEIPT
     assert parse_receipt(text.removeprefix("receipt:")) == RECEIPT
+    public = Receipt(RECEIPT.file_id, RECEIPT.secret, LinkKind.PUBLIC)
+    assert parse_receipt(str(public)) == public
+    assert public.hash == Link(RECEIPT.file_id, LinkKind.PUBLIC).hash
     assert RECEIPT.secret.hex() not in repr(RECEIPT)
 
 

@@ -43,8 +43,21 @@ def test_any_bytes_are_an_answer_or_malformed(payload: bytes) -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    """80 c0 9390 91a0 9191c0 91919301c0c400 919193c2ce6b49d200c400 919193cd0100ce6b49d200c400 919193ff01c400
-    9191930101a178 91c400 9290 929090""".split(),
+    [
+        "80",
+        "c0",
+        "9390",
+        "91a0",
+        "9191c0",
+        "91919301c0c400",
+        "919193c2ce6b49d200c400",
+        "919193cd0100ce6b49d200c400",
+        "919193ff01c400",
+        "9191930101a178",
+        "91c400",
+        "9290",
+        "929090",
+    ],
 )
 def test_these_are_malformed(payload: str) -> None:
     with pytest.raises(MalformedSurvey):

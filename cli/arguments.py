@@ -1,0 +1,16 @@
+"""Arguments that several commands have in common."""
+
+from typing import Annotated
+
+import typer
+
+HashArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="LINK", help="The link or the hash, or - to read it from standard input.", show_default=False
+    ),
+]
+LinkFileOption = Annotated[
+    str | None,
+    typer.Option("--link-file", metavar="FILE", help="Read the link from a file.", show_default=False),
+]

@@ -1,0 +1,106 @@
+"""`shoal check`: how many shares of a file are there, proven now, and what loss it would survive."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shoal.cli.arguments import HashArgument, LinkFileOption
+from shoal.cli.context import Globals, Job, globals_of
+from shoal.cli.exits import Code
+from shoal.cli.tables import date
+from shoal.cli.units import format_size, plural
+
+if TYPE_CHECKING:
+    from shoal.erasure import Link
+    from shoal.node import Checked
+
+BAD_WAYS = (  # outcomes, and how they are told
+    ("wrong", "with wrong bytes"),
+    ("missing", "not there any more"),
+    ("offline", "on hosts that are away"),
+    ("stalled", "on hosts that do not answer in time"),
+)
+
+
+def check(
+    context: typer.Context,
+    link: HashArgument = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every block of every share.")] = False,
+    link_file: LinkFileOption = None,
+) -> Job:
+    """Show how a file does: shares that are good now, what loss it survives, its lease.
+
+    Every holder must prove one random block of its share; with --verify all of them. The hash is enough. Ends with 0
+    when all shares are good, 3 when the file can be read, 10 when it cannot.
+    """
+    from shoal.cli.links import take_link
+
+    settings = globals_of(context)
+    wanted = take_link(link, link_file, needs_key=False)
+    return settings.job(lambda: _check(settings, wanted, verify))
+
+
+async def _check(settings: Globals, link: "Link", verify: bool) -> int:
+    from shoal.cli.progress import open_progress
+
+    async with settings.open_client() as node, open_progress(settings.output) as progress:
+        found = await node.check(link, verify=verify, on_progress=progress)
+    settings.output.result(words(found))
+    notes(settings, link, found)
+    settings.output.summary(**summary_fields(link, found))
+    return exit_code(found)
+
+
+def exit_code(found: "Checked") -> Code:
+    """0 with all n good, 3 when readable, 10 when not."""
+    if found.healthy:
+        return Code.OK
+    return Code.PARTIAL if found.readable else Code.NOT_FOUND
+
+
+def words(found: "Checked", now: float | None = None) -> str:
+    """The one line for people."""
+    state = (
+        f"{found.good_shares} of {found.n} shares good on {plural(found.hosts, 'host')} in "
+        f"{plural(found.networks, 'network')} ({found.k} needed)"
+    )
+    if not found.readable or found.lease_until is None:
+        return f"{state}: it cannot be read now"
+    survives = f"survives any {plural(found.survives, 'loss', 'losses')}" if found.survives else "survives no loss"
+    return f"{state}: {survives}; lease until {date(found.lease_until, now)}"
+
+
+def notes(settings: Globals, link: "Link", found: "Checked") -> None:
+    """What is wrong, and what to do about it."""
+    output = settings.output
+    ways = [f"{found.outcomes[way]} {told}" for way, told in BAD_WAYS if found.outcomes.get(way)]
+    if ways:
+        output.note(f"Not good: {', '.join(ways)}.")
+    if found.deleted:
+        output.note("Its owner has deleted this file: holders drop it as they hear of it.")
+    elif found.readable and not found.healthy:
+        output.note(
+            f"Its holders make lost shares again in time; at once with: {settings.command('repair', link.hash)}"
+        )
+    if found.verified:
+        output.note(f"Every block was read: {format_size(found.read_bytes)} in {found.seconds:.1f} s.")
+
+
+def summary_fields(link: "Link", found: "Checked") -> dict[str, object]:
+    """The JSON summary."""
+    return {
+        "id": link.hash,
+        "k": found.k,
+        "n": found.n,
+        "good_shares": found.good_shares,
+        "hosts": found.hosts,
+        "networks": found.networks,
+        "readable": found.readable,
+        "survives": found.survives,
+        "lease_until": None if found.lease_until is None else round(found.lease_until),
+        "outcomes": dict(found.outcomes),
+        "verified": found.verified,
+        "deleted": found.deleted,
+        "read_bytes": found.read_bytes,
+        "seconds": round(found.seconds, 3),
+    }

@@ -1,0 +1,37 @@
+"""`shoal keep`: adopt a file, so that this home's node renews it for as long as it runs."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from shoal.cli.arguments import HashArgument, LinkFileOption
+from shoal.cli.commands.renew import summary_fields, words
+from shoal.cli.context import Globals, Job, globals_of
+from shoal.cli.exits import Code
+
+if TYPE_CHECKING:
+    from shoal.erasure import Link
+
+
+def keep(context: typer.Context, link: HashArgument = None, link_file: LinkFileOption = None) -> Job:
+    """Adopt a file: it is renewed now, and from now on by this home's node for as long as it runs.
+
+    The hash is enough, and only the hash is written down: a file can be kept by those who cannot read it. `ls` lists
+    what is kept.
+    """
+    from shoal.cli.links import take_link
+
+    settings = globals_of(context)
+    wanted = take_link(link, link_file, needs_key=False)
+    return settings.job(lambda: _keep(settings, wanted))
+
+
+async def _keep(settings: Globals, link: "Link") -> int:
+    async with settings.open_client() as node:
+        done = await node.keep(link)
+    settings.output.result(words(done))
+    if not settings.locate_home().daemon_file.exists():
+        command = settings.command("node", "run")
+        settings.output.warn(f"No node runs on this home, so nobody renews the file later. Start one: {command}")
+    settings.output.summary(**summary_fields(link, done))
+    return Code.OK

@@ -1,0 +1,77 @@
+"""`shoal repair`: make lost shares of a file again, at once."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from shoal.cli.arguments import HashArgument, LinkFileOption
+from shoal.cli.context import Globals, Job, globals_of
+from shoal.cli.exits import Code
+from shoal.cli.units import format_size, plural
+
+if TYPE_CHECKING:
+    from shoal.erasure import Link
+    from shoal.node import Repaired
+
+
+def repair(context: typer.Context, link: HashArgument = None, link_file: LinkFileOption = None) -> Job:
+    """Make lost shares of a file again and put them on new hosts.
+
+    It needs no key: any holder does the same in time, by itself. Ends with 0 when all shares are good, 3 when hosts
+    were too few for that, 10 when too few shares are left.
+    """
+    from shoal.cli.links import take_link
+
+    settings = globals_of(context)
+    wanted = take_link(link, link_file, needs_key=False)
+    return settings.job(lambda: _repair(settings, wanted))
+
+
+async def _repair(settings: Globals, link: "Link") -> int:
+    from shoal.cli.progress import open_progress
+
+    output = settings.output
+    output.interrupt_hint = "Nothing is broken by that; the same command goes on."
+    async with settings.open_client() as node, open_progress(output) as progress:
+        done = await node.repair(link, on_progress=progress)
+    output.result(words(done))
+    if not done.complete:
+        output.note(f"No host was found for the others{_why(done)}. Try again later.")
+    if not done.findable:
+        output.warn("Too few nodes stored where the shares are: they may be hard to find for a while.")
+    output.summary(**summary_fields(link, done))
+    return Code.OK if done.complete else Code.PARTIAL
+
+
+def words(done: "Repaired") -> str:
+    """What a finished repair tells people."""
+    now = f"{done.good_after} of {done.n} shares good on {plural(done.hosts, 'host')} ({done.k} needed)"
+    if not done.rebuilt:
+        return f"Nothing was made: {now}"
+    made = f"{plural(len(done.rebuilt), 'share')} made again"
+    return f"{made} ({format_size(done.sent_bytes)} sent, {format_size(done.received_bytes)} read): {now}"
+
+
+def _why(done: "Repaired") -> str:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(done.refusals.items()))
+    return f" ({reasons})" if reasons else ""
+
+
+def summary_fields(link: "Link", done: "Repaired") -> dict[str, object]:
+    """The JSON summary."""
+    return {
+        "id": link.hash,
+        "k": done.k,
+        "n": done.n,
+        "rebuilt": list(done.rebuilt),
+        "good_before": done.good_before,
+        "good_after": done.good_after,
+        "hosts": done.hosts,
+        "sent_bytes": done.sent_bytes,
+        "received_bytes": done.received_bytes,
+        "lease_until": round(done.lease_until),
+        "findable": done.findable,
+        "complete": done.complete,
+        "refusals": dict(done.refusals),
+        "seconds": round(done.seconds, 3),
+    }
