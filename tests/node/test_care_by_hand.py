@@ -1,14 +1,27 @@
 """Checking, repairing, renewing, keeping and deleting by hand, in whole simulated networks."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from shoal.erasure import BLOCK_BYTES, FileId, Link, LinkKind
-from shoal.node import NotFound, Phase, Progress, Published, Receipt, TooFewShares, UsageError, WrongKey
+from shoal.erasure import BLOCK_BYTES, FileId, Link, LinkKind, best_codec
+from shoal.node import (
+    BadData,
+    NodeSettings,
+    NotFound,
+    Phase,
+    Progress,
+    Published,
+    Receipt,
+    TooFewShares,
+    UsageError,
+    WrongKey,
+    open_node,
+)
 from shoal.node.channel import (
     Blocks,
     Buffer,
@@ -19,9 +32,13 @@ from shoal.node.channel import (
     Reply,
     RequestError,
     Status,
+    Survey,
+    Surveyed,
+    Write,
 )
 from shoal.node.deletion import sign_deletion
 from shoal.node.simulation.world import EPOCH_START, Machine, World, run_world
+from shoal.node.surveys import SurveyRow, pack_survey
 
 DAY_S = 86400.0
 K, N = 4, 12
@@ -367,3 +384,115 @@ def test_the_owner_deletes_and_nobody_else_can(tmp_path: Path) -> None:
         assert not any(store_of(each).held(published.link.id) for each in world.running())
 
     run_world(42, tmp_path, story)
+
+
+# --- publishers that lie
+
+
+class Forger:
+    """A codec whose parity is noise for some shares: the shares are what the manifest says, and no file."""
+
+    name = "forger"
+
+    def __init__(self, world: World, forged: set[int]) -> None:
+        self._real, self._rng, self._forged = best_codec(), world.rng, forged
+
+    def parity(self, k: int, n: int, data: Sequence[Buffer]) -> list[bytes]:
+        made = self._real.parity(k, n, data)
+        return [self._rng.randbytes(len(block)) if k + at in self._forged else block for at, block in enumerate(made)]
+
+    def rebuild(self, k: int, n: int, have: Mapping[int, Buffer], want: Collection[int]) -> dict[int, bytes]:
+        return self._real.rebuild(k, n, have, want)
+
+
+async def publish_forgery(world: World, forged: set[int]) -> Published:
+    environment, _ = world._environment("forger")
+    codec: Any = Forger(world, forged)
+    async with open_node(
+        world.machines["node-0"].home.config.parent / "forger",
+        network=world.network,
+        bootstrap=[world.machines["node-0"].address],
+        settings=NodeSettings(),
+        environment=replace(environment, codec=codec),
+    ) as client:
+        return await client.publish(chunks(world.rng.randbytes(600_000)), needed=K, total=N)
+
+
+def writes_to(world: World) -> list[str]:
+    """A growing list of the machines that are sent blocks from now on."""
+    asked: list[str] = []
+    for machine in world.running():
+        honest = handlers(machine)[Write]
+
+        async def write(
+            caller: Caller,
+            request: Any,
+            payload: Buffer,
+            honest: Callable[..., Awaitable[Reply]] = honest,
+            name: str = machine.name,
+        ) -> Reply:
+            asked.append(name)
+            return await honest(caller, request, payload)
+
+        handlers(machine)[Write] = write
+    return asked
+
+
+@pytest.mark.parametrize("forged", [{9}, set(range(K, N))])
+def test_shares_that_are_no_codeword_stop_check_and_repair_and_no_holder_is_blamed(
+    tmp_path: Path, forged: set[int]
+) -> None:
+    async def story(world: World) -> None:
+        await prepare(world, 16)
+        published = await publish_forgery(world, forged)
+        await world.crash(holders(world, published)[0].name)
+        asked = writes_to(world)
+        async with world.client("checker") as client:
+            with pytest.raises(BadData, match="No holder is to blame"):
+                await client.check(published.link)
+            with pytest.raises(BadData, match="No holder is to blame"):
+                await client.repair(published.link)
+        assert asked == []
+
+    run_world(43, tmp_path, story)
+
+
+def test_a_rebuilt_share_that_misses_its_root_is_never_kept(tmp_path: Path) -> None:
+    """The false share is the lost one, so that nothing is wrong until it is made again."""
+
+    async def story(world: World) -> None:
+        await prepare(world, 16)
+        published = await publish_forgery(world, {N - 1})
+        await world.crash(holders(world, published)[N - 1].name)
+        async with world.client("checker") as client:
+            assert (await client.check(published.link)).good_shares == N - 1
+            with pytest.raises(BadData, match="No holder is to blame"):
+                await client.repair(published.link)
+            assert (await client.check(published.link)).good_shares == N - 1
+        assert sum(len(store_of(each).held(published.link.id)) for each in world.running()) == N - 1
+
+    run_world(44, tmp_path, story)
+
+
+def test_false_claims_of_shares_do_not_keep_repair_from_its_work(tmp_path: Path) -> None:
+    """A host that says it keeps the lost shares, and cannot prove one, is not counted and not asked to keep any."""
+
+    async def story(world: World) -> None:
+        published, data = await prepare(world, 18)
+        for machine in holders(world, published)[:4]:
+            await world.crash(machine.name)
+        claims = (*(SurveyRow(share, int(EPOCH_START + 1e7)) for share in range(4)), SurveyRow(200, 1))
+        keepers = {machine.name for machine in holders(world, published)}
+        liar = next(machine for machine in world.running() if machine.name not in keepers)
+
+        async def claim(caller: Caller, request: Any, payload: Buffer) -> Reply:
+            return Surveyed(0, pack_survey([claims]))
+
+        handlers(liar)[Survey] = claim
+        async with world.client("repairer") as client:
+            repaired = await client.repair(published.link)
+            assert repaired.complete
+        assert store_of(liar).held(published.link.id) == []
+        assert await fetched(world, published, "reader") == data
+
+    run_world(45, tmp_path, story)
