@@ -1,31 +1,42 @@
 """The volunteer's half of an open node: share store, holder and the server peers talk to."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import trio
 
 from shoal.dht import Address, Identity, space_class
+from shoal.erasure import FileId, manifest_id
+from shoal.node.care.caretaker import Caretaker
+from shoal.node.care.upkeep import Upkeep
 from shoal.node.channel import (
     AnyRequest,
     Buffer,
     Caller,
+    Commit,
     ConnectionSlots,
     PeerServer,
     Reply,
     RequestError,
     Status,
+    Survey,
+    TellHolders,
     Throttle,
+    open_pool,
 )
 from shoal.node.context import Context
 from shoal.node.environment import Environment
 from shoal.node.errors import LocalError
 from shoal.node.holder import Holder, Report
 from shoal.node.network import Network
+from shoal.node.nursery import open_nursery
 from shoal.node.settings import NodeSettings
 from shoal.node.store import ShareStore
 
 PORT_TRIES = 16  # a free TCP port picked by the system may be taken for UDP; so many times in a row it is not
+CARE_BYTES_PER_S = 4 * 10**6  # ours: repairs on a line without caps; a user's transfer beside them hardly notices
+CARE_PART = 4  # of the caps where there are any: repairs take a quarter at most
 SPACE_AGE_S = 5.0  # how old the free-space class in our replies may be
 
 
@@ -49,6 +60,9 @@ class Serving:
         self.started_at = trio.current_time()
         self._space = (float("-inf"), 0)
         self.server = PeerServer(identity, network.parameters, self._dispatch, entropy=env.entropy, throttle=throttle)
+        self._throttle = throttle
+        self.caretaker: Caretaker | None = None
+        self.upkeep: Upkeep | None = None
         self._slots = ConnectionSlots(per_host=None) if network.parameters.private else ConnectionSlots()
 
     async def bind(self, nursery: trio.Nursery, address: Address) -> tuple[Address, trio.CancelScope]:
@@ -75,14 +89,38 @@ class Serving:
     async def start(
         self, nursery: trio.Nursery, context: Context, own_address: Callable[[], Address], status: Report
     ) -> None:
-        """Answer requests from now on."""
-        self._holder = Holder(context, self._identity, self.store, own_address, status)
-        await nursery.start(self._holder.run)
+        """Answer requests from now on, and look after what is kept here."""
+        self._holder = holder = Holder(context, self._identity, self.store, own_address, status)
+        await nursery.start(holder.run)
+        await nursery.start(self._take_care, context, holder)
+
+    async def _take_care(self, context: Context, holder: Holder, *, task_status: trio.TaskStatus[None]) -> None:
+        """The node's own work for the files it keeps: over connections of its own, which prove who it is."""
+        throttle = Throttle(
+            _part_of(self._settings.up_bytes_per_s), _part_of(self._settings.down_bytes_per_s), within=self._throttle
+        )
+        identity = (self._identity, context.network)
+        async with open_pool(self._env.streams, throttle=throttle, identity=identity) as pool:
+            own = replace(context, pool=pool, throttle=throttle)
+            self.caretaker = Caretaker(own, self._identity.node_id, self.store, holder.companions, holder.delete)
+            self.upkeep = Upkeep(own, self.store, self.caretaker.clocks)
+            async with open_nursery() as nursery:
+                nursery.start_soon(self.upkeep.run)
+                await nursery.start(self.caretaker.run)
+                task_status.started()
 
     async def _dispatch(self, caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
         if self._holder is None:
             raise RequestError(Status.BUSY, "still starting")
-        return await self._holder.dispatch(caller, request, payload)
+        reply = await self._holder.dispatch(caller, request, payload)
+        if self.caretaker is not None:
+            if isinstance(request, Commit):
+                self.caretaker.on_file(manifest_id(bytes(payload)))
+            elif isinstance(request, TellHolders):  # the ranks are others now
+                self.caretaker.on_file(FileId(request.file_id))
+            elif isinstance(request, Survey):
+                self.caretaker.on_survey(caller.node_id, split_ids(request.file_ids))
+        return reply
 
     def space(self) -> int:
         """The class of free space that DHT replies carry. Looked up at most every few seconds."""
@@ -90,6 +128,15 @@ class Serving:
         if now - self._space[0] > SPACE_AGE_S:
             self._space = (now, space_class(self.store.available_bytes()))
         return self._space[1]
+
+
+def _part_of(cap: int | None) -> float:
+    return CARE_BYTES_PER_S if cap is None else min(CARE_BYTES_PER_S, cap / CARE_PART)
+
+
+def split_ids(file_ids: bytes) -> list[FileId]:
+    """The ids of a survey, 32 bytes each."""
+    return [FileId(file_ids[at : at + 32]) for at in range(0, len(file_ids), 32)]
 
 
 def open_store(env: Environment, folder: Path, settings: NodeSettings, *, private: bool) -> ShareStore:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from shoal.dht import NodeId
 
 GRACE_EPOCHS = 3.0  # DESIGN section 6: most machines that vanish are back within three days
+SLACK_EPOCHS = 0.1  # turns come a little early or late; holders that left together are to be lost together
 FORGET_EPOCHS = 30.0  # of a peer that nobody mentions any more
 MAX_PEERS = 20_000  # ours: two numbers each; more than any one node shares files with
 
@@ -43,12 +44,17 @@ class Presence:
             seen.away_since = now
         self._bound(now)
 
+    def lost_at(self, peer: NodeId) -> float | None:
+        """When the grace of an absent peer ends; None for one that is there, or that nobody asked."""
+        seen = self._peers.get(peer)
+        if seen is None or seen.away_since is None:
+            return None
+        return seen.away_since + (GRACE_EPOCHS - SLACK_EPOCHS) * self._epoch_s
+
     def is_lost(self, peer: NodeId, now: float) -> bool:
         """Whether it has been away, as far as we know, for the whole grace."""
-        seen = self._peers.get(peer)
-        return (
-            seen is not None and seen.away_since is not None and now - seen.away_since >= GRACE_EPOCHS * self._epoch_s
-        )
+        ends = self.lost_at(peer)
+        return ends is not None and now >= ends
 
     def away(self) -> list[NodeId]:
         """The peers that did not answer last time, the longest away first."""

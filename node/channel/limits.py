@@ -60,9 +60,17 @@ class Throttle:
 
     Shared by every reader and writer of frames, of the server and of the clients alike. What the kernel holds
     in its socket buffers is out of reach: received bytes come in lumps of that size, the average is kept.
+    With `within` the caps are a part of another's: what moves here counts there, and waits for both.
     """
 
-    def __init__(self, up_bytes_per_s: float | None = None, down_bytes_per_s: float | None = None) -> None:
+    def __init__(
+        self,
+        up_bytes_per_s: float | None = None,
+        down_bytes_per_s: float | None = None,
+        *,
+        within: "Throttle | None" = None,
+    ) -> None:
+        self._within = within
         self.up = RateLimit(up_bytes_per_s)
         self.down = RateLimit(down_bytes_per_s)
         self.sent_bytes = 0  # over the life of the node; also tells whether anything moves at all
@@ -70,6 +78,8 @@ class Throttle:
 
     async def wait_to_send(self, count: int) -> None:
         """Wait for a turn to send `count` bytes; a wait that is cancelled gives the turn back."""
+        if self._within is not None:
+            await self._within.wait_to_send(count)
         self.sent_bytes += count
         delay_s = self.up.take(count, trio.current_time())
         if delay_s <= 0:
@@ -82,6 +92,8 @@ class Throttle:
 
     async def wait_after_receiving(self, count: int) -> None:
         """Hold back the next receive after `count` bytes; the peer then finds its window full."""
+        if self._within is not None:
+            await self._within.wait_after_receiving(count)
         self.received_bytes += count
         delay_s = self.down.take(count, trio.current_time())
         if delay_s > 0:

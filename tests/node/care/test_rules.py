@@ -62,7 +62,7 @@ def test_an_absent_peer_is_lost_only_after_its_grace() -> None:
     presence = Presence(DAY)
     (peer,) = nodes(1)
     presence.silent(peer, 10 * DAY)
-    assert not presence.is_lost(peer, 12.9 * DAY)
+    assert not presence.is_lost(peer, 12.8 * DAY)
     assert presence.is_lost(peer, 13 * DAY)
     assert presence.away() == [peer]
     presence.answered(peer, 13 * DAY)

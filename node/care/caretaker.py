@@ -1,0 +1,350 @@
+"""The task that looks after the files kept here, in turn with their other holders.
+
+It sleeps until the next file's turn, looks at all files whose turn comes about then, and goes back to sleep. Time is
+the wall clock's, because holders must agree on it roughly; a clock that jumps costs a turn or repeats one, and nothing
+else. docs/protocol.md, "Staying alive", has the rules.
+"""
+
+import heapq
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from shoal.dht import NodeId
+from shoal.erasure import FileId, Manifest
+from shoal.node.announcers import announcers
+from shoal.node.care.clocks import ClockComparison
+from shoal.node.care.epochs import epoch_of, may_act, next_turn
+from shoal.node.care.health import Outcome
+from shoal.node.care.presence import Presence
+from shoal.node.care.rounds import Charge, Round, RoundCounts
+from shoal.node.channel import Announce, PeerError, RequestError, TellHolders
+from shoal.node.companions import Companions
+from shoal.node.context import Context
+from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion
+from shoal.node.errors import ShoalError
+from shoal.node.nursery import open_nursery
+from shoal.node.repair import Repairer, RepairJob
+from shoal.node.statements import HolderStatement, MalformedStatement, pack_statements, read_statement
+from shoal.node.store import ShareStore, StoreError
+
+BATCH_FILES = 256  # looked at together at most; their manifests and statements are in memory meanwhile
+TOGETHER_PARTS = 64  # of an epoch: turns that come so soon after one another are taken together
+LONGEST_SLEEP_S = 3600.0  # so that a wall clock that was set back is noticed
+FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come back at once
+PAGE_FILES = 500
+NEWER_S = 86400.0  # a statement that is newer by less is not worth a message to every holder
+
+
+@dataclass(frozen=True, slots=True)
+class CareStatistics:
+    """For the status: what was done since the start."""
+
+    turns: int
+    repairs: int
+    rebuilt_shares: int
+    surveys: int
+    audits_passed: int
+    audits_failed: int
+    audit_bytes: int
+
+
+class Caretaker:
+    """Looks after every file of one store.
+
+    The connections of `context` prove who we are, since a stranger's surveys count for nothing. `delete` obeys an
+    owner's deletion, if it is one.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        me: NodeId,
+        store: ShareStore,
+        companions: Companions,
+        delete: Callable[[Deletion], Awaitable[bool]],
+    ) -> None:
+        self._context = context
+        self._env = context.env
+        self._epoch_s = context.network.epoch_s
+        self._me = me
+        self._store = store
+        self._companions = companions
+        self._delete = delete
+        self._turns: list[tuple[float, bytes]] = []  # a heap: when, which file
+        self._due: dict[bytes, float] = {}  # our next turn at a file, where the heap has several
+        self._watched: dict[bytes, float] = {}  # when to look again, whoever's turn it is, since somebody is away
+        self._unfinished: dict[bytes, None] = {}  # repairs that placed fewer shares than were missing
+        self._claims: dict[bytes, tuple[int, NodeId]] = {}  # who looked after a file last, and in which epoch
+        self._new: dict[bytes, None] = {}
+        self._wake = trio.Event()
+        self.presence = Presence(self._epoch_s)
+        self.clocks = ClockComparison()
+        self._counts = RoundCounts()
+        self._turn_count = self._repairs = self._rebuilt = 0
+
+    def statistics(self) -> CareStatistics:
+        """A snapshot."""
+        counts = self._counts
+        return CareStatistics(
+            self._turn_count,
+            self._repairs,
+            self._rebuilt,
+            counts.surveys,
+            counts.audits_passed,
+            counts.audits_failed,
+            counts.audit_bytes,
+        )
+
+    # --- what others tell
+
+    def on_file(self, file_id: FileId) -> None:
+        """A share of this file is kept here from now on."""
+        self._new[bytes(file_id)] = None
+        self._wake.set()
+
+    def on_survey(self, caller: NodeId | None, file_ids: Iterable[FileId]) -> None:
+        """A peer that has proven who it is looks after these files. Whether its turn it can be is seen at ours."""
+        if caller is None:
+            return
+        now = self._env.wall()
+        for file_id in file_ids:
+            if bytes(file_id) in self._due:
+                self._claims[bytes(file_id)] = (epoch_of(file_id, now, self._epoch_s), caller)
+
+    # --- the task
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled."""
+        task_status.started()
+        await self._load()
+        while True:
+            await self._sleep()
+            await self._take_new()
+            due = await self._take_due()
+            for at in range(0, len(due), BATCH_FILES):
+                await self._look_after(due[at : at + BATCH_FILES])
+
+    async def _load(self) -> None:
+        after = b""
+        while page := await self._env.call(self._store.files, after, PAGE_FILES):
+            await self._schedule_all([FileId(raw) for raw in page], self._env.wall())
+            after = page[-1]
+
+    async def _take_new(self) -> None:
+        fresh, self._new = list(self._new), {}
+        if fresh:
+            await self._schedule_all([FileId(raw) for raw in fresh], self._env.wall())
+
+    def _holders(self, file_id: FileId) -> list[NodeId]:
+        """Whom we know to keep shares of a file; ourselves too. Blocking."""
+        kept = self._store.statements(file_id)
+        return sorted({NodeId(each.holder_id) for each in kept} | {self._me})
+
+    async def _schedule_all(self, file_ids: Sequence[FileId], after: float) -> None:
+        """Set the next turn of each file."""
+
+        def turns() -> list[float]:
+            return [next_turn(each, self._me, self._holders(each), after, self._epoch_s).starts_at for each in file_ids]
+
+        for file_id, when in zip(file_ids, await self._env.call(turns), strict=True):
+            self._set_due(file_id, when)
+
+    def _set_due(self, file_id: FileId, when: float) -> None:
+        self._due[bytes(file_id)] = when
+        heapq.heappush(self._turns, (when, bytes(file_id)))
+
+    async def _sleep(self) -> None:
+        """Until the next turn, or until there is a new file."""
+        if not self._new:
+            self._wake = trio.Event()
+        left = self._turns[0][0] - self._env.wall() if self._turns else LONGEST_SLEEP_S
+        with trio.move_on_after(min(max(left, 0.0), LONGEST_SLEEP_S)):
+            await self._wake.wait()
+
+    async def _take_due(self) -> list[FileId]:
+        """The files whose turn has come or comes very soon, and which nobody has looked after this epoch."""
+        now = self._env.wall()
+        if not self._turns or self._turns[0][0] > now:
+            return []
+        limit = now + self._epoch_s / TOGETHER_PARTS
+        due: list[FileId] = []
+        while self._turns and self._turns[0][0] <= limit:
+            when, raw = heapq.heappop(self._turns)
+            file_id = FileId(raw)
+            if self._watched.get(raw) == when:
+                del self._watched[raw]
+                due.append(file_id)
+            elif self._due.get(raw) != when:
+                continue  # it was moved since
+            elif await self._is_cared_for(file_id, when):
+                await self._schedule_all([file_id], when)
+            else:
+                due.append(file_id)
+        return list(dict.fromkeys(due))
+
+    async def _is_cared_for(self, file_id: FileId, when: float) -> bool:
+        """Whether somebody whose turn it can be has looked after a file in the epoch of our turn."""
+        epoch, caller = self._claims.pop(bytes(file_id), (None, None))
+        if epoch is None or caller is None or epoch != epoch_of(file_id, when, self._epoch_s):
+            return False
+        return may_act(file_id, epoch, caller, await self._env.call(self._holders, file_id))
+
+    # --- a turn
+
+    async def _look_after(self, files: list[FileId]) -> None:
+        charges = []
+        for file_id in files:
+            charge = await self._charge(file_id)
+            if charge is None:
+                self._due.pop(bytes(file_id), None)
+                self._watched.pop(bytes(file_id), None)
+                self._claims.pop(bytes(file_id), None)
+                self._unfinished.pop(bytes(file_id), None)
+            else:
+                charges.append(charge)
+        self._turn_count += len(charges)
+        looker = Round(self._context, self._me, self.presence, self.clocks, self._counts)
+        await looker.look(charges)
+        for charge in charges:
+            if not await self._drop_deleted(charge):
+                await self._act(charge)
+
+    async def _drop_deleted(self, charge: Charge) -> bool:
+        """Whether another holder showed that the file's owner has deleted it; then we drop it as well."""
+        if not charge.deletion:
+            return False
+        try:
+            return await self._delete(read_deletion(charge.deletion, charge.file_id))
+        except (MalformedDeletion, RequestError):
+            return False  # not the owner's word, or our disk failed: the next survey tells it again
+
+    async def _charge(self, file_id: FileId) -> Charge | None:
+        """A file with what is known of it; None when nothing of it is kept any more."""
+        try:
+            manifest = await self._env.call(self._store.manifest, file_id)
+            statements = await self._companions.known(file_id)
+        except StoreError:
+            return None
+        if manifest is None or not statements:
+            return None
+        return Charge(file_id, Manifest.decode(manifest), statements)
+
+    async def _act(self, charge: Charge) -> None:
+        """Mend a file if it must be, spread what is new, and set the next turn."""
+        now = self._env.wall()
+        await self._schedule_all([charge.file_id], now)
+        health = charge.health
+        fresh = await self._env.call(self._checked, charge)
+        begun = bytes(charge.file_id) in self._unfinished and health.can_repair and bool(health.missing)
+        if (health.needs_repair or begun) and self._leased(charge, health.k) > now:
+            await self._mend(charge)
+        else:
+            self._follow_up(charge, now)
+        if fresh:
+            await self._spread(charge, fresh)
+        await self._announce(charge)
+
+    def _leased(self, charge: Charge, k: int) -> float:
+        """Until when at least k shares are promised: after that the file need not be kept alive."""
+        ends = sorted((each.lease_end for each in _one_per_share(charge)), reverse=True)
+        return float(ends[k - 1]) if len(ends) >= k else 0.0
+
+    def _follow_up(self, charge: Charge, now: float) -> None:
+        """Come back when the grace of those who are away has ended, whoever's turn it is then."""
+        ends = [
+            lost_at
+            for each in charge.observations
+            if each.outcome is not Outcome.OK and each.counts and (lost_at := self.presence.lost_at(each.holder))
+        ]
+        if ends:
+            jitter = self._env.rng.random() * FOLLOW_UP_SPREAD * self._epoch_s
+            self._watch(charge.file_id, now + max(ends) - trio.current_time() + jitter)
+
+    def _watch(self, file_id: FileId, when: float) -> None:
+        self._watched[bytes(file_id)] = when
+        heapq.heappush(self._turns, (when, bytes(file_id)))
+
+    async def _mend(self, charge: Charge) -> None:
+        """Make the lost shares again, put them on new hosts, and tell all holders of them."""
+        good = {(each.share, each.holder) for each in charge.observations if each.outcome is Outcome.OK}
+        healthy = [each for each in charge.statements if (each.share, each.node_id) in good]
+        lease_end = int(self._leased(charge, charge.manifest.k))
+        job = RepairJob(charge.manifest, healthy, charge.health.missing, lease_end)
+        try:
+            repairer = Repairer(self._context, job)
+            made = await repairer.run()
+            if made:
+                await repairer.settling.tell()
+        except ShoalError:
+            made = []  # too few answered after all: at most one try an epoch
+        if len({each.share for each in made}) < len(job.missing):
+            self._unfinished[bytes(charge.file_id)] = None
+            self._watch(charge.file_id, self._env.wall() + self._epoch_s)
+        else:
+            self._unfinished.pop(bytes(charge.file_id), None)
+        self._repairs += bool(made)
+        self._rebuilt += len(made)
+        charge.statements += made
+
+    # --- telling others
+
+    def _checked(self, charge: Charge) -> list[HolderStatement]:
+        """The statements that came with the surveys and are worth spreading; called in a worker."""
+        known = {(each.share, each.node_id): each.issued for each in charge.statements}
+        fresh = []
+        for signed in charge.fresh:
+            try:
+                each = read_statement(signed, self._context.network.network_id, self._env.scheme, self._env.wall())
+            except MalformedStatement:
+                continue
+            if each.file_id == charge.file_id and each.issued > known.get((each.share, each.node_id), 0) + NEWER_S:
+                fresh.append(each)
+        return fresh
+
+    async def _spread(self, charge: Charge, fresh: list[HolderStatement]) -> None:
+        """Give every living holder the statements that are new."""
+        payload = pack_statements(each.signed for each in fresh)
+        await self._companions.learn(charge.file_id, payload)
+        living = self._living(charge)
+
+        async def tell(statement: HolderStatement) -> None:
+            try:
+                await self._context.ask(statement.contact, TellHolders(charge.file_id), payload=[payload])
+            except PeerError:
+                return  # it hears of them in a later epoch
+
+        async with open_nursery() as nursery:
+            for statement in living:
+                nursery.start_soon(tell, statement)
+
+    def _living(self, charge: Charge) -> list[HolderStatement]:
+        silent = {each.holder for each in charge.observations if each.outcome is not Outcome.OK}
+        unique = {each.node_id: each for each in charge.statements if each.node_id not in silent}
+        return [each for node_id, each in sorted(unique.items()) if node_id != self._me]
+
+    async def _announce(self, charge: Charge) -> None:
+        """Where an announcer has died, ask the next in rank to take over."""
+        everybody = sorted({each.node_id for each in charge.statements})
+        living = sorted({each.node_id for each in self._living(charge)} | {self._me})
+        before, now = announcers(charge.file_id, everybody), announcers(charge.file_id, living)
+        successors = {node_id for number in now for node_id in now[number] if node_id not in before[number]}
+        contacts = {each.node_id: each.contact for each in charge.statements}
+        for node_id in sorted(successors):
+            try:
+                if node_id == self._me:
+                    await self._companions.announce(charge.file_id)
+                else:
+                    await self._context.ask(contacts[node_id], Announce(charge.file_id), timeout_s=60.0)
+            except (PeerError, StoreError):
+                continue
+
+
+def _one_per_share(charge: Charge) -> list[HolderStatement]:
+    """The longest promise for each share."""
+    longest: dict[int, HolderStatement] = {}
+    for each in charge.statements:
+        if each.share not in longest or longest[each.share].lease_end < each.lease_end:
+            longest[each.share] = each
+    return list(longest.values())

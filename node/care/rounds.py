@@ -1,0 +1,185 @@
+"""One look at some files: ask their holders what they keep, audit a few blocks, and mend what is lost.
+
+Every peer is asked once, about all the files it shares with us. Of each file a few shares are audited, so that every
+share is about once a week; an audit is a read of one random block, whose path proves it against the manifest. (The
+block itself comes back, so a nonce would add nothing: it matters only where a hash is sent in place of the bytes.)
+"""
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from shoal.dht import Contact, NodeId
+from shoal.erasure import CorruptBlock, FileId, Manifest, SegmentDecoder
+from shoal.node.audit import outcome_of
+from shoal.node.care.clocks import ClockComparison
+from shoal.node.care.health import Health, Observation, Outcome
+from shoal.node.care.presence import Presence
+from shoal.node.channel import MAX_SURVEY_COUNT, PeerError, Read
+from shoal.node.context import Context
+from shoal.node.nursery import open_nursery
+from shoal.node.statements import HolderStatement
+from shoal.node.surveys import Entry, SurveyRow, ask_survey, rows_of
+
+ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
+SURVEY_TIMEOUT_S = 20.0
+AUDIT_TIMEOUT_S = 30.0
+AUDIT_EVERY_S = 7 * 86400.0  # of one share: 64 KiB a week and share at most (DESIGN section 6)
+REFRESH_BEFORE_S = 3.5 * 86400.0  # a statement that expires sooner is asked for anew and spread
+
+
+@dataclass
+class Charge:
+    """A file to look at. `statements` are what is known of its holders, ours among them."""
+
+    file_id: FileId
+    manifest: Manifest
+    statements: list[HolderStatement]
+    observations: list[Observation] = field(default_factory=list)
+    fresh: list[bytes] = field(default_factory=list)
+    deletion: bytes = b""
+
+    @property
+    def health(self) -> Health:
+        """What the observations amount to."""
+        return Health.of(self.manifest.k, self.manifest.n, self.observations)
+
+
+@dataclass
+class RoundCounts:
+    """What looking after files has cost and found, for the status."""
+
+    surveys: int = 0
+    audits_passed: int = 0
+    audits_failed: int = 0
+    audit_bytes: int = 0
+
+
+class Round:
+    """Looks at some charges and fills in their observations."""
+
+    def __init__(
+        self,
+        context: Context,
+        me: NodeId,
+        presence: Presence,
+        clocks: ClockComparison,
+        counts: RoundCounts,
+    ) -> None:
+        self._context = context
+        self._me = me
+        self._presence = presence
+        self._clocks = clocks
+        self._counts = counts
+        self._limit = trio.CapacityLimiter(ASKED_AT_ONCE)
+
+    async def look(self, charges: Sequence[Charge]) -> None:
+        """Survey every other holder once, then audit."""
+        asked: dict[NodeId, tuple[Contact, list[Charge]]] = {}
+        for charge in charges:
+            for statement in charge.statements:
+                if statement.node_id == self._me:
+                    charge.observations.append(Observation(statement.share, self._me, Outcome.OK))
+                    continue
+                _, files = asked.setdefault(statement.node_id, (statement.contact, []))
+                if charge not in files:
+                    files.append(charge)
+        async with open_nursery() as nursery:
+            for contact, files in asked.values():
+                nursery.start_soon(self._survey, contact, files)
+        await self._audit(charges)
+
+    # --- surveys
+
+    async def _survey(self, contact: Contact, charges: list[Charge]) -> None:
+        for at in range(0, len(charges), MAX_SURVEY_COUNT):
+            some = charges[at : at + MAX_SURVEY_COUNT]
+            entries = await self._ask(contact, some)
+            for place, charge in enumerate(some):
+                self._take(contact.node_id, charge, entries, place)
+
+    async def _ask(self, contact: Contact, charges: Sequence[Charge]) -> list[Entry] | Outcome:
+        """What a peer says of some files, or why it says nothing."""
+        with_statements = any(self._needs_refresh(charge, contact.node_id) for charge in charges)
+        ids = [charge.file_id for charge in charges]
+        async with self._limit:
+            try:
+                clock, entries = await ask_survey(
+                    self._context, contact, ids, with_statements=with_statements, timeout_s=SURVEY_TIMEOUT_S
+                )
+            except PeerError as error:
+                self._presence.silent(contact.node_id, trio.current_time())
+                return outcome_of(error, answered=False)
+        now = trio.current_time()
+        self._counts.surveys += 1
+        self._presence.answered(contact.node_id, now)
+        self._clocks.note(contact.node_id, float(clock), self._context.env.wall(), now)
+        return entries
+
+    def _needs_refresh(self, charge: Charge, holder: NodeId) -> bool:
+        limit = self._context.env.wall() + REFRESH_BEFORE_S
+        return any(each.node_id == holder and each.expires < limit for each in charge.statements)
+
+    def _take(self, holder: NodeId, charge: Charge, entries: list[Entry] | Outcome, place: int) -> None:
+        """Note what one peer said of one file."""
+        stated = {each.share for each in charge.statements if each.node_id == holder}
+        if isinstance(entries, Outcome):
+            lost = self._presence.is_lost(holder, trio.current_time())
+            charge.observations += [Observation(share, holder, entries, lost) for share in sorted(stated)]
+            return
+        entry = entries[place] if place < len(entries) else ()
+        if isinstance(entry, bytes):
+            charge.deletion = entry
+        rows: Mapping[int, SurveyRow] = {row.share: row for row in rows_of(entries, place)}
+        charge.fresh += [row.statement for row in rows.values() if row.statement]
+        for share in sorted(stated | rows.keys()):
+            outcome = Outcome.OK if share in rows else Outcome.MISSING
+            charge.observations.append(Observation(share, holder, outcome))
+
+    # --- audits
+
+    async def _audit(self, charges: Iterable[Charge]) -> None:
+        async with open_nursery() as nursery:
+            for charge in charges:
+                contacts = {each.node_id: each.contact for each in charge.statements}
+                for at in self._sample(charge):
+                    contact = contacts.get(charge.observations[at].holder)
+                    if contact is not None:
+                        nursery.start_soon(self._audit_one, charge, at, contact)
+
+    def _sample(self, charge: Charge) -> list[int]:
+        """Which of the observations to check: so many that each share's turn comes about once a week."""
+        rng: random.Random = self._context.env.rng
+        candidates = [
+            at for at, each in enumerate(charge.observations) if each.outcome is Outcome.OK and each.holder != self._me
+        ]
+        share_of_week = min(1.0, self._context.network.epoch_s / AUDIT_EVERY_S)
+        expected = len(candidates) * share_of_week
+        count = math.floor(expected) + (rng.random() < expected % 1)
+        return rng.sample(candidates, min(count, len(candidates)))
+
+    async def _audit_one(self, charge: Charge, at: int, contact: Contact) -> None:
+        observation = charge.observations[at]
+        async with self._limit:
+            outcome = await self._read_block(charge.manifest, observation.share, contact)
+        self._counts.audits_passed += outcome is Outcome.OK
+        self._counts.audits_failed += outcome is not Outcome.OK
+        charge.observations[at] = Observation(observation.share, observation.holder, outcome)
+
+    async def _read_block(self, manifest: Manifest, share: int, contact: Contact) -> Outcome:
+        """Read one random block of a share and check it against the manifest."""
+        decoder = SegmentDecoder(manifest, self._context.codec)
+        index = self._context.env.rng.randrange(decoder.layout.segment_count)
+        request = Read(manifest.id, share, index, 1, True)
+        try:
+            reply = await self._context.ask(contact, request, timeout_s=AUDIT_TIMEOUT_S)
+            self._counts.audit_bytes += len(reply.payload)
+            await self._context.env.call(decoder.check_blocks, share, index, [reply.payload], reply.share_proof)
+        except CorruptBlock:
+            return Outcome.WRONG
+        except PeerError as error:
+            return outcome_of(error, answered=True)
+        return Outcome.OK

@@ -1,0 +1,52 @@
+"""The chores of a node that keeps shares: counting its uptime, ending leases, sweeping uploads, checking its disk.
+
+None of them is urgent. They run one after another at a slow beat, so that an idle node sleeps.
+"""
+
+import logging
+
+import trio
+
+from shoal.node.care.clocks import ClockComparison
+from shoal.node.context import Context
+from shoal.node.store import ShareStore, StoreError, scrub_budget_bytes
+
+BEAT_S = 1800.0  # ours: the uptime that a crash may lose; leases are counted in weeks
+BEATS_PER_EPOCH = 4.0  # where a network beats faster, so do the chores
+LEASES_EVERY_BEATS = 12
+
+log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """Runs the chores of one store. `clocks` says whether the wall clock may end a lease."""
+
+    def __init__(self, context: Context, store: ShareStore, clocks: ClockComparison) -> None:
+        self._env = context.env
+        self._store = store
+        self._clocks = clocks
+        self._beat_s = min(BEAT_S, context.network.epoch_s / BEATS_PER_EPOCH)
+        self.dropped = 0
+        self.damaged = 0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        beats = 0
+        while True:
+            await trio.sleep(self._beat_s)
+            beats += 1
+            agrees = self._clocks.agrees(trio.current_time())
+            try:
+                await self._env.call(self._beat, agrees, beats % LEASES_EVERY_BEATS == 0)
+            except StoreError as error:  # the disk; what was not done is done at the next beat
+                log.warning("upkeep of the share store failed: %s", error)
+
+    def _beat(self, clock_agrees: bool, look_at_leases: bool) -> None:
+        """All chores of a beat; called in a worker."""
+        now = self._env.wall()
+        self._store.note_uptime(self._beat_s)
+        self._store.expire(now)
+        if look_at_leases:
+            self.dropped += len(self._store.drop_expired(now, clock_agrees))
+        report = self._store.scrub(now, scrub_budget_bytes(self._store.usage().share_bytes, self._beat_s))
+        self.damaged += len(report.damaged)

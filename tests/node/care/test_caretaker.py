@@ -1,0 +1,94 @@
+"""Files that their holders keep alive: whole nodes in simulation, publishers gone, no keys."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import trio
+
+from shoal.node import Published
+from shoal.node.simulation.world import World, run_world
+
+DAY = 86400.0
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def populate(world: World, count: int) -> None:
+    for number in range(count):
+        await world.start(f"node-{number}")
+    await trio.sleep(60)
+
+
+async def publish(world: World, size: int) -> tuple[Published, bytes]:
+    data = world.rng.randbytes(size)
+    async with world.client("publisher") as client:
+        return await client.publish(chunks(data)), data
+
+
+async def fetched(world: World, published: Published, name: str) -> bytes:
+    async with world.client(name) as client, client.open_fetch(published.link) as file:
+        return b"".join([chunk async for chunk in file])
+
+
+def keepers(world: World, published: Published) -> dict[str, list[int]]:
+    """Machine -> the shares of the file that its store holds, running or not."""
+    found = {}
+    for machine in world.running():
+        assert machine.node is not None
+        serving = machine.node._serving
+        assert serving is not None
+        held = [each.share_number for each in serving.store.held(published.link.id)]
+        if held:
+            found[machine.name] = held
+    return found
+
+
+def test_lost_shares_are_made_again_when_their_holders_stay_away(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 20)
+        published, data = await publish(world, 60_000)
+        assert (published.k, published.n) == (4, 12)
+        victims = list(keepers(world, published))[:4]
+        for name in victims:
+            await world.crash(name)
+        await trio.sleep(2 * DAY)
+        assert len(keepers(world, published)) == 8  # in their grace: nothing is done
+        await trio.sleep(6 * DAY)
+        shares = {share for held in keepers(world, published).values() for share in held}
+        assert shares == set(range(12))
+        assert await fetched(world, published, "reader") == data
+
+    for seed in (1, 2):
+        run_world(seed, tmp_path / str(seed), story)
+
+
+def test_holders_that_come_back_in_time_cost_nothing(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 20)
+        published, _ = await publish(world, 60_000)
+        holders = list(keepers(world, published))
+        for name in holders[:5]:
+            await world.crash(name)
+        await trio.sleep(2 * DAY)
+        for name in holders[:5]:
+            await world.start(name)
+        await trio.sleep(10 * DAY)
+        assert sorted(keepers(world, published)) == sorted(holders)
+
+    run_world(3, tmp_path, story)
+
+
+def test_a_file_outlives_most_of_its_first_holders(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 30)
+        published, data = await publish(world, 60_000)
+        for _ in range(4):
+            for name in list(keepers(world, published))[:4]:
+                await world.crash(name)
+            await trio.sleep(7 * DAY)
+        assert {share for held in keepers(world, published).values() for share in held} == set(range(12))
+        assert await fetched(world, published, "reader") == data
+
+    run_world(4, tmp_path, story)
