@@ -8,7 +8,7 @@ import trio
 
 from shoal.dht import Address, Identity, space_class
 from shoal.erasure import FileId, manifest_id
-from shoal.node.care.caretaker import Caretaker
+from shoal.node.care.caretaker import Caretaker, CareStatistics
 from shoal.node.care.upkeep import Upkeep
 from shoal.node.channel import (
     AnyRequest,
@@ -121,6 +121,10 @@ class Serving:
             elif isinstance(request, Survey):
                 self.caretaker.on_survey(caller.node_id, split_ids(request.file_ids))
         return reply
+
+    def care_statistics(self) -> CareStatistics:
+        """What was done for the files kept here since the start."""
+        return CareStatistics() if self.caretaker is None else self.caretaker.statistics()
 
     def space(self) -> int:
         """The class of free space that DHT replies carry. Looked up at most every few seconds."""

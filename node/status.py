@@ -26,6 +26,7 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
     }
     if serving is None:
         return status
+    care = serving.care_statistics()
     usage = await context.env.call(serving.store.usage)
     server = serving.server.statistics()
     return status | {
@@ -37,6 +38,11 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
         "reserve_bytes": usage.reserve_bytes,
         "available_bytes": usage.available_bytes,
         "free_disk_bytes": usage.free_disk_bytes,
+        "turns": care.turns,
+        "repairs": care.repairs,
+        "rebuilt_shares": care.rebuilt_shares,
+        "audits_passed": care.audits_passed,
+        "audits_failed": care.audits_failed,
         "uptime_s": int(trio.current_time() - serving.started_at),
         "records": dht.records,
         "connections": server.connections,

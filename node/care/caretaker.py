@@ -41,13 +41,13 @@ NEWER_S = 86400.0  # a statement that is newer by less is not worth a message to
 class CareStatistics:
     """For the status: what was done since the start."""
 
-    turns: int
-    repairs: int
-    rebuilt_shares: int
-    surveys: int
-    audits_passed: int
-    audits_failed: int
-    audit_bytes: int
+    turns: int = 0
+    repairs: int = 0
+    rebuilt_shares: int = 0
+    surveys: int = 0
+    audits_passed: int = 0
+    audits_failed: int = 0
+    audit_bytes: int = 0
 
 
 class Caretaker:

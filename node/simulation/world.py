@@ -194,12 +194,13 @@ def run_world(
     weather: Weather | None = None,
     scheme: SignatureScheme | None = None,
     private: bool = True,
+    epoch_s: float = 86400.0,
 ) -> T:
     """Run a story in a world of its own, in virtual time, replayable from `seed`. `folder` holds the homes."""
 
     async def main() -> T:
         async with trio.open_nursery() as nursery:
-            world = World(seed, folder, nursery, weather=weather, scheme=scheme, private=private)
+            world = World(seed, folder, nursery, weather=weather, scheme=scheme, private=private, epoch_s=epoch_s)
             result = await story(world)
             nursery.cancel_scope.cancel()
         return result
