@@ -12,7 +12,15 @@ import typer
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError, OutputClosedError
 from shoal.cli.output import Output, visible
-from shoal.cli.units import UnitError, format_rate, format_size, parse_count, parse_duration, plural
+from shoal.cli.units import (
+    UnitError,
+    exact_duration,
+    format_rate,
+    format_size,
+    parse_count,
+    parse_duration,
+    plural,
+)
 
 if TYPE_CHECKING:
     from shoal.node import Published
@@ -23,8 +31,19 @@ MAX_SHARES = 256  # the erasure code's field has 256 elements
 STDIN_CHUNK_BYTES = 256 * 1024  # a pipe holds 64 KiB by default, 1 MiB at most; more per read brings nothing
 FULL_WIDTH_MIN = 12  # a default width below this means that few hosts accept files at all
 
+EXPANSION = 3  # shares in all for each one needed, where the user chose only one of the two
+
+LEASE_S = (3_600, 90 * 86_400)  # the shortest and the longest lease that holders give
+
 # Reasons as the library counts them, in the words of a sentence about hosts; others are told as they are.
-_REASON_WORDS = {"full": "{hosts} {were} full.", "no answer": "{hosts} did not answer.", "refused": "{hosts} refused."}
+_REASON_WORDS = {
+    "full": "{hosts} {were} full.",
+    "no answer": "{hosts} did not answer.",
+    "refused": "{hosts} refused.",
+    "stalled": "{hosts} {were} too slow.",
+    "lost what it had": "{hosts} lost what had been sent.",
+    "broke the protocol": "{hosts} did not keep to the protocol.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +59,14 @@ class Order:
     public: bool
 
     @property
+    def code(self) -> tuple[int, int] | None:
+        """Shares needed and in all where at least one was chosen, the other by the expansion; None for neither."""
+        if self.needed is None and self.total is None:
+            return None
+        needed = max(1, (self.total or 0) // EXPANSION) if self.needed is None else self.needed
+        return needed, min(MAX_SHARES, EXPANSION * needed) if self.total is None else self.total
+
+    @property
     def from_stdin(self) -> bool:
         """Whether the bytes come from standard input: then they come once only."""
         return self.source == STDIN
@@ -50,10 +77,16 @@ def publish(
     path: Annotated[str, typer.Argument(metavar="PATH|-", help="The file, or - for standard input.")],
     needed: Annotated[
         str | None,
-        typer.Option("--needed", metavar="K", help="Shares needed to read the file.", show_default="by hosts and size"),
+        typer.Option(
+            "--needed",
+            metavar="K",
+            help="Shares needed to read the file.",
+            show_default="a third of --total, or by hosts and size",
+        ),
     ] = None,
     total: Annotated[
-        str | None, typer.Option("--total", metavar="N", help="Shares in all.", show_default="3 x needed")
+        str | None,
+        typer.Option("--total", metavar="N", help="Shares in all, at most 256.", show_default="3 x --needed"),
     ] = None,
     happy: Annotated[
         str | None,
@@ -80,7 +113,7 @@ def publish(
         needed=_count("--needed", needed),
         total=_count("--total", total),
         happy=_count("--happy", happy),
-        ttl_s=_duration("--ttl", ttl),
+        ttl_s=_lease("--ttl", ttl),
         public=public,
     )
     _check(order)
@@ -95,21 +128,30 @@ def _count(option: str, text: str | None) -> int | None:
         raise BadUsageError(f"{option}: {error}.") from error
 
 
-def _duration(option: str, text: str) -> int:
+def _lease(option: str, text: str) -> int:
     try:
-        return parse_duration(text)
+        lease_s = parse_duration(text)
     except UnitError as error:
         raise BadUsageError(f"{option}: {error}.") from error
+    least_s, most_s = LEASE_S
+    if not least_s <= lease_s <= most_s:
+        raise BadUsageError(
+            f"{option}: {text!r} is not from {exact_duration(least_s)} to {exact_duration(most_s)}. "
+            "A file that is to stay longer can be renewed."
+        )
+    return lease_s
 
 
 def _check(order: Order) -> None:
     if not order.source or "\0" in order.source:
         raise BadUsageError("The path of the file to publish is empty or contains a NUL character.")
-    if order.needed is not None and order.total is not None and order.needed > order.total:
-        raise BadUsageError(f"--needed {order.needed} is more than --total {order.total}.")
-    least, most = order.needed or 1, order.total or MAX_SHARES
+    least, most = order.code or (1, MAX_SHARES)
+    if least > most:
+        raise BadUsageError(f"--needed {least} is more than --total {most}.")
     if order.happy is not None and not least <= order.happy <= most:
-        raise BadUsageError(f"--happy {order.happy} is not between --needed {least} and --total {most}.")
+        raise BadUsageError(
+            f"--happy {order.happy} is not between {least} and {most}, the shares needed and the shares in all."
+        )
     if order.from_stdin and sys.stdin is None:
         raise BadUsageError("Standard input is closed: there is nothing to publish.")
 
@@ -237,8 +279,7 @@ def _warn_of_width(output: Output, order: Order, done: "Published") -> None:
     if done.hosts < done.n:
         reached = f"{done.hosts} of {done.n} hosts have a share; {done.happy} were asked for."
         output.warn(" ".join((reached, *refusal_sentences(done.refusals))))
-    elif order.needed is None and done.n < FULL_WIDTH_MIN:
-        output.warn(
-            f"Only {plural(done.n, 'host')} could be found, so the file is spread thinly: {_survival(done)}. "
-            "Publish it again when the network has grown."
-        )
+    elif order.code is None and done.n < FULL_WIDTH_MIN:
+        thin = f"Fewer than {FULL_WIDTH_MIN} hosts took a share, so the file is spread thinly: {_survival(done)}."
+        again = "Publish it again when more hosts of the network accept files."
+        output.warn(" ".join((thin, *refusal_sentences(done.refusals), again)))

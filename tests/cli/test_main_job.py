@@ -65,7 +65,7 @@ def test_published_here_and_fetched_there(client: Client, size: int) -> None:
     assert published.returncode == 0
     assert published.stdout.count("\n") == 1
     assert "6 shares on 6 hosts; any 4 may vanish" in published.stderr
-    assert "Only 6 hosts could be found" in published.stderr
+    assert "Fewer than 12 hosts took a share" in published.stderr
     out = client.folder / "out"
     out.mkdir()
     fetched = client("fetch", published.stdout.strip(), "-o", str(out), home="reader")
@@ -201,6 +201,15 @@ def test_too_few_hosts_give_a_link_and_an_honest_word(client: Client) -> None:
     assert "Run the same command again to complete it." in done.stderr
     summary = last(client("--json", "publish", str(client.file(b"y")), "--needed", "3", "--total", "10").stdout)
     assert (summary["message_type"], summary["complete"], summary["shares"]) == ("summary", False, 6)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "code"), [(("--needed", "2"), (2, 6)), (("--total", "5"), (1, 5)), (("--total", "2"), (1, 2))]
+)
+def test_one_of_the_two_numbers_is_enough(client: Client, chosen: tuple[str, ...], code: tuple[int, int]) -> None:
+    done = client("--json", "publish", str(client.file(b"x" * 1000)), *chosen)
+    summary = last(done.stdout)
+    assert (done.returncode, summary["k"], summary["n"], summary["shares"]) == (0, *code, code[1])
 
 
 def test_fewer_hosts_than_needed_give_none(client: Client) -> None:

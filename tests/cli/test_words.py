@@ -13,6 +13,8 @@ from shoal.cli.exits import OutputClosedError
 from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
 from shoal.node import Fetched, FileInfo, Published, PublishedFile
+from shoal.node.lanes import BROKE_THE_PROTOCOL
+from shoal.node.publish import PublishOptions
 
 LINK = Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32))
 WIDE = Published(LINK, 64_000_000, 16, 48, 36, 48, 48, 4.0, 192_000_000, 0)
@@ -67,8 +69,42 @@ def test_warnings_about_width(settings: Globals) -> None:
     _, err = told(settings, replace(WIDE, shares=40, hosts=40, refusals={"full": 1}))
     assert "Warning: 40 of 48 hosts have a share; 36 were asked for. 1 host was full.\n" in err
     _, err = told(settings, replace(WIDE, k=2, n=6, happy=5, shares=6, hosts=6))
-    assert "Warning: Only 6 hosts could be found" in err
-    assert "Only 3 hosts" not in told(settings, replace(WIDE, k=1, n=3, happy=3, shares=3, hosts=3), needed=1)[1]
+    assert err.splitlines()[-1] == (
+        "Warning: Fewer than 12 hosts took a share, so the file is spread thinly: any 4 may vanish. "
+        "Publish it again when more hosts of the network accept files."
+    )
+    few = replace(WIDE, k=1, n=3, happy=3, shares=3, hosts=3, refusals={"full": 4})
+    assert "any 2 may vanish. 4 hosts were full. Publish it again" in told(settings, few)[1]
+
+
+@pytest.mark.parametrize("chosen", [{"needed": 1}, {"total": 3}])
+def test_no_warning_about_a_width_that_was_asked_for(settings: Globals, chosen: dict[str, int]) -> None:
+    assert "Warning" not in told(settings, replace(WIDE, k=1, n=3, happy=3, shares=3, hosts=3), **chosen)[1]
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("full", "2 hosts were full."),
+        ("refused", "2 hosts refused."),
+        ("no answer", "2 hosts did not answer."),
+        ("stalled", "2 hosts were too slow."),
+        ("lost what it had", "2 hosts lost what had been sent."),
+        (BROKE_THE_PROTOCOL, "2 hosts did not keep to the protocol."),
+    ],
+)
+def test_every_reason_of_the_library_makes_a_sentence(reason: str, sentence: str) -> None:
+    assert publish.refusal_sentences({reason: 2}) == [sentence]
+    assert publish.refusal_sentences({reason: 1}) == [sentence.replace("2 hosts", "1 host").replace("were", "was")]
+
+
+NUMBERS = [None, 1, 2, 3, 4, 12, 85, 86, 255, 256]
+
+
+@pytest.mark.parametrize("needed", NUMBERS)
+@pytest.mark.parametrize("total", NUMBERS)
+def test_the_other_number_is_the_one_the_library_chooses(needed: int | None, total: int | None) -> None:
+    assert replace(ORDER, needed=needed, total=total).code == PublishOptions(needed=needed, total=total).code
 
 
 def test_a_resumed_publish(settings: Globals) -> None:
