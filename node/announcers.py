@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgpack
 
-from shoal.dht import Address, AddressError, Contact, NodeId, Record, labelled_hash
+from shoal.dht import Address, AddressError, Contact, NetworkParameters, NodeId, Record, labelled_hash
 from shoal.erasure import FileId
 
 CLASSES = 3  # DESIGN section 3
@@ -120,9 +120,10 @@ def _read_entry(entry: object) -> Hint:
         raise MalformedAnnouncement("a named holder has no address") from error
 
 
-def hints_of(record: Record, announcer: Contact) -> list[Hint]:
-    """The holders a verified provider record names; none when its payload is malformed."""
+def hints_of(record: Record, announcer: Contact, network: NetworkParameters) -> list[Hint]:
+    """The holders a verified provider record names, where one can be; none when its payload is malformed."""
     try:
-        return read_announcement(record.announcement, announcer)
+        hints = read_announcement(record.announcement, announcer)
     except MalformedAnnouncement:
         return []
+    return [hint for hint in hints if network.allows(hint.contact.address)]

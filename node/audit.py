@@ -40,7 +40,7 @@ from shoal.node.everyone import by_node
 from shoal.node.nursery import open_nursery
 from shoal.node.reading import cut
 from shoal.node.search import Search
-from shoal.node.statements import HolderStatement, MalformedStatement, read_statement
+from shoal.node.statements import HolderStatement, MalformedStatement, check_statement
 from shoal.node.surveys import Entry, SurveyRow, ask_survey
 from shoal.node.tally import Finding, Tally
 
@@ -215,7 +215,7 @@ class Audit:
             return None
         env = self._context.env
         try:
-            found = read_statement(row.statement, self._context.network.network_id, env.scheme, env.wall())
+            found = check_statement(row.statement, self._context.network, env.scheme, env.wall())
         except MalformedStatement:
             return None
         ours = (self._manifest.id, row.share, contact.node_id)

@@ -15,9 +15,9 @@ from shoal.node.statements import (
     MAX_STATEMENTS,
     HolderStatement,
     MalformedStatement,
+    check_statement,
     make_statement,
     newest_by_share,
-    read_statement,
     unpack_statements,
 )
 from shoal.node.store import HeldShare, KeptStatement, ShareStore, StoreError
@@ -91,7 +91,7 @@ class Companions:
         valid = []
         for item in signed:
             try:
-                valid.append(read_statement(item, self._context.network.network_id, self._env.scheme, self._env.wall()))
+                valid.append(check_statement(item, self._context.network, self._env.scheme, self._env.wall()))
             except MalformedStatement:
                 continue  # broken, or expired since it was kept
         return valid

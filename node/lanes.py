@@ -13,7 +13,7 @@ from shoal.erasure import BLOCK_BYTES
 from shoal.node.channel import Abort, Buffer, Commit, Misbehaved, Offer, PeerError, Refused, Write
 from shoal.node.context import Context
 from shoal.node.sealing import Batch
-from shoal.node.statements import HolderStatement, MalformedStatement, read_statement
+from shoal.node.statements import HolderStatement, MalformedStatement, check_statement
 
 OFFER_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 300.0  # the last resort: 1 MiB over a sixteenth of a 0.5 Mbit/s line. Stalls are noticed sooner
@@ -124,9 +124,7 @@ class Lane:
         request = Commit(self.upload_id, self.share, lease_s)
         try:
             reply = await context.ask(self.contact, request, payload=[manifest], timeout_s=self._commit_timeout_s())
-            statement = read_statement(
-                reply.statement, context.network.network_id, context.env.scheme, context.env.wall()
-            )
+            statement = check_statement(reply.statement, context.network, context.env.scheme, context.env.wall())
         except PeerError as error:
             self.reason = reason_of(error)
             return None

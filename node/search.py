@@ -11,7 +11,7 @@ import trio
 from shoal.dht import Contact, Record, RecordKey, RecordKind
 from shoal.erasure import FileId, MalformedManifest, Manifest
 from shoal.node.announcers import CLASSES, Hint, class_key, hints_of
-from shoal.node.channel import GetHolders, GetManifest, PeerError
+from shoal.node.channel import GetHolders, GetManifest, PeerError, RemoteError, Status
 from shoal.node.context import Context
 from shoal.node.errors import NoPeers, NotFound
 from shoal.node.leads import Leads
@@ -20,8 +20,8 @@ from shoal.node.results import Holder
 from shoal.node.statements import (
     HolderStatement,
     MalformedStatement,
+    check_statement,
     newest_by_share,
-    read_statement,
     unpack_statements,
 )
 
@@ -61,6 +61,7 @@ class Search:
         self._news = trio.Event()
         self._heard_all = False
         self._asking = 0
+        self._denied = 0
         self._giver: Contact | None = None
         self._statements: list[HolderStatement] = []
 
@@ -95,7 +96,7 @@ class Search:
     def _take(self, record: Record) -> None:
         """Note what an announcement says."""
         announcer = record.provider
-        self._leads.hear(hints_of(record, announcer), first=announcer)
+        self._leads.hear(hints_of(record, announcer, self._context.network), first=announcer)
         self._news.set()
 
     # --- the manifest
@@ -123,6 +124,8 @@ class Search:
             manifest = Manifest.decode(bytes(reply.payload))
             if manifest.id == self._file_id and self._manifest is None:
                 self._manifest, self._giver = manifest, contact
+        except RemoteError as error:
+            self._denied += error.status == Status.NOT_FOUND
         except (PeerError, MalformedManifest):
             return
         finally:
@@ -163,11 +166,11 @@ class Search:
 
     def _valid_statements(self, signed: list[bytes]) -> list[HolderStatement]:
         """Checks signatures, hence called in a worker."""
-        env, network_id = self._context.env, self._context.network.network_id
+        env, network = self._context.env, self._context.network
         valid = []
         for item in signed:
             try:
-                statement = read_statement(item, network_id, env.scheme, env.wall())
+                statement = check_statement(item, network, env.scheme, env.wall())
             except MalformedStatement:
                 continue
             if statement.file_id == self._file_id:
@@ -178,6 +181,11 @@ class Search:
         if not self._context.dht.contacts():
             return NoPeers(
                 "No peer of the network answered. Check the connection, and name a peer with --bootstrap HOST:PORT."
+            )
+        if self._leads and self._denied:
+            return NotFound(
+                f"{len(self._leads)} hosts are said to hold this file, and {self._denied} of them answered that they "
+                "do not: its owner has deleted it, or its lease has ended."
             )
         if self._leads:
             return NotFound(

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 
 import msgpack
 
-from shoal.dht import Address, AddressError, Contact, Identity, NodeId, SignatureScheme, node_id_of
+from shoal.dht import (
+    Address,
+    AddressError,
+    Contact,
+    Identity,
+    NetworkParameters,
+    NodeId,
+    SignatureScheme,
+    has_proof,
+    node_id_of,
+)
 from shoal.erasure import FileId
 
 VERSION = 1
@@ -70,8 +80,18 @@ def make_statement(
     return HolderStatement(file_id, share, identity.node_id, address, lease_end, issued, issued + LIFETIME_S, signed)
 
 
+def check_statement(signed: bytes, network: NetworkParameters, scheme: SignatureScheme, now: float) -> HolderStatement:
+    """`read_statement`, and whether its signer can be a holder of this network: its address, its proof of work."""
+    statement = read_statement(signed, network.network_id, scheme, now)
+    if not network.allows(statement.address):
+        raise MalformedStatement("no holder of this network can be at that address")
+    if not has_proof(statement.node_id, network.pow_bits):
+        raise MalformedStatement("its signer has no proof of work")
+    return statement
+
+
 def read_statement(signed: bytes, network_id: bytes, scheme: SignatureScheme, now: float) -> HolderStatement:
-    """Check a statement wholly: form, signature, times. `MalformedStatement` says what is wrong with it."""
+    """What a statement proves by itself: form, signature, times. `MalformedStatement` says what is wrong with it."""
     body, signature = _envelope(signed)
     statement, public_key = _fields(body, signed)
     if not statement.issued - MAX_SKEW_S <= now < statement.expires:

@@ -26,7 +26,7 @@ from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion
 from shoal.node.errors import ShoalError
 from shoal.node.nursery import open_nursery
 from shoal.node.repair import Repairer, RepairJob
-from shoal.node.statements import HolderStatement, MalformedStatement, pack_statements, read_statement
+from shoal.node.statements import HolderStatement, MalformedStatement, check_statement, pack_statements
 from shoal.node.store import ShareStore, StoreError
 
 BATCH_FILES = 256  # looked at together at most; their manifests and statements are in memory meanwhile
@@ -296,7 +296,7 @@ class Caretaker:
         fresh = []
         for signed in charge.fresh:
             try:
-                each = read_statement(signed, self._context.network.network_id, self._env.scheme, self._env.wall())
+                each = check_statement(signed, self._context.network, self._env.scheme, self._env.wall())
             except MalformedStatement:
                 continue
             if each.file_id == charge.file_id and each.issued > known.get((each.share, each.node_id), 0) + NEWER_S:

@@ -41,7 +41,7 @@ K, N = 4, 10
 NODES = 14
 LIARS = NODES - N
 MOMENTS = 15  # thrice so many operations are cancelled at random moments
-SOON_S = 150.0  # a stall is noticed after 30 s, a commit that hangs later; twice, when a replacement lies as well
+SOON_S = 200.0  # a stall is noticed after 35 s, and those who replace it one after the other may stall as well
 NOBODY = Caller(Address("10.0.0.1", 1))
 
 

@@ -1,5 +1,6 @@
 """Holder statements: only the holder makes them, only here, only for a while; other bytes are one error."""
 
+import random
 from dataclasses import replace
 
 import msgpack
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.dht import Address, Ed25519, Identity, node_id_of
+from shoal.dht import Address, Ed25519, Identity, NetworkParameters, node_id_of
 from shoal.erasure import FileId
 from shoal.node.statements import (
     LABEL,
@@ -17,6 +18,7 @@ from shoal.node.statements import (
     MAX_STATEMENTS,
     HolderStatement,
     MalformedStatement,
+    check_statement,
     make_statement,
     newest_by_share,
     pack_statements,
@@ -214,3 +216,28 @@ def test_the_newest_statement_of_each_holder_counts(order):
         (0, OTHER.node_id): 0,
     }
     assert all(isinstance(each, HolderStatement) for each in newest.values())
+
+
+PUBLIC = NetworkParameters("shoal", pow_bits=8)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:4750", "10.1.2.3:4750", "[fe80::1]:4750", "198.51.100.7:4750"])
+def test_in_a_public_network_nobody_holds_at_a_private_address(text):
+    identity = Identity.create(PUBLIC.pow_bits, random.Random(1).randbytes)
+    address = Address.parse(text)
+    signed = make_statement(identity, PUBLIC.network_id, FILE_ID, 3, address, LEASE_END, NOW).signed
+    with pytest.raises(MalformedStatement, match="address"):
+        check_statement(signed, PUBLIC, SCHEME, NOW)
+    home = NetworkParameters("shoal", pow_bits=8, private=True)
+    signed = make_statement(identity, home.network_id, FILE_ID, 3, address, LEASE_END, NOW).signed
+    assert check_statement(signed, home, SCHEME, NOW).address == address
+
+
+def test_a_throw_away_identity_holds_nothing():
+    address = Address.parse("8.8.8.8:4750")
+    worker = Identity.create(PUBLIC.pow_bits, random.Random(1).randbytes)
+    signed = make_statement(worker, PUBLIC.network_id, FILE_ID, 3, address, LEASE_END, NOW).signed
+    assert check_statement(signed, PUBLIC, SCHEME, NOW).node_id == worker.node_id
+    signed = make_statement(HOLDER, PUBLIC.network_id, FILE_ID, 3, address, LEASE_END, NOW).signed
+    with pytest.raises(MalformedStatement, match="proof of work"):
+        check_statement(signed, PUBLIC, SCHEME, NOW)
