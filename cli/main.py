@@ -1,35 +1,50 @@
 """Entry point of the `shoal` command: parse, run, end with the right exit code, and never show a traceback.
 
-Everything but the standard library is imported inside `run`, so that an interruption at any moment is ours to
-handle.
+Whatever takes time to import is imported inside `run`, so that an interruption at any moment is ours to handle.
 """
 
 import os
-import signal
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
 
+TYPE_CHECKING = False  # typing itself takes 8 ms to load, in which a Ctrl-C would not be ours yet
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
     from shoal.cli.output import Output
 
 
-def main() -> NoReturn:
+def main() -> "NoReturn":
     """Run the command line of this process and exit."""
-    _fill_standard_descriptors()
-    sys.exit(run(sys.argv[1:]))
+    try:
+        _fill_standard_descriptors()
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130  # once more while the first interruption was being told
+    _end(code)
 
 
-def run(arguments: Sequence[str]) -> int:
+def _end(code: int) -> "NoReturn":
+    """End at once. Taking Python apart would take longer than it is worth, and a signal would kill it half-way."""
+    from contextlib import suppress
+
+    from shoal.cli.signals import ignore_termination
+
+    with suppress(KeyboardInterrupt):  # it comes too late: the outcome stands
+        ignore_termination()
+    os._exit(code)
+
+
+def run(arguments: "Sequence[str]") -> int:
     """Run one command to its exit code."""
     output: Output | None = None
     try:
-        _catch_termination()
-        from shoal.cli.app import parse
-        from shoal.cli.context import scan_output
+        from shoal.cli.signals import catch_termination
 
-        output = scan_output(arguments, os.environ)
-        _prepare_streams()
+        catch_termination()
+        output = _early_output(arguments)
+        from shoal.cli.app import parse
+
         job = parse(arguments)
         if isinstance(job, int):
             return _flush(job)
@@ -37,17 +52,23 @@ def run(arguments: Sequence[str]) -> int:
         _set_up_logging(output.verbose)
         return _flush(job.work())
     except BaseException as error:  # noqa: BLE001 - the one place where every error of a command ends
-        return _flush(_report(error, output))
+        return _flush(_report(error, output or _early_output(arguments)))
 
 
-def _report(error: BaseException, output: "Output | None") -> int:
+def _early_output(arguments: "Sequence[str]") -> "Output":
+    """How to talk before the command line is understood."""
+    from shoal.cli.context import scan_output
+
+    _prepare_streams()
+    return scan_output(arguments, os.environ)
+
+
+def _report(error: BaseException, output: "Output") -> int:
     from shoal.cli.exits import Code, Outcome, explain
 
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else Code.FAILED
     outcome = explain(error)
-    if output is None:
-        return outcome.code  # interrupted before there was anything to say or a way to say it
     if outcome.bug and output.verbose:
         _print_traceback(error)
     if outcome.code is Code.INTERRUPTED and output.interrupt_hint:
@@ -68,14 +89,6 @@ def _print_traceback(error: BaseException) -> None:
     import traceback
 
     traceback.print_exception(error, file=sys.stderr)
-
-
-def _catch_termination() -> None:
-    """SIGTERM and SIGHUP end a command the way Ctrl-C does, until the asynchronous part takes them over."""
-    from shoal.cli.signals import caught_signals, interrupt
-
-    for number in caught_signals():
-        signal.signal(number, interrupt)
 
 
 def _fill_standard_descriptors() -> None:

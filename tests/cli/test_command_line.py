@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,8 @@ from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
 
 LINK = str(Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32)))
-COMMANDS = ("publish", "fetch", "info", "ls", "node", "demo", "swarm")
+CARE = ("check", "repair", "renew", "keep", "unkeep", "delete")
+COMMANDS = ("publish", "fetch", "info", "ls", *CARE, "node", "demo", "swarm")
 
 # What a start may take on a machine that runs other things at the same time; on a free one it is under 0.3 s.
 START_LIMIT_S = 1.5
@@ -263,7 +265,6 @@ sys.exit(shoal.cli.main.run(sys.argv[1:]))
 def test_signals_end_a_command_with_130_after_its_clean_up(
     kind: str, number: str, clean_environment: dict[str, str]
 ) -> None:
-    import signal
 
     with subprocess.Popen(
         [sys.executable, "-c", SLEEPER, kind],
@@ -279,6 +280,68 @@ def test_signals_end_a_command_with_130_after_its_clean_up(
     assert process.returncode == 130
     assert err == "shoal: Interrupted. Go on with the same command.\n"
     assert out == ("cleaned\n" if kind == "asynchronous" else "")
+
+
+DESTRUCTOR = """
+import os, signal, sys, time
+import shoal.cli.app, shoal.cli.main
+from shoal.cli.context import Job
+from shoal.cli.output import Output
+
+class Interrupted:
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+def work() -> int:
+    Interrupted()
+    time.sleep(30)
+    return 0
+
+shoal.cli.app.parse = lambda arguments: Job(Output(), work)
+sys.exit(shoal.cli.main.run([]))
+"""
+
+
+def test_a_signal_that_python_swallows_comes_again() -> None:
+    done = subprocess.run([sys.executable, "-c", DESTRUCTOR], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (130, "shoal: Interrupted.\n")
+
+
+IMPATIENT = """
+import os, signal, sys
+sys.argv[1:] = ["--json", "ls"]
+import shoal.cli.main
+import shoal.cli.context  # imported by now, so that the next import is that of the command line
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "shoal.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+shoal.cli.main.main()
+"""
+
+
+def test_an_interrupted_start_is_told_in_json_too() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPATIENT], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert json.loads(done.stdout) == {"message_type": "error", "code": 130, "message": "Interrupted."}
+
+
+def test_a_signal_after_the_result_changes_nothing(clean_environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "shoal.cli", "--version"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": clean_environment}
+    for delay_s in (0.0, 0.002, 0.005, 0.01, 0.02):
+        with subprocess.Popen(command, **pipes) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(delay_s)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=20)
+        assert process.returncode in (0, 130)
+        assert b"Traceback" not in err
 
 
 def test_a_name_for_every_command_function(recorded: Callable[..., Any]) -> None:
