@@ -233,8 +233,9 @@ class Holder:
         return SurveyRow(held.share_number, held.lease_end, signed)
 
     async def _renew(self, caller: Caller, request: Renew, payload: Buffer) -> Renewed:
-        lease_end = int(self._env.wall()) + min(request.lease_s, LEASE_LIMIT_S)
-        least = lease_end - request.lease_s // SMALL_GAIN_DIVISOR
+        lease_s = min(request.lease_s, LEASE_LIMIT_S)
+        lease_end = int(self._env.wall()) + lease_s
+        least = lease_end - lease_s // SMALL_GAIN_DIVISOR
 
         def renew() -> list[tuple[int, int]]:
             return [

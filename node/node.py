@@ -224,7 +224,8 @@ class Node:
         """Renew a file now, and have this home's serving node renew it for as long as it runs. The hash is enough, and
         only the hash is written down. Raises as `renew`; then the file is not on the list.
         """
-        parsed = _parsed(link)
+        with translated():
+            parsed = _parsed(link)
         renewed = await self.renew(parsed)
         await self._context.env.call(self._ledger.keep, parsed, self._context.env.wall(), renewed.lease_until)
         return renewed
@@ -260,12 +261,13 @@ class Node:
             if link is None:
                 raise UsageError("Name the file to delete, or give its receipt.")
             receipt = self.receipt(link)
-        elif link is not None and _parsed(link).id != receipt.file_id:
-            raise WrongKey("The receipt is for another file than the link.")
         with translated():
+            if link is not None and _parsed(link).id != receipt.file_id:
+                raise WrongKey("The receipt is for another file than the link.")
             await self.wait_joined()
             deleted = await delete_file(self._context, receipt.file_id, receipt.secret)
-            await self._context.env.call(self._ledger.mark_deleted, receipt.file_id, self._context.env.wall())
+            if deleted.confirmed:
+                await self._context.env.call(self._ledger.mark_deleted, receipt.file_id, self._context.env.wall())
             return deleted
 
     def published(self) -> list[PublishedFile]:

@@ -107,8 +107,8 @@ class Repairer:
         self.settling.take(each for each in audited.statements if each.share not in self._placed())
         for lane in lanes:
             found = {each.outcome for each in audited.findings.values() if each.contact.node_id == lane.contact.node_id}
-            if found - {Outcome.MISSING, Outcome.OFFLINE}:
-                lane.drop(ALREADY_THERE)
+            if found & {Outcome.OK, Outcome.WRONG, Outcome.STALLED}:
+                lane.drop("no answer" if found == {Outcome.STALLED} else ALREADY_THERE)
                 self._full_hosts.append(lane.contact)
 
     # --- filling them

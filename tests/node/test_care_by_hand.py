@@ -305,6 +305,9 @@ def test_anyone_renews_and_nobody_shortens(tmp_path: Path) -> None:
         machine = holders(world, published)[0]
         reply: Any = await handlers(machine)[Renew](Caller(machine.address), Renew(published.link.id, 2**60), b"")
         assert reply.shares[0][1] <= EPOCH_START + trio.current_time() + 90 * DAY_S
+        await trio.sleep(2 * DAY_S)
+        reply = await handlers(machine)[Renew](Caller(machine.address), Renew(published.link.id, 2**60), b"")
+        assert reply.shares[0][1] == int(EPOCH_START + trio.current_time() + 90 * DAY_S)
         with pytest.raises(RequestError):
             await handlers(machine)[Renew](Caller(machine.address), Renew(bytes(32), 3600), b"")
 
@@ -368,7 +371,7 @@ def test_the_owner_deletes_and_nobody_else_can(tmp_path: Path) -> None:
             assert (deleted.confirmed, deleted.silent, deleted.refused) == (N - 1, 1, 0)
             assert not deleted.complete
             assert client.published()[0].deleted_at is not None
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound, match=f"{N - 1} of them answered that they do not"):
             await fetched(world, published, "late reader")
         assert not any(store_of(each).held(published.link.id) for each in world.running())
         await world.start(away.name)
