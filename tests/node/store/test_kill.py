@@ -1,5 +1,8 @@
 """kill -9 at random moments: every share a real process acknowledged is served by the next one, without help.
 
+The process puts shares, and also lets some expire, deletes files for their owners, and damages some and finds it; what
+it said it had given up is not held, and what it was about to give up is whole or gone.
+
 SHOAL_CRASH_POINTS sets how often (default 4; the long run uses 500).
 """
 
@@ -23,24 +26,65 @@ WORKER = """
 import random, sys
 from pathlib import Path
 import msgpack
-from shoal.node.store import RealDisk, ShareStore
+from shoal.node.store import Deleted, RealDisk, ShareStore
 
+NOW, FOREVER, DAY_S = 1.8e9, 1_900_000_000, 86400
 root, files_path, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 files = msgpack.unpackb(files_path.read_bytes())
 rng = random.Random(seed)
-store = ShareStore(RealDisk(), root, capacity_bytes=10**12, reserve_bytes=0, now=1.8e9, private=True)
-print("open", flush=True)
-while True:
-    number = rng.randrange(len(files))
-    manifest, blocks, leaves = files[number]
-    share, upload = rng.randrange(len(blocks)), rng.randbytes(16)
-    store.begin(upload, b"", 0, 1.8e9)
+store = ShareStore(RealDisk(), root, capacity_bytes=10**12, reserve_bytes=0, now=NOW, private=True)
+
+def say(*words):
+    print(*words, flush=True)
+
+def put(number, share, lease_end):
+    manifest, blocks, leaves, _ = files[number]
+    upload = rng.randbytes(16)
+    store.begin(upload, b"", 0, NOW)
     for at in range(len(leaves)):
-        store.write(upload, at, [blocks[share][at]], [leaves[at]], 1.8e9)
+        store.write(upload, at, [blocks[share][at]], [leaves[at]], NOW)
         if rng.random() < 0.3:
-            print("durable", upload.hex(), store.sync(upload, 1.8e9), flush=True)
-    store.commit(upload, share, manifest, 1_900_000_000, 1.8e9)
-    print("acked", number, share, flush=True)
+            say("durable", upload.hex(), store.sync(upload, NOW))
+    say("putting", number, share)
+    try:
+        store.commit(upload, share, manifest, lease_end, NOW)
+    except Deleted:
+        say("refused", number)
+    else:
+        say("acked", number, share)
+
+def drop(number):
+    put(number, 0, 1)  # unless it is held already, its lease ended long ago
+    say("dropping")
+    store.drop_expired(NOW, True)
+    store.note_uptime(14 * DAY_S)
+    store.drop_expired(NOW, True)
+    say("dropped")
+
+def delete(number):
+    say("deleting", number)
+    store.delete(files[number][3], b"tombstone", FOREVER, NOW)
+    say("deleted", number)
+
+def rot(number, share):
+    for path in root.glob(f"shares/*/{files[number][3].hex()}.{share}"):
+        say("rotting", number, share)
+        with path.open("r+b") as file:
+            file.write(b"rot")
+        store.scrub(NOW, 1 << 40)
+        say("aside", number, share)
+
+say("open")
+while True:
+    number, choice = rng.randrange(len(files)), rng.random()
+    if choice < 0.1:
+        drop(number)
+    elif choice < 0.13:
+        delete(rng.randrange(18, len(files)))  # some must be left for long runs
+    elif choice < 0.25:
+        rot(number, rng.randrange(1, 8))
+    else:
+        put(number, rng.randrange(1, 8), FOREVER)
 """
 
 
@@ -71,20 +115,59 @@ def run_and_kill(root: Path, files_path: Path, seed: int) -> list[list[str]]:
     return [line.split() for line in output.decode().split("\n")[:-1]]
 
 
+def follow(lines: list[list[str]], held: dict[tuple[int, int], bool | None], deleted: set[int]) -> None:
+    """What is held after these lines: true, false, or None where the process died in the middle of changing it.
+
+    Shares number 0 are those whose lease is over: any drop may take them.
+    """
+    for word, *rest in lines:
+        numbers = [int(each) for each in rest] if word != "durable" else []
+        if word == "putting" and not held.get((numbers[0], numbers[1])) and numbers[0] not in deleted:
+            held[numbers[0], numbers[1]] = None
+        elif word == "acked":
+            assert numbers[0] not in deleted
+            held[numbers[0], numbers[1]] = True
+        elif word in ("dropping", "dropped"):
+            held |= {key: None if word == "dropping" else False for key in held if key[1] == 0}
+        elif word in ("deleting", "deleted"):
+            held |= {(numbers[0], share): None if word == "deleting" else False for share in range(8)}
+            deleted |= {numbers[0]} if word == "deleted" else set()
+        elif word in ("rotting", "aside"):
+            held[numbers[0], numbers[1]] = None if word == "rotting" else False
+        elif word == "refused":
+            deleted.add(numbers[0])
+            held |= {(numbers[0], share): False for share in range(8)}
+
+
 def test_every_acked_share_is_served_after_kill_9(tmp_path, kit, files):
     root, files_path = tmp_path / "store", tmp_path / "files"
-    files_path.write_bytes(msgpack.packb([[file.encoded, file.blocks, file.data_leaves] for file in files]))
-    acked: set[tuple[int, int]] = set()
+    files_path.write_bytes(
+        msgpack.packb([[file.encoded, file.blocks, file.data_leaves, file.file_id] for file in files])
+    )
+    held: dict[tuple[int, int], bool | None] = {}
+    deleted: set[int] = set()
     for point in range(POINTS):
         lines = run_and_kill(root, files_path, point)
-        acked |= {(int(line[1]), int(line[2])) for line in lines if line[0] == "acked"}
+        follow(lines, held, deleted)
         durable = {line[1]: int(line[2]) for line in lines if line[0] == "durable"}
-        store = kit.Place(RealDisk(), root).open()
-        for number, share in acked:
-            kit.check_share(store, files[number], share)
+        place = kit.Place(RealDisk(), root)
+        store = place.open()
+        store.scrub(kit.NOW, 1 << 40)  # finds what was rotting
+        for (number, share), is_held in held.items():
+            if is_held:
+                kit.check_share(store, files[number], share)
+            numbers = [each.share_number for each in store.held(files[number].file_id)]
+            assert is_held is not False or share not in numbers
+            if share in numbers:
+                kit.check_share(store, files[number], share)
+            held[number, share] = share in numbers
+        assert all(store.tombstone(files[number].file_id) == b"tombstone" for number in deleted)
         if lines and lines[-1][0] == "durable":  # the upload that was open when the process died
             upload, blocks = bytes.fromhex(lines[-1][1]), durable[lines[-1][1]]
             assert store.begin(upload, b"", 0, kit.NOW) >= blocks
+            store.abort(upload, kit.NOW)
         assert store.reconciled.lost == store.reconciled.unreadable == 0
+        usage = store.usage()
+        assert usage.upload_bytes or usage.share_bytes == kit.used_on_disk(place)
         store.close()
-    assert acked
+    assert any(held.values())
