@@ -6,6 +6,8 @@ statements, made now, and the newest valid ones of others.
 
 from collections.abc import Callable, Mapping, Sequence
 
+import trio
+
 from shoal.dht import Address, Announcement, Contact, Identity, NodeId, RecordKey
 from shoal.erasure import FileId
 from shoal.node.announcers import CLASSES, STAND_INS_DEEP, Hint, announcers, class_key, pack_announcement, slice_for
@@ -23,6 +25,9 @@ from shoal.node.statements import (
 from shoal.node.store import HeldShare, KeptStatement, ShareStore, StoreError
 
 STARTUP_PAGE = 200  # files whose announcements are taken up again at once after a start
+REPEAT_S = 60.0  # ours: anybody may ask us to announce, and it costs lookups; the same again is said only so often
+MAX_REMEMBERED_COUNT = 256
+MAX_ANNOUNCING_COUNT = 4
 REUSE_S = LIFETIME_S / 7  # ours: a statement of ours is signed anew after a day, long before it expires
 MAX_REUSED_COUNT = 4096  # ours: 250 bytes each; a node with more shares signs the others whenever it is asked
 
@@ -38,6 +43,8 @@ class Companions:
         self._identity = identity
         self._store = store
         self._own_address = own_address
+        self._announcing = trio.CapacityLimiter(MAX_ANNOUNCING_COUNT)
+        self._announced: dict[bytes, tuple[dict[int, Announcement] | None, float, dict[int, tuple[int, int]]]] = {}
         self._signed: dict[tuple[bytes, int], HolderStatement] = {}
 
     # --- statements
@@ -103,11 +110,23 @@ class Companions:
 
         Whoever asks knows which of the first announcers are gone, so those next in rank announce as well. StoreError.
         """
-        mine = await self._announcements(file_id, deep=STAND_INS_DEEP)
-        if not mine:
-            return None if mine is None else {}
+        async with self._announcing:
+            mine = await self._announcements(file_id, deep=STAND_INS_DEEP)
+            if not mine:
+                return None if mine is None else {}
+            said, at, reports = self._announced.pop(file_id, (None, float("-inf"), {}))
+            if said != mine or trio.current_time() - at > REPEAT_S:
+                reports = await self._announce(mine)
+                at = trio.current_time()
+            self._announced[file_id] = (mine, at, reports)
+            while len(self._announced) > MAX_REMEMBERED_COUNT:
+                del self._announced[next(iter(self._announced))]
+            return reports
+
+    async def _announce(self, mine: dict[int, Announcement]) -> dict[int, tuple[int, int]]:
         reports = await self._context.dht.announce(list(mine.values()))
-        self._context.dht.keep_announced(list(mine.values()), announced=True)
+        for announcement, report in zip(mine.values(), reports, strict=True):
+            self._context.dht.keep_announced([announcement], announced=report.is_well_kept)
         return {number: (report.closest, report.stored) for number, report in zip(mine, reports, strict=True)}
 
     async def resume(self) -> None:
