@@ -17,7 +17,7 @@ from shoal.node.recruit import Recruiter
 from shoal.node.statements import HolderStatement, pack_statements
 
 ANNOUNCE_TIMEOUT_S = 45.0  # the holder runs three lookups and stores with each of their results
-REPLACE_ROUNDS = 3  # hosts that take over from those who failed, and from those who failed after them
+REPLACE_ROUNDS = 5  # hosts that take over from those who failed, and from those who failed after them
 ANNOUNCE_ROUNDS = 3  # holders asked again, or the next ones in rank, before the file is called hard to find
 
 
@@ -128,12 +128,14 @@ class Settling:
             asked = dict.fromkeys(node_id for number in sorted(unheard) for node_id in duties[number])
             reports = await self._ask_announcers([by_id[node_id] for node_id in asked])
             for number in sorted(unheard):
-                counts = {node_id: _counts(reports.get(node_id, ()), number) for node_id in duties[number]}
-                useless |= {node_id for node_id, (closest, _) in counts.items() if not closest}
-                if any(stored and 2 * stored >= closest for closest, stored in counts.values()):
+                if any(_well_stored(reports.get(node_id, ()), number) for node_id in duties[number]):
                     unheard.discard(number)
-            if not unheard or not asked:
+                else:
+                    useless.update(duties[number])
+            if not unheard:
                 break
+            if len(useless) == len(by_id):
+                useless.clear()  # perhaps the second time
         return not unheard
 
     async def _ask_announcers(self, contacts: list[Contact]) -> "dict[NodeId, tuple[tuple[int, ...], ...]]":
@@ -152,9 +154,11 @@ class Settling:
         return reports
 
 
-def _counts(rows: "tuple[tuple[int, ...], ...]", number: int) -> tuple[int, int]:
-    """(closest, stored) for a class in a holder's report; zeros where it says nothing about it, or what cannot be."""
-    for row in rows:
-        if row[0] == number and 0 < row[1] <= K and row[2] <= row[1]:
-            return row[1], row[2]
-    return 0, 0
+def _well_stored(rows: "tuple[tuple[int, ...], ...]", number: int) -> bool:
+    """Whether a holder's report says that half of the nodes nearest to a class's key stored the record.
+
+    What cannot be true, as more stored than there were, says nothing.
+    """
+    return any(
+        each == number and 0 < closest <= K and stored <= closest <= 2 * stored for each, closest, stored in rows
+    )
