@@ -409,14 +409,14 @@ class Forger:
 
 
 async def publish_forgery(world: World, forged: set[int]) -> Published:
-    environment, _ = world._environment("forger")
+    machine = world.machine("forger")
     codec: Any = Forger(world, forged)
     async with open_node(
-        world.machines["node-0"].home.config.parent / "forger",
+        machine.home,
         network=world.network,
-        bootstrap=[world.machines["node-0"].address],
+        bootstrap=[world.running()[0].address],
         settings=NodeSettings(),
-        environment=replace(environment, codec=codec),
+        environment=replace(machine.environment, codec=codec),
     ) as client:
         return await client.publish(chunks(world.rng.randbytes(600_000)), needed=K, total=N)
 
