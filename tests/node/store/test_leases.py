@@ -106,6 +106,19 @@ def test_a_damaged_share_stored_anew_keeps_its_longer_lease(place, kit, medium):
     assert store.held(medium.file_id) == [HeldShare(0, kit.LEASE_END)]
 
 
+def test_a_share_stored_anew_has_its_grace_anew(place, kit, medium):
+    store, late = place.open(), kit.NOW + YEAR_S
+    kit.put(store, medium, 0)
+    kit.flip(place, place.share_path(medium, 0), 5)
+    store.scrub(kit.NOW, 1 << 30)
+    store.drop_expired(late, True)
+    store.note_uptime(GRACE_S)
+    kit.put(store, medium, 0, kit.upload_id(2))  # its lease is over as soon as it comes
+    assert store.drop_expired(late, True) == []
+    store.note_uptime(GRACE_S)
+    assert store.drop_expired(late, True) == [(medium.file_id, 0)]
+
+
 def test_only_what_is_due_goes_and_its_manifest_with_the_last_share(place, kit, medium):
     store = place.open()
     for share in range(3):
