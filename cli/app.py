@@ -167,7 +167,8 @@ def _usage_words(error: typer.TyperException, arguments: Sequence[str]) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else PROGRAM
     message = visible(error.format_message().strip().rstrip("."))
-    return f"{message}.{_global_option_hint(message, arguments)} See: {path} --help"
+    end = "" if message.endswith("?") else "."
+    return f"{message}{end}{_global_option_hint(message, arguments)} See: {path} --help"
 
 
 def _global_option_hint(message: str, arguments: Sequence[str]) -> str:

@@ -54,6 +54,11 @@ class Globals:
         """A node that serves nobody, for the time of one command."""
         from shoal.node import open_node
 
+        home = self.locate_home()
+        where = ", ".join(dict.fromkeys(str(folder) for folder in (home.config, home.data, home.cache)))
+        self.output.detail(f"home: {where}")
+        self.output.detail(f"network file: {self.network or 'the one shipped'}")
+        self.output.detail(f"peers named: {', '.join(self.bootstrap) or 'none'}")
         return open_node(self.home, network=self.network, bootstrap=self.bootstrap)
 
     def command(self, *words: str, with_home: bool = True) -> str:

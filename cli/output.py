@@ -76,6 +76,11 @@ class Output:
         return not self.json and not self.quiet and _is_terminal(self.stderr)
 
     @property
+    def redrawable(self) -> bool:
+        """Whether a line can be drawn over on that person's terminal."""
+        return self.interactive and os.environ.get("TERM", "") != "dumb"
+
+    @property
     def results_on_terminal(self) -> bool:
         """Whether the result is read by a person and not by a script."""
         return _is_terminal(self.stdout)
@@ -103,6 +108,11 @@ class Output:
         """A line for people on standard error."""
         if not self.json and not self.quiet:
             self._print_aside(visible_lines(text))
+
+    def detail(self, text: str) -> None:
+        """A line for people who asked for more with -v."""
+        if self.verbose:
+            self.note(text)
 
     def warn(self, text: str) -> None:
         """Something that wants attention and is no error."""

@@ -23,8 +23,10 @@ TICK_S = 0.5  # without news the rate must still fall and the line adapt to a re
 RATE_WINDOW_S = 5.0  # the rate shown is the mean of this long: calm, and soon right after a change
 RATE_SAMPLES = 64  # bound of the window; at ten draws a second it never holds more
 FALLBACK_COLUMNS = 80
-BAR_COLUMNS = (8, 30)  # narrowest worth drawing, widest worth having
+BAR_COLUMNS = (5, 30)  # narrowest worth drawing, widest worth having
+FREE_COLUMNS = 3  # a full line would wrap, and then could not be erased; a Ctrl-C is shown as ^C behind it
 
+_AFTER_BAR = 5  # parts from this rank on go before the bar does
 _ERASE_LINE = "\r\x1b[K"
 _ETA_MAX_S = 30 * 86_400  # beyond a month it is a guess not worth showing
 
@@ -59,7 +61,7 @@ def describe(progress: "Progress", rate: float, columns: int) -> str:
     if total:
         parts.append((1, f"{_percent(done, total)} %"))
     if done or total:
-        parts.append((3, f"{format_size(done)} of {format_size(total)}" if total else format_size(done)))
+        parts.append((3, _amount(done, total)))
     if rate > 0:
         parts.append((2, format_rate(rate)))
     if rate > 0 and total and 0 <= (total - done) / rate < _ETA_MAX_S:
@@ -71,12 +73,23 @@ def describe(progress: "Progress", rate: float, columns: int) -> str:
     return _fit(parts, done / total if total else None, columns)
 
 
+def _amount(done: int, total: int | None) -> str:
+    """`28.8 of 64.0 MB`, `900 kB of 64.0 MB`, `28.8 MB`."""
+    if not total:
+        return format_size(done)
+    (number, unit), whole = format_size(done).split(" "), format_size(total)
+    return f"{number if whole.endswith(f' {unit}') else f'{number} {unit}'} of {whole}"
+
+
 def _percent(done: int, total: int) -> int:
     return min(100, 100 * done // total)
 
 
 def _fit(parts: list[tuple[int, str]], fraction: float | None, columns: int) -> str:
     kept = list(parts)
+    bar = 0 if fraction is None else BAR_COLUMNS[0] + 4
+    while max(kept)[0] >= _AFTER_BAR and _width(kept) + bar > columns:
+        kept.remove(max(kept))
     while len(kept) > 1 and _width(kept) > columns:
         kept.remove(max(kept))
     room = columns - _width(kept) - 4  # two spaces and two brackets
@@ -98,20 +111,26 @@ def _bar(fraction: float, columns: int) -> str:
 class ProgressDisplay:
     """Takes every progress call of an operation and shows a bounded number of them; it returns at once."""
 
-    def __init__(self, output: Output, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, output: Output, *, drawn: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
+        self.drawn = drawn and output.redrawable
         self._output = output
         self._clock = clock
         self._meter = RateMeter()
         self._latest: Progress | None = None
         self._shown_at = float("-inf")
         self._shown_phase = ""
+        self._told_phase = ""
+        self._started_at = clock()
         self._on_screen = False
 
     def __call__(self, progress: "Progress", /) -> None:
         now = self._clock()
         self._latest = progress
         self._meter.add(now, progress.done_bytes)
-        if self._output.interactive and now - self._shown_at >= REDRAW_S:
+        if self._output.verbose and progress.phase.value != self._told_phase:
+            self._told_phase = progress.phase.value
+            self._output.detail(f"{now - self._started_at:6.2f} s  {self._told_phase}")
+        if self.drawn and now - self._shown_at >= REDRAW_S:
             self._draw(progress, now)
         elif self._output.json and (progress.phase.value != self._shown_phase or now - self._shown_at >= EVENT_S):
             self._emit(progress, now)
@@ -130,8 +149,7 @@ class ProgressDisplay:
     def _draw(self, progress: "Progress", now: float) -> None:
         self._shown_at = now
         self._on_screen = True
-        # One column stays free: a full line would wrap, and then could not be erased.
-        line = describe(progress, self._meter.rate(now), _columns(self._output) - 1)
+        line = describe(progress, self._meter.rate(now), _columns(self._output) - FREE_COLUMNS)
         self._write(_ERASE_LINE + visible(line))
 
     def _emit(self, progress: "Progress", now: float) -> None:
@@ -164,8 +182,8 @@ def _columns(output: Output) -> int:
 
 
 @contextmanager
-def _attached(output: Output) -> Iterator[ProgressDisplay]:
-    display = ProgressDisplay(output)
+def _attached(output: Output, *, drawn: bool) -> Iterator[ProgressDisplay]:
+    display = ProgressDisplay(output, drawn=drawn)
     earlier, output.before_note = output.before_note, display.clear
     try:
         yield display
@@ -175,8 +193,11 @@ def _attached(output: Output) -> Iterator[ProgressDisplay]:
 
 
 @asynccontextmanager
-async def open_progress(output: Output) -> AsyncIterator[ProgressDisplay]:
-    """A display for one operation: hand it over as `on_progress`. The line is gone when the block ends."""
+async def open_progress(output: Output, *, drawn: bool = True) -> AsyncIterator[ProgressDisplay]:
+    """A display for one operation: hand it over as `on_progress`. The line is gone when the block ends.
+
+    Not `drawn`: nothing is redrawn in place, for instance because a person types on that terminal.
+    """
     import trio
 
     async def tick(display: ProgressDisplay) -> None:
@@ -184,8 +205,8 @@ async def open_progress(output: Output) -> AsyncIterator[ProgressDisplay]:
             await trio.sleep(TICK_S)
             display.tick()
 
-    with _attached(output) as display:
-        if not output.interactive:
+    with _attached(output, drawn=drawn) as display:
+        if not display.drawn:
             yield display
             return
         async with trio.open_nursery() as nursery:

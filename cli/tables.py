@@ -39,6 +39,21 @@ def display_width(text: str) -> int:
     )
 
 
+def shortened(text: str, width: int) -> str:
+    """`text` as `visible` shows it, in at most `width` terminal cells; what is left out in its middle is a `…`."""
+    shown = visible(text)
+    if display_width(shown) <= width:
+        return shown
+    middle = len(shown) // 2
+    head, tail = list(shown[:middle]), list(shown[middle:])
+    while display_width("".join(head + tail)) > width - 1:
+        if len(head) > len(tail):
+            head.pop()
+        else:
+            tail.pop(0)
+    return "".join([*head, "…", *tail])
+
+
 def day(moment: float) -> str:
     """A moment (seconds since the epoch) as a local date and time to the minute."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(min(max(moment, 0), _LATEST)))

@@ -68,7 +68,8 @@ def _target(out: str | None) -> Path | None:
         raise CommandError(f"{visible(out)} is not a folder that exists. Make it first, or name the file to write.")
     if path.exists() and not path.is_dir() and not path.is_file():
         # A fetched file takes its place by a rename, which would put it where /dev/null or a pipe has been.
-        raise CommandError(f"{visible(out)} is a device or a pipe. Write there with: shoal fetch LINK -o - > {out}")
+        shown = visible(out)
+        raise CommandError(f"{shown} is a device or a pipe. Write there with: shoal fetch LINK -o - > {shown}")
     return path
 
 

@@ -7,12 +7,14 @@ import typer
 
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import Code
-from shoal.cli.tables import columns, day
+from shoal.cli.tables import columns, day, shortened
 from shoal.cli.units import format_size
 
 if TYPE_CHECKING:
     from shoal.erasure import Link
     from shoal.node import KeptFile, PublishedFile
+
+NAME_COLUMNS = 40  # one very long name must not push the links of all files out of sight
 
 
 def ls(
@@ -52,7 +54,7 @@ async def _ls(settings: Globals) -> int:
     async with settings.open_client() as node:
         files, kept = node.published(), node.kept()
     if files:
-        settings.output.result(table(files))
+        settings.output.result(table(files, links_apart=settings.output.results_on_terminal))
     else:
         settings.output.note("Nothing has been published from this home yet.")
     if kept:
@@ -87,20 +89,24 @@ def kept_fields(file: "KeptFile") -> dict[str, object]:
     }
 
 
-def table(files: Sequence["PublishedFile"]) -> str:
-    """The files published, for people."""
+def table(files: Sequence["PublishedFile"], *, links_apart: bool = False) -> str:
+    """The files published, for people; with `links_apart` each link on a line of its own, as a window is too narrow."""
     rows = [
         (
             day(file.published_at),
             day(file.lease_end) if file.deleted_at is None else "deleted",
             format_size(file.size),
             f"{file.shares}/{file.n}",
-            file.name or "",
-            str(file.link),
+            shortened(file.name or "", NAME_COLUMNS),
+            *(() if links_apart else (str(file.link),)),
         )
         for file in files
     ]
-    return columns(("published", "kept until", "size", "shares", "name", "link"), rows)
+    titles = ("published", "kept until", "size", "shares", "name", "link")
+    if not links_apart:
+        return columns(titles, rows)
+    title, *lines = columns(titles[:-1], rows).split("\n")
+    return "\n".join([title, *(f"{line}\n  {file.link}" for line, file in zip(lines, files, strict=True))])
 
 
 def kept_table(files: Sequence["KeptFile"]) -> str:

@@ -165,9 +165,10 @@ async def _publish(settings: Globals, order: Order) -> int:
         if order.from_stdin
         else "The same command goes on from here."
     )
-    if order.from_stdin and sys.stdin.isatty():
+    typed = order.from_stdin and sys.stdin.isatty()
+    if typed:
         output.note("Reading from the terminal; end with Ctrl-D.")
-    async with settings.open_client() as node, open_progress(output) as progress:
+    async with settings.open_client() as node, open_progress(output, drawn=not typed) as progress:
         done = await node.publish(
             _stdin_chunks() if order.from_stdin else Path(order.source),
             name=order.name,

@@ -69,6 +69,7 @@ def test_version(shoal: Any) -> None:
     [
         ([], "Missing command"),
         (["bogus"], "No such command 'bogus'"),
+        (["publsh"], r"Did you mean 'publish'\? See: shoal --help"),
         (["--bogus", "ls"], "No such option: --bogus"),
         (["publish"], "Missing argument"),
         (["publish", "a", "b"], "unexpected extra argument"),

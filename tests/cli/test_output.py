@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shoal.cli.exits import Code, CommandError, Outcome, OutputClosedError
 from shoal.cli.output import Output, encode, visible, visible_lines
-from shoal.cli.tables import columns, day, display_width, fields
+from shoal.cli.tables import columns, day, display_width, fields, shortened
 
 
 @pytest.mark.parametrize(
@@ -135,6 +135,19 @@ def test_tables_line_up_and_hold_their_cells() -> None:
     text = columns(("name", "size"), [("文件", "1"), ("a\nb", "22"), ("e\u0301", "3")])
     assert text.split("\n") == ["name  size", "文件  1", "a\\nb  22", "e\u0301     3"]
     assert display_width("文件") == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("1234567", "1234567"), ("12345678", "123…678"), ("\n23456789", "\\n2…789"), ("日本語日本語", "日本…語")],
+)
+def test_a_long_cell_loses_its_middle(text: str, shown: str) -> None:
+    assert shortened(text, 7) == shown
+
+
+@given(st.text(), st.integers(1, 30))
+def test_a_shortened_cell_is_never_too_wide(text: str, width: int) -> None:
+    assert display_width(shortened(text, width)) <= width
 
 
 def test_fields_leave_out_what_is_empty() -> None:

@@ -23,12 +23,19 @@ class Clock:
 
 def test_everything_fits_on_a_wide_line() -> None:
     bar = "[#############-----------------]"
-    numbers = "45 %  28.8 MB of 64.0 MB  20.0 MB/s  0:02 left  shares 11/12  hosts 11"
+    numbers = "45 %  28.8 of 64.0 MB  20.0 MB/s  0:02 left  shares 11/12  hosts 11"
     assert describe(MOMENT, 20e6, 120) == f"Sending  {bar}  {numbers}"
 
 
+def test_there_is_a_bar_on_a_terminal_of_usual_width() -> None:
+    line = describe(MOMENT, 20e6, 77)
+    assert line == "Sending  [###----]  45 %  28.8 of 64.0 MB  20.0 MB/s  0:02 left  shares 11/12"
+    assert describe(MOMENT, 20e6, 70) == "Sending  [######--------]  45 %  28.8 of 64.0 MB  20.0 MB/s  0:02 left"
+    assert describe(Progress(Phase.FETCHING, 900_000, 64_000_000), 0, 50).endswith("900 kB of 64.0 MB")
+
+
 def test_the_less_important_goes_first() -> None:
-    assert describe(MOMENT, 20e6, 60) == "Sending  45 %  28.8 MB of 64.0 MB  20.0 MB/s  0:02 left"
+    assert describe(MOMENT, 20e6, 55) == "Sending  45 %  28.8 of 64.0 MB  20.0 MB/s  0:02 left"
     assert describe(MOMENT, 20e6, 30) == "Sending  45 %  20.0 MB/s"
     assert describe(MOMENT, 20e6, 15) == "Sending  45 %"
     assert describe(MOMENT, 20e6, 3) == "Sen"
@@ -106,6 +113,28 @@ def test_json_events_are_sparse_and_tell_each_phase(recorded: Callable[..., Any]
         "wanted_shares": 12,
         "hosts": 3,
     }
+
+
+async def test_nothing_is_drawn_on_a_dumb_terminal_or_where_a_person_types(
+    recorded: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed, dumb = recorded(terminal=True), recorded(terminal=True)
+    async with open_progress(typed, drawn=False) as progress:
+        progress(MOMENT)
+    monkeypatch.setenv("TERM", "dumb")
+    async with open_progress(dumb) as progress:
+        progress(MOMENT)
+    assert typed.err.getvalue() == dumb.err.getvalue() == ""
+    assert dumb.interactive
+
+
+def test_each_phase_is_a_line_for_those_who_want_to_know_more(recorded: Callable[..., Any]) -> None:
+    output, clock = recorded(verbose=1), Clock()
+    display = ProgressDisplay(output, clock=clock)
+    for phase in (Phase.PLACING, Phase.SENDING, Phase.SENDING):
+        clock.now += 1.5
+        display(Progress(phase, 5, 1000))
+    assert output.err.getvalue() == "  1.50 s  placing\n  3.00 s  sending\n"
 
 
 @pytest.mark.parametrize("settings", [{}, {"quiet": True, "terminal": True}])

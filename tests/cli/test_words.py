@@ -142,6 +142,20 @@ def test_ls_escapes_names() -> None:
     assert "\\x1b" in ls.table([PublishedFile(LINK, "\x1b", 1, 1, 3, 3, 0.0, 0.0)])
 
 
+def test_a_long_name_leaves_room_for_the_links() -> None:
+    files = [PublishedFile(LINK, name, 1, 1, 3, 3, 0.0, 0.0) for name in ("a" * 120 + "b" * 130 + ".tar", "short")]
+    title, long_line, short_line = ls.table(files).splitlines()
+    assert title.index("link") == long_line.index("shoal:") == short_line.index("shoal:") < 120
+    assert "aaa…b" in long_line
+    assert "bbb.tar  shoal:" in long_line
+
+
+def test_links_stand_apart_on_a_terminal() -> None:
+    file = PublishedFile(LINK, "x", 1, 1, 3, 3, 0.0, 0.0)
+    title, line, link, *_ = ls.table([file, file], links_apart=True).splitlines()
+    assert (title.split()[-1], line.split()[-1], link) == ("name", "x", f"  {LINK}")
+
+
 def test_status_for_people() -> None:
     text = node.table(
         {
