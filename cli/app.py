@@ -23,6 +23,7 @@ from shoal.cli.commands import (
     publish,
     renew,
     repair,
+    simulate,
     swarm,
     unkeep,
 )
@@ -61,6 +62,7 @@ _COMMANDS: tuple[Callable[..., Job], ...] = (
     delete.delete,
     demo.demo,
     swarm.swarm,
+    simulate.simulate,
 )
 _NODE_COMMANDS: tuple[Callable[..., Job], ...] = (node.init, node.run, node.status)
 

@@ -48,6 +48,7 @@ class CareStatistics:
     audits_passed: int = 0
     audits_failed: int = 0
     audit_bytes: int = 0
+    repair_bytes: int = 0  # of shares, fetched and sent
 
 
 class Caretaker:
@@ -82,7 +83,7 @@ class Caretaker:
         self.presence = Presence(self._epoch_s)
         self.clocks = ClockComparison()
         self._counts = RoundCounts()
-        self._turn_count = self._repairs = self._rebuilt = 0
+        self._turn_count = self._repairs = self._rebuilt = self._repair_bytes = 0
 
     def statistics(self) -> CareStatistics:
         """A snapshot."""
@@ -95,6 +96,7 @@ class Caretaker:
             counts.audits_passed,
             counts.audits_failed,
             counts.audit_bytes,
+            self._repair_bytes,
         )
 
     # --- what others tell
@@ -272,8 +274,8 @@ class Caretaker:
         healthy = [each for each in charge.statements if (each.share, each.node_id) in good]
         lease_end = int(self._leased(charge, charge.manifest.k))
         job = RepairJob(charge.manifest, healthy, charge.health.missing, lease_end)
+        repairer = Repairer(self._context, job)
         try:
-            repairer = Repairer(self._context, job)
             made = await repairer.run()
             if made:
                 await repairer.settling.tell()
@@ -284,6 +286,7 @@ class Caretaker:
             self._watch(charge.file_id, self._env.wall() + self._epoch_s)
         else:
             self._unfinished.pop(bytes(charge.file_id), None)
+        self._repair_bytes += repairer.sent_bytes + repairer.received_bytes
         self._repairs += bool(made)
         self._rebuilt += len(made)
         charge.statements += made

@@ -249,6 +249,10 @@ class SimDisk:
         inode.data[bit // 8] ^= 1 << (bit % 8)
         inode.durable = bytes(inode.data)
 
+    def open_database(self, path: Path) -> sqlite3.Connection:
+        """The connection of a program that has this database open, for looking and for spoiling. KeyError."""
+        return self._connections[path]
+
     def step(self, operation: str, path: Path) -> None:
         """Count an operation; injected faults happen here."""
         self.operations += 1

@@ -25,9 +25,10 @@ FIRST_FREE_PORT = 49_152  # of the range for callers and for servers that bind p
 
 @dataclass(frozen=True, slots=True)
 class StreamStatistics:
-    """Counted since the beginning: connections made, bytes sent in both directions."""
+    """Counted since the beginning: connections made, messages and bytes sent in both directions."""
 
     connections: int
+    messages: int
     sent_bytes: int
 
 
@@ -52,7 +53,7 @@ class VirtualStreams:
         self._streams: dict[VirtualStream, None] = {}
         self._separated: Callable[[str, str], bool] = _never_separated
         self._next_port = FIRST_FREE_PORT
-        self._connections = self._sent_bytes = 0
+        self._connections = self._messages = self._sent_bytes = 0
 
     def at(self, host: str) -> "VirtualStreamNetwork":
         """The network as the machine with this IP address sees it."""
@@ -85,7 +86,11 @@ class VirtualStreams:
 
     def statistics(self) -> StreamStatistics:
         """A snapshot of the counters."""
-        return StreamStatistics(self._connections, self._sent_bytes)
+        return StreamStatistics(self._connections, self._messages, self._sent_bytes)
+
+    def count_message(self) -> None:
+        """A message was sent."""
+        self._messages += 1
 
     def count_sent(self, count: int) -> None:
         """Bytes were handed to a stream."""
@@ -175,6 +180,7 @@ class VirtualStream:
 
     async def send(self, *buffers: Buffer) -> None:
         """Copy the buffers to the other end, waiting while its window is full."""
+        self._world.count_message()
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
             for buffer in buffers:

@@ -13,7 +13,8 @@ One seed decides everything: keys, delays, losses, what a crash tears, and the o
 """
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,9 @@ from shoal.node.home import Home
 from shoal.node.network import Network
 from shoal.node.node import Node
 from shoal.node.opening import open_node
+from shoal.node.serving import Serving
 from shoal.node.settings import NodeSettings, init_node
-from shoal.node.simulation.datagrams import VirtualDatagrams, Weather
+from shoal.node.simulation.datagrams import Separated, VirtualDatagrams, Weather
 from shoal.node.simulation.disk import SimDisk
 from shoal.node.simulation.scheduler import run_seeded
 from shoal.node.simulation.signatures import FastSignatures
@@ -42,6 +44,19 @@ STOP_TIMEOUT_S = 30.0  # of virtual time: a node that does not stop is a bug
 CAPACITY_BYTES = 10**9
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A machine's wall clock: so many seconds ahead when the simulation begins, and so many more each second."""
+
+    ahead_s: float = 0.0
+    drift: float = 0.0
+
+    def read(self) -> float:
+        """Seconds since the epoch, as this machine believes."""
+        now = trio.current_time()
+        return EPOCH_START + self.ahead_s + now * (1.0 + self.drift)
+
+
 @dataclass
 class Machine:
     """One volunteer's machine: it keeps its address, home and disk while its node comes and goes."""
@@ -52,6 +67,7 @@ class Machine:
     settings: NodeSettings
     environment: Environment
     disk: SimDisk
+    clock: Clock = Clock()
     node: Node | None = None
     scope: trio.CancelScope | None = None
     stopped: trio.Event = field(default_factory=trio.Event)
@@ -60,6 +76,13 @@ class Machine:
     def running(self) -> bool:
         """Whether its node runs."""
         return self.node is not None
+
+    @property
+    def serving(self) -> Serving:
+        """The volunteer's half of its running node. The world may look where nobody else can."""
+        serving = self.node._serving if self.node is not None else None
+        assert serving is not None, "only a running machine serves"
+        return serving
 
     @property
     def address(self) -> Address:
@@ -94,19 +117,20 @@ class World:
 
     # --- machines
 
-    def machine(self, name: str, *, capacity_bytes: int = CAPACITY_BYTES) -> Machine:
+    def machine(self, name: str, *, capacity_bytes: int = CAPACITY_BYTES, clock: Clock | None = None) -> Machine:
         """The machine of that name; set up with a fresh volunteer's identity when there is none yet."""
         if name not in self.machines:
-            environment, host = self._environment(name)
+            clock = clock or Clock()
+            environment, host = self._environment(name, clock)
             settings = NodeSettings(capacity_bytes, 0, listen=(Address(host, PORT),))
             home = Home.at(self._folder / name)
             init_node(home, settings, self.network.parameters, scheme=self._scheme, entropy=environment.entropy)
             disk = environment.disk
             assert isinstance(disk, SimDisk), "a simulated machine has a simulated disk"
-            self.machines[name] = Machine(name, host, home, settings, environment, disk)
+            self.machines[name] = Machine(name, host, home, settings, environment, disk, clock)
         return self.machines[name]
 
-    def _environment(self, name: str) -> tuple[Environment, str]:
+    def _environment(self, name: str, clock: Clock) -> tuple[Environment, str]:
         rng = random.Random(f"{self.seed} {name}")
         self._hosts += 1
         host = f"10.{self._hosts >> 8}.{self._hosts & 255}.1"
@@ -116,7 +140,7 @@ class World:
             disk=SimDisk(),
             compute=InlineCompute(),
             scheme=self._scheme,
-            wall=lambda: EPOCH_START + trio.current_time(),
+            wall=clock.read,
             entropy=rng.randbytes,
             rng=random.Random(f"{self.seed} {name} choices"),
         )
@@ -126,21 +150,34 @@ class World:
         """The machines whose nodes run, in the order in which they were set up."""
         return [machine for machine in self.machines.values() if machine.running]
 
+    def separate(self, separated: Separated) -> None:
+        """Nothing passes from one host to another where this is true, until `heal` or the next call."""
+        self.datagrams.separate(separated)
+        self.streams.separate(separated)
+
+    def heal(self) -> None:
+        """End all partitions."""
+        self.datagrams.heal()
+        self.streams.heal()
+
     # --- life and death
 
-    async def start(self, name: str, *, capacity_bytes: int = CAPACITY_BYTES) -> Machine:
-        """Start a machine's node; it knows the first machine, and whom it met before."""
+    async def start(
+        self, name: str, *, capacity_bytes: int = CAPACITY_BYTES, doors: Sequence[Address] | None = None
+    ) -> Machine:
+        """Start a machine's node. It knows `doors`, by default the first machine, and whom it met before."""
         machine = self.machine(name, capacity_bytes=capacity_bytes)
-        machine.node = await self._nursery.start(self._live, machine)
+        known = self._doors(machine) if doors is None else doors
+        machine.node = await self._nursery.start(self._live, machine, known)
         return machine
 
-    async def _live(self, machine: Machine, *, task_status: trio.TaskStatus[Node]) -> None:
+    async def _live(self, machine: Machine, doors: Sequence[Address], *, task_status: trio.TaskStatus[Node]) -> None:
         machine.stopped = trio.Event()
         with trio.CancelScope() as machine.scope:
             async with open_node(
                 machine.home,
                 network=self.network,
-                bootstrap=self._doors(machine),
+                bootstrap=doors,
                 serve=True,
                 settings=machine.settings,
                 environment=machine.environment,
@@ -169,13 +206,22 @@ class World:
         await self.stop(name)
         machine.disk.crash(self.rng)
 
+    async def retire(self, name: str) -> None:
+        """A machine dies for good, with its disk."""
+        machine = self.machines[name]
+        if machine.running:
+            self.streams.kill(machine.host)
+            await self.stop(name)
+        del self.machines[name]
+        shutil.rmtree(machine.home.data, ignore_errors=True)
+
     # --- users
 
     @asynccontextmanager
     async def client(self, name: str, *, through: str | None = None) -> AsyncIterator[Node]:
         """A client's node for the length of a block; it knows one running machine."""
         door = self.machines[through] if through is not None else self.running()[0]
-        environment, _ = self._environment(name)
+        environment, _ = self._environment(name, Clock())
         async with open_node(
             self._folder / name,
             network=self.network,

@@ -1,0 +1,160 @@
+"""`shoal simulate`: whole nodes through months of virtual time, and a report of what was lost. Needs no network."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shoal.cli.context import Globals, Job, globals_of
+from shoal.cli.exits import BadUsageError, Code, CommandError
+from shoal.cli.tables import fields
+from shoal.cli.units import UnitError, parse_count, parse_duration, parse_size
+
+if TYPE_CHECKING:
+    from shoal.node.simulation.plan import StudyPlan
+    from shoal.node.simulation.report import Report
+
+DAY_S = 86_400
+MOST_SEED = 2**53  # what JSON readers keep exact
+
+
+def simulate(
+    context: typer.Context,
+    nodes: Annotated[str, typer.Option("--nodes", metavar="COUNT", help="Machines at any time.")] = "100",
+    days: Annotated[str, typer.Option("--days", metavar="COUNT", help="Days to simulate.")] = "365",
+    files: Annotated[str, typer.Option("--files", metavar="COUNT", help="Files, published in the first hour.")] = "100",
+    size: Annotated[str, typer.Option("--size", metavar="SIZE", help="Size of each file.")] = "64KiB",
+    mean_life: Annotated[
+        str, typer.Option("--mean-life", metavar="TIME", help="Mean life of a machine; it dies with its disk.")
+    ] = "180d",
+    uptime: Annotated[
+        str, typer.Option("--uptime", metavar="PART", help="Part of its life that a machine is up, 0.05 to 1.")
+    ] = "0.7",
+    absences: Annotated[
+        str, typer.Option("--absences", metavar="COUNT", help="Absences of a machine in a year, on average.")
+    ] = "75",
+    k: Annotated[
+        str | None,
+        typer.Option("--k", metavar="K", help="Shares needed. Default: as publish does.", show_default=False),
+    ] = None,
+    n: Annotated[
+        str | None,
+        typer.Option("--n", metavar="N", help="Shares in all. Default: as publish does.", show_default=False),
+    ] = None,
+    seed: Annotated[str, typer.Option("--seed", metavar="NUMBER", help="What decides everything.")] = "1",
+    plot: Annotated[
+        str | None,
+        typer.Option("--plot", metavar="FILE.png", help="Draw the shares over time.", show_default=False),
+    ] = None,
+) -> Job:
+    """Simulate a network of whole nodes for months, and see whether files are lost.
+
+    The nodes are the real ones; networks, disks and clocks are not, and time jumps ahead. Publishers vanish after the
+    first hour; machines go away and come back, lose power, die and are replaced; the network is cut in two at times,
+    bits rot, disks are full, clocks are wrong. Once a month a passing client renews the leases; holders do the rest.
+    The same arguments give the same report, except for what it says of this machine. Ends with 0 when nothing was lost
+    and nothing was wrong, else with 1.
+    """
+    settings = globals_of(context)
+    target = None if plot is None else plot_target(plot)
+    plan = read_plan(nodes, days, files, size, mean_life, uptime, absences, k, n, seed)
+    return Job(settings.output, lambda: _simulate(settings, plan, target))
+
+
+def read_plan(
+    nodes: str,
+    days: str,
+    files: str,
+    size: str,
+    mean_life: str,
+    uptime: str,
+    absences: str,
+    k: str | None,
+    n: str | None,
+    seed: str,
+) -> "StudyPlan":
+    """The plan that the options ask for. BadUsageError."""
+    from shoal.node.simulation.plan import StudyPlan
+
+    try:
+        return StudyPlan(
+            seed=_count("--seed", seed, 0, MOST_SEED),
+            nodes=_count("--nodes", nodes, 4, 2_000),
+            days=_number("--days", days),
+            files=_count("--files", files, 0, 100_000),
+            size_bytes=parse_size(size),
+            mean_life_days=parse_duration(mean_life) / DAY_S,
+            uptime=_number("--uptime", uptime),
+            absences=_number("--absences", absences),
+            k=None if k is None else _count("--k", k, 1, 256),
+            n=None if n is None else _count("--n", n, 1, 256),
+        )
+    except UnitError as error:
+        raise BadUsageError(f"{error}.") from error
+    except ValueError as error:
+        raise BadUsageError(f"This study makes no sense: {error}.") from error
+
+
+def _count(option: str, text: str, least: int, most: int) -> int:
+    try:
+        return parse_count(text, least=least, most=most)
+    except UnitError as error:
+        raise UnitError(f"{option}: {error}") from error
+
+
+def _number(option: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UnitError(f"{option}: {text!r} is not a number") from None
+    if not 0 <= value < float("inf"):
+        raise UnitError(f"{option}: {text!r} is not a number from 0 on")
+    return value
+
+
+def plot_target(text: str) -> Path:
+    """Where the picture goes: looked at before hours are spent on it. BadUsageError, CommandError."""
+    path = Path(text)
+    if path.suffix.lower() != ".png":
+        raise BadUsageError(f"--plot: {text!r} does not end in .png, and a PNG is all that can be drawn.")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise CommandError(f"Cannot write {path}: there is no such folder, or it is a folder itself.")
+    return path
+
+
+def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
+    from shoal.node.simulation.report import replay_command
+    from shoal.node.simulation.study import run_study
+
+    output = settings.output
+    output.note(f"Simulating. The same again: {replay_command(plan)}")
+    report = run_study(plan, output.note)
+    if target is not None:
+        _draw(report, target)
+        output.note(f"Drew {target}: good shares over days; the mean of all files in blue, the fewest in dark red.")
+    output.result(words(report))
+    for text in report.violations:
+        output.complain(text)
+    if not report.good:
+        output.complain(f"Something was lost or went wrong. The same again: {replay_command(plan)}")
+    output.summary(**report.fields())
+    return Code.OK if report.good else Code.FAILED
+
+
+def _draw(report: "Report", target: Path) -> None:
+    from shoal.node.simulation.plot import plot
+
+    try:
+        target.write_bytes(plot(report))
+    except OSError as error:
+        raise CommandError(f"Cannot write {target}: {error.strerror}.") from error
+
+
+def words(report: "Report") -> str:
+    """The report for people."""
+    machine = report.machine()
+    speed = (
+        f"{report.node_years:.2f} node-years in {report.cpu_s:.0f} s of CPU, "
+        f"{machine['node_years_per_cpu_hour']} per CPU-hour"
+    )
+    return fields([*report.rows(), ("speed of this machine", speed)])

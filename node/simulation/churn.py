@@ -1,0 +1,57 @@
+"""Who is up when: the life of one machine, drawn before it begins.
+
+A machine is up and away by turns; how long, follows a gamma distribution, which is lumpier than a timetable and milder
+than an exponential. When its life ends it is gone for ever, up or away. Nothing here knows the network.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from shoal.node.simulation.plan import DAY_S, StudyPlan
+
+SHAPE = 4.0  # of the gamma distribution: a spread of half the mean
+
+
+class Change(Enum):
+    """What happens to a machine."""
+
+    UP = "up"
+    STOP = "stop"
+    POWER_CUT = "power cut"
+    DEATH = "death"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """At `at` seconds from the beginning of the study."""
+
+    at: float
+    change: Change
+
+
+def life(plan: StudyPlan, rng: random.Random, born: float, *, newborn: bool) -> Iterator[Event]:
+    """The events of a machine that begins its life at `born`, in order, until its death.
+
+    A machine of the first day (not `newborn`) begins in the middle of a turn of being up.
+    """
+    dies = born + rng.expovariate(1.0 / (plan.mean_life_days * DAY_S))
+    yield Event(born, Change.UP)
+    now = born
+    part = 1.0 if newborn else rng.random()
+    while plan.mean_cycle_s < float("inf"):
+        now += part * _spell(rng, plan.mean_cycle_s * plan.uptime)
+        part = 1.0
+        if now >= dies:
+            break
+        yield Event(now, Change.POWER_CUT if rng.random() < plan.hazards.power_cuts else Change.STOP)
+        now += _spell(rng, plan.mean_cycle_s * (1.0 - plan.uptime))
+        if now >= dies:
+            break
+        yield Event(now, Change.UP)
+    yield Event(dies, Change.DEATH)
+
+
+def _spell(rng: random.Random, mean_s: float) -> float:
+    return rng.gammavariate(SHAPE, mean_s / SHAPE)

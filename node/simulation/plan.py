@@ -1,0 +1,98 @@
+"""What a study is: its size, how its machines live and die, and how the world treats them. All from one seed."""
+
+from dataclasses import dataclass, field
+
+from shoal.node.simulation.datagrams import Weather
+
+DAY_S = 86_400.0
+HOUR_S = 3_600.0
+YEAR_DAYS = 365.0
+LEAST_NODES, MOST_NODES = 4, 2_000
+MOST_FILES = 100_000
+LEAST_DAYS, MOST_DAYS = 0.1, 3_660.0
+SETTLE_S = 5 * DAY_S  # after the network has healed: the grace for absent holders is three days
+
+
+@dataclass(frozen=True, slots=True)
+class Hazards:
+    """What goes wrong, and how often. Rates are per machine and year unless they say otherwise.
+
+    weather: what the network does to datagrams.  severed: days from one partition to the next, on average; each lasts
+    up to `severed_hours` and cuts up to half of the machines off, every second time in one direction only.
+    power_cuts: share of absences that begin with the plug pulled.  bit_flips: bits that rot in stored shares.
+    full_disks: times a disk is full for up to a day.  clock_s: wall clocks are wrong by up to so much, and by up to
+    `drift` more per second; a share `wild_clocks` of the machines is wrong by days.
+    """
+
+    weather: Weather = field(
+        default_factory=lambda: Weather(latency_s=(0.005, 0.12), loss=0.01, duplication=0.005, late=0.01, late_s=2.0)
+    )
+    severed_days: float = 14.0
+    severed_hours: float = 12.0
+    power_cuts: float = 0.5
+    bit_flips: float = 1.0
+    full_disks: float = 0.5
+    clock_s: float = 300.0
+    drift: float = 2e-5  # two seconds a day: a bad quartz that nobody corrects
+    wild_clocks: float = 0.02
+    wild_clock_s: float = 5 * DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """The arguments of a study. The same plan gives the same report, on any machine.
+
+    nodes: machines at any time; those that die are replaced by fresh ones.  days: how long.  files of `size_bytes`
+    are published in the first hour by clients that then vanish.  k, n: the code, None for the network's own choice.
+    mean_life_days: of a machine, until it dies for good with its disk.  uptime: share of its life that a machine is
+    up.  absences: how often a year it goes away and comes back, on average.
+
+    ValueError for what makes no sense.
+    """
+
+    seed: int = 1
+    nodes: int = 100
+    days: float = 365.0
+    files: int = 100
+    size_bytes: int = 64 * 1024
+    mean_life_days: float = 180.0
+    uptime: float = 0.7
+    absences: float = 75.0
+    k: int | None = None
+    n: int | None = None
+    hazards: Hazards = field(default_factory=Hazards)
+
+    def __post_init__(self) -> None:
+        """Check every argument."""
+        _check(LEAST_NODES <= self.nodes <= MOST_NODES, f"a study has {LEAST_NODES} to {MOST_NODES} nodes")
+        _check(LEAST_DAYS <= self.days <= MOST_DAYS, f"a study lasts {LEAST_DAYS:g} to {MOST_DAYS:g} days")
+        _check(0 <= self.files <= MOST_FILES, f"a study has at most {MOST_FILES} files")
+        _check(self.size_bytes >= 0, "a file has no negative size")
+        _check(self.mean_life_days > 0, "machines live longer than nothing")
+        _check(0.05 <= self.uptime <= 1, "machines are up between 5 and 100 % of the time")
+        _check(self.absences >= 0, "machines are not away less often than never")
+        _check((self.k is None) == (self.n is None), "k and n are given together or not at all")
+        if self.k is not None and self.n is not None:
+            _check(1 <= self.k <= self.n <= 256, "1 <= k <= n <= 256")
+            _check(self.n <= self.nodes, "every share needs a node of its own, so n is at most the number of nodes")
+
+    @property
+    def end_s(self) -> float:
+        """When it ends, in seconds from the beginning."""
+        return self.days * DAY_S
+
+    @property
+    def settle_s(self) -> float:
+        """How long the holders have, after the end, to put things right."""
+        return SETTLE_S if self.days >= 1 else HOUR_S
+
+    @property
+    def mean_cycle_s(self) -> float:
+        """From one absence of a machine to its next, on average; infinite where machines never go away."""
+        always = self.uptime >= 1 or self.absences <= 0
+        return float("inf") if always else YEAR_DAYS * DAY_S / self.absences
+
+
+def _check(holds: bool, text: str) -> None:
+    if not holds:
+        raise ValueError(text)

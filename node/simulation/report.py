@@ -1,0 +1,169 @@
+"""What a study found: plain values, the same for the same plan but for the part that depends on the machine."""
+
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shoal.node.simulation.plan import DAY_S, YEAR_DAYS, StudyPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The network at one time: machines up, and the distinct good shares of files that are up, least and mean."""
+
+    day: float
+    up: int
+    least: int
+    mean: float
+
+
+@dataclass
+class Report:
+    """Counted over the whole study.
+
+    lost_files: published ones that nobody could read at the end, with the network healed and every machine that
+    lives up.  wrong_bytes: read, and different from what was published.  repair_bytes: share bytes fetched and sent by
+    repairs.  messages: datagrams and stream messages.  reads_waited: tried while fewer than k shares were up.
+    violations: of what must always hold, each a sentence.
+    """
+
+    plan: StudyPlan
+    published: int = 0
+    refused_publishes: int = 0
+    k: int = 0
+    n: int = 0
+    lost_files: int = 0
+    wrong_bytes: int = 0
+    reads: int = 0
+    reads_waited: int = 0
+    renewals: int = 0
+    repairs: int = 0
+    rebuilt_shares: int = 0
+    repair_bytes: int = 0
+    surveys: int = 0
+    audits_passed: int = 0
+    audits_failed: int = 0
+    audit_bytes: int = 0
+    datagrams: int = 0
+    datagram_bytes: int = 0
+    stream_messages: int = 0
+    stream_bytes: int = 0
+    deaths: int = 0
+    absences: int = 0
+    least_absences: int = 0
+    power_cuts: int = 0
+    partitions: int = 0
+    flipped_bits: int = 0
+    full_disks: int = 0
+    up_node_days: float = 0.0
+    least_shares: int = 0
+    violation_count: int = 0
+    violations: list[str] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    cpu_s: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost, nothing wrong, and everything held that must."""
+        return not (self.lost_files or self.wrong_bytes or self.violation_count)
+
+    @property
+    def node_years(self) -> float:
+        """Simulated, of machines up or away, with the days after the end."""
+        return self.plan.nodes * (self.plan.days + self.plan.settle_s / DAY_S) / YEAR_DAYS
+
+    def fields(self) -> dict[str, object]:
+        """For scripts: everything, what depends on the machine apart."""
+        plan = self.plan
+        return {
+            "seed": plan.seed,
+            "nodes": plan.nodes,
+            "days": plan.days,
+            "files": plan.files,
+            "size": plan.size_bytes,
+            "mean_life_days": plan.mean_life_days,
+            "uptime": plan.uptime,
+            "published": self.published,
+            "refused_publishes": self.refused_publishes,
+            "k": self.k,
+            "n": self.n,
+            "lost_files": self.lost_files,
+            "wrong_bytes": self.wrong_bytes,
+            "reads": self.reads,
+            "reads_waited": self.reads_waited,
+            "renewals": self.renewals,
+            "repairs": self.repairs,
+            "rebuilt_shares": self.rebuilt_shares,
+            "repair_bytes": self.repair_bytes,
+            "surveys": self.surveys,
+            "audits_passed": self.audits_passed,
+            "audits_failed": self.audits_failed,
+            "audit_bytes": self.audit_bytes,
+            "messages": self.datagrams + self.stream_messages,
+            "datagrams": self.datagrams,
+            "datagram_bytes": self.datagram_bytes,
+            "stream_messages": self.stream_messages,
+            "stream_bytes": self.stream_bytes,
+            "deaths": self.deaths,
+            "absences": self.absences,
+            "least_absences": self.least_absences,
+            "power_cuts": self.power_cuts,
+            "partitions": self.partitions,
+            "flipped_bits": self.flipped_bits,
+            "full_disks": self.full_disks,
+            "up_node_days": round(self.up_node_days, 3),
+            "least_shares": self.least_shares,
+            "violations": self.violation_count,
+            "violation_texts": list(self.violations),
+            "replay": replay_command(plan),
+            "machine": self.machine(),
+        }
+
+    def machine(self) -> dict[str, object]:
+        """What another run of the same plan may have otherwise."""
+        hours = self.cpu_s / 3600
+        return {
+            "cpu_seconds": round(self.cpu_s, 3),
+            "node_years_per_cpu_hour": round(self.node_years / hours, 2) if hours else None,
+            "cpu_ms_per_node_day": round(1000 * self.cpu_s / (self.node_years * YEAR_DAYS), 2),
+            "python": platform.python_version(),
+            "implementation": sys.implementation.name,
+            "processor": platform.machine(),
+        }
+
+    def rows(self) -> Sequence[tuple[str, str]]:
+        """For people: what, and how much."""
+        per_node_day = self.up_node_days or 1.0
+        share_days = self.published * self.plan.days or 1.0
+        return [
+            ("machines", f"{self.plan.nodes} at a time, {self.deaths} died and were replaced"),
+            ("absences", f"{self.absences}, of them {self.power_cuts} power cuts; at least {self.least_absences} each"),
+            ("calamities", f"{self.partitions} partitions, {self.flipped_bits} bits, {self.full_disks} full disks"),
+            ("files", f"{self.published} published as {self.k} of {self.n}, {self.lost_files} lost"),
+            ("bytes read wrong", str(self.wrong_bytes)),
+            ("reads on the way", f"{self.reads}, {self.reads_waited} while fewer than k shares were up"),
+            ("fewest good shares up", f"{self.least_shares} of {self.n}, {self.k} needed"),
+            ("repairs", f"{self.repairs}, {self.rebuilt_shares} shares, {self.repair_bytes} bytes"),
+            ("audits", f"{self.audits_passed} passed, {self.audits_failed} failed"),
+            ("datagrams", f"{self.datagrams / per_node_day:.0f} per node and day up"),
+            ("stream messages", f"{self.stream_messages / share_days:.0f} per file and day"),
+            ("violations", str(self.violation_count)),
+        ]
+
+
+def replay_command(plan: StudyPlan) -> str:
+    """The command line that does the same study again."""
+    words: Mapping[str, object] = {
+        "--nodes": plan.nodes,
+        "--days": f"{plan.days:g}",
+        "--files": plan.files,
+        "--size": plan.size_bytes,
+        "--mean-life": f"{plan.mean_life_days * DAY_S:.0f}s",
+        "--uptime": f"{plan.uptime:g}",
+        "--absences": f"{plan.absences:g}",
+        **({"--k": plan.k, "--n": plan.n} if plan.k is not None else {}),
+        "--seed": plan.seed,
+    }
+    return shlex.join(["shoal", "simulate", *(str(word) for pair in words.items() for word in pair)])

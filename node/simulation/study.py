@@ -1,0 +1,325 @@
+"""A study: whole nodes through months of virtual time, and the question whether anything is lost.
+
+Files are published in the first hour by clients that then vanish for ever. Machines go away and come back, lose power,
+die and are replaced; partitions, rot, full disks and wrong clocks are as `plan` has them. Nobody but a passing client,
+once a month, renews the leases, which end after 90 days at the latest: everything else the holders do by themselves.
+
+At random times other clients read files, and the stores are looked into. In the end the network heals, every machine
+that lives is up, and after some days everything is read back. The same plan gives the same report, bit for bit.
+"""
+
+import random
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import trio
+
+from shoal.dht import Address
+from shoal.node.errors import ShoalError
+from shoal.node.node import Node
+from shoal.node.renewal import MAX_TTL_S
+from shoal.node.simulation.acked import Acked, AckedFiles, digest_of
+from shoal.node.simulation.calamities import Calamities
+from shoal.node.simulation.care_counts import CareCounts
+from shoal.node.simulation.checks import StoreWatch, Violations
+from shoal.node.simulation.churn import Change, life
+from shoal.node.simulation.datagrams import Weather
+from shoal.node.simulation.plan import DAY_S, HOUR_S, StudyPlan
+from shoal.node.simulation.report import Report, Sample
+from shoal.node.simulation.world import Clock, Machine, World, run_world
+
+OPENING_S = 300.0  # in which the first machines start, one after another
+PUBLISH_FROM_S, PUBLISH_UNTIL_S = 600.0, HOUR_S
+FILES_PER_CLIENT = 10
+DOORS = 3  # addresses that a machine starts from: people tell each other
+REPLACED_AFTER_S = DAY_S  # at most, after a death
+READ_EVERY_S = 6 * HOUR_S  # on average
+LOOK_EVERY_S = 6 * HOUR_S  # on average, into all stores
+SAMPLE_EVERY_S = DAY_S
+RENEW_EVERY_S = 30 * DAY_S
+RETRY_READ_S = 1800.0  # a holder may go away in the middle of a read; twice in a row is another matter
+CAPACITY_FACTORS = (3.0, 12.0)  # of the mean of what a machine has to keep
+CAPACITY_BYTES = 4 * 2**20  # for everybody besides, since the database takes some
+
+Say = Callable[[str], None]
+
+
+class Study:
+    """One study in one world. `run` does it all."""
+
+    def __init__(self, plan: StudyPlan, world: World, say: Say) -> None:
+        self._plan = plan
+        self._world = world
+        self._say = say
+        self._rng = random.Random(f"{plan.seed} study")
+        self._over = trio.Event()
+        self._violations = Violations()
+        self._watch = StoreWatch(self._violations)
+        self._files = AckedFiles()
+        self._calamities = Calamities(
+            plan, world, random.Random(f"{plan.seed} calamities"), self._watch, self._sleep_until
+        )
+        self._care = CareCounts()
+        self._machines_made = self._clients_made = 0
+        self._absences: dict[str, int] = {}
+        self._started: dict[str, float] = {}
+        self._report = Report(plan)
+
+    async def run(self) -> Report:
+        """From the first machine to the last read."""
+        async with trio.open_nursery() as nursery:
+            for slot in range(self._plan.nodes):
+                nursery.start_soon(self._slot, slot)
+            nursery.start_soon(self._publish_all)
+            for task in (self._read_now_and_then, self._look_now_and_then, self._sample_daily, self._renew_monthly):
+                nursery.start_soon(task)
+            if await self._sleep_until(HOUR_S):
+                nursery.start_soon(self._calamities.run)
+            await trio.sleep_until(self._plan.end_s)
+            self._over.set()
+        await self._heal()
+        await self._conclude()
+        return self._report
+
+    async def _sleep_until(self, when: float) -> bool:
+        """Whether the study still goes on then."""
+        with trio.move_on_at(when):
+            await self._over.wait()
+        return not self._over.is_set()
+
+    async def _pause(self, mean_s: float) -> bool:
+        return await self._sleep_until(trio.current_time() + self._rng.expovariate(1.0 / mean_s))
+
+    # --- machines
+
+    async def _slot(self, slot: int) -> None:
+        """One machine after another: when one dies, a fresh one takes its place."""
+        born, newborn = slot * OPENING_S / self._plan.nodes, False
+        while born < self._plan.end_s:
+            name = f"machine-{self._machines_made:04d}"
+            self._machines_made += 1
+            rng = random.Random(f"{self._plan.seed} {name} life")
+            for event in life(self._plan, rng, born, newborn=newborn):
+                if not await self._sleep_until(event.at):
+                    return
+                await self._change(name, event.change, rng)
+            born, newborn = trio.current_time() + rng.uniform(0.0, REPLACED_AFTER_S), True
+
+    async def _change(self, name: str, change: Change, rng: random.Random) -> None:
+        if change is Change.UP:
+            await self._start(name, rng)
+            return
+        machine = self._world.machines[name]
+        if machine.running:
+            self._note_down(machine)
+        if change is Change.DEATH:
+            self._report.deaths += 1
+            self._watch.forget(name)
+            await self._world.retire(name)
+            return
+        self._absences[name] += 1
+        self._report.absences += 1
+        if change is Change.POWER_CUT:
+            self._report.power_cuts += 1
+            await self._world.crash(name)
+        else:
+            await self._world.stop(name)
+            machine.disk.before = None
+
+    async def _start(self, name: str, rng: random.Random) -> None:
+        if name not in self._world.machines:
+            self._absences[name] = 0
+            mean_bytes = 3.0 * self._plan.files * self._plan.size_bytes / self._plan.nodes
+            capacity = CAPACITY_BYTES + int(mean_bytes * rng.uniform(*CAPACITY_FACTORS))
+            self._world.machine(name, capacity_bytes=capacity, clock=self._clock(rng))
+        self._started[name] = trio.current_time()
+        await self._world.start(name, doors=self._doors(rng))
+
+    def _clock(self, rng: random.Random) -> Clock:
+        hazards = self._plan.hazards
+        wild = rng.random() < hazards.wild_clocks
+        most_s = hazards.wild_clock_s if wild else hazards.clock_s
+        return Clock(rng.uniform(-most_s, most_s), rng.uniform(-hazards.drift, hazards.drift))
+
+    def _doors(self, rng: random.Random) -> list[Address]:
+        running = self._world.running()
+        return [machine.address for machine in rng.sample(running, min(DOORS, len(running)))]
+
+    def _note_down(self, machine: Machine) -> None:
+        """Count what its node has done, before it is gone."""
+        self._watch.look(machine)
+        self._care.add(machine.serving.care_statistics())
+        self._report.up_node_days += (trio.current_time() - self._started[machine.name]) / DAY_S
+
+    # --- users
+
+    async def _publish_all(self) -> None:
+        """Clients come, publish some files each, and vanish."""
+        left = self._plan.files
+        clients = -(-left // FILES_PER_CLIENT)
+        for number in range(clients):
+            at = PUBLISH_FROM_S + number * (PUBLISH_UNTIL_S - PUBLISH_FROM_S) / clients
+            if not await self._sleep_until(at):
+                return
+            count = min(left, FILES_PER_CLIENT)
+            left -= count
+            async with self._client() as client:
+                for _ in range(count):
+                    await self._publish(client)
+
+    async def _publish(self, client: Node) -> None:
+        data = self._rng.randbytes(self._plan.size_bytes)
+        try:
+            published = await client.publish(_once(data), needed=self._plan.k, total=self._plan.n, ttl_s=MAX_TTL_S)
+        except ShoalError as error:
+            self._report.refused_publishes += 1
+            self._say(f"a publish was refused: {error}")
+            return
+        self._files.add(published.link, data, published.k, published.n)
+
+    def _client(self) -> AbstractAsyncContextManager[Node]:
+        self._clients_made += 1
+        door = self._rng.choice(self._world.running())
+        return self._world.client(f"client-{self._clients_made:05d}", through=door.name)
+
+    async def _read_now_and_then(self) -> None:
+        await self._sleep_until(HOUR_S)
+        while await self._pause(READ_EVERY_S):
+            if len(self._files) and self._world.running():
+                await self._read(self._files.at(self._rng.randrange(len(self._files))))
+
+    async def _read(self, file: Acked) -> None:
+        """Read a file as anybody would; if k good shares are up and all is well otherwise, it must succeed."""
+        self._report.reads += 1
+        for _ in range(2):
+            possible = self._is_possible(file)
+            failure = await self._fetch(file)
+            if failure is None:
+                return
+            if not (possible and self._is_possible(file)):
+                self._report.reads_waited += 1
+                return
+            if not await self._sleep_until(trio.current_time() + RETRY_READ_S):
+                return
+        self._violations.add(f"{file.link.hash[:24]} cannot be read although k good shares are up: {failure}")
+
+    def _is_possible(self, file: Acked) -> bool:
+        calm = not self._calamities.severed and trio.current_time() - self._calamities.healed_at > HOUR_S
+        return calm and len(self._watch.good_shares(file, self._world.running())) >= file.k
+
+    async def _fetch(self, file: Acked) -> ShoalError | None:
+        """Read and compare; the error where that failed."""
+        try:
+            async with self._client() as client, client.open_fetch(file.link) as stream:
+                data = b"".join([chunk async for chunk in stream])
+        except ShoalError as error:
+            return error
+        if digest_of(data) != file.digest:
+            self._report.wrong_bytes += max(len(data), 1)
+            self._violations.add(f"{file.link.hash[:24]} was read wrong")
+        return None
+
+    async def _renew_monthly(self) -> None:
+        """A passing client renews all files. Those it cannot reach have their turn a day later."""
+        waiting: list[Acked] = []
+        next_round = RENEW_EVERY_S
+        while await self._sleep_until(min(next_round, trio.current_time() + DAY_S) if waiting else next_round):
+            if trio.current_time() >= next_round:
+                waiting, next_round = list(self._files), next_round + RENEW_EVERY_S
+            waiting = await self._renew(waiting)
+
+    async def _renew(self, files: list[Acked]) -> list[Acked]:
+        failed = []
+        async with self._client() as client:
+            for file in files:
+                try:
+                    await client.renew(file.link, MAX_TTL_S)
+                    self._report.renewals += 1
+                except ShoalError:
+                    failed.append(file)
+        return failed
+
+    # --- looking
+
+    async def _look_now_and_then(self) -> None:
+        while await self._pause(LOOK_EVERY_S):
+            for machine in self._world.running():
+                self._watch.look(machine)
+
+    async def _sample_daily(self) -> None:
+        day = 0
+        while await self._sleep_until(HOUR_S + day * SAMPLE_EVERY_S):
+            up = self._world.running()
+            counts = [len(self._watch.good_shares(file, up)) for file in self._files]
+            sample = Sample(float(day), len(up), min(counts, default=0), sum(counts) / len(counts) if counts else 0.0)
+            self._report.samples.append(sample)
+            self._say(
+                f"day {day}: {sample.up} machines up, good shares of a file {sample.least} at least, "
+                f"{sample.mean:.1f} on average"
+            )
+            day += 1
+
+    # --- the end
+
+    async def _heal(self) -> None:
+        """Calm weather, every living machine up, and some days for the holders to put things right."""
+        self._world.heal()
+        self._world.datagrams.weather = Weather()
+        rng = random.Random(f"{self._plan.seed} healing")
+        for machine in list(self._world.machines.values()):
+            machine.disk.before = None
+            if not machine.running:
+                await self._start(machine.name, rng)
+        await trio.sleep(self._plan.settle_s)
+
+    async def _conclude(self) -> None:
+        """Read everything back, check that repair has done its part, and fill in the report."""
+        report = self._report
+        for file in self._files:
+            good = self._watch.good_shares(file, self._world.running())
+            failure = await self._fetch(file)
+            if failure is not None:
+                report.lost_files += 1
+                self._violations.add(f"{file.link.hash[:24]} is lost: {failure}")
+            elif len(good) <= min(file.n - 1, 3 * file.n // 4):
+                self._violations.add(f"{file.link.hash[:24]}: {len(good)} shares of {file.n} and nobody repaired it")
+        for machine in self._world.running():
+            self._note_down(machine)
+        self._fill_in()
+
+    def _fill_in(self) -> None:
+        report, datagrams, streams = self._report, self._world.datagrams.statistics(), self._world.streams.statistics()
+        report.published = len(self._files)
+        if len(self._files):
+            report.k, report.n = self._files.at(0).k, self._files.at(0).n
+        self._care.fill_in(report)
+        report.datagrams, report.datagram_bytes = datagrams.sent, datagrams.sent_bytes
+        report.stream_messages, report.stream_bytes = streams.messages, streams.sent_bytes
+        counts = self._calamities.counts
+        report.partitions, report.flipped_bits = counts.partitions, counts.flipped_bits
+        report.full_disks = counts.full_disks
+        old = [self._absences[name] for name, machine in self._world.machines.items()]
+        report.least_absences = min(old, default=0)
+        report.least_shares = min((sample.least for sample in report.samples), default=0)
+        report.violation_count, report.violations = self._violations.count, self._violations.texts
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def run_study(plan: StudyPlan, say: Say = lambda text: None, folder: Path | None = None) -> Report:
+    """Do a study, with its homes below `folder` or in a temporary one. `say` hears how it goes."""
+    started = time.process_time()
+    with tempfile.TemporaryDirectory(prefix="shoal-study-", dir=folder) as name:
+        report = run_world(
+            plan.seed,
+            Path(name),
+            lambda world: Study(plan, world, say).run(),
+            weather=plan.hazards.weather,
+        )
+    report.cpu_s = time.process_time() - started
+    return report

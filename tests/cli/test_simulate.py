@@ -1,0 +1,65 @@
+"""`shoal simulate`: what it takes, what it prints, and that it prints the same twice."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shoal.cli.commands import simulate
+from shoal.cli.main import run
+from shoal.node.simulation.plan import StudyPlan
+from shoal.node.simulation.report import Report
+
+SMALL = ["--nodes", "13", "--days", "0.2", "--files", "1", "--size", "2kB", "--seed", "5"]
+
+
+def test_a_small_network_loses_nothing_and_replays(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["--json", "simulate", *SMALL, "--plot", str(tmp_path / "shares.png")]) == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert run(["--json", "simulate", *SMALL]) == 0
+    second = json.loads(capsys.readouterr().out.splitlines()[-1])
+    machine = first.pop("machine")
+    second.pop("machine")
+    assert first == second
+    assert machine["cpu_seconds"] > 0
+    wanted = {"seed": 5, "nodes": 13, "days": 0.2, "published": 1, "lost_files": 0, "wrong_bytes": 0, "repairs": 0}
+    assert wanted.items() <= first.items()
+    assert first["messages"] > 0
+    assert (tmp_path / "shares.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_loss_is_told_and_is_a_failure(recorded: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from shoal.cli.context import Globals
+    from shoal.node.simulation import study
+
+    report = Report(StudyPlan(seed=77), published=2, lost_files=1, violation_count=1, violations=["day 3.00: a file"])
+    monkeypatch.setattr(study, "run_study", lambda plan, say: report)
+    output = recorded()
+    assert simulate._simulate(Globals(None, None, (), output), StudyPlan(seed=77), None) == 1
+    assert "1 lost" in output.out.getvalue()
+    assert "day 3.00: a file" in output.err.getvalue()
+    assert "--seed 77" in output.err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--nodes", "1"], "--nodes"),
+        (["--days", "soon"], "--days"),
+        (["--uptime", "1.5"], "up between"),
+        (["--size", "3 potatoes"], "potatoes"),
+        (["--k", "4"], "together"),
+        (["--mean-life", "180"], "no unit"),
+        (["--plot", "picture.jpg"], ".png"),
+    ],
+)
+def test_usage_errors(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_written_is_known_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["simulate", "--plot", str(tmp_path / "nowhere" / "x.png")]) == 1
+    assert "Cannot write" in capsys.readouterr().err

@@ -1,0 +1,148 @@
+"""Studies: small ones end well, replay in another process, and notice when something is wrong."""
+
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from shoal.node.simulation.churn import Change, life
+from shoal.node.simulation.plan import DAY_S, Hazards, StudyPlan
+from shoal.node.simulation.plot import plot
+from shoal.node.simulation.report import Report, Sample, replay_command
+from shoal.node.simulation.study import Study, run_study
+
+SMALL = StudyPlan(seed=3, nodes=14, days=0.3, files=2, size_bytes=2_000, absences=500)
+
+PROGRAM = """
+import json
+from shoal.node.simulation.plan import StudyPlan
+from shoal.node.simulation.study import run_study
+fields = run_study(StudyPlan(seed=3, nodes=14, days=0.3, files=2, size_bytes=2_000, absences=500)).fields()
+del fields["machine"]
+print(json.dumps(fields))
+"""
+
+
+def in_process(hash_seed: str) -> dict[str, object]:
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, check=True, text=True)
+    fields: dict[str, object] = json.loads(done.stdout)
+    return fields
+
+
+def test_a_study_replays_under_another_hash_seed() -> None:
+    first = in_process("1")
+    assert first == in_process("2")
+    assert first["published"] == 2
+    assert first["lost_files"] == first["wrong_bytes"] == first["violations"] == 0
+    assert isinstance(first["absences"], int)
+    assert first["absences"] > 1
+    other = run_study(replace(SMALL, seed=4)).fields()
+    assert other["messages"] != first["messages"]
+
+
+def test_a_study_notices_files_that_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    heal = Study._heal
+
+    async def die_out(self: Study) -> None:
+        """All but three machines die before the end."""
+        for name in list(self._world.machines)[3:]:
+            await self._world.retire(name)
+        await heal(self)
+
+    monkeypatch.setattr(Study, "_heal", die_out)
+    report = run_study(replace(SMALL, absences=0))
+    assert report.lost_files == 2
+    assert not report.good
+    assert any("is lost" in text for text in report.violations)
+
+
+def test_a_study_notices_a_share_that_is_dropped_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    heal = Study._heal
+
+    async def drop(self: Study) -> None:
+        machine = next(each for each in self._world.running() if each.serving.store.files())
+        self._watch.look(machine)
+        machine.disk.open_database(machine.home.store_folder / "shares.db").execute("DELETE FROM shares")
+        self._watch.look(machine)
+        await heal(self)
+
+    monkeypatch.setattr(Study, "_heal", drop)
+    report = run_study(replace(SMALL, absences=0))
+    assert any("dropped before its lease" in text for text in report.violations)
+
+
+# --- lives
+
+
+def test_lives_have_the_uptime_and_the_length_asked_for() -> None:
+    plan = StudyPlan(mean_life_days=100.0, uptime=0.6, absences=100)
+    up = total = 0.0
+    cycles = 0
+    for seed in range(200):
+        events = list(life(plan, random.Random(seed), 0.0, newborn=True))
+        assert [each.at for each in events] == sorted(each.at for each in events)
+        assert [each.change is Change.DEATH for each in events].count(True) == 1
+        assert events[-1].change is Change.DEATH
+        for before, after in pairwise(events):
+            up += (after.at - before.at) * (before.change is Change.UP)
+        cycles += len(events) // 2
+        total += events[-1].at
+    assert up / total == pytest.approx(0.6, abs=0.03)
+    assert total / 200 == pytest.approx(100 * DAY_S, rel=0.2)
+    assert cycles / (total / (365 * DAY_S)) == pytest.approx(100, rel=0.1)
+
+
+def test_machines_that_never_go_away() -> None:
+    events = list(life(StudyPlan(uptime=1.0), random.Random(1), 5.0, newborn=False))
+    assert [each.change for each in events] == [Change.UP, Change.DEATH]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"nodes": 2}, {"days": 0.0}, {"uptime": 0.0}, {"uptime": 1.1}, {"k": 3}, {"k": 4, "n": 3}, {"k": 4, "n": 101}],
+)
+def test_plans_that_make_no_sense(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        StudyPlan(**change)  # type: ignore[arg-type]
+
+
+# --- reports
+
+
+def test_the_command_that_does_it_again() -> None:
+    command = replay_command(StudyPlan(seed=9, k=3, n=10))
+    assert command == (
+        "shoal simulate --nodes 100 --days 365 --files 100 --size 65536 --mean-life 15552000s --uptime 0.7 "
+        "--absences 75 --k 3 --n 10 --seed 9"
+    )
+
+
+def test_the_picture_is_a_png(tmp_path: Path) -> None:
+    report = Report(StudyPlan(days=3), k=4, n=12, samples=[Sample(0.0, 10, 12, 12.0), Sample(2.0, 8, 5, 9.5)])
+    data = plot(report)
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    at, kinds, pixels = 8, [], b""
+    while at < len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        assert struct.unpack(">I", data[at + 8 + length : at + 12 + length])[0] == zlib.crc32(kind + body)
+        kinds.append(kind)
+        pixels += body if kind == b"IDAT" else b""
+        at += 12 + length
+    assert kinds == [b"IHDR", b"IDAT", b"IEND"]
+    rows = zlib.decompress(pixels)
+    assert len(rows) == 480 * (1 + 3 * 960)
+    assert bytes((31, 119, 180)) in rows
+
+
+def test_the_usual_hazards_can_be_calmed() -> None:
+    assert Hazards(bit_flips=0.0).severed_days > 0
