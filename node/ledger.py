@@ -58,6 +58,11 @@ class Ledger:
         if self._memory is not None:
             _prepare(self._memory)
 
+    def check(self) -> None:
+        """`LocalError` when the list cannot be written: known before hours of sending, not after."""
+        with self._open() as database, database:
+            database.execute("BEGIN IMMEDIATE")
+
     def add(self, published: Published, name: str | None, owner_secret: bytes, now: float, lease_end: float) -> None:
         """Note a publish durably; a second one of the same file (completed later) replaces the first."""
         row = (

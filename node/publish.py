@@ -35,15 +35,18 @@ from shoal.node.ledger import Ledger
 from shoal.node.nursery import open_nursery
 from shoal.node.placement import gather
 from shoal.node.recruit import Recruiter
+from shoal.node.refusals import in_words
 from shoal.node.results import OnProgress, Phase, Progress, Published
 from shoal.node.sealing import Sealer
-from shoal.node.sources import Fingerprint, Source, fingerprint_fields, open_source, printable
+from shoal.node.sources import Fingerprint, Source, SourceChanged, fingerprint_fields, open_source, printable
 from shoal.node.stalls import SENDERS, drop_stalled
 
 EXPANSION = 3  # DESIGN section 2
 DEFAULT_TTL_S = 90 * 86400
 MIN_TTL_S, MAX_TTL_S = 3600, 90 * 86400  # DESIGN section 5: leases run to 90 days from now, and are renewed
 CHECKPOINT_BYTES = 32 * 2**20  # plaintext between two checkpoints: what a resumed publish seals again at most
+FIRST_CHECKPOINT_BYTES = 8 * 2**20  # sooner: of a middling file, too, half must not have been sent in vain
+CHECKPOINT_S = 5.0  # over a slow line so many bytes take minutes; holders are not asked to sync more often than this
 PEEK_BYTES = 2**20  # of a pipe, read ahead to choose the width: from here on the widest code applies
 
 
@@ -80,7 +83,7 @@ class PublishOptions:
         if self.happy is not None and not 1 <= self.happy <= most:
             raise UsageError(f"The number of happy hosts must be from 1 to {most}, not {self.happy}.")
         if not MIN_TTL_S <= self.ttl_s <= MAX_TTL_S:
-            raise UsageError("The time to live must be from 1h to 90d; it can be renewed as often as you like.")
+            raise UsageError("The time to live must be from 1h to 90d. A file that is to stay longer can be renewed.")
         media_type = self.media_type or ""
         if not media_type.isascii() or not media_type.isprintable() or len(media_type) > MAX_MEDIA_TYPE_BYTES:
             raise UsageError(f"A media type has at most {MAX_MEDIA_TYPE_BYTES} characters, all of them plain ASCII.")
@@ -129,6 +132,7 @@ class Publisher:
             with ExitStack() as held:
                 self._open_journal(what, held)
                 self._report(Phase.CONNECTING, 0)
+                await self._env.call(self._ledger.check)
                 encoder = await self._begin()
                 if encoder is not None:
                     await self._stream(encoder)
@@ -167,17 +171,18 @@ class Publisher:
     async def _resume(self, entry: JournalEntry) -> bool:
         """Take an interrupted publish up again, if enough of its holders still have what they had."""
         lanes = [Lane(note.share, note.contact, note.upload_id) for note in entry.uploads]
-        if not entry.manifest:
-            bound = self._share_bound(entry.k, entry.n)
-            async with open_nursery() as nursery:
-                for lane in lanes:
-                    nursery.start_soon(lane.offer, self._context, bound, self._options.ttl_s)
+        needed = Manifest.decode(entry.manifest).layout.segment_count if entry.manifest else entry.segment
+        bound = self._share_bound(entry.k, entry.n)
+        async with open_nursery() as nursery:
             for lane in lanes:
-                if lane.alive and lane.durable < entry.segment:
-                    lane.reason = "lost what it had"
-            if sum(lane.alive for lane in lanes) < entry.k:
-                await self._abort(lanes)
-                return False
+                nursery.start_soon(lane.offer, self._context, bound, self._options.ttl_s)
+        for lane in lanes:
+            if lane.alive and lane.durable < needed:
+                lane.reason = "lost what it had"
+        if sum(lane.alive for lane in lanes) < entry.k:
+            await self._abort(lanes)
+            return False
+        if not entry.manifest:
             for lane in lanes:
                 lane.resumed_bytes = entry.segment * BLOCK_BYTES  # segments before the checkpoint are all full
             await self._source.seek(entry.segment * Layout.for_plaintext(entry.k, entry.n, 0).segment_plain_bytes)
@@ -259,10 +264,12 @@ class Publisher:
 
     def _too_few(self, found: int, needed: int) -> ShoalError:
         silent = self._refusals["no answer"]
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self._refusals.most_common())
-        why = f" ({reasons})" if reasons else ""
         if not found and silent == sum(self._refusals.values()):
             return NoPeers(f"None of the {silent} hosts known answered, so nothing was published. Try again later.")
+        told = in_words(self._refusals)
+        why = f" ({told})" if told else ""
+        if needed == 1:
+            return Refused(f"No host would keep a share{why}: nothing was published. Try again later.")
         return Refused(
             f"Only {found} of the {needed} hosts needed would keep a share{why}: nothing was published. "
             "Try again later, or with fewer needed shares (--needed, --total)."
@@ -285,19 +292,30 @@ class Publisher:
                 for lane in self._lanes:
                     lane.close()
             watch.cancel_scope.cancel()
-        await self._source.finish()
+        await self._finish_source()
         self._require_alive()
         await self._settle(sealer, cipher)
 
+    async def _finish_source(self) -> None:
+        """Make sure that what was read is one file; if not, nobody shall keep what was sent of it."""
+        try:
+            await self._source.finish()
+        except SourceChanged:
+            await self._abort(self._lanes)
+            if self._journal is not None:
+                await self._env.call(self._journal.remove)
+            raise
+
     async def _feed(self, sealer: Sealer) -> None:
-        checkpoint = sealer.size + CHECKPOINT_BYTES
+        checkpoint, due = sealer.size + FIRST_CHECKPOINT_BYTES, trio.current_time() + CHECKPOINT_S
         while (batch := await sealer.next_batch()) is not None:
-            sync = batch.plain_bytes >= checkpoint and self._journal is not None
+            reached = batch.plain_bytes >= checkpoint or trio.current_time() >= due
+            sync = reached and self._journal is not None
             for lane in self._lanes:
                 await lane.put(batch, sync)
             self._require_alive()
             if sync:
-                checkpoint = batch.plain_bytes + CHECKPOINT_BYTES
+                checkpoint, due = batch.plain_bytes + CHECKPOINT_BYTES, trio.current_time() + CHECKPOINT_S
                 self._marks.append((batch.end, batch.state))
             await self._checkpoint()
             self._report(Phase.SENDING, batch.plain_bytes)

@@ -15,6 +15,10 @@ from shoal.node.environment import Environment
 from shoal.node.errors import LocalError, UsageError
 
 
+class SourceChanged(LocalError):
+    """The file did not stay as it was: what has been read of it is no file, and reading on cannot mend that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What tells that a file is the same and unchanged between two runs."""
@@ -41,7 +45,7 @@ class Source(Protocol):
         ...
 
     async def finish(self) -> None:
-        """After the last byte: `LocalError` when the source changed while it was read."""
+        """After the last byte: `SourceChanged` when the source changed while it was read."""
         ...
 
     async def aclose(self) -> None:
@@ -88,12 +92,13 @@ class FileSource:
         """Compare the file with what it was at the start."""
         now = _fingerprint(self._descriptor)
         if now != self.fingerprint or self._offset < self._bytes:
-            raise LocalError(
-                f"{printable(self._path)} changed while it was being read (it had {self.size} bytes, now {now.size}). "
+            sizes = f" (it had {self.size} bytes, now {now.size})" if now.size != self.size else ""
+            raise SourceChanged(
+                f"{printable(self._path)} changed while it was being read{sizes}. "
                 "Nothing was published; run the command again when the file is at rest."
             )
         if await self._pread(self._bytes, 1):
-            raise LocalError(
+            raise SourceChanged(
                 f"{printable(self._path)} has more bytes than the {self._bytes} it claims, as files in /proc do. "
                 "Nothing was published; pipe it instead: shoal publish - --name NAME"
             )

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from shoal.erasure import FileId, Link, LinkKind
-from shoal.node import BadData, NoPeers, NotFound, Published, Refused, TooFewShares, WrongKey
+from shoal.node import BadData, LocalError, NoPeers, NotFound, Published, Refused, TooFewShares, WrongKey
 from shoal.node.simulation.datagrams import Weather
 from shoal.node.simulation.world import World, run_world
 from shoal.node.targets import part_path
@@ -283,6 +283,74 @@ def test_an_interrupted_publish_and_fetch_go_on(tmp_path: Path) -> None:
 
     run_world(16, tmp_path / "world", story)
     assert target.read_bytes() == source.read_bytes()
+
+
+def test_nothing_is_kept_of_a_file_that_changed_while_it_was_read(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(17).randbytes(3_000_000))
+
+    async def story(world: World) -> None:
+        await populate(world, 8)
+        world.streams.bytes_per_s = 300_000.0
+
+        async def touch() -> None:
+            await trio.sleep(2)
+            os.utime(source, ns=(1, 1))
+
+        async with world.client("publisher") as client, trio.open_nursery() as nursery:
+            nursery.start_soon(touch)
+            with pytest.raises(LocalError, match="changed while it was being read"):
+                await client.publish(source, needed=2, total=6)
+        await trio.sleep(1)
+        assert not list((tmp_path / "world").rglob("*.journal"))
+        assert not [path for path in (tmp_path / "world").rglob("*.lock") if "publishing" in str(path)]
+        for machine in world.running():
+            assert machine.node is not None
+            assert (await machine.node.status())["uploads"] == 0
+
+    run_world(17, tmp_path / "world", story)
+
+
+def test_a_list_that_cannot_be_written_is_known_before_anything_is_sent(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 6)
+        async with world.client("publisher") as client:
+            client._ledger._path = tmp_path  # a directory
+            with pytest.raises(LocalError, match="list of published files"):
+                await client.publish(chunks(b"x" * 1000))
+        assert all([(await machine.node.status())["files"] == 0 for machine in world.running()])
+
+    run_world(17, tmp_path / "world", story)
+
+
+@pytest.mark.parametrize("by", ["time", "bytes"])
+def test_what_a_checkpoint_covers_outlives_a_power_cut_everywhere(
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shoal.node.publish.FIRST_CHECKPOINT_BYTES", 2**40 if by == "time" else 2**22)
+    monkeypatch.setattr("shoal.node.publish.CHECKPOINT_S", 5.0 if by == "time" else 1e6)
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(18).randbytes(16_000_000))
+
+    async def story(world: World) -> None:
+        await populate(world, 8)
+        world.streams.bytes_per_s = 300_000.0
+        async with world.client("publisher") as client:
+            with trio.move_on_after(20) as interrupted:
+                await client.publish(source, needed=2, total=6)
+            assert interrupted.cancelled_caught
+        names = [machine.name for machine in world.running()]
+        for name in names:
+            await world.crash(name)
+        for name in names:
+            await world.start(name)
+        await trio.sleep(30)
+        async with world.client("publisher") as client:
+            published = await client.publish(source, needed=2, total=6)
+        assert published.resumed_bytes > 0
+        assert await fetched(world, published, "reader") == source.read_bytes()
+
+    run_world(18, tmp_path / "world", story)
 
 
 def test_bit_rot_is_not_handed_out(tmp_path: Path) -> None:
