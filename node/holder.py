@@ -54,6 +54,7 @@ from shoal.node.context import Context
 from shoal.node.deletion import TOMBSTONE_S, Deletion
 from shoal.node.statements import MalformedStatement, pack_statements
 from shoal.node.store import (
+    Deleted,
     HeldShare,
     LocalFailure,
     NotHeld,
@@ -84,6 +85,8 @@ def _answers() -> Iterator[None]:
         raise RequestError(Status.REFUSED, f"full: {error}") from error
     except NotHeld as error:
         raise RequestError(Status.NOT_FOUND, str(error)) from error
+    except Deleted as error:
+        raise RequestError(Status.FORBIDDEN, str(error)) from error
     except PeerMistake as error:
         raise RequestError(Status.MALFORMED, str(error)) from error
     except LocalFailure as error:

@@ -9,23 +9,44 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from shoal.node.errors import ShoalError
+
 
 @asynccontextmanager
 async def open_nursery() -> AsyncIterator[trio.Nursery]:
-    """Like `trio.open_nursery`; when one thing failed, or several in the same way, that error is raised bare."""
+    """Like `trio.open_nursery`; the failure that matters is raised bare.
+
+    That is the only one there is, or one of several of the same type, or the first `ShoalError` among others, since
+    one failing request brings down its neighbours. What the body of the block itself raises stays what it is.
+    """
+    body: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            yield nursery
+            try:
+                yield nursery
+            except BaseException as error:
+                body = error
+                raise
     except BaseExceptionGroup as group:
-        failures = [leaf for leaf in _leaves(group) if not isinstance(leaf, trio.Cancelled)]
-        if failures and all(type(leaf) is type(failures[0]) for leaf in failures):
-            raise failures[0] from failures[0].__cause__
-        raise
+        failures = [leaf for leaf in _leaves(group, body) if not isinstance(leaf, trio.Cancelled)]
+        chosen = _chosen(failures)
+        if chosen is None:
+            raise
+        raise chosen from chosen.__cause__
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+def _chosen(failures: list[BaseException]) -> BaseException | None:
+    """The one to raise, or None when the whole group says more."""
+    if failures and all(type(failure) is type(failures[0]) for failure in failures):
+        return failures[0]
+    if all(isinstance(failure, Exception) for failure in failures):
+        return next((failure for failure in failures if isinstance(failure, ShoalError)), None)
+    return None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException], body: BaseException | None) -> Iterator[BaseException]:
     for member in group.exceptions:
-        if isinstance(member, BaseExceptionGroup):
-            yield from _leaves(member)
+        if isinstance(member, BaseExceptionGroup) and member is not body:
+            yield from _leaves(member, body)
         else:
             yield member

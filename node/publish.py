@@ -5,7 +5,7 @@ The file's id exists only once the last byte is read. Until then holders know an
 """
 
 from collections import Counter
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -201,7 +201,7 @@ class Publisher:
             k=k,
             n=n,
             started_at=self._env.wall(),
-            uploads=tuple(UploadNote(lane.share, lane.contact, lane.upload_id) for lane in lanes),
+            uploads=_notes(lanes),
         )
         await self._save(self._entry)
 
@@ -374,6 +374,8 @@ class Publisher:
         )
         if self._journal is not None and published.complete:
             await self._env.call(self._journal.remove)
+        else:
+            await self._save(replace(self._entry, uploads=_notes(lane for lane in self._lanes if lane.alive)))
         return published
 
     async def _save(self, entry: JournalEntry) -> None:
@@ -386,6 +388,11 @@ class Publisher:
         alive = sum(lane.alive for lane in self._lanes) if shares is None else shares
         wanted = len(self._lanes) if phase is Phase.PLACING else max(len(self._lanes), alive)
         self._on_progress(Progress(phase, done, self._source.size, alive, wanted, alive))
+
+
+def _notes(lanes: Iterable[Lane]) -> tuple[UploadNote, ...]:
+    """The lanes for the journal: those that the same command can take up again."""
+    return tuple(UploadNote(lane.share, lane.contact, lane.upload_id) for lane in lanes)
 
 
 def _name_or_none(name: str | None) -> bytes | None:

@@ -8,7 +8,7 @@ import trio
 
 from shoal.dht import Address, Identity, space_class
 from shoal.erasure import FileId, manifest_id
-from shoal.node.care.caretaker import Caretaker, CareStatistics
+from shoal.node.care.caretaker import CareStatistics, Caretaker
 from shoal.node.care.upkeep import Upkeep
 from shoal.node.channel import (
     AnyRequest,

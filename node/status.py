@@ -27,7 +27,7 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
     if serving is None:
         return status
     care = serving.care_statistics()
-    usage = await context.env.call(serving.store.usage)
+    usage, health = await context.env.call(lambda: (serving.store.usage(), serving.store.health()))
     server = serving.server.statistics()
     return status | {
         "shares": usage.shares,
@@ -38,6 +38,9 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
         "reserve_bytes": usage.reserve_bytes,
         "available_bytes": usage.available_bytes,
         "free_disk_bytes": usage.free_disk_bytes,
+        "damaged_shares": health.damaged,
+        "lost_shares": health.lost,
+        "soonest_lease_end": health.soonest_lease_end,
         "turns": care.turns,
         "repairs": care.repairs,
         "rebuilt_shares": care.rebuilt_shares,

@@ -222,7 +222,11 @@ def test_too_few_hosts_give_a_partial_result_that_can_be_completed(tmp_path: Pat
             first = await client.publish(source, needed=4, total=12)
             assert (first.complete, first.shares, first.hosts, first.survives) == (False, 7, 7, 3)
             assert await fetched(world, first, "reader") == source.read_bytes()
-            for number in range(7, 13):
+            await world.start("node-7")
+            await trio.sleep(60)
+            halfway = await client.publish(source, needed=4, total=12)
+            assert (halfway.complete, halfway.shares, halfway.link) == (False, 8, first.link)
+            for number in range(8, 13):
                 await world.start(f"node-{number}")
             await trio.sleep(60)
             second = await client.publish(source, needed=4, total=12)
