@@ -110,10 +110,12 @@ def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
         os.replace(temporary, path)
         if durable:
             sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:  # an interruption, too, must not leave a half-written secret behind
         with suppress(OSError):  # whatever failed above may fail again
             os.unlink(temporary)
-        raise LocalError(f"Cannot write {path}: {error.strerror}.") from error
+        if isinstance(error, OSError):
+            raise LocalError(f"Cannot write {path}: {error.strerror}.") from error
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -195,7 +195,8 @@ class _Opener:
         ledger = Ledger(plan.home.ledger_file)
         if serving is not None:
             self._nursery.start_soon(Keeper(context, ledger).run)
-        return Node(context, plan.home, ledger, serving, [*doors, *(str(contact.address) for contact in cached)])
+        tried = dict.fromkeys([*doors, *(str(contact.address) for contact in cached)])  # a door may be cached, too
+        return Node(context, plan.home, ledger, serving, list(tried))
 
 
 def _is_missing_ipv6(error: LocalError, address: Address) -> bool:

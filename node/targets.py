@@ -5,6 +5,7 @@ again and compared with the file's data tree. No state file is needed, and a dam
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from shoal.node.cipher import MAX_NAME_BYTES, name_bytes
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, UsageError
 from shoal.node.fetch import OpenedFile, make_reader, open_file, open_stream, sealed_data_leaf
-from shoal.node.home import still_at, sync_folder
+from shoal.node.home import still_at
 from shoal.node.nursery import open_nursery
 from shoal.node.reading import MAX_RUN_SEGMENTS, in_order
 from shoal.node.renewal import renew_used
@@ -58,11 +59,15 @@ class PartFile:
         """Make it durable and give it its name. Without `force` an existing target is left alone, even at the last
         moment."""
         os.fsync(self._descriptor)
-        if force:
-            os.replace(self.path, target)
-        else:
-            _rename_new(self.path, target)
-        sync_folder(target.parent)
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)  # first: after the rename nothing may fail
+        try:
+            if force:
+                os.replace(self.path, target)
+            else:
+                _rename_new(self.path, target)
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _rename_new(part: Path, target: Path) -> None:
@@ -123,7 +128,9 @@ def _local_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LocalError(f"{what}: {error.strerror}.") from error
+        room = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = " Make room, or choose another folder with -o; in this one the same command goes on." if room else ""
+        raise LocalError(f"{what}: {error.strerror}.{advice}") from error
 
 
 def check_target(target: Path | None, *, force: bool) -> None:

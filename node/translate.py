@@ -22,7 +22,10 @@ def translated() -> Iterator[None]:
     except NoPeersError as error:
         raise NoPeers(f"No peer answered: {error}.") from error
     except ListenError as error:
-        raise LocalError(f"{error}. Choose another address with --listen, or stop what uses it.") from error
+        said = str(error)
+        raise LocalError(
+            f"{said[:1].upper()}{said[1:]}. Choose another address with --listen, or stop what uses it."
+        ) from error
     except DhtError as error:
         raise NoPeers(f"The network could not be asked: {error}.") from error
     except Unreachable as error:

@@ -26,6 +26,20 @@ def umask(request):
 # --- where it is
 
 
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "f"
+    write_private(path, b"old")
+
+    def interrupted(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_private(path, b"new")
+    assert os.listdir(tmp_path) == ["f"]
+    assert path.read_bytes() == b"old"
+
+
 def test_an_explicit_home_is_one_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     home = Home.locate(tmp_path / "h")

@@ -1,5 +1,6 @@
 """Where a fetched file goes: never over another, never outside the folder, whatever its publisher called it."""
 
+import errno
 import os
 import socket
 import stat
@@ -105,6 +106,32 @@ def test_a_part_that_was_just_finished_is_not_taken_for_a_part(tmp_path, monkeyp
         assert part.size() == 0
         part.write(0, b"another")
     assert (tmp_path / "f").read_bytes() == b"whole"
+
+
+def test_a_file_gets_its_name_only_when_nothing_can_fail_any_more(tmp_path, monkeypatch):
+    """Else the command fails, and the same command then says that the file exists."""
+    really_open = os.open
+
+    def no_descriptor_left(name, flags, *rest, **named):
+        if flags & os.O_DIRECTORY:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return really_open(name, flags, *rest, **named)
+
+    with open_part(tmp_path / "f.part") as part:
+        part.write(0, b"whole")
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files"):
+            patch.setattr(os, "open", no_descriptor_left)
+            part.finish(tmp_path / "f", force=False)
+    assert os.listdir(tmp_path) == ["f.part"]
+
+
+def test_a_full_disk_comes_with_advice(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(LocalError, match="No space left on device. Make room, or"), open_part(tmp_path / "f.part"):
+        pass
 
 
 def test_a_link_in_place_of_a_part_is_not_followed(tmp_path):
