@@ -119,8 +119,8 @@ def test_a_file_gets_its_name_only_when_nothing_can_fail_any_more(tmp_path, monk
 
     with open_part(tmp_path / "f.part") as part:
         part.write(0, b"whole")
-        with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files"):
-            patch.setattr(os, "open", no_descriptor_left)
+        monkeypatch.setattr(os, "open", no_descriptor_left)
+        with pytest.raises(OSError, match="Too many open files"):
             part.finish(tmp_path / "f", force=False)
     assert os.listdir(tmp_path) == ["f.part"]
 
@@ -130,7 +130,7 @@ def test_a_full_disk_comes_with_advice(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "open", full)
-    with pytest.raises(LocalError, match="No space left on device. Make room, or"), open_part(tmp_path / "f.part"):
+    with pytest.raises(LocalError, match=r"No space left on device\. Make room, or"), open_part(tmp_path / "f.part"):
         pass
 
 
