@@ -20,7 +20,7 @@ from shoal.erasure.manifest import FileId
 
 LINK = str(Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32)))
 CARE = ("check", "repair", "renew", "keep", "unkeep", "delete")
-COMMANDS = ("publish", "fetch", "info", "ls", *CARE, "node", "demo", "swarm")
+COMMANDS = ("publish", "fetch", "info", "ls", *CARE, "node", "demo", "swarm", "simulate")
 
 # What a start may take on a machine that runs other things at the same time; on a free one it is under 0.3 s.
 START_LIMIT_S = 1.5
