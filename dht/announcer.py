@@ -26,16 +26,20 @@ from shoal.dht.records import (
 )
 from shoal.dht.routing import K
 
-REANNOUNCE_S = 12 * 3600.0  # well before the records expire
+# Announcing is most of what a volunteer pays for a small file. A record lives 48 h, a renewal that fails is repeated
+# within the hour, and a machine that was away announces when it comes back: 15 h are room enough.
+REANNOUNCE_S = 30 * 3600.0
 REANNOUNCE_JITTER = 0.1  # so that nodes started together drift apart
+LOOKUP_EVERY_ROUNDS = 4  # in between, records go to those who kept them last time: a lookup costs as much as storing
+KEEPERS_LEFT = 0.6  # part of them that must still keep it, else the closest nodes are looked up again at once
 FIRST_RETRY_S = 60.0  # after an announcement that reached fewer than half of the closest
 MAX_RETRY_S = 3600.0
-GATHER_S = 1800.0  # what is due so soon goes along now: records for the same node share datagrams
-MAX_BATCH = 64  # items of one round of re-announcing
+GATHER_S = 6 * 3600.0  # what is due so soon goes along now: records for the same node share datagrams
+MAX_BATCH = 256  # items of one round of re-announcing
 MAX_PARALLEL_LOOKUPS = 4
 MAX_PARALLEL_STORES = 32
 
-assert REANNOUNCE_S * (1 + REANNOUNCE_JITTER) * 3 < MAX_LIFETIME_S, "two renewals may fail"
+assert REANNOUNCE_S * (1 + REANNOUNCE_JITTER) + 12 * MAX_RETRY_S < MAX_LIFETIME_S, "renewals may fail for half a day"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,10 @@ class _Kept:
     due: float
     failures: int = 0
     addresses: tuple[Address, ...] = ()  # those it was announced with last
+    keepers: tuple[Contact, ...] = ()  # the other nodes that keep the record since last time
+    ours: bool = False  # whether we are one of the closest ourselves
+    reach: int = 0  # how many kept it after the last lookup
+    rounds: int = 0  # since then
 
 
 @dataclass(slots=True)
@@ -93,7 +101,12 @@ class _Round:
 
     to_store: dict[Contact, list[tuple[int, bytes]]] = field(default_factory=lambda: defaultdict(list))
     closest: dict[int, int] = field(default_factory=dict)
-    stored: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    own: dict[int, bool] = field(default_factory=dict)
+    keepers: dict[int, list[Contact]] = field(default_factory=lambda: defaultdict(list))
+
+    def stored(self, index: int) -> int:
+        """How many nodes keep an item, this one included."""
+        return len(self.keepers[index]) + self.own.get(index, False)
 
 
 class Announcer:
@@ -142,30 +155,41 @@ class Announcer:
         """
         for item in items:
             item.check()
-        plan = _Round()
-        lookups = [partial(self._plan, plan, index, item) for index, item in enumerate(items)]
-        await _in_parallel(MAX_PARALLEL_LOOKUPS, lookups)
-        stores = [partial(self._store, plan, contact, batch) for contact, batch in plan.to_store.items()]
-        await _in_parallel(MAX_PARALLEL_STORES, stores)
-        return [StoreReport(item.key, plan.closest[index], plan.stored[index]) for index, item in enumerate(items)]
+        plan = await self._announce([_Kept(item, 0.0) for item in items])
+        return [StoreReport(item.key, plan.closest[index], plan.stored(index)) for index, item in enumerate(items)]
 
-    async def _plan(self, plan: _Round, index: int, item: Announcement) -> None:
-        """Find the nodes closest to the key and write down what each is to store; store our own copy."""
-        closest = await self._find_closest(item.key)
-        addresses = self._own_addresses()
-        own_place = distance(self._identity.node_id, item.key)
-        nearer = sum(distance(contact.node_id, item.key) < own_place for contact in closest)
-        is_ours = self._store_own is not None and nearer < K
-        others = closest[: K - 1] if is_ours else closest[:K]
-        plan.closest[index] = len(others) + is_ours
+    async def _announce(self, batch: Sequence[_Kept]) -> _Round:
+        """Store what is to be announced on its keepers, or on the closest nodes where none are known."""
+        plan = _Round()
+        lookups = [partial(self._plan, plan, index, kept) for index, kept in enumerate(batch)]
+        await _in_parallel(MAX_PARALLEL_LOOKUPS, lookups)
+        stores = [partial(self._store, plan, contact, records) for contact, records in plan.to_store.items()]
+        await _in_parallel(MAX_PARALLEL_STORES, stores)
+        return plan
+
+    async def _plan(self, plan: _Round, index: int, kept: _Kept) -> None:
+        """Write down for one item what each node is to store; store our own copy."""
+        item = kept.announcement
+        if not kept.keepers:
+            await self._look_up(kept)
+        addresses, others = self._own_addresses(), kept.keepers
+        plan.closest[index] = len(others) + kept.ours
         signed = {address.is_ipv6: self._sign(item, address) for address in addresses}
-        if is_ours and self._store_own is not None and signed:
-            status = self._store_own(next(iter(signed.values())))
-            plan.stored[index] += status is StoreStatus.STORED
+        if kept.ours and self._store_own is not None and signed:
+            plan.own[index] = self._store_own(next(iter(signed.values()))) is StoreStatus.STORED
         for contact in others:
             record = signed.get(contact.address.is_ipv6)
             if record is not None:
                 plan.to_store[contact].append((index, record.encoded))
+
+    async def _look_up(self, kept: _Kept) -> None:
+        """Find the nodes that are to keep an item."""
+        closest = await self._find_closest(kept.announcement.key)
+        own_place = distance(self._identity.node_id, kept.announcement.key)
+        nearer = sum(distance(contact.node_id, kept.announcement.key) < own_place for contact in closest)
+        kept.ours = self._store_own is not None and nearer < K
+        kept.keepers = tuple(closest[: K - 1] if kept.ours else closest[:K])
+        kept.rounds = 0
 
     def _sign(self, item: Announcement, address: Address) -> Record:
         """A record that says `address`. A node sees us at one of our addresses and accepts only that one."""
@@ -193,12 +217,13 @@ class Announcer:
                 return
             assert isinstance(answer.reply, Stored), "the caller matches the kinds of request and reply"
             for (index, _), status in zip(batch, answer.reply.statuses, strict=False):
-                plan.stored[index] += status == StoreStatus.STORED
+                if status == StoreStatus.STORED:
+                    plan.keepers[index].append(contact)
 
     # -- keeping alive ---------------------------------------------------------------------------------
 
     def keep(self, items: Sequence[Announcement], *, announced: bool = False) -> None:
-        """Announce these from now on about every 12 hours, replacing what was kept under the same kind and
+        """Announce these from now on about every 30 hours, replacing what was kept under the same kind and
         key.
 
         The first time is now, unless the caller has just announced them (`announced`) or nothing changed.
@@ -247,16 +272,40 @@ class Announcer:
         return soon[:MAX_BATCH]
 
     async def _renew(self, batch: Sequence[_Kept]) -> None:
+        """Announce a batch again: first where it was kept last time, then anew what too few of them keep."""
         addresses = self._own_addresses()
         for kept in batch:
             kept.due = math.inf  # a change meanwhile makes a new entry, with a time of its own
-        reports = await self.announce([kept.announcement for kept in batch])
+            if kept.rounds >= LOOKUP_EVERY_ROUNDS or kept.addresses != addresses:
+                kept.keepers = ()
+        interval_s = self._interval()  # one for all, so that they stay together
+        known = [kept for kept in batch if kept.keepers]
+        unknown = [kept for kept in batch if not kept.keepers]
+        unknown += await self._renew_some(known, interval_s)
+        await self._renew_some(unknown, interval_s)
+
+    async def _renew_some(self, batch: Sequence[_Kept], interval_s: float) -> list[_Kept]:
+        """Announce and set the next time. Returns those whose keepers have become too few; they have none now."""
+        addresses = self._own_addresses()
+        plan = await self._announce(batch)
         now = trio.current_time()
-        for kept, report in zip(batch, reports, strict=True):
-            kept.addresses = addresses
+        scarce = []
+        for index, kept in enumerate(batch):
+            report = StoreReport(kept.announcement.key, plan.closest[index], plan.stored(index))
+            kept.addresses, kept.keepers = addresses, tuple(plan.keepers[index])
+            if kept.rounds == 0:
+                kept.reach = report.stored
+            elif report.stored < KEEPERS_LEFT * kept.reach:
+                kept.keepers = ()
+                scarce.append(kept)
+                continue
+            kept.rounds += 1
+            if not report.is_well_kept:
+                kept.keepers = ()
             kept.failures = 0 if report.is_well_kept else kept.failures + 1
             retry_s = min(FIRST_RETRY_S * 2 ** (kept.failures - 1), MAX_RETRY_S)
-            kept.due = now + (self._interval() if report.is_well_kept else retry_s)
+            kept.due = now + (interval_s if report.is_well_kept else retry_s)
+        return scarce
 
     def _interval(self) -> float:
         return REANNOUNCE_S * self._rng.uniform(1 - REANNOUNCE_JITTER, 1 + REANNOUNCE_JITTER)

@@ -36,7 +36,7 @@ RecordKey = NewType("RecordKey", bytes)  # 32 bytes, a point of the same space a
 RECORD_VERSION = 1
 MAX_PAYLOAD_BYTES = 700  # one record and the head of any message fit one datagram
 MAX_RECORDS_PER_KEY = 64  # kept by one node under one key, and so the most one node can answer
-MAX_LIFETIME_S = 48 * 3600  # four missed re-announcements at one every 12 hours
+MAX_LIFETIME_S = 48 * 3600  # one every 30 hours, and 15 more to repeat one that failed
 TAG_BYTES = 8  # names a record between two nodes that both hold it; forging a twin takes 2**64 hashes
 MAX_ANNOUNCEMENT_BYTES = MAX_PAYLOAD_BYTES - 1 - PACKED_V6_BYTES  # what is left after the address
 

@@ -239,10 +239,10 @@ class DhtService:
         return await self._announcer.announce(items)
 
     def keep_announced(self, items: Sequence[Announcement], *, announced: bool = False) -> None:
-        """Announce these now and about every 12 hours while the service runs.
+        """Announce these now and about every 30 hours while the service runs.
 
         A new payload replaces the old one under the same key and goes out at once. `announced`: the caller
-        has just announced them with `announce`, so the first time is in 12 hours.
+        has just announced them with `announce`, so the first time is in 30 hours.
         """
         self._announcer.keep(items, announced=announced)
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
 from shoal.node.simulation.plan import DAY_S, StudyPlan
 
@@ -34,24 +35,23 @@ class Event:
 def life(plan: StudyPlan, rng: random.Random, born: float, *, newborn: bool) -> Iterator[Event]:
     """The events of a machine that begins its life at `born`, in order, until its death.
 
-    A machine of the first day (not `newborn`) begins in the middle of a turn of being up.
+    A machine of the first day (not `newborn`) is in the middle of a turn, up or away: as many are away then as later.
     """
     dies = born + rng.expovariate(1.0 / (plan.mean_life_days * DAY_S))
-    yield Event(born, Change.UP)
-    now = born
-    part = 1.0 if newborn else rng.random()
-    while plan.mean_cycle_s < float("inf"):
-        now += part * _spell(rng, plan.mean_cycle_s * plan.uptime)
-        part = 1.0
-        if now >= dies:
-            break
-        yield Event(now, Change.POWER_CUT if rng.random() < plan.hazards.power_cuts else Change.STOP)
-        now += _spell(rng, plan.mean_cycle_s * (1.0 - plan.uptime))
-        if now >= dies:
-            break
+    now, part = born, 1.0
+    if not newborn:
+        part = rng.random()
+        if plan.goes_away and rng.random() > plan.uptime:
+            now, part = now + part * _spell(rng, plan.mean_away_s), 1.0
+    while now < dies:
         yield Event(now, Change.UP)
+        now += part * _spell(rng, plan.mean_up_s)
+        part = 1.0
+        if now < dies:
+            yield Event(now, Change.POWER_CUT if rng.random() < plan.hazards.power_cuts else Change.STOP)
+            now += _spell(rng, plan.mean_away_s)
     yield Event(dies, Change.DEATH)
 
 
 def _spell(rng: random.Random, mean_s: float) -> float:
-    return rng.gammavariate(SHAPE, mean_s / SHAPE)
+    return inf if mean_s == inf else rng.gammavariate(SHAPE, mean_s / SHAPE)

@@ -1,5 +1,6 @@
 """What a study is: its size, how its machines live and die, and how the world treats them. All from one seed."""
 
+import math
 from dataclasses import dataclass, field
 
 from shoal.node.simulation.datagrams import Weather
@@ -87,10 +88,19 @@ class StudyPlan:
         return SETTLE_S if self.days >= 1 else HOUR_S
 
     @property
-    def mean_cycle_s(self) -> float:
-        """From one absence of a machine to its next, on average; infinite where machines never go away."""
-        always = self.uptime >= 1 or self.absences <= 0
-        return float("inf") if always else YEAR_DAYS * DAY_S / self.absences
+    def goes_away(self) -> bool:
+        """Whether machines ever do."""
+        return self.uptime < 1 and self.absences > 0
+
+    @property
+    def mean_up_s(self) -> float:
+        """How long a machine is up without a break, on average."""
+        return self.uptime * YEAR_DAYS * DAY_S / self.absences if self.goes_away else math.inf
+
+    @property
+    def mean_away_s(self) -> float:
+        """How long one of its absences is, on average."""
+        return (1.0 - self.uptime) * YEAR_DAYS * DAY_S / self.absences if self.goes_away else 0.0
 
 
 def _check(holds: bool, text: str) -> None:

@@ -112,7 +112,9 @@ class Study:
         if change is Change.UP:
             await self._start(name, rng)
             return
-        machine = self._world.machines[name]
+        machine = self._world.machines.get(name)
+        if machine is None:
+            return  # it died before its first day
         if machine.running:
             self._note_down(machine)
         if change is Change.DEATH:

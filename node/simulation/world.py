@@ -16,7 +16,7 @@ import random
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -145,6 +145,15 @@ class World:
             rng=random.Random(f"{self.seed} {name} choices"),
         )
         return environment, host
+
+    def move(self, machine: Machine) -> None:
+        """Give a stopped machine another address, as home lines do; everything else on it stays."""
+        self._hosts += 1
+        machine.host = f"10.{self._hosts >> 8}.{self._hosts & 255}.1"
+        machine.settings = replace(machine.settings, listen=(machine.address,))
+        machine.environment = replace(
+            machine.environment, datagrams=self.datagrams.at(machine.host), streams=self.streams.at(machine.host)
+        )
 
     def running(self) -> list[Machine]:
         """The machines whose nodes run, in the order in which they were set up."""

@@ -1,0 +1,136 @@
+"""Keeping announcements alive at little cost: to whom renewals go, and when the closest nodes are looked up again."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+
+from shoal.dht import Address, Announcement, Contact, Identity, NetworkParameters, NoReplyError, RecordKey
+from shoal.dht.announcer import LOOKUP_EVERY_ROUNDS, REANNOUNCE_S, Announcer
+from shoal.dht.identity import NodeId, distance
+from shoal.dht.messages import Store, Stored, StoreStatus
+from shoal.dht.routing import K
+
+PARAMS = NetworkParameters("announcing", pow_bits=0, private=True)
+ITEMS = [Announcement(RecordKey(bytes([number]) * 32), b"here") for number in range(3)]
+HALF_INTERVAL_S = REANNOUNCE_S / 2
+
+
+@dataclass
+class Answer:
+    reply: Any
+
+
+@dataclass
+class Neighbourhood:
+    """Nodes that keep what they are sent, unless they are dead."""
+
+    count: int
+    lookups: int = 0
+    stores: Counter[NodeId] = field(default_factory=Counter)
+    records: int = 0
+    dead: set[NodeId] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        rng = Random(1)
+        self.contacts = [
+            Contact(NodeId(rng.randbytes(32)), Address(f"10.0.0.{number}", 4000)) for number in range(self.count)
+        ]
+
+    async def find_closest(self, target: bytes) -> list[Contact]:
+        self.lookups += 1
+        await trio.lowlevel.checkpoint()
+        alive = [each for each in self.contacts if each.node_id not in self.dead]
+        return sorted(alive, key=lambda each: distance(each.node_id, target))[:K]
+
+    async def ask(self, contact: Contact, message: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        if contact.node_id in self.dead:
+            raise NoReplyError("dead")
+        assert isinstance(message, Store)
+        self.stores[contact.node_id] += 1
+        self.records += len(message.records)
+        return Answer(Stored(tuple(int(StoreStatus.STORED) for _ in message.records)))
+
+
+@pytest.fixture
+def announcer_of() -> Callable[[Neighbourhood], Announcer]:
+    """An announcer that reaches this neighbourhood."""
+
+    def make(around: Neighbourhood) -> Announcer:
+        return Announcer(
+            PARAMS,
+            Identity.restore(b"\1" * 32, bytes(8)),
+            find_closest=around.find_closest,
+            ask=around.ask,
+            own_addresses=lambda: (Address("10.0.1.1", 4000),),
+            store_own=None,
+            wall=lambda: 1_800_000_000 + trio.current_time(),
+            rng=Random(2),
+        )
+
+    return make
+
+
+async def test_renewals_go_to_those_who_kept_it(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, announcer_of: Callable[[Neighbourhood], Announcer]
+) -> None:
+    around = Neighbourhood(30)
+    announcer = announcer_of(around)
+    announcer.keep(ITEMS)
+    nursery.start_soon(announcer.run)
+    await trio.sleep(HALF_INTERVAL_S)
+    assert (around.lookups, around.records) == (3, 3 * K)
+    assert sum(around.stores.values()) < 3 * K  # records for the same node share datagrams
+    for round in range(1, LOOKUP_EVERY_ROUNDS):
+        await trio.sleep(REANNOUNCE_S)
+        assert (around.lookups, around.records) == (3, (round + 1) * 3 * K)
+    await trio.sleep(REANNOUNCE_S)
+    assert around.lookups == 6
+
+
+async def test_when_many_keepers_are_gone_the_closest_are_looked_up_at_once(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, announcer_of: Callable[[Neighbourhood], Announcer]
+) -> None:
+    around = Neighbourhood(60)
+    announcer = announcer_of(around)
+    announcer.keep(ITEMS[:1])
+    nursery.start_soon(announcer.run)
+    await trio.sleep(HALF_INTERVAL_S)
+    closest = [each.node_id for each in await around.find_closest(ITEMS[0].key)]
+    around.dead.update(closest[:5])
+    await trio.sleep(REANNOUNCE_S)
+    assert (around.lookups, around.records) == (2, K + 15)
+    around.dead.update(closest[5:12])
+    await trio.sleep(REANNOUNCE_S)
+    assert (around.lookups, around.records) == (3, K + 15 + 8 + K)
+    assert not around.dead & {each.node_id for each in await around.find_closest(ITEMS[0].key)}
+
+
+async def test_what_few_keep_is_looked_up_until_many_do(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, announcer_of: Callable[[Neighbourhood], Announcer]
+) -> None:
+    around = Neighbourhood(K)
+    announcer = announcer_of(around)
+    announcer.keep(ITEMS[:1])
+    find = around.find_closest
+
+    async def find_the_dead(target: bytes) -> list[Contact]:
+        await find(target)
+        return around.contacts
+
+    announcer._find_closest = find_the_dead
+    around.dead.update(each.node_id for each in around.contacts[: K - 3])
+    nursery.start_soon(announcer.run)
+    await trio.sleep(600.0)
+    assert around.lookups > 2
+    around.dead.clear()
+    await trio.sleep(3600.0)
+    lookups = around.lookups
+    await trio.sleep(HALF_INTERVAL_S)
+    assert around.lookups == lookups
+    assert set(around.stores) == {each.node_id for each in around.contacts}
