@@ -72,7 +72,11 @@ class Peers:
 
     async def ask(self, contact: Contact, message: RequestMessage) -> Answer:
         """One request to a contact, verified or from hearsay. Raises RequestError."""
-        if self._params.private or self._is_verified(contact):
+        if self._is_verified(contact):
+            return await self._request(contact, message)
+        if self._params.private:
+            if not self._hearsay.allows(contact.address, trio.current_time()):
+                raise NoReplyError(f"{contact.address} did not answer lately")
             return await self._request(contact, message)
         while (other := self._trying.get(contact.address)) is not None:
             await other.wait()  # one attempt at a time, then we know more
@@ -88,7 +92,8 @@ class Peers:
     async def ping(self, address: Address, node_id: NodeId | None) -> Contact:
         """Ask an address we were given for a sign of life; None for whoever is there. Raises RequestError."""
         if node_id is not None:
-            return (await self.ask(Contact(node_id, address), Ping())).contact
+            ask = self._request if self._params.private else self.ask
+            return (await ask(Contact(node_id, address), Ping())).contact
         answer = await self._caller.request(address, None, Ping())
         if answer.contact.node_id == self._own_id:
             raise NoReplyError(f"{address} is our own address")

@@ -13,6 +13,7 @@ from shoal.node.context import Context
 from shoal.node.errors import BadData, UsageError, WrongKey
 from shoal.node.nursery import open_nursery
 from shoal.node.reading import RUNS_AHEAD, FileReader, Run, in_order
+from shoal.node.relocation import moved
 from shoal.node.results import OnProgress, Phase, Progress
 from shoal.node.search import Located, Search
 
@@ -115,11 +116,12 @@ class FetchStream:
 
 
 def make_reader(context: Context, located: Located) -> "FileReader[bytes]":
-    """A reader of a file that was located; when sources run out it searches once more, thoroughly."""
+    """A reader of a file that was located; when sources run out it searches once more, thoroughly, and for holders that
+    have moved."""
 
     async def more() -> list[Hint]:
         found = await Search(context, located.manifest.id, manifest=located.manifest).run(thorough=True)
-        return found.hints
+        return [*found.hints, *await moved(context, [*located.hints, *found.hints])]
 
     return FileReader(context, located.manifest, located.hints, more)
 

@@ -295,14 +295,17 @@ class Caretaker:
 
     def _checked(self, charge: Charge) -> list[HolderStatement]:
         """The statements that came with the surveys and are worth spreading; called in a worker."""
-        known = {(each.share, each.node_id): each.issued for each in charge.statements}
+        known = {(each.share, each.node_id, each.address): each.issued for each in charge.statements}
         fresh = []
         for signed in charge.fresh:
             try:
                 each = check_statement(signed, self._context.network, self._env.scheme, self._env.wall())
             except MalformedStatement:
                 continue
-            if each.file_id == charge.file_id and each.issued > known.get((each.share, each.node_id), 0) + NEWER_S:
+            if (
+                each.file_id == charge.file_id
+                and each.issued > known.get((each.share, each.node_id, each.address), 0) + NEWER_S
+            ):
                 fresh.append(each)
         return fresh
 

@@ -21,6 +21,7 @@ from shoal.node.care.presence import Presence
 from shoal.node.channel import MAX_SURVEY_COUNT, PeerError, Read
 from shoal.node.context import Context
 from shoal.node.nursery import open_nursery
+from shoal.node.relocation import relocate
 from shoal.node.statements import HolderStatement
 from shoal.node.surveys import Entry, SurveyRow, ask_survey, rows_of
 
@@ -75,6 +76,7 @@ class Round:
         self._clocks = clocks
         self._counts = counts
         self._limit = trio.CapacityLimiter(ASKED_AT_ONCE)
+        self._moved: dict[NodeId, Contact] = {}
 
     async def look(self, charges: Sequence[Charge]) -> None:
         """Survey every other holder once, then audit."""
@@ -98,12 +100,26 @@ class Round:
         for at in range(0, len(charges), MAX_SURVEY_COUNT):
             some = charges[at : at + MAX_SURVEY_COUNT]
             entries = await self._ask(contact, some)
+            if entries is Outcome.OFFLINE:
+                entries = await self._ask_where_it_moved(contact, some)
+            if isinstance(entries, Outcome):
+                self._presence.silent(contact.node_id, trio.current_time())
             for place, charge in enumerate(some):
                 self._take(contact.node_id, charge, entries, place)
 
+    async def _ask_where_it_moved(self, contact: Contact, charges: Sequence[Charge]) -> list[Entry] | Outcome:
+        """A holder whose line got another address says where it is now, and signs it."""
+        found = await relocate(self._context, contact.node_id)
+        if found is None or found.address == contact.address:
+            return Outcome.OFFLINE
+        self._moved[contact.node_id] = found
+        return await self._ask(found, charges)
+
     async def _ask(self, contact: Contact, charges: Sequence[Charge]) -> list[Entry] | Outcome:
         """What a peer says of some files, or why it says nothing."""
-        with_statements = any(self._needs_refresh(charge, contact.node_id) for charge in charges)
+        with_statements = contact.node_id in self._moved or any(
+            self._needs_refresh(charge, contact.node_id) for charge in charges
+        )
         ids = [charge.file_id for charge in charges]
         async with self._limit:
             try:
@@ -111,7 +127,6 @@ class Round:
                     self._context, contact, ids, with_statements=with_statements, timeout_s=SURVEY_TIMEOUT_S
                 )
             except PeerError as error:
-                self._presence.silent(contact.node_id, trio.current_time())
                 return outcome_of(error, answered=False)
         now = trio.current_time()
         self._counts.surveys += 1
@@ -144,7 +159,7 @@ class Round:
     async def _audit(self, charges: Iterable[Charge]) -> None:
         async with open_nursery() as nursery:
             for charge in charges:
-                contacts = {each.node_id: each.contact for each in charge.statements}
+                contacts = {each.node_id: each.contact for each in charge.statements} | self._moved
                 for at in self._sample(charge):
                     contact = contacts.get(charge.observations[at].holder)
                     if contact is not None:

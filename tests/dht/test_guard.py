@@ -11,7 +11,7 @@ from shoal.dht.guard import (
     RequestGuard,
     TokenBucket,
 )
-from shoal.dht.hearsay import MAX_FAILURES_PER_HOST, QUIET_S, HearsayBook
+from shoal.dht.hearsay import MAX_FAILURES_PER_HOST, PRIVATE_QUIET_S, QUIET_S, HearsayBook
 from shoal.dht.observed import ObservedAddresses
 
 HERE, ME = Address("192.0.2.1", 4100), NodeId(b"m" * 32)
@@ -97,10 +97,17 @@ def test_one_host_with_many_silent_ports():
     assert book.allows(Address(HERE.host, 9999), QUIET_S)
 
 
-def test_private_networks_may_always_be_asked():
+def test_in_private_networks_silence_is_soon_forgiven():
     book = HearsayBook(private=True)
+    for port in range(1, 100):
+        book.note_silence(Address(HERE.host, port), 0.0)
     book.note_silence(HERE, 0.0)
-    assert book.allows(HERE, 0.0)
+    assert not book.allows(HERE, PRIVATE_QUIET_S - 1)
+    assert book.allows(HERE, PRIVATE_QUIET_S)
+    assert book.allows(Address(HERE.host, 101), 0.0)
+    book.note_silence(HERE, 30.0)
+    book.note_life(HERE)
+    assert book.allows(HERE, 30.0)
 
 
 def test_our_address_is_what_most_networks_see():

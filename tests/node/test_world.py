@@ -379,3 +379,24 @@ def _rot(world: World, name: str) -> None:
     disk = world.machines[name].disk
     (share,) = disk.files()
     disk.flip_bit(share, 12_345)
+
+
+def test_a_holder_that_has_moved_is_found_at_its_new_address(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 10)
+        data = world.rng.randbytes(50_000)
+        async with world.client("publisher") as client:
+            published = await client.publish(chunks(data))
+        holders = holders_of(world, published)
+        stay = holders[: published.k - 1]
+        for name in holders[published.k - 1 :]:
+            await world.crash(name)
+        mover = world.machines[holders[-1]]
+        world.move(mover)
+        await world.start(mover.name)
+        await trio.sleep(30)
+        assert len(stay) + 1 == published.k
+        async with world.client("reader", through=stay[0]) as client, client.open_fetch(published.link) as file:
+            assert b"".join([chunk async for chunk in file]) == data
+
+    run_world(18, tmp_path, story)
