@@ -15,6 +15,7 @@ from shoal.node.errors import BadData, NoPeers, NotOneFile, Refused, TooFewShare
 from shoal.node.journal import JournalEntry
 from shoal.node.lanes import Lane
 from shoal.node.placement import gather, host_of
+from shoal.node.refusals import in_words
 from shoal.node.results import Phase, Published
 from shoal.node.settling import Settling
 from shoal.node.statements import HolderStatement
@@ -110,10 +111,9 @@ class Completion:
         )
 
     def _not_kept(self, refusals: Counter[str]) -> Refused | NoPeers:
-        why = ", ".join(f"{count} {reason}" for reason, count in refusals.most_common())
         text = (
-            f"Only {len(self._settling.shares)} of the {self._entry.k} shares needed were kept ({why}), so there is no "
-            "link. Run the same command again: what was sent is still there."
+            f"Only {len(self._settling.shares)} of the {self._entry.k} shares needed were kept, so there is no link. "
+            f"Of the hosts asked, {in_words(refusals)}. Run the same command again: what was sent is still there."
         )
         return NoPeers(text) if set(refusals) == {"no answer"} else Refused(text)
 

@@ -52,7 +52,7 @@ def unlock(manifest: Manifest, link: Link) -> tuple[FileCipher, Metadata]:
     if cipher.commitment != manifest.key_commitment:
         if link.kind is LinkKind.PUBLIC:
             raise BadData("The key in this public file's manifest does not fit the file. It cannot be read.")
-        raise WrongKey("The key in this link belongs to another file.")
+        raise WrongKey("The key in this link belongs to another file. Copy the whole link again, as it was printed.")
     try:
         metadata = cipher.open_metadata(manifest.metadata)
         check_padding(metadata.size, manifest.layout.padded_plain_bytes)

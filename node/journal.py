@@ -6,6 +6,7 @@ is the one promised, and the owner's secret. A finished publish leaves no journa
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -115,6 +116,23 @@ class Journal:
         fresh = 0 <= now - entry.started_at < KEPT_S
         return entry if entry.source == source and (fresh or entry.manifest) else None
 
+    def sweep(self) -> None:
+        """Remove other commands' journals that nobody can resume any more: there are file keys in them."""
+        now = time.time()  # the file system's clock, not the node's
+        for path in self.path.parent.glob("*.journal"):
+            try:
+                if path == self.path or now - path.stat().st_mtime < KEPT_S:
+                    continue
+                descriptor = _lock(path.with_suffix(".lock"))
+            except OSError:
+                continue  # it is in use, or gone
+            try:
+                if not _has_manifest(path):
+                    path.unlink(missing_ok=True)
+                    path.with_suffix(".lock").unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+
     def save(self, entry: JournalEntry) -> None:
         """Replace the journal durably."""
         write_private(self.path, entry.encode())
@@ -147,6 +165,14 @@ class Journal:
             if not self.path.exists():
                 lock.unlink(missing_ok=True)
             os.close(descriptor)
+
+
+def _has_manifest(path: Path) -> bool:
+    """Whether a journal is of a file that was printed a link for: then it can be completed at any time."""
+    try:
+        return bool(JournalEntry.decode(path.read_bytes()[:MAX_JOURNAL_BYTES]).manifest)
+    except (OSError, ValueError, TypeError, AddressError, msgpack.UnpackException):
+        return False
 
 
 def _lock(path: Path) -> int:

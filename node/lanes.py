@@ -23,6 +23,7 @@ COMMIT_BYTES_PER_S = 8 * 2**20  # ours: the slowest disk that a volunteer is lik
 MAX_LEASE_S = 90 * 86400  # DESIGN section 5; whoever promises more does not mean it
 LEASE_SLACK_S = 600  # a lease begins before the commit and is signed after it
 
+NO_ANSWER = "no answer"
 BROKE_THE_PROTOCOL = "broke the protocol"
 
 
@@ -50,6 +51,11 @@ class Lane:
     def alive(self) -> bool:
         """Whether the holder still takes part."""
         return not self.reason
+
+    @property
+    def answers(self) -> bool:
+        """Whether the holder can be talked to, be it only to say no."""
+        return self.reason != NO_ANSWER
 
     async def offer(self, context: Context, size_bound: int, lease_s: int) -> bool:
         """Open the upload, or renew it after an interruption; whether the holder agreed."""
@@ -167,4 +173,4 @@ def reason_of(error: Exception) -> str:
         return BROKE_THE_PROTOCOL
     if isinstance(error, Refused):
         return "full" if "room" in error.reason or "full" in error.reason else "refused"
-    return "no answer"
+    return NO_ANSWER

@@ -156,6 +156,8 @@ class Publisher:
         if self._journal is not None and self._source.fingerprint is not None:
             fingerprint = tuple(fingerprint_fields(self._source.fingerprint))
             entry = await self._env.call(self._journal.load, fingerprint, self._env.wall())
+        if self._journal is not None:
+            await self._env.call(self._journal.sweep)
         if entry is not None and await self._resume(entry):
             if entry.manifest:
                 return None
@@ -237,11 +239,11 @@ class Publisher:
             raise self._too_few(len(lanes), k)
         return lanes, (k, n)
 
-    async def _abort(self, lanes: list[Lane]) -> None:
-        """Tell holders to forget uploads that will not go on."""
+    async def _abort(self, lanes: Iterable[Lane]) -> None:
+        """Tell holders that can be talked to that these uploads will not go on."""
         async with open_nursery() as nursery:
             for lane in lanes:
-                if lane.alive:
+                if lane.answers:
                     nursery.start_soon(lane.abort, self._context)
 
     async def _recruit_for(self, k: int, n: int) -> list[Lane]:
@@ -292,6 +294,7 @@ class Publisher:
                 for lane in self._lanes:
                     lane.close()
             watch.cancel_scope.cancel()
+        await self._abort(lane for lane in self._lanes if not lane.alive)
         await self._finish_source()
         self._require_alive()
         await self._settle(sealer, cipher)

@@ -152,3 +152,21 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path):
     (tmp_path / "publishing").write_text("")
     with pytest.raises(LocalError, match="publishing"), Journal(tmp_path / "publishing", COMMAND).locked():
         pass
+
+
+def test_journals_that_nobody_can_resume_are_swept(tmp_path):
+    def journal(number, *, manifest=b""):
+        made = Journal(tmp_path, [number])
+        with made.locked():
+            made.save(replace(ENTRY, manifest=manifest))
+        return made
+
+    fresh, old, finished, own = journal(1), journal(2), journal(3, manifest=b"m"), journal(4)
+    for each in (old, finished, own):
+        os.utime(each.path, (0, 0))
+    (tmp_path / "junk.journal").write_bytes(b"junk")
+    os.utime(tmp_path / "junk.journal", (0, 0))
+    with own.locked():
+        own.sweep()
+    left = sorted(path.name for path in tmp_path.glob("*.journal"))
+    assert left == sorted(each.path.name for each in (fresh, finished, own))
