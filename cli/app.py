@@ -18,6 +18,7 @@ from shoal.cli.commands import (
     fetch,
     info,
     keep,
+    leave,
     ls,
     node,
     publish,
@@ -64,7 +65,7 @@ _COMMANDS: tuple[Callable[..., Job], ...] = (
     swarm.swarm,
     simulate.simulate,
 )
-_NODE_COMMANDS: tuple[Callable[..., Job], ...] = (node.init, node.run, node.status)
+_NODE_COMMANDS: tuple[Callable[..., Job], ...] = (node.init, node.run, node.status, leave.leave)
 
 for _function in _COMMANDS:
     app.command(_function.__name__, cls=LeanCommand)(_function)

@@ -14,6 +14,7 @@ from shoal.node.deletion import delete_file
 from shoal.node.errors import NoPeers, UsageError, WrongKey
 from shoal.node.fetch import FetchStream, check_has_key, open_file, open_stream, unlock
 from shoal.node.home import Home
+from shoal.node.leaving import Leaver
 from shoal.node.ledger import Ledger
 from shoal.node.publish import DEFAULT_TTL_S, Publisher, PublishOptions
 from shoal.node.receipts import Receipt
@@ -25,6 +26,7 @@ from shoal.node.results import (
     Fetched,
     FileInfo,
     KeptFile,
+    Left,
     OnProgress,
     Published,
     PublishedFile,
@@ -269,6 +271,18 @@ class Node:
             if deleted.confirmed:
                 await self._context.env.call(self._ledger.mark_deleted, receipt.file_id, self._context.env.wall())
             return deleted
+
+    async def leave(self, *, on_progress: OnProgress | None = None) -> Left:
+        """Hand all shares kept here over to other hosts, before this node goes for good. It goes on serving meanwhile.
+
+        `remaining` shares found no host, or their lease was ending; the other holders rebuild those in time. Raises
+        UsageError for a client, NoPeers.
+        """
+        if self._serving is None:
+            raise UsageError("Only a node that serves keeps shares it could hand over.")
+        with translated():
+            await self.wait_joined()
+            return await Leaver(self._context, self._serving.store, self._serving.companions, on_progress).run()
 
     def published(self) -> list[PublishedFile]:
         """What this home has published, the latest last."""

@@ -237,3 +237,12 @@ class Deleted:
     def complete(self) -> bool:
         """Whether every host that is known to have kept a share has confirmed."""
         return not self.silent and not self.refused
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What came of leaving: shares that other hosts keep now, and shares that nobody took."""
+
+    handed_over: int
+    remaining: int
+    sent_bytes: int

@@ -25,6 +25,7 @@ from shoal.node.channel import (
     Throttle,
     open_pool,
 )
+from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.environment import Environment
 from shoal.node.errors import LocalError
@@ -121,6 +122,12 @@ class Serving:
             elif isinstance(request, Survey):
                 self.caretaker.on_survey(caller.node_id, split_ids(request.file_ids))
         return reply
+
+    @property
+    def companions(self) -> Companions:
+        """What this node knows of the other holders; once it has been started."""
+        assert self._holder is not None, "asked for before the node was started"
+        return self._holder.companions
 
     def care_statistics(self) -> CareStatistics:
         """What was done for the files kept here since the start."""
