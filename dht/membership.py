@@ -22,11 +22,12 @@ MAX_PARALLEL_PINGS = 32
 
 # In the first moments a network started all at once keeps growing under our feet, so look around again.
 SETTLING_S = (0.5, 3.0, 12.0)
+SETTLED_COUNT = 20  # with fewer contacts than a lookup asks for, it may just be too early
 
 # how often probes, expiry and refresh are considered; silence of a peer is followed up at once
 UPKEEP_S = 600.0
-# of a bucket nobody searched in. DESIGN allows 12 h; lookups of files do most of it.
-REFRESH_AGE_S = 24 * 3600.0
+# of a bucket nobody searched in. DESIGN allows 12 h; lookups of files do most of it, and contacts are probed daily.
+REFRESH_AGE_S = 72 * 3600.0
 # how often one bootstrap address is pinged although all is well: it joins severed halves
 REUNION_S = 3 * 3600.0
 FOLLOW_UP_S = PROBE_SPACING_S + 0.5  # after a silence the table names the silent for probing from 5 s on
@@ -127,10 +128,13 @@ class Membership:
             await self._seek_reunion()
 
     async def _settle(self) -> None:
-        """Look around a few times while the network may still be growing."""
+        """Look around a few times while the network is still growing, that is while looking finds somebody new."""
         for pause_s in SETTLING_S:
             await trio.sleep(pause_s * self._rng.uniform(0.8, 1.2))
+            known = len(self._table)
             await self._look_up(self._own_id)
+            if len(self._table) == known >= SETTLED_COUNT:
+                break
         await self._look_up(self._rng.randbytes(NODE_ID_BYTES))  # and once into the distance
 
     async def _seek_reunion(self) -> None:

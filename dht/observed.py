@@ -14,12 +14,15 @@ class ObservedAddresses:
     def __init__(self, *, private: bool) -> None:
         self._private = private
         self._votes: OrderedDict[tuple[bytes, bool], Address] = OrderedDict()
+        self._best: dict[bool, Address | None] = {}  # of each family, as long as nobody has voted otherwise
 
     def note(self, voter: Address, observed: Address) -> None:
         """`voter` says our request came from `observed`. A vote on another family than its own is void."""
         if voter.is_ipv6 != observed.is_ipv6:
             return
         place = voter.pack() if self._private else voter.prefix()
+        if self._votes.get((place, voter.is_ipv6)) != observed or len(self._votes) >= MAX_VOTERS:
+            self._best.clear()
         self._votes[place, voter.is_ipv6] = observed
         self._votes.move_to_end((place, voter.is_ipv6))
         if len(self._votes) > MAX_VOTERS:
@@ -27,5 +30,7 @@ class ObservedAddresses:
 
     def best(self, *, ipv6: bool) -> Address | None:
         """The address most voters saw; None when nobody has said anything."""
-        votes = Counter(address for (_, family), address in self._votes.items() if family == ipv6)
-        return votes.most_common(1)[0][0] if votes else None
+        if ipv6 not in self._best:
+            votes = Counter(address for (_, family), address in self._votes.items() if family == ipv6)
+            self._best[ipv6] = votes.most_common(1)[0][0] if votes else None
+        return self._best[ipv6]

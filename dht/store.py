@@ -7,6 +7,7 @@ full, the keys farthest from our own id go first, since others are closer to tho
 """
 
 import heapq
+import math
 from dataclasses import dataclass
 
 from shoal.dht.identity import NodeId, distance
@@ -68,6 +69,7 @@ class RecordStore:
         self._farthest: list[tuple[int, int, RecordKey]] = []  # heap of (-distance, kind, key); may hold dead slots
         self._records = 0
         self._bytes = 0
+        self._earliest = math.inf  # no record held expires before
 
     def __len__(self) -> int:
         return self._records
@@ -96,9 +98,13 @@ class RecordStore:
 
     def expire(self, now: float) -> int:
         """Forget what is past its deadline; returns how many records went."""
+        if now < self._earliest:
+            return 0
         before = self._records
         for slot in list(self._slots):
             self._expire_slot(slot, now)
+        deadlines = (entry.deadline for entries in self._slots.values() for entry in entries.values())
+        self._earliest = min(deadlines, default=math.inf)
         return before - self._records
 
     def _renew(self, slot: _Slot, held: _Entry, record: Record, now: float) -> StoreStatus:
@@ -167,6 +173,7 @@ class RecordStore:
             self._slots[slot] = {}
             self._push_farthest(slot)
         self._slots[slot][entry.record.node_id] = entry
+        self._earliest = min(self._earliest, entry.deadline)
         source = entry.record.address.host_key()
         self._by_source[source] = self._by_source.get(source, 0) + 1
         self._records += 1

@@ -75,7 +75,8 @@ class Caretaker:
         self._delete = delete
         self._turns: list[tuple[float, bytes]] = []  # a heap: when, which file
         self._due: dict[bytes, float] = {}  # our next turn at a file, where the heap has several
-        self._watched: dict[bytes, float] = {}  # when to look again, whoever's turn it is, since somebody is away
+        self._watched: dict[bytes, float] = {}  # when to look again, whoever's turn it is: a repair is to be finished
+        self._missed: dict[bytes, float] = {}  # when to ask those again who were away
         self._unfinished: dict[bytes, None] = {}  # repairs that placed fewer shares than were missing
         self._claims: dict[bytes, tuple[int, NodeId]] = {}  # who looked after a file last, and in which epoch
         self._new: dict[bytes, None] = {}
@@ -124,7 +125,8 @@ class Caretaker:
         while True:
             await self._sleep()
             await self._take_new()
-            due = await self._take_due()
+            due, missed = await self._take_due()
+            due += await self._worse(missed)
             for at in range(0, len(due), BATCH_FILES):
                 await self._look_after(due[at : at + BATCH_FILES])
 
@@ -165,26 +167,46 @@ class Caretaker:
         with trio.move_on_after(min(max(left, 0.0), LONGEST_SLEEP_S)):
             await self._wake.wait()
 
-    async def _take_due(self) -> list[FileId]:
-        """The files whose turn has come or comes very soon, and which nobody has looked after this epoch."""
+    async def _take_due(self) -> tuple[list[FileId], list[FileId]]:
+        """The files whose turn has come or comes very soon, and which nobody has looked after this epoch; and those
+        whose absent holders are to be asked again.
+        """
         now = self._env.wall()
         if not self._turns or self._turns[0][0] > now:
-            return []
+            return [], []
         limit = now + self._epoch_s / TOGETHER_PARTS
         due: list[FileId] = []
+        missed: list[FileId] = []
         while self._turns and self._turns[0][0] <= limit:
             when, raw = heapq.heappop(self._turns)
             file_id = FileId(raw)
             if self._watched.get(raw) == when:
                 del self._watched[raw]
                 due.append(file_id)
+            elif self._missed.get(raw) == when:
+                del self._missed[raw]
+                missed.append(file_id)
             elif self._due.get(raw) != when:
                 continue  # it was moved since
             elif await self._is_cared_for(file_id, when):
                 await self._schedule_all([file_id], when)
             else:
                 due.append(file_id)
-        return list(dict.fromkeys(due))
+        return list(dict.fromkeys(due)), [file_id for file_id in missed if file_id not in due]
+
+    async def _worse(self, files: Sequence[FileId]) -> list[FileId]:
+        """Of files whose holders were not all there, those to be looked at in full now, since too many stayed away.
+
+        Only the absent are asked again, and those not who have answered meanwhile, about whatever file.
+        """
+        absent = set(self.presence.away())
+        charges = [charge for file_id in files if (charge := await self._charge(file_id)) is not None]
+        for at in range(0, len(charges), BATCH_FILES):
+            await self._round().look_for(absent, charges[at : at + BATCH_FILES])
+        return [charge.file_id for charge in charges if charge.health.needs_repair]
+
+    def _round(self) -> Round:
+        return Round(self._context, self._me, self.presence, self.clocks, self._counts)
 
     async def _is_cared_for(self, file_id: FileId, when: float) -> bool:
         """Whether somebody whose turn it can be has looked after a file in the epoch of our turn."""
@@ -202,13 +224,13 @@ class Caretaker:
             if charge is None:
                 self._due.pop(bytes(file_id), None)
                 self._watched.pop(bytes(file_id), None)
+                self._missed.pop(bytes(file_id), None)
                 self._claims.pop(bytes(file_id), None)
                 self._unfinished.pop(bytes(file_id), None)
             else:
                 charges.append(charge)
         self._turn_count += len(charges)
-        looker = Round(self._context, self._me, self.presence, self.clocks, self._counts)
-        await looker.look(charges)
+        await self._round().look(charges)
         for charge in charges:
             if not await self._drop_deleted(charge):
                 await self._act(charge)
@@ -254,7 +276,7 @@ class Caretaker:
         return float(ends[k - 1]) if len(ends) >= k else 0.0
 
     def _follow_up(self, charge: Charge, now: float) -> None:
-        """Come back when the grace of those who are away has ended, whoever's turn it is then."""
+        """Ask those who are away once more when their grace has ended, whoever's turn it is then."""
         ends = [
             lost_at
             for each in charge.observations
@@ -262,7 +284,9 @@ class Caretaker:
         ]
         if ends:
             jitter = self._env.rng.random() * FOLLOW_UP_SPREAD * self._epoch_s
-            self._watch(charge.file_id, now + max(ends) - trio.current_time() + jitter)
+            when = now + max(ends) - trio.current_time() + jitter
+            self._missed[bytes(charge.file_id)] = when
+            heapq.heappush(self._turns, (when, bytes(charge.file_id)))
 
     def _watch(self, file_id: FileId, when: float) -> None:
         self._watched[bytes(file_id)] = when

@@ -19,6 +19,7 @@ class _Seen:
     last_answer: float
     away_since: float | None = None
     mentioned: float = 0.0
+    sought: bool = False  # whether it was looked for elsewhere during this absence
 
 
 class Presence:
@@ -55,6 +56,13 @@ class Presence:
         """Whether it has been away, as far as we know, for the whole grace."""
         ends = self.lost_at(peer)
         return ends is not None and now >= ends
+
+    def is_to_be_sought(self, peer: NodeId, now: float) -> bool:
+        """Whether to look for it at another address before it counts as lost: once in an absence. True only once."""
+        if not self.is_lost(peer, now) or self._peers[peer].sought:
+            return False
+        self._peers[peer].sought = True
+        return True
 
     def away(self) -> list[NodeId]:
         """The peers that did not answer last time, the longest away first."""

@@ -7,7 +7,7 @@ block itself comes back, so a nonce would add nothing: it matters only where a h
 
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -80,11 +80,20 @@ class Round:
 
     async def look(self, charges: Sequence[Charge]) -> None:
         """Survey every other holder once, then audit."""
+        await self._survey_all(charges)
+        await self._audit(charges)
+
+    async def look_for(self, absent: Collection[NodeId], charges: Sequence[Charge]) -> None:
+        """Survey only those of the holders that are `absent`, and take it that the others are well."""
+        await self._survey_all(charges, absent)
+
+    async def _survey_all(self, charges: Sequence[Charge], only: Collection[NodeId] | None = None) -> None:
         asked: dict[NodeId, tuple[Contact, list[Charge]]] = {}
         for charge in charges:
             for statement in charge.statements:
-                if statement.node_id == self._me:
-                    charge.observations.append(Observation(statement.share, self._me, Outcome.OK))
+                holder = statement.node_id
+                if holder == self._me or (only is not None and holder not in only):
+                    charge.observations.append(Observation(statement.share, holder, Outcome.OK))
                     continue
                 _, files = asked.setdefault(statement.node_id, (statement.contact, []))
                 if charge not in files:
@@ -92,7 +101,6 @@ class Round:
         async with open_nursery() as nursery:
             for contact, files in asked.values():
                 nursery.start_soon(self._survey, contact, files)
-        await self._audit(charges)
 
     # --- surveys
 
@@ -100,7 +108,8 @@ class Round:
         for at in range(0, len(charges), MAX_SURVEY_COUNT):
             some = charges[at : at + MAX_SURVEY_COUNT]
             entries = await self._ask(contact, some)
-            if entries is Outcome.OFFLINE:
+            now = trio.current_time()
+            if entries is Outcome.OFFLINE and self._presence.is_to_be_sought(contact.node_id, now):
                 entries = await self._ask_where_it_moved(contact, some)
             if isinstance(entries, Outcome):
                 self._presence.silent(contact.node_id, trio.current_time())
