@@ -21,6 +21,8 @@ HOLDERS_PER_ANNOUNCER = 33  # of a class; 3 classes: slices are 11 hosts apart. 
 PAYLOAD_VERSION = 1
 MAX_PAYLOAD_BYTES = 660  # of 700: the record puts its signer's address in front
 MAX_NAMED = 64
+LEAST_NAMED = 8  # of holders by one announcer, where there are so many
+NAMED_TIMES = 2  # each holder is named by so many announcers; shorter records share datagrams
 
 _class_hash = labelled_hash("announcer class")
 _rank_hash = labelled_hash("announcer rank")
@@ -80,7 +82,8 @@ def slice_for(announcer: NodeId, order: Sequence[NodeId], holders: Sequence[Hint
     if not ring:
         return []
     start = order.index(announcer) * len(ring) // len(order) if announcer in order else 0
-    return [ring[(start + step) % len(ring)] for step in range(min(len(ring), MAX_NAMED))]
+    named = max(LEAST_NAMED, NAMED_TIMES * -(-len(ring) // max(len(order), 1))) if order else MAX_NAMED
+    return [ring[(start + step) % len(ring)] for step in range(min(len(ring), named, MAX_NAMED))]
 
 
 def pack_announcement(own_shares: Sequence[int], named: Iterable[Hint]) -> bytes:

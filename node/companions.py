@@ -5,6 +5,7 @@ statements, made now, and the newest valid ones of others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import trio
 
@@ -25,11 +26,29 @@ from shoal.node.statements import (
 from shoal.node.store import HeldShare, KeptStatement, ShareStore, StoreError
 
 STARTUP_PAGE = 200  # files whose announcements are taken up again at once after a start
-REPEAT_S = 60.0  # ours: anybody may ask us to announce, and it costs lookups; the same again is said only so often
-MAX_REMEMBERED_COUNT = 256
+# Anybody may ask us to announce, and it costs lookups. The same again is said only so often: soon when few nodes have
+# stored it, else not before its 48 h are half over.
+REPEAT_S = 60.0
+REPEAT_WELL_KEPT_S = 20 * 3600.0
+STAND_IN_EPOCHS = 2.5  # whoever looks after a file asks for it in every epoch while an announcer is away
+MAX_REMEMBERED_COUNT = 4096  # ours: some 300 bytes each
 MAX_ANNOUNCING_COUNT = 4
 REUSE_S = LIFETIME_S / 7  # ours: a statement of ours is signed anew after a day, long before it expires
 MAX_REUSED_COUNT = 4096  # ours: 250 bytes each; a node with more shares signs the others whenever it is asked
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What was announced of a file on request: its fingerprint, when, and class -> (closest nodes, these stored)."""
+
+    fingerprint: int
+    at: float
+    reports: dict[int, tuple[int, int]]
+
+    def is_good_at(self, now: float) -> bool:
+        """Whether there is no need to say it again."""
+        well_kept = all(closest and 2 * stored >= closest for closest, stored in self.reports.values())
+        return now - self.at <= (REPEAT_WELL_KEPT_S if well_kept else REPEAT_S)
 
 
 class Companions:
@@ -44,7 +63,8 @@ class Companions:
         self._store = store
         self._own_address = own_address
         self._announcing = trio.CapacityLimiter(MAX_ANNOUNCING_COUNT)
-        self._announced: dict[bytes, tuple[dict[int, Announcement] | None, float, dict[int, tuple[int, int]]]] = {}
+        self._announced: dict[bytes, _Said] = {}
+        self._standing_in: dict[bytes, float] = {}  # since when nobody has asked for it again; at most the files kept
         self._signed: dict[tuple[bytes, int], HolderStatement] = {}
 
     # --- statements
@@ -114,20 +134,37 @@ class Companions:
             mine = await self._announcements(file_id, deep=STAND_INS_DEEP)
             if not mine:
                 return None if mine is None else {}
-            said, at, reports = self._announced.pop(file_id, (None, float("-inf"), {}))
-            if said != mine or trio.current_time() - at > REPEAT_S:
-                reports = await self._announce(mine)
-                at = trio.current_time()
-            self._announced[file_id] = (mine, at, reports)
+            fingerprint = hash(tuple(mine.items()))
+            said = self._announced.pop(file_id, None)
+            if said is None or said.fingerprint != fingerprint or not said.is_good_at(trio.current_time()):
+                said = _Said(fingerprint, trio.current_time(), await self._announce(mine))
+            self._announced[file_id] = said
             while len(self._announced) > MAX_REMEMBERED_COUNT:
                 del self._announced[next(iter(self._announced))]
-            return reports
+            if mine.keys() - (await self._announcements(file_id) or {}).keys():
+                self._standing_in[file_id] = trio.current_time()
+            return said.reports
 
-    async def _announce(self, mine: dict[int, Announcement]) -> dict[int, tuple[int, int]]:
+    async def _announce(self, mine: Mapping[int, Announcement]) -> dict[int, tuple[int, int]]:
         reports = await self._context.dht.announce(list(mine.values()))
         for announcement, report in zip(mine.values(), reports, strict=True):
             self._context.dht.keep_announced([announcement], announced=report.is_well_kept)
         return {number: (report.closest, report.stored) for number, report in zip(mine, reports, strict=True)}
+
+    async def review(self) -> None:
+        """Stop standing in for announcers that are back: nobody has asked for it lately, and it is not our duty."""
+        limit = trio.current_time() - STAND_IN_EPOCHS * self._context.network.epoch_s
+        for file_id in [file_id for file_id, asked_at in self._standing_in.items() if asked_at < limit]:
+            del self._standing_in[file_id]
+            try:
+                duties = await self._announcements(FileId(file_id)) or {}
+            except StoreError:
+                duties = {}  # found damaged just now
+            for number in range(CLASSES):
+                if number in duties:
+                    self._context.dht.keep_announced([duties[number]])
+                else:
+                    self._context.dht.stop_announcing(class_key(FileId(file_id), number))
 
     async def resume(self) -> None:
         """After a start: everything kept is announced again, page by page, by the DHT's own rhythm."""
@@ -143,6 +180,7 @@ class Companions:
 
     def forget(self, file_id: FileId) -> None:
         """A file is kept here no longer: announce it no more."""
+        self._standing_in.pop(file_id, None)
         for number in range(CLASSES):
             self._context.dht.stop_announcing(class_key(file_id, number))
         for key in [key for key in self._signed if key[0] == file_id]:

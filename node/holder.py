@@ -71,7 +71,6 @@ Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
 Report = Callable[[], Awaitable[Mapping[str, Any]]]
 
 LEASE_LIMIT_S = 90 * 86400  # DESIGN section 5: at most 90 days from now
-EXPIRE_EVERY_S = 600.0  # how often forgotten uploads are looked for
 SMALL_GAIN_DIVISOR = 1000  # a renewal that gains less than this part of its lease is not worth a sync of the disk
 NOT_KEPT = "this file is not kept here"
 
@@ -137,12 +136,9 @@ class Holder:
         return await handler(caller, request, payload)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take up the announcements of all files kept, then sweep abandoned uploads now and then."""
+        """Take up the announcements of all files kept."""
         task_status.started()
         await self.companions.resume()
-        while True:
-            await trio.sleep(EXPIRE_EVERY_S)
-            await self._call(self._store.expire, self._env.wall())
 
     async def _call(self, function: Callable[..., T], *args: object) -> T:
         """Call the store in a worker and translate what it says."""

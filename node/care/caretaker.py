@@ -6,6 +6,7 @@ else. docs/protocol.md, "Staying alive", has the rules.
 """
 
 import heapq
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -32,9 +33,13 @@ from shoal.node.store import ShareStore, StoreError
 BATCH_FILES = 256  # looked at together at most; their manifests and statements are in memory meanwhile
 TOGETHER_PARTS = 64  # of an epoch: turns that come so soon after one another are taken together
 LONGEST_SLEEP_S = 3600.0  # so that a wall clock that was set back is noticed
+EARLY_PARTS = 4  # of an epoch: turns come in its first half; a clock that is fast, or a turn taken along, counts for it
 FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come back at once
 PAGE_FILES = 500
 NEWER_S = 86400.0  # a statement that is newer by less is not worth a message to every holder
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +119,32 @@ class Caretaker:
         now = self._env.wall()
         for file_id in file_ids:
             if bytes(file_id) in self._due:
-                self._claims[bytes(file_id)] = (epoch_of(file_id, now, self._epoch_s), caller)
+                epoch = epoch_of(file_id, now + self._epoch_s / EARLY_PARTS, self._epoch_s)
+                self._claims[bytes(file_id)] = (epoch, caller)
 
     # --- the task
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
         task_status.started()
-        await self._load()
         while True:
-            await self._sleep()
-            await self._take_new()
-            due, missed = await self._take_due()
-            due += await self._worse(missed)
-            for at in range(0, len(due), BATCH_FILES):
-                await self._look_after(due[at : at + BATCH_FILES])
+            try:
+                await self._load()
+                while True:
+                    await self._take_turns()
+            except StoreError as error:  # our disk: what it is too full or too ill for is tried again later
+                log.warning("looking after files failed: %s", error)
+                await trio.sleep(LONGEST_SLEEP_S)
+
+    async def _take_turns(self) -> None:
+        """Sleep until something is to be done, and do it."""
+        await self._sleep()
+        await self._take_new()
+        due, missed = await self._take_due()
+        due += await self._worse(missed)
+        await self._companions.review()
+        for at in range(0, len(due), BATCH_FILES):
+            await self._look_after(due[at : at + BATCH_FILES])
 
     async def _load(self) -> None:
         after = b""
@@ -232,8 +248,11 @@ class Caretaker:
         self._turn_count += len(charges)
         await self._round().look(charges)
         for charge in charges:
-            if not await self._drop_deleted(charge):
-                await self._act(charge)
+            try:
+                if not await self._drop_deleted(charge):
+                    await self._act(charge)
+            except StoreError as error:  # of ours; the others' disks may well do
+                log.warning("looking after a file failed: %s", error)
 
     async def _drop_deleted(self, charge: Charge) -> bool:
         """Whether another holder showed that the file's owner has deleted it; then we drop it as well."""
@@ -336,7 +355,12 @@ class Caretaker:
     async def _spread(self, charge: Charge, fresh: list[HolderStatement]) -> None:
         """Give every living holder the statements that are new."""
         payload = pack_statements(each.signed for each in fresh)
-        await self._companions.learn(charge.file_id, payload)
+        try:
+            await self._companions.learn(charge.file_id, payload)
+        except StoreError as error:
+            log.warning(
+                "statements of other holders could not be kept: %s", error
+            )  # but told to the others they can be
         living = self._living(charge)
 
         async def tell(statement: HolderStatement) -> None:

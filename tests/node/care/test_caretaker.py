@@ -1,5 +1,6 @@
 """Files that their holders keep alive: whole nodes in simulation, publishers gone, no keys."""
 
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -92,3 +93,23 @@ def test_a_file_outlives_most_of_its_first_holders(tmp_path: Path) -> None:
         assert await fetched(world, published, "reader") == data
 
     run_world(4, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_a_full_disk_stops_neither_the_node_nor_the_care_of_its_files(tmp_path: Path) -> None:
+    """Seed of a study: a caretaker that could not write down what others stated took the whole node with it."""
+
+    def refuse(operation: str, path: Path) -> None:
+        if operation in ("create", "write", "commit"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    async def story(world: World) -> None:
+        await populate(world, 16)
+        published, data = await publish(world, 60_000)
+        full = list(keepers(world, published))[:6]
+        for name in full:
+            world.machines[name].disk.before = refuse
+        await trio.sleep(100 * EPOCH_S)
+        assert len(world.running()) == 16
+        assert await fetched(world, published, "reader") == data
+
+    run_world(5, tmp_path, story, epoch_s=EPOCH_S)
