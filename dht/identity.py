@@ -6,6 +6,7 @@ the proof holds when H("node id proof")(node id) begins with `pow_bits` zero bit
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NewType
 
 from shoal.dht.hashing import HASH_BYTES, labelled_hash
@@ -18,10 +19,13 @@ NODE_ID_BYTES = HASH_BYTES
 ID_NONCE_BYTES = 8
 UNKNOWN_ID = NodeId(bytes(NODE_ID_BYTES))  # stands for "whoever you are" in the signature of a first ping
 
+_CACHE_ENTRIES = 4_096  # the same peers are met again and again; bounds what strangers can fill
+
 _id_hash = labelled_hash("node id")
 _proof_hash = labelled_hash("node id proof")
 
 
+@lru_cache(maxsize=_CACHE_ENTRIES)
 def node_id_of(public_key: bytes, id_nonce: bytes) -> NodeId:
     """The id that belongs to a 32-byte key and an 8-byte nonce."""
     return NodeId(_id_hash(public_key + id_nonce))
@@ -29,8 +33,15 @@ def node_id_of(public_key: bytes, id_nonce: bytes) -> NodeId:
 
 def has_proof(node_id: bytes, pow_bits: int) -> bool:
     """Whether the proof of work behind `node_id` has at least `pow_bits` leading zero bits."""
-    if pow_bits == 0:
-        return True
+    return pow_bits == 0 or _known_proof(node_id, pow_bits)
+
+
+@lru_cache(maxsize=_CACHE_ENTRIES)
+def _known_proof(node_id: bytes, pow_bits: int) -> bool:
+    return _check_proof(node_id, pow_bits)
+
+
+def _check_proof(node_id: bytes, pow_bits: int) -> bool:
     return int.from_bytes(_proof_hash(node_id), "big") >> (8 * HASH_BYTES - pow_bits) == 0
 
 
@@ -85,6 +96,6 @@ def _find_nonce(public_key: bytes, pow_bits: int, start: int) -> bytes:
     modulus = 1 << (8 * ID_NONCE_BYTES)
     for step in range(modulus):
         nonce = ((start + step) % modulus).to_bytes(ID_NONCE_BYTES, "big")
-        if has_proof(node_id_of(public_key, nonce), pow_bits):
+        if pow_bits == 0 or _check_proof(_id_hash(public_key + nonce), pow_bits):  # past the caches
             return nonce
     raise ValueError(f"no nonce gives a proof of {pow_bits} bits")

@@ -25,7 +25,7 @@ SETTLING_S = (0.5, 3.0, 12.0)
 SETTLED_COUNT = 20  # with fewer contacts than a lookup asks for, it may just be too early
 
 # how often probes, expiry and refresh are considered; silence of a peer is followed up at once
-UPKEEP_S = 600.0
+UPKEEP_S = 1800.0
 # of a bucket nobody searched in. DESIGN allows 12 h; lookups of files do most of it, and contacts are probed daily.
 REFRESH_AGE_S = 72 * 3600.0
 # how often one bootstrap address is pinged although all is well: it joins severed halves

@@ -124,15 +124,25 @@ class Caller:
 
         Raises NoReplyError after all attempts (at most 9 s), UnsupportedError or MisbehaviourError.
         """
-        async with self._slots:
-            if isinstance(message, Store) and expected is not None and not self.cookie_for(address, expected):
-                await self._exchange(address, expected, Ping())
-            had_cookie = expected is not None and bool(self.cookie_for(address, expected))
+        try:
+            self._slots.acquire_nowait()  # nearly always; without giving way to other tasks first
+        except trio.WouldBlock:
+            await self._slots.acquire()
+        try:
+            return await self._request(address, expected, message)
+        finally:
+            self._slots.release()
+
+    async def _request(self, address: Address, expected: NodeId | None, message: RequestMessage) -> Answer:
+        """An exchange, with those that a missing cookie costs before and after."""
+        if isinstance(message, Store) and expected is not None and not self.cookie_for(address, expected):
+            await self._exchange(address, expected, Ping())
+        had_cookie = expected is not None and bool(self.cookie_for(address, expected))
+        answer = await self._exchange(address, expected, message)
+        if had_cookie and not answer.head.validated:
+            # The peer has restarted: it kept its answer as short as our request. Ask with the new cookie.
             answer = await self._exchange(address, expected, message)
-            if had_cookie and not answer.head.validated:
-                # The peer has restarted: it kept its answer as short as our request. Ask with the new cookie.
-                answer = await self._exchange(address, expected, message)
-            return answer
+        return answer
 
     def cookie_for(self, address: Address, node_id: NodeId) -> bytes:
         """The cookie this peer gave us lately, or nothing."""

@@ -23,12 +23,14 @@ class SocketSet:
         self._ephemeral: dict[bool, DatagramSocket] = {}
         self._failed_at: dict[bool, float] = {}
         self._opening = trio.Lock()
+        self.addresses: tuple[Address, ...] = ()  # where the listening sockets are bound
 
     async def listen(self, addresses: Sequence[Address]) -> None:
         """Bind all listen addresses, or none: raises ListenError."""
         try:
             for address in addresses:
                 self._listening.append(await self._network.bind(address))
+                self.addresses = tuple(sock.address for sock in self._listening)
         except ListenError:
             self.close()
             raise
@@ -38,16 +40,13 @@ class SocketSet:
         """The sockets to serve on."""
         return tuple(self._listening)
 
-    @property
-    def addresses(self) -> tuple[Address, ...]:
-        """Where the listening sockets are bound."""
-        return tuple(sock.address for sock in self._listening)
-
     def is_listening(self, sock: DatagramSocket) -> bool:
         return sock in self._listening
 
     def existing(self, destination: Address) -> DatagramSocket | None:
         """The socket to send to `destination` from, if one is open."""
+        if len(self._listening) == 1 and self._listening[0].address.is_ipv6 == destination.is_ipv6:
+            return self._listening[0]
         fitting = [sock for sock in self._listening if sock.address.is_ipv6 == destination.is_ipv6]
         if fitting:
             return min(fitting, key=lambda sock: _unfitness(sock.address, destination))
@@ -73,6 +72,7 @@ class SocketSet:
         for sock in (*self._listening, *self._ephemeral.values()):
             sock.close()
         self._listening.clear()
+        self.addresses = ()
         self._ephemeral.clear()
 
 

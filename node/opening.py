@@ -32,6 +32,7 @@ from shoal.node.translate import translated
 RESOLVE_TIMEOUT_S = 5.0
 FIRST_SAVE_S = 15.0  # a daemon that lives only seconds leaves a cache all the same
 CLOSE_TIMEOUT_S = 2.0
+CACHE_STILL_GOOD = 0.75  # of the contacts are in the saved cache: then it is not written again
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,7 @@ async def _keep_cache(env: Environment, dht: DhtService, path: Path) -> None:
     saved: set[Contact] = set()
     while True:
         contacts = dht.contacts()
-        if not saved.issuperset(contacts):
+        if len(saved.intersection(contacts)) < CACHE_STILL_GOOD * len(contacts):
             await env.call(save_contacts, path, contacts)
             saved = set(contacts)
         await trio.sleep(SAVE_EVERY_S)

@@ -11,9 +11,9 @@ from shoal.node.care.clocks import ClockComparison
 from shoal.node.context import Context
 from shoal.node.store import ShareStore, StoreError, scrub_budget_bytes
 
-BEAT_S = 1800.0  # ours: the uptime that a crash may lose; leases are counted in weeks
+BEAT_S = 3600.0  # ours: the uptime that a crash may lose; leases are counted in weeks
 BEATS_PER_EPOCH = 4.0  # where a network beats faster, so do the chores
-LEASES_EVERY_BEATS = 12
+LEASES_EVERY_BEATS = 6
 
 log = logging.getLogger(__name__)
 
