@@ -32,6 +32,7 @@ class Weather:
 
     latency_s: least and most of the delay; as each datagram draws its own, close ones overtake each other.
     loss, duplication: probabilities.    late: probability of being held back by up to late_s seconds more.
+    grain_s: arrivals wait for the next multiple of it, so that a clock that jumps has fewer stops; 0 for none.
     """
 
     latency_s: tuple[float, float] = (0.005, 0.05)
@@ -39,6 +40,7 @@ class Weather:
     duplication: float = 0.0
     late: float = 0.0
     late_s: float = 2.0
+    grain_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,10 @@ class VirtualDatagrams:
             delay_s += self._rng.uniform(0.0, weather.late_s)
         self._order += 1
         receiver = self._sockets.get(destination)
-        if receiver is None or not receiver.queue(trio.current_time() + delay_s, self._order, data, source):
+        arrives_at = trio.current_time() + delay_s
+        if weather.grain_s:
+            arrives_at = math.ceil(arrives_at / weather.grain_s) * weather.grain_s
+        if receiver is None or not receiver.queue(arrives_at, self._order, data, source):
             self._lost += 1
 
     def _happens(self, probability: float) -> bool:

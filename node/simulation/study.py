@@ -27,7 +27,7 @@ from shoal.node.simulation.care_counts import CareCounts
 from shoal.node.simulation.checks import StoreWatch, Violations
 from shoal.node.simulation.churn import Change, life
 from shoal.node.simulation.datagrams import Weather
-from shoal.node.simulation.plan import DAY_S, HOUR_S, StudyPlan
+from shoal.node.simulation.plan import DAY_S, GRAIN_S, HOUR_S, StudyPlan
 from shoal.node.simulation.report import Report, Sample
 from shoal.node.simulation.world import Clock, Machine, World, run_world
 
@@ -269,7 +269,7 @@ class Study:
     async def _heal(self) -> None:
         """Calm weather, every living machine up, and some days for the holders to put things right."""
         self._world.heal()
-        self._world.datagrams.weather = Weather()
+        self._world.datagrams.weather = Weather(grain_s=GRAIN_S)
         rng = random.Random(f"{self._plan.seed} healing")
         for machine in list(self._world.machines.values()):
             machine.disk.before = None
