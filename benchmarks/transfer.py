@@ -34,6 +34,7 @@ def node_cpu_s(network: LocalNetwork) -> float:
     """User and system time of all nodes so far."""
     total = 0
     for node in network.nodes:
+        assert node.process is not None, "the network is up"
         fields = Path(f"/proc/{node.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         total += int(fields[11]) + int(fields[12])
     return total / TICKS_PER_S
@@ -44,6 +45,7 @@ def resident_mib(network: LocalNetwork) -> float:
     return max(
         int(line.split()[1]) / 1024
         for node in network.nodes
+        if node.process is not None
         for line in Path(f"/proc/{node.process.pid}/status").read_text().splitlines()
         if line.startswith("VmRSS")
     )
@@ -78,16 +80,17 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> None:
     source = folder / "source"
     await trio.to_thread.run_sync(write_random, source, size)
     async with open_local_network(plan, lambda text: None) as network:
-        published, fetched = [], []
+        published: list[tuple[float, float]] = []
+        fetched: list[tuple[float, float]] = []
         for number in range(arguments.rounds):
             code = ["--needed", str(arguments.needed), "--total", str(arguments.total)]
-            summary, *figures = await trio.to_thread.run_sync(
+            summary, wall, cpu = await trio.to_thread.run_sync(
                 command, network, "publisher", "publish", str(source), *code
             )
-            published.append(figures)
+            published.append((wall, cpu))
             words = ["fetch", str(summary["link"]), "-o", str(folder / f"fetched-{number}")]
-            _, *figures = await trio.to_thread.run_sync(command, network, "fetcher", *words)
-            fetched.append(figures)
+            _, wall, cpu = await trio.to_thread.run_sync(command, network, "fetcher", *words)
+            fetched.append((wall, cpu))
             (folder / f"fetched-{number}").unlink()
         for name, rows in (("publish", published), ("fetch", fetched)):
             wall, cpu = (statistics.median(column) for column in zip(*rows, strict=True))
@@ -110,12 +113,10 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
-    print(
-        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
-    )
-    print(
-        f"{arguments.size}, {arguments.needed} of {arguments.total}, {arguments.nodes} nodes, medians of {arguments.rounds}"
-    )
+    machine = f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"{machine}, load {os.getloadavg()[0]:.1f}")
+    code = f"{arguments.needed} of {arguments.total}"
+    print(f"{arguments.size}, {code}, {arguments.nodes} nodes, medians of {arguments.rounds}")
     with tempfile.TemporaryDirectory(prefix="shoal-transfer-") as name:
         trio.run(measure, arguments, Path(name))
 
