@@ -18,7 +18,7 @@ from shoal.node.statements import (
     MAX_STATEMENTS,
     HolderStatement,
     MalformedStatement,
-    check_statement,
+    StatementChecker,
     make_statement,
     newest_by_share,
     unpack_statements,
@@ -62,6 +62,7 @@ class Companions:
         self._identity = identity
         self._store = store
         self._own_address = own_address
+        self._checker = StatementChecker(context.network, context.env.scheme)
         self._announcing = trio.CapacityLimiter(MAX_ANNOUNCING_COUNT)
         self._announced: dict[bytes, _Said] = {}
         self._standing_in: dict[bytes, float] = {}  # since when nobody has asked for it again; at most the files kept
@@ -118,7 +119,7 @@ class Companions:
         valid = []
         for item in signed:
             try:
-                valid.append(check_statement(item, self._context.network, self._env.scheme, self._env.wall()))
+                valid.append(self._checker.check(item, self._env.wall()))
             except MalformedStatement:
                 continue  # broken, or expired since it was kept
         return valid

@@ -4,6 +4,7 @@ Only a holder can make one, so nobody can claim a share in another's name; a uni
 file's holders. Format: docs/format.md, "Holder statements".
 """
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ LIFETIME_S = 7 * 86400  # DESIGN: at most 7 days; holders renew theirs well befo
 MAX_SKEW_S = 2 * 3600  # ours: how far ahead of our clock a peer's may be
 MAX_STATEMENT_BYTES = 512
 MAX_STATEMENTS = 1024  # 256 shares, 4 statements each
+MAX_REMEMBERED = 4096  # ours: a signature costs 0.1 ms to check, and each statement is met some ten times
 
 
 class MalformedStatement(Exception):
@@ -90,11 +92,38 @@ def check_statement(signed: bytes, network: NetworkParameters, scheme: Signature
     return statement
 
 
+class StatementChecker:
+    """`check_statement` that remembers: holders tell each other the same statements again and again.
+
+    Thread-safe, and bounded to `MAX_REMEMBERED` statements of some hundred bytes.
+    """
+
+    def __init__(self, network: NetworkParameters, scheme: SignatureScheme) -> None:
+        self._network = network
+        self._scheme = scheme
+        self._good: dict[bytes, HolderStatement] = {}
+        self._lock = threading.Lock()
+
+    def check(self, signed: bytes, now: float) -> HolderStatement:
+        """As `check_statement`. Only its times are looked at when it was good before. MalformedStatement."""
+        known = self._good.get(signed)
+        if known is not None:
+            if not _is_timely(known, now):
+                raise MalformedStatement("outside its time")
+            return known
+        statement = check_statement(signed, self._network, self._scheme, now)
+        with self._lock:
+            self._good[signed] = statement
+            while len(self._good) > MAX_REMEMBERED:
+                del self._good[next(iter(self._good))]
+        return statement
+
+
 def read_statement(signed: bytes, network_id: bytes, scheme: SignatureScheme, now: float) -> HolderStatement:
     """What a statement proves by itself: form, signature, times. `MalformedStatement` says what is wrong with it."""
     body, signature = _envelope(signed)
     statement, public_key = _fields(body, signed)
-    if not statement.issued - MAX_SKEW_S <= now < statement.expires:
+    if not _is_timely(statement, now):
         raise MalformedStatement("outside its time")
     if not scheme.verify(public_key, _message(network_id, body), signature):
         raise MalformedStatement("its signature is wrong")
@@ -123,6 +152,10 @@ def unpack_statements(payload: bytes) -> list[bytes]:
     if not all(isinstance(item, bytes) for item in items):
         raise MalformedStatement("a list of statements holds something else")
     return [item for item in items if isinstance(item, bytes)]
+
+
+def _is_timely(statement: HolderStatement, now: float) -> bool:
+    return statement.issued - MAX_SKEW_S <= now < statement.expires
 
 
 def _message(network_id: bytes, body: bytes) -> bytes:

@@ -17,16 +17,17 @@ from shoal.erasure import FileId, Manifest
 from shoal.node.announcers import announcers
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.epochs import epoch_of, may_act, next_turn
-from shoal.node.care.health import Outcome
+from shoal.node.care.health import Outcome, repair_at
 from shoal.node.care.presence import Presence
 from shoal.node.care.rounds import Charge, Round, RoundCounts
-from shoal.node.channel import Announce, PeerError, RequestError, TellHolders
+from shoal.node.channel import Announce, GetHolders, PeerError, RequestError, TellHolders
 from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion
 from shoal.node.errors import ShoalError
 from shoal.node.nursery import open_nursery
 from shoal.node.repair import Repairer, RepairJob
+from shoal.node.search import Search
 from shoal.node.statements import HolderStatement, MalformedStatement, check_statement, pack_statements
 from shoal.node.store import ShareStore, StoreError
 
@@ -36,6 +37,7 @@ LONGEST_SLEEP_S = 3600.0  # so that a wall clock that was set back is noticed
 EARLY_PARTS = 4  # of an epoch: turns come in its first half; a clock that is fast, or a turn taken along, counts for it
 FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come back at once
 PAGE_FILES = 500
+COMPARED_LISTS = 2  # of other holders at each look
 NEWER_S = 86400.0  # a statement that is newer by less is not worth a message to every holder
 
 
@@ -246,13 +248,44 @@ class Caretaker:
             else:
                 charges.append(charge)
         self._turn_count += len(charges)
-        await self._round().look(charges)
+        looker = self._round()
+        await looker.look(charges)
         for charge in charges:
             try:
+                await self._compare(charge, looker)
                 if not await self._drop_deleted(charge):
                     await self._act(charge)
             except StoreError as error:  # of ours; the others' disks may well do
                 log.warning("looking after a file failed: %s", error)
+
+    async def _compare(self, charge: Charge, looker: Round) -> None:
+        """Learn of holders that we do not know, and look at those as well.
+
+        Whoever was away has missed what the others stated meanwhile, and would take their shares for lost. So some of
+        the others are asked whom they know; before a repair everybody who can be found is.
+        """
+        living = self._living(charge)
+        for statement in self._env.rng.sample(living, min(COMPARED_LISTS, len(living))):
+            try:
+                reply = await self._context.ask(statement.contact, GetHolders(charge.file_id))
+                await self._companions.learn(charge.file_id, bytes(reply.payload))
+            except (PeerError, MalformedStatement):
+                continue
+        await self._look_at_unknown(charge, looker)
+        if len(charge.health.counted) <= repair_at(charge.manifest.k, charge.manifest.n):
+            try:
+                located = await Search(self._context, charge.file_id, manifest=charge.manifest).run(thorough=True)
+            except ShoalError:
+                return
+            await self._companions.learn(charge.file_id, pack_statements(each.signed for each in located.statements))
+            await self._look_at_unknown(charge, looker)
+
+    async def _look_at_unknown(self, charge: Charge, looker: Round) -> None:
+        known = {(each.share, each.node_id) for each in charge.statements}
+        others = await self._companions.known(charge.file_id)
+        unknown = [each for each in others if (each.share, each.node_id) not in known]
+        if unknown:
+            await looker.look_also(charge, unknown)
 
     async def _drop_deleted(self, charge: Charge) -> bool:
         """Whether another holder showed that the file's owner has deleted it; then we drop it as well."""

@@ -87,6 +87,15 @@ class Round:
         """Survey only those of the holders that are `absent`, and take it that the others are well."""
         await self._survey_all(charges, absent)
 
+    async def look_also(self, charge: Charge, statements: Sequence[HolderStatement]) -> None:
+        """Survey holders of a file that have only now become known."""
+        more = Charge(charge.file_id, charge.manifest, list(statements))
+        await self._survey_all([more])
+        charge.statements += more.statements
+        charge.observations += more.observations
+        charge.fresh += more.fresh
+        charge.deletion = charge.deletion or more.deletion
+
     async def _survey_all(self, charges: Sequence[Charge], only: Collection[NodeId] | None = None) -> None:
         asked: dict[NodeId, tuple[Contact, list[Charge]]] = {}
         for charge in charges:

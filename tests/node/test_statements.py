@@ -18,6 +18,7 @@ from shoal.node.statements import (
     MAX_STATEMENTS,
     HolderStatement,
     MalformedStatement,
+    StatementChecker,
     check_statement,
     make_statement,
     newest_by_share,
@@ -241,3 +242,26 @@ def test_a_throw_away_identity_holds_nothing():
     signed = make_statement(HOLDER, PUBLIC.network_id, FILE_ID, 3, address, LEASE_END, NOW).signed
     with pytest.raises(MalformedStatement, match="proof of work"):
         check_statement(signed, PUBLIC, SCHEME, NOW)
+
+
+def test_a_checker_checks_a_signature_once_and_the_times_always():
+    class Counting(Ed25519):
+        checks = 0
+
+        def verify(self, public_key, message, signature):
+            self.checks += 1
+            return super().verify(public_key, message, signature)
+
+    network = NetworkParameters("remembered", pow_bits=0, private=True)
+    signed = make_statement(HOLDER, network.network_id, FILE_ID, 3, ADDRESS, LEASE_END, NOW).signed
+    scheme = Counting()
+    checker = StatementChecker(network, scheme)
+    assert (
+        checker.check(signed, NOW) == checker.check(signed, NOW + 60) == check_statement(signed, network, SCHEME, NOW)
+    )
+    assert scheme.checks == 1
+    for outside in (NOW - MAX_SKEW_S - 60, NOW + LIFETIME_S):
+        with pytest.raises(MalformedStatement, match="time"):
+            checker.check(signed, outside)
+    with pytest.raises(MalformedStatement):
+        checker.check(signed[:-1] + bytes([signed[-1] ^ 1]), NOW)

@@ -113,3 +113,26 @@ def test_a_full_disk_stops_neither_the_node_nor_the_care_of_its_files(tmp_path: 
         assert await fetched(world, published, "reader") == data
 
     run_world(5, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_who_missed_the_statements_of_others_does_not_take_their_shares_for_lost(tmp_path: Path) -> None:
+    """Seed of a study: a holder that had been away made the shares again whose new statements it had not heard."""
+    day_s = 86_400.0
+
+    async def story(world: World) -> None:
+        for number in range(8):
+            await world.start(f"node-{number}")
+        await trio.sleep(60)
+        async with world.client("publisher") as client:
+            published = await client.publish(chunks(b"kept"), needed=1, total=6)
+        holders = keepers(world, published)
+        absent = list(holders)[1]
+        await trio.sleep(3.4 * day_s)
+        await world.crash(absent)
+        await trio.sleep(4.6 * day_s)
+        await world.start(absent)
+        await trio.sleep(2.4 * day_s)
+        assert keepers(world, published) == holders
+        assert not any(machine.serving.care_statistics().repairs for machine in world.running())
+
+    run_world(6, tmp_path, story, epoch_s=6 * EPOCH_S)
