@@ -5,7 +5,7 @@
 * a file is readable while k good shares of it are up.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
 import trio
@@ -36,10 +36,11 @@ class Violations:
 
 
 class StoreWatch:
-    """Remembers what each store was seen to keep, and compares."""
+    """Remembers what each store was seen to keep, and compares. What `liars` keep is no good share."""
 
-    def __init__(self, violations: Violations) -> None:
+    def __init__(self, violations: Violations, liars: Container[str] = ()) -> None:
         self._violations = violations
+        self._liars = liars
         self._seen: dict[str, dict[Key, int]] = {}
         self.rotten: set[tuple[str, Key]] = set()  # shares in which the study has flipped a bit
 
@@ -69,9 +70,11 @@ class StoreWatch:
             self._violations.add(f"{_what(machine, key)}: dropped before its lease ended")
 
     def good_shares(self, file: Acked, machines: Iterable[Machine]) -> set[int]:
-        """The distinct shares of a file that these running machines keep and could give."""
+        """The distinct shares of a file that these running machines keep and would give."""
         found = set()
         for machine in machines:
+            if machine.name in self._liars:
+                continue
             for each in machine.serving.store.held(file.file_id):
                 if (machine.name, (bytes(file.file_id), each.share_number)) not in self.rotten:
                     found.add(each.share_number)
@@ -82,7 +85,7 @@ class StoreWatch:
         return {
             number
             for name, shares in self._seen.items()
-            if is_alive(name)
+            if is_alive(name) and name not in self._liars
             for file_id, number in shares
             if file_id == file.file_id and (name, (file_id, number)) not in self.rotten
         }

@@ -23,7 +23,8 @@ class Hazards:
     up to `severed_hours` and cuts up to half of the machines off, every second time in one direction only.
     power_cuts: share of absences that begin with the plug pulled.  bit_flips: bits that rot in stored shares.
     full_disks: times a disk is full for up to a day.  clock_s: wall clocks are wrong by up to so much, and by up to
-    `drift` more per second; a share `wild_clocks` of the machines is wrong by days.
+    `drift` more per second; a share `wild_clocks` of the machines is wrong by days.  liars: share of the machines that
+    lie, all in league (`liars.py`).
     """
 
     weather: Weather = field(
@@ -40,6 +41,7 @@ class Hazards:
     drift: float = 2e-5  # two seconds a day: a bad quartz that nobody corrects
     wild_clocks: float = 0.02
     wild_clock_s: float = 5 * DAY_S
+    liars: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

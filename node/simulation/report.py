@@ -25,7 +25,8 @@ class Report:
 
     lost_files: published ones that nobody could read at the end, with the network healed and every machine that
     lives up.  wrong_bytes: read, and different from what was published.  repair_bytes: share bytes fetched and sent by
-    repairs.  messages: datagrams and stream messages.  reads_waited: tried while fewer than k shares were up.
+    repairs.  messages: datagrams and stream messages.  liars: machines that lied, of all there were.
+    reads_waited: tried while fewer than k shares were up.
     violations: of what must always hold, each a sentence.
     """
 
@@ -57,6 +58,7 @@ class Report:
     partitions: int = 0
     flipped_bits: int = 0
     full_disks: int = 0
+    liars: int = 0
     up_node_days: float = 0.0
     least_shares: int = 0
     violation_count: int = 0
@@ -113,6 +115,7 @@ class Report:
             "partitions": self.partitions,
             "flipped_bits": self.flipped_bits,
             "full_disks": self.full_disks,
+            "liars": self.liars,
             "up_node_days": round(self.up_node_days, 3),
             "least_shares": self.least_shares,
             "violations": self.violation_count,
@@ -141,6 +144,7 @@ class Report:
             ("machines", f"{self.plan.nodes} at a time, {self.deaths} died and were replaced"),
             ("absences", f"{self.absences}, of them {self.power_cuts} power cuts; at least {self.least_absences} each"),
             ("calamities", f"{self.partitions} partitions, {self.flipped_bits} bits, {self.full_disks} full disks"),
+            ("liars", f"{self.liars} of all machines; what they keep counts for nothing"),
             ("files", f"{self.published} published as {self.k} of {self.n}, {self.lost_files} lost"),
             ("bytes read wrong", str(self.wrong_bytes)),
             ("reads on the way", f"{self.reads}, {self.reads_waited} while fewer than k shares were up"),

@@ -1,8 +1,8 @@
 """A study: whole nodes through months of virtual time, and the question whether anything is lost.
 
 Files are published in the first hour by clients that then vanish for ever. Machines go away and come back, lose power,
-die and are replaced; partitions, rot, full disks and wrong clocks are as `plan` has them. Nobody but a passing client,
-once a month, renews the leases, which end after 90 days at the latest: everything else the holders do by themselves.
+die and are replaced; partitions, rot, full disks, wrong clocks and liars are as `plan` has them. Nobody but a passing
+client, once a month, renews the leases, which end after 90 days at the latest: everything else the holders do.
 
 At random times other clients read files, and the stores are looked into. In the end the network heals, every machine
 that lives is up, and after some days everything is read back. The same plan gives the same report, bit for bit.
@@ -27,6 +27,7 @@ from shoal.node.simulation.care_counts import CareCounts
 from shoal.node.simulation.checks import StoreWatch, Violations
 from shoal.node.simulation.churn import Change, life
 from shoal.node.simulation.datagrams import Weather
+from shoal.node.simulation.liars import Liars
 from shoal.node.simulation.plan import DAY_S, GRAIN_S, HOUR_S, StudyPlan
 from shoal.node.simulation.report import Report, Sample
 from shoal.node.simulation.world import Clock, Machine, World, run_world
@@ -57,7 +58,8 @@ class Study:
         self._rng = random.Random(f"{plan.seed} study")
         self._over = trio.Event()
         self._violations = Violations()
-        self._watch = StoreWatch(self._violations)
+        self._liars = Liars(world, plan.hazards.liars)
+        self._watch = StoreWatch(self._violations, self._liars)
         self._files = AckedFiles()
         self._calamities = Calamities(
             plan, world, random.Random(f"{plan.seed} calamities"), self._watch, self._sleep_until
@@ -121,6 +123,7 @@ class Study:
             self._report.deaths += 1
             self._watch.forget(name)
             await self._world.retire(name)
+            self._liars.forget(name)
             return
         self._absences[name] += 1
         self._report.absences += 1
@@ -137,8 +140,9 @@ class Study:
             mean_bytes = 3.0 * self._plan.files * self._plan.size_bytes / self._plan.nodes
             capacity = CAPACITY_BYTES + int(mean_bytes * rng.uniform(*CAPACITY_FACTORS))
             self._world.machine(name, capacity_bytes=capacity, clock=self._clock(rng))
+            self._liars.draw(name, random.Random(f"{self._plan.seed} {name} lies"))
         self._started[name] = trio.current_time()
-        await self._world.start(name, doors=self._doors(rng))
+        self._liars.bend(await self._world.start(name, doors=self._doors(rng)))
 
     def _clock(self, rng: random.Random) -> Clock:
         hazards = self._plan.hazards
@@ -286,7 +290,7 @@ class Study:
             if failure is not None:
                 report.lost_files += 1
                 self._violations.add(f"{file.link.hash[:24]} is lost: {failure}")
-            elif len(good) <= min(file.n - 1, 3 * file.n // 4):
+            elif len(good) + len(self._liars.running()) <= min(file.n - 1, 3 * file.n // 4):
                 self._violations.add(f"{file.link.hash[:24]}: {len(good)} shares of {file.n} and nobody repaired it")
         for machine in self._world.running():
             self._note_down(machine)
@@ -303,6 +307,7 @@ class Study:
         counts = self._calamities.counts
         report.partitions, report.flipped_bits = counts.partitions, counts.flipped_bits
         report.full_disks = counts.full_disks
+        report.liars = self._liars.count
         old = [self._absences[name] for name, machine in self._world.machines.items()]
         report.least_absences = min(old, default=0)
         report.least_shares = min((sample.least for sample in report.samples), default=0)

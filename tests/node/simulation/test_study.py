@@ -146,3 +146,15 @@ def test_the_picture_is_a_png(tmp_path: Path) -> None:
 
 def test_the_usual_hazards_can_be_calmed() -> None:
     assert Hazards(bit_flips=0.0).severed_days > 0
+
+
+# --- liars
+
+
+def test_a_study_among_liars_loses_nothing_and_counts_nothing_of_theirs() -> None:
+    report = run_study(replace(SMALL, days=1.0, hazards=Hazards(liars=0.3)))
+    assert report.good, report.violations
+    assert report.published == 2
+    assert report.liars > 1
+    assert report.audits_failed > 0
+    assert report.least_shares < report.n

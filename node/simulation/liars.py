@@ -1,0 +1,226 @@
+"""Machines that lie, each in its own way and all in league: what a study's honest machines have to live with.
+
+A liar runs the real node and store, but what it answers is bent. All of them name each other as holders of files, and
+as the nearest to whatever is looked up. They survey files at the very beginning of every epoch, so that others take
+them for cared for, and never do anything for them. Besides, each has a habit.
+"""
+
+import random
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Any
+
+import trio
+
+from shoal.dht import Contact, NodeId, distance
+from shoal.erasure import FileId, Manifest
+from shoal.node.care.epochs import epoch_of, offset_of
+from shoal.node.channel import (
+    Blocks,
+    Buffer,
+    Caller,
+    GetHolders,
+    GetManifest,
+    HolderList,
+    Read,
+    Reply,
+    RequestError,
+    Status,
+    Survey,
+    Surveyed,
+)
+from shoal.node.renewal import MAX_TTL_S
+from shoal.node.serving import split_ids
+from shoal.node.simulation.world import Machine, World
+from shoal.node.statements import pack_statements, unpack_statements
+from shoal.node.store import HeldShare, StoreError
+from shoal.node.surveys import Entry, SurveyRow, pack_survey, unpack_survey
+
+STALL_S = 600.0  # longer than anybody waits for a block
+NAMED_COLLUDERS = 3  # falsely, in each list of holders
+NEAREST = 20  # colluders named in answer to a lookup
+
+Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
+
+
+class Habit(Enum):
+    """What a liar does with its shares."""
+
+    FORGETS = "forgets"  # claims them and has none of the bytes
+    SPOILS = "spoils"  # serves bytes with a flipped bit
+    DENIES = "denies"  # says that everything is missing
+    STALLS = "stalls"  # claims them and never answers a read
+    PROXIES = "proxies"  # claims all shares of a file, and gets what it is asked for from whoever has it
+
+
+class Liars:
+    """The league: who lies, how, and what they know together. `part` of all machines are of it."""
+
+    def __init__(self, world: World, part: float) -> None:
+        self._world = world
+        self._part = part
+        self.habits: dict[str, Habit] = {}
+        self.widths: dict[bytes, int] = {}  # file id -> n
+        self.count = 0
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a machine that lives is one of them."""
+        return name in self.habits
+
+    def draw(self, name: str, rng: random.Random) -> None:
+        """Decide whether a new machine lies, and how."""
+        if rng.random() < self._part:
+            self.habits[name] = rng.choice(list(Habit))
+            self.count += 1
+
+    def forget(self, name: str) -> None:
+        """The machine is dead."""
+        self.habits.pop(name, None)
+
+    def bend(self, machine: Machine) -> None:
+        """Make the node that was just started lie, if its machine is one of us."""
+        habit = self.habits.get(machine.name)
+        if habit is not None:
+            _Liar(self, machine, habit).begin()
+
+    def running(self) -> list[Machine]:
+        """The liars whose nodes run."""
+        return [machine for machine in self._world.running() if machine.name in self.habits]
+
+    def honest(self) -> list[Machine]:
+        """The others that run."""
+        return [machine for machine in self._world.running() if machine.name not in self.habits]
+
+    def contacts(self) -> list[Contact]:
+        """Where they are."""
+        return [Contact(each.node.node_id, each.address) for each in self.running() if each.node is not None]
+
+    def claimed(self, name: str, file_id: bytes) -> int | None:
+        """The share that a liar claims falsely when others name it; None where nobody knows the file's width."""
+        width = self.widths.get(file_id)
+        return None if width is None else random.Random(name.encode() + file_id).randrange(width)
+
+
+class _Table:
+    """A routing table that knows liars only, whatever is looked up."""
+
+    def __init__(self, league: Liars) -> None:
+        self._league = league
+
+    def closest(self, target: bytes, *, exclude: NodeId | None = None) -> list[Contact]:
+        others = [each for each in self._league.contacts() if each.node_id != exclude]
+        return sorted(others, key=lambda each: distance(each.node_id, target))[:NEAREST]
+
+
+class _Liar:
+    """One running node, and how it is bent."""
+
+    def __init__(self, league: Liars, machine: Machine, habit: Habit) -> None:
+        self._league = league
+        self._machine = machine
+        self._habit = habit
+        self._store = machine.serving.store
+        self._handlers = _handlers(machine)
+        self._honest = dict(self._handlers)
+        self._caretaker: Any = machine.serving.caretaker
+
+    def begin(self) -> None:
+        """From now on."""
+        self._handlers.update(
+            {Survey: self._survey, Read: self._read, GetHolders: self._holders, GetManifest: self._manifest}
+        )
+        self._caretaker._look_after = self._pretend
+        self._caretaker._context.dht._responder._table = _Table(self._league)
+
+    # --- answers
+
+    async def _survey(self, caller: Caller, request: Survey, payload: Buffer) -> Reply:
+        reply: Any = await self._honest[Survey](caller, request, payload)
+        asked = split_ids(request.file_ids)
+        entries = unpack_survey(bytes(reply.payload), len(asked))
+        entries += [()] * (len(asked) - len(entries))
+        lies = [self._entry(file_id, entry) for file_id, entry in zip(asked, entries, strict=True)]
+        return Surveyed(reply.clock, pack_survey(lies))
+
+    def _entry(self, file_id: FileId, honest: Entry) -> Entry:
+        if self._habit is Habit.DENIES:
+            return ()
+        self._learn(file_id)
+        kept = () if isinstance(honest, bytes) else honest
+        known = {row.share for row in kept}
+        claimed = self._league.claimed(self._machine.name, file_id)
+        claims = {claimed} if claimed is not None else set()
+        if self._habit is Habit.PROXIES:
+            claims |= set(range(self._league.widths.get(file_id, 0)))
+        return (*kept, *(SurveyRow(share, self._lease_end()) for share in sorted(claims - known)))
+
+    async def _read(self, caller: Caller, request: Read, payload: Buffer) -> Reply:
+        if self._habit in (Habit.FORGETS, Habit.DENIES):
+            raise RequestError(Status.NOT_FOUND)
+        if self._habit is Habit.STALLS:
+            await trio.sleep(STALL_S)
+        giver = self._honest[Read]
+        if self._habit is Habit.PROXIES:
+            giver = next((_handlers(each)[Read] for each in self._league.honest() if _keeps(each, request)), giver)
+        reply = await giver(caller, request, payload)
+        if self._habit is Habit.SPOILS and isinstance(reply, Blocks):
+            return Blocks(reply.share_proof, reply.data_leaves, reply.data_proof, _flipped(bytes(reply.payload)))
+        return reply
+
+    async def _manifest(self, caller: Caller, request: GetManifest, payload: Buffer) -> Reply:
+        if self._habit is Habit.DENIES:
+            raise RequestError(Status.NOT_FOUND)
+        return await self._honest[GetManifest](caller, request, payload)
+
+    async def _holders(self, caller: Caller, request: GetHolders, payload: Buffer) -> Reply:
+        """Whom it knows, and colluders that keep nothing, in their own name."""
+        if self._habit is Habit.DENIES:
+            raise RequestError(Status.NOT_FOUND)
+        reply: Any = await self._honest[GetHolders](caller, request, payload)
+        file_id = FileId(request.file_id)
+        self._learn(file_id)
+        signed = unpack_statements(bytes(reply.payload))
+        for each in self._league.running()[:NAMED_COLLUDERS]:
+            share = self._league.claimed(each.name, file_id)
+            if share is not None:
+                signed.append(each.serving.companions.own(file_id, HeldShare(share, self._lease_end())).signed)
+        return HolderList(pack_statements(signed))
+
+    def _learn(self, file_id: FileId) -> None:
+        try:
+            manifest = self._store.manifest(file_id)
+        except StoreError:
+            return  # damaged; others know
+        if manifest is not None:
+            self._league.widths[file_id] = Manifest.decode(manifest).n
+
+    def _lease_end(self) -> int:
+        return int(self._machine.clock.read()) + MAX_TTL_S
+
+    # --- turns
+
+    async def _pretend(self, files: list[FileId]) -> None:
+        """Ask everybody about the files, as who looks after them would, and do nothing; be the first next time, too."""
+        caretaker = self._caretaker
+        charges = [charge for each in files if (charge := await caretaker._charge(each)) is not None]
+        await caretaker._round()._survey_all(charges)
+        for charge in charges:
+            epoch = epoch_of(charge.file_id, self._machine.clock.read(), caretaker._epoch_s) + 1
+            caretaker._set_due(
+                charge.file_id, offset_of(charge.file_id, caretaker._epoch_s) + epoch * caretaker._epoch_s
+            )
+
+
+def _handlers(machine: Machine) -> dict[type, Handler]:
+    """How a running node answers each request: the world may look, and change, where nobody else can."""
+    holder: Any = machine.serving._holder
+    handlers: dict[type, Handler] = holder._handlers
+    return handlers
+
+
+def _flipped(block: bytes) -> bytes:
+    return bytes([block[0] ^ 1]) + block[1:] if block else block
+
+
+def _keeps(machine: Machine, request: Read) -> bool:
+    return any(each.share_number == request.share_number for each in machine.serving.store.held(request.file_id))
