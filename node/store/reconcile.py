@@ -135,7 +135,7 @@ class Reconciler:
         return len(lost), len(back)
 
     def _index(self, found: Found, now: float) -> tuple[int, list[tuple[str, str]]]:
-        """Enter share files without a row, or in the place of a lost one; (how many, unreadable files)."""
+        """Enter share files without a row, or in the place of a lost or damaged one; (how many, unreadable files)."""
         forgotten = [(key, folder) for key, folders in found.shares.items() for folder in folders]
         if not forgotten:
             return 0, []
@@ -156,7 +156,7 @@ class Reconciler:
 
     def _enter(self, transaction: Transaction, key: ShareKey, folder: str, name: str, now: float) -> bool:
         rows = transaction.rows("SELECT state, lease_end FROM shares WHERE file_id = ? AND share_number = ?", *key)
-        if rows and rows[0][0] != ShareState.LOST:
+        if rows and rows[0][0] == ShareState.WHOLE:
             return False  # a second copy; the one in the database is as good
         try:
             with disk_errors(f"share {name}"):

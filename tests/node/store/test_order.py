@@ -201,7 +201,8 @@ def _cut_at(place, kit, file, number, rng):
 
 
 def test_a_power_cut_while_a_damaged_share_is_replaced(sim, kit, medium):
-    """The new share is in, or the old one still marked; never a row whose file the clean-up took."""
+    """The new share is in, or the old one still marked; never a row whose file the clean-up took, nor a file without a
+    row: whoever stores the share once more would leave it there for ever."""
     number, finished = 0, False
     while not finished:
         place = sim()
@@ -225,6 +226,12 @@ def test_a_power_cut_while_a_damaged_share_is_replaced(sim, kit, medium):
             assert len(place.names()) == 2
         elif store.held(medium.file_id):
             kit.check_share(store, medium, 0)
+        assert store.reconciled.unreadable == 0
+        kit.put(store, medium, 0, kit.upload_id(3))
+        kit.check_share(store, medium, 0)
+        store.expire(kit.NOW + 2 * 86400)
+        assert len(place.names()) == 2
+        assert store.usage().share_bytes == kit.used_on_disk(place)
         number += 1
 
 
