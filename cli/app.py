@@ -136,12 +136,14 @@ def options(
     ] = False,
 ) -> None:
     """Options that stand before the command."""
-    context.obj = Globals(
+    settings = Globals(
         home=_path(home, "--home"),
         network=_path(network, "--network"),
         bootstrap=split_addresses(bootstrap or ()),
         output=Output(json=json, quiet=quiet, verbose=verbose or 0),
     )
+    settings.output.in_full = settings.in_full
+    context.obj = settings
 
 
 def _path(value: str | None, option: str) -> Path | None:

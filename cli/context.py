@@ -1,6 +1,7 @@
 """What the options before the command decide, and how a command finds them."""
 
 import os
+import re
 import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y", "on"})
 FALSE_WORDS = frozenset({"0", "false", "f", "no", "n", "off", ""})
+
+# A command in a message that works on a home or a network, in the library's words, which know neither.
+_BARE_COMMAND = re.compile(r"(?<!\S)shoal (?=(?:node|ls|publish|fetch|info|check|repair|renew|keep|unkeep|delete)\b)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,10 @@ class Globals:
             for address in self.bootstrap:
                 options += ["--bootstrap", address]
         return shlex.join(["shoal", *options, *words])
+
+    def in_full(self, text: str) -> str:
+        """A message with the options that were typed added to the commands it names, so that they can be typed so."""
+        return _BARE_COMMAND.sub(lambda _: f"{self.command()} ", text)
 
     def locate_home(self) -> "Home":
         """The home of this command."""

@@ -68,6 +68,7 @@ class Output:
         self.stderr = stderr or sys.stderr
         self.interrupt_hint = ""  # what to tell somebody who stops the command now
         self.before_note: Callable[[], None] = _nothing  # a progress line takes itself away here
+        self.in_full: Callable[[str], str] = str  # gives the commands in an error's words the options that were typed
         self._json_stream = self.stdout
 
     @property
@@ -127,14 +128,15 @@ class Output:
 
     def error(self, outcome: Outcome) -> None:
         """The last word of a command that failed."""
+        message = self.in_full(outcome.message)
         if self.json:
-            fields = {"message_type": "error", "code": int(outcome.code), "message": outcome.message}
+            fields = {"message_type": "error", "code": int(outcome.code), "message": message}
             try:
                 self._print_result(self._json_stream, encode(fields))
             except (OutputClosedError, CommandError):
                 return  # nobody reads any more; the exit code says it too
-        elif outcome.message:
-            self._print_aside(f"shoal: {visible_lines(outcome.message)}")
+        elif message:
+            self._print_aside(f"shoal: {visible_lines(message)}")
 
     def _print_result(self, stream: TextIO | None, text: str) -> None:
         """Write and flush at once: a result that cannot be delivered must not look like one that was."""

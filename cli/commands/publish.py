@@ -210,7 +210,7 @@ def _deliver(output: Output, link: str) -> None:
     try:
         output.result(link)
     except (OutputClosedError, CommandError):
-        output.complain("The link could not be written to standard output. See it with: shoal ls")
+        output.complain(output.in_full("The link could not be written to standard output. See it with: shoal ls"))
         raise
 
 

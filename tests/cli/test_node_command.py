@@ -72,6 +72,16 @@ def test_status_without_a_daemon(inside: Any, quick: dict[str, str]) -> None:
     assert "No node runs" in done.stderr
 
 
+def test_the_command_in_an_error_names_the_home_that_was_typed(
+    inside: Any, quick: dict[str, str], tmp_path: Path
+) -> None:
+    home = str(tmp_path / "my home")
+    for command in (("node", "run"), ("node", "leave"), ("ls", "--receipt", "x"), ("node", "status")):
+        done = inside("--home", home, *command)
+        assert done.returncode != 0
+        assert "shoal " not in done.stderr.removeprefix("shoal: ").replace(f"shoal --home '{home}' ", "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_run_and_stop(inside: Any, quick: dict[str, str], number: int) -> None:
     init(inside)

@@ -41,6 +41,19 @@ def test_a_complete_publish(settings: Globals) -> None:
     assert err == "Published 64.0 MB in 4.0 s (16.0 MB/s): 48 shares on 48 hosts; any 32 may vanish.\n"
 
 
+def test_commands_in_messages_can_be_typed_as_they_are(settings: Globals) -> None:
+    """The library knows neither --home nor --network, and says `shoal node run`."""
+    full = "shoal --home /h --network '/my net.toml' --bootstrap 1.2.3.4:5"
+    assert settings.in_full("No node runs. Start it with: shoal node run") == (
+        f"No node runs. Start it with: {full} node run"
+    )
+    assert settings.in_full("shoal ls --receipt LINK") == f"{full} ls --receipt LINK"
+    for plain in ("a newer version of shoal (1)", "start one: shoal swarm --dir ./swarm", "a shoal of fish"):
+        assert settings.in_full(plain) == plain
+    named = f"Start it with: {settings.command('node', 'run')}"
+    assert settings.in_full(named) == named
+
+
 def test_a_partial_publish_in_the_words_agreed(settings: Globals) -> None:
     out, err = told(settings, PARTIAL)
     assert out == f"{LINK}\n"
