@@ -1,19 +1,27 @@
 """Leaving in order: a volunteer that goes for good hands its shares over first, so that nothing has to be rebuilt.
 
 A share is copied from the own disk, under its lease, to a host that keeps nothing of the file, and the other holders
-are told. What nobody takes stays here, and the others rebuild it in time as after any loss.
+are told. One that another host has proven to keep needs no second copy: so a leave that was interrupted goes on where
+it stopped. What nobody takes stays here, and the others rebuild it in time as after any loss.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import trio
 
 from shoal.dht import Contact
 from shoal.erasure import FileId, Manifest
+from shoal.node.announcers import Hint
+from shoal.node.audit import Audit
+from shoal.node.care.health import Outcome
 from shoal.node.channel import Buffer
 from shoal.node.companions import Companions
 from shoal.node.context import Context
+from shoal.node.errors import NotOneFile
 from shoal.node.lanes import Lane
 from shoal.node.nursery import open_nursery
 from shoal.node.placement import gather
@@ -22,11 +30,22 @@ from shoal.node.results import Left, OnProgress, Phase, Progress
 from shoal.node.sealing import Batch
 from shoal.node.settling import Settling
 from shoal.node.stalls import drop_stalled
+from shoal.node.statements import HolderStatement, MalformedStatement, pack_statements
 from shoal.node.store import MAX_READ_BLOCKS, HeldFile, HeldShare, ShareStore, StoreError, split_blocks
+from shoal.node.tally import Finding, Tally
 
 PAGE_FILES = 100  # between two looks at who has room
 LEAST_LEASE_S = 3600  # a share whose lease ends sooner is not worth the way
 CANDIDATES = 100
+
+
+class Fate(Enum):
+    """What becomes of a share."""
+
+    HANDED_OVER = auto()
+    ELSEWHERE = auto()  # another host has proven to keep it
+    ENDING = auto()  # so is its lease: nobody misses it
+    REMAINING = auto()
 
 
 @dataclass(frozen=True)
@@ -48,25 +67,30 @@ class Leaver:
         self._store = store
         self._companions = companions
         self._on_progress = on_progress
-        self._handed = self._kept = self._sent_bytes = 0
+        self._fates: Counter[Fate] = Counter()
+        self._sent_bytes = 0
 
     async def run(self) -> Left:
         """All shares, file by file."""
+        total = (await self._env.call(self._store.usage)).shares
         async for page in self._pages():
             candidates = await gather(self._context, CANDIDATES)
             for file in page:
                 for held in file.shares:
-                    if await self._hand_over(FileId(file.file_id), held, candidates):
-                        self._handed += 1
-                    else:
-                        self._kept += 1
-                    self._report()
-        return Left(self._handed, self._kept, self._sent_bytes)
+                    self._fates[await self._leave(FileId(file.file_id), held, candidates)] += 1
+                    self._report(total)
+        return Left(
+            handed_over=self._fates[Fate.HANDED_OVER],
+            elsewhere=self._fates[Fate.ELSEWHERE],
+            ending=self._fates[Fate.ENDING],
+            remaining=self._fates[Fate.REMAINING],
+            sent_bytes=self._sent_bytes,
+        )
 
-    def _report(self) -> None:
+    def _report(self, total: int) -> None:
         if self._on_progress is not None:
-            total = self._handed + self._kept
-            self._on_progress(Progress(Phase.SENDING, self._sent_bytes, None, self._handed, total, self._handed))
+            done = self._fates.total() - self._fates[Fate.REMAINING]
+            self._on_progress(Progress(Phase.SENDING, self._sent_bytes, None, done, total, done))
 
     async def _pages(self) -> AsyncIterator[list[HeldFile]]:
         after = b""
@@ -74,31 +98,69 @@ class Leaver:
             yield page
             after = page[-1].file_id
 
-    async def _hand_over(self, file_id: FileId, held: HeldShare, candidates: list[Contact]) -> bool:
-        """Whether another host keeps the share now."""
+    async def _leave(self, file_id: FileId, held: HeldShare, candidates: list[Contact]) -> Fate:
+        """See to one share."""
         lease_s = int(held.lease_end - self._env.wall())
-        encoded = await self._env.call(self._store.manifest, file_id)
-        if encoded is None or lease_s < LEAST_LEASE_S:
-            return False
+        if lease_s < LEAST_LEASE_S:
+            return Fate.ENDING
+        try:
+            encoded = await self._env.call(self._store.manifest, file_id)
+            known = await self._companions.known(file_id)
+        except StoreError:
+            return Fate.REMAINING
+        if encoded is None:  # given up meanwhile: its owner has deleted it, say
+            return Fate.ENDING
         manifest = Manifest.decode(encoded)
-        others = await self._companions.known(file_id)
+        if await self._is_elsewhere(manifest, held.share_number, self._others(known)):
+            return Fate.ELSEWHERE
+        is_taken = await self._hand_over(manifest, held.share_number, lease_s, known, candidates)
+        return Fate.HANDED_OVER if is_taken else Fate.REMAINING
+
+    async def _is_elsewhere(self, manifest: Manifest, share: int, others: Sequence[HolderStatement]) -> bool:
+        """Whether the share has a host of its own without us, which proves it by a block."""
+        said = [Finding(each.share, each.contact, Outcome.OK) for each in others]
+        if share not in Tally(manifest.k, manifest.n, said, self._context.network.private).placed():
+            return False
+        hints = [Hint(share, each.contact) for each in others if each.share == share]
+        try:
+            audited = await Audit(self._context, manifest).run(hints, look_further=False)
+        except NotOneFile:
+            return True  # no file at all: no copy is worth making
+        return any(each.share == share for each in audited.tally.good)
+
+    async def _hand_over(
+        self,
+        manifest: Manifest,
+        share: int,
+        lease_s: int,
+        known: Sequence[HolderStatement],
+        candidates: list[Contact],
+    ) -> bool:
+        """Whether another host keeps the share now."""
         share_bytes = manifest.layout.share_bytes
         recruiter = Recruiter(self._context, candidates, share_bytes, self._env.rng)
-        recruiter.exclude(each.contact for each in others)
-        lanes = await recruiter.recruit([held.share_number], share_bytes, lease_s)
+        recruiter.exclude(each.contact for each in known)
+        lanes = await recruiter.recruit([share], share_bytes, lease_s)
         if not lanes:
             return False
         await self._send(manifest, lanes[0])
-        me = self._context.dht.identity.node_id
-        staying = [each for each in others if each.node_id != me]
-        settling = Settling(self._context, manifest, lease_s=lease_s, statements=staying)
+        settling = Settling(self._context, manifest, lease_s=lease_s, statements=self._others(known))
         await settling.commit(lanes)
         self._sent_bytes += lanes[0].sent_bytes
         if not lanes[0].alive:
             return False
         await settling.tell()
+        await self._remember(manifest.id, settling)
         await settling.announce()
         return True
+
+    def _others(self, known: Iterable[HolderStatement]) -> list[HolderStatement]:
+        return [each for each in known if each.node_id != self._context.dht.identity.node_id]
+
+    async def _remember(self, file_id: FileId, settling: Settling) -> None:
+        """Note who has taken the share, so that nobody is asked a second time."""
+        with suppress(StoreError, MalformedStatement):  # then the next look asks the holders
+            await self._companions.learn(file_id, pack_statements(each.signed for each in settling.statements))
 
     async def _send(self, manifest: Manifest, lane: Lane) -> None:
         """The share's blocks, from our disk into the lane; a disk that fails ends the lane."""

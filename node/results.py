@@ -241,8 +241,11 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What came of leaving: shares that other hosts keep now, and shares that nobody took."""
+    """What came of leaving, in shares: those that other hosts took now; those that another host keeps as well, as it has
+    proven; those whose lease is about to end; and those that nobody took."""
 
     handed_over: int
+    elsewhere: int
+    ending: int
     remaining: int
     sent_bytes: int

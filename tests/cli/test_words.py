@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from shoal.cli.commands import fetch, info, ls, node, publish
+from shoal.cli.commands import fetch, info, leave, ls, node, publish
 from shoal.cli.context import Globals
 from shoal.cli.exits import OutputClosedError
 from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
-from shoal.node import Fetched, FileInfo, Published, PublishedFile
+from shoal.node import Fetched, FileInfo, Home, Left, Published, PublishedFile
 from shoal.node.lanes import BROKE_THE_PROTOCOL
 from shoal.node.publish import PublishOptions
 
@@ -190,3 +190,18 @@ def test_status_for_people() -> None:
         "up:      5 B/s",
         "uptime:  3.25 s",
     ]
+
+
+def test_leaving_says_what_may_be_removed_and_what_not() -> None:
+    """The home has the links and owner keys of what was published from it: only the shares may go."""
+    done = leave.words(Left(5, 1, 0, 0, 2_000_000), "/h/store")
+    assert done == (
+        "Handed over 5 shares (2.00 MB). 1 share had another host already. "
+        "This node may go: nothing is lost with it. To free the disk, remove /h/store"
+    )
+    stuck = leave.words(Left(1, 0, 2, 1, 266), "/h/store")
+    assert stuck.startswith(
+        "Handed over 1 share (266 B). 2 shares had a lease about to end. 1 share found no other host"
+    )
+    assert "/h/store" not in stuck
+    assert "Stop it first" in leave.running_words(Home.at(Path("/h")))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import trio
 
+from shoal.node import Published
 from shoal.node.simulation.world import World, run_world
 
 
@@ -36,6 +37,50 @@ def test_shares_are_handed_over_and_nothing_is_rebuilt(tmp_path: Path) -> None:
     run_world(21, tmp_path, story)
 
 
+def test_leaving_again_sends_nothing_twice(tmp_path: Path) -> None:
+    """Who was interrupted begins anew, and finds what has another host already: by its proof, not by its word."""
+
+    async def story(world: World) -> None:
+        for number in range(9):
+            await world.start(f"node-{number}")
+        await trio.sleep(30)
+        async with world.client("publisher") as client:
+            published = await client.publish(chunks(b"little"), needed=2, total=6)
+        leaver = next(each for each in world.running() if each.host == _host_of_share(published, 3))
+        assert leaver.node is not None
+        first = await leaver.node.leave()
+        assert (first.handed_over, first.elsewhere, first.remaining) == (1, 0, 0)
+        again = await leaver.node.leave()
+        assert (again.handed_over, again.elsewhere, again.remaining, again.sent_bytes) == (0, 1, 0, 0)
+        async with world.client("reader") as client:
+            taker = next(
+                each
+                for each in (await client.info(published.link)).holders
+                if each.share == 3 and each.address.host != leaver.host
+            )
+            await world.crash(next(each.name for each in world.running() if each.host == taker.address.host))
+        third = await leaver.node.leave()
+        assert (third.handed_over, third.elsewhere, third.remaining) == (1, 0, 0)
+
+    run_world(23, tmp_path, story)
+
+
+def test_a_share_about_to_end_is_not_carried_away(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        for number in range(8):
+            await world.start(f"node-{number}")
+        await trio.sleep(30)
+        async with world.client("publisher") as client:
+            published = await client.publish(chunks(b"short"), needed=2, total=6, ttl_s=2 * 3600)
+        await trio.sleep(1.5 * 3600)
+        leaver = next(each for each in world.running() if each.host == _host_of_share(published, 0))
+        assert leaver.node is not None
+        left = await leaver.node.leave()
+        assert (left.handed_over, left.ending, left.remaining) == (0, 1, 0)
+
+    run_world(24, tmp_path, story)
+
+
 def test_what_nobody_takes_stays(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         for number in range(6):
@@ -51,6 +96,10 @@ def test_what_nobody_takes_stays(tmp_path: Path) -> None:
         assert _shares(node) == 1
 
     run_world(22, tmp_path, story)
+
+
+def _host_of_share(published: Published, share: int) -> str:
+    return str(published.holders[share].host)
 
 
 def _shares(node: object) -> int:
