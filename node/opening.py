@@ -124,7 +124,7 @@ class _Opener:
         serving = Serving(self._env, plan.network, identity, plan.settings, store, self._throttle)
         dht = await self._listen(identity, serving)
         context = await self._context(dht)
-        await serving.start(self._nursery, context, lambda: _own_address(dht), lambda: node_status(context, serving))
+        await serving.start(self._nursery, context, _OwnAddress(dht), lambda: node_status(context, serving))
         write_note(plan.home, DaemonNote(identity.node_id, dht.addresses))
         self._stack.callback(remove_note, plan.home)
         return await self._node(context, serving)
@@ -170,6 +170,7 @@ class _Opener:
 
     async def _context(self, dht: DhtService) -> Context:
         pool = await self._stack.enter_async_context(open_pool(self._env.streams, throttle=self._throttle))
+        own_address = _OwnAddress(dht) if dht.serving else None
         return Context(
             self._env,
             self._plan.network.parameters,
@@ -177,7 +178,7 @@ class _Opener:
             pool,
             self._env.codec,
             self._throttle,
-            lambda: _contact_of(dht),
+            lambda: Contact(dht.identity.node_id, own_address()) if own_address else None,
         )
 
     async def _node(self, context: Context, serving: Serving | None) -> Node:
@@ -210,17 +211,20 @@ def _is_missing_ipv6(error: LocalError, address: Address) -> bool:
     )
 
 
-def _own_address(dht: DhtService) -> Address:
-    """The address to put into statements; the loopback one while nobody has told us a better one."""
-    known = dht.own_addresses()
-    if known:
-        return known[0]
-    bound = dht.addresses[0]
-    return Address("::1" if bound.is_ipv6 else "127.0.0.1", bound.port)
+class _OwnAddress:
+    """The address to put into statements; the loopback one while nobody has told us a better one.
 
+    The last one is remembered: the last requests are answered while the DHT, which knows it, is closed already.
+    """
 
-def _contact_of(dht: DhtService) -> Contact | None:
-    return Contact(dht.identity.node_id, _own_address(dht)) if dht.serving else None
+    def __init__(self, dht: DhtService) -> None:
+        bound = dht.addresses[0]
+        self._dht = dht
+        self._last = Address("::1" if bound.is_ipv6 else "127.0.0.1", bound.port)
+
+    def __call__(self) -> Address:
+        self._last = next(iter(self._dht.own_addresses()), self._last)
+        return self._last
 
 
 async def _join(dht: DhtService, doors: Sequence[str], cached: Sequence[Contact]) -> None:
