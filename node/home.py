@@ -5,6 +5,7 @@ import fcntl
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from shoal.node.errors import AlreadyRunning, LocalError
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+STALE_S = 600.0  # ours: a temporary file gets its name within moments, unless a crash came between
 MAX_SMALL_FILE_BYTES = 16 * 2**20  # ours: a cap on what is read whole into memory from a home
 
 
@@ -118,6 +120,16 @@ def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
         raise
 
 
+def sweep_temporaries(home: Home) -> None:
+    """Remove what `write_private` left where a crash cut it short. A young one may be another process's work."""
+    limit = time.time() - STALE_S  # the file system's clock, not the node's
+    for folder in {home.config, home.data, home.cache, home.journal_folder}:
+        for path in folder.glob("*.[0-9]*.tmp"):
+            with suppress(OSError):  # it is gone meanwhile, or nothing that could be removed
+                if path.lstat().st_mtime < limit:
+                    path.unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and new names in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -167,7 +179,10 @@ def _read_plain(path: Path, limit: int) -> tuple[int, bytes]:
 
 @contextmanager
 def daemon_lock(home: Home) -> Iterator[None]:
-    """Hold the home's daemon lock; it dies with the process. `AlreadyRunning` when another daemon has it."""
+    """Hold the home's daemon lock; it dies with the process. `AlreadyRunning` when another daemon has it.
+
+    Whoever has it tidies up: what a crash has left of half-written files is removed.
+    """
     try:
         descriptor = os.open(home.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     except OSError as error:
@@ -177,6 +192,7 @@ def daemon_lock(home: Home) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise AlreadyRunning(f"A node already runs on {home.data}. See it with: shoal node status") from error
+        sweep_temporaries(home)
         yield
     finally:
         os.close(descriptor)

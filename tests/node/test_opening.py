@@ -1,5 +1,7 @@
 """Putting a node together, and taking it apart."""
 
+import os
+import time
 from pathlib import Path
 
 from shoal.dht import Address
@@ -15,3 +17,20 @@ async def test_the_last_requests_are_answered_while_a_node_closes(tmp_path: Path
         before = node._context.me()
     assert node.addresses == ()
     assert node._context.me() == before, "statements name the same address to the end"
+
+
+async def test_a_start_removes_what_interrupted_writes_have_left(tmp_path: Path) -> None:
+    """They bear the numbers of threads that are no more, so nothing else would ever replace them."""
+    settings = NodeSettings(listen=(Address("127.0.0.1", 0),))
+    init_node(Home.at(tmp_path), settings, NETWORK.parameters)
+    (tmp_path / "publishing").mkdir()
+    old = [tmp_path / name for name in ("daemon.json.71.tmp", "contacts-ab.json.72.tmp", "publishing/x.journal.73.tmp")]
+    young, other = tmp_path / "contacts-ab.json.74.tmp", tmp_path / "mine.tmp"
+    for path in [*old, young, other]:
+        path.write_bytes(b"half")
+    for path in [*old, other]:
+        os.utime(path, (time.time() - 3600, time.time() - 3600))
+    async with open_node(tmp_path, network=NETWORK, serve=True, settings=settings):
+        assert not [path for path in old if path.exists()]
+        assert young.exists(), "another process may be writing it"
+        assert other.exists(), "it is none of ours"
