@@ -28,9 +28,7 @@ class Hazards:
     """
 
     weather: Weather = field(
-        default_factory=lambda: Weather(
-            latency_s=(0.005, 0.12), loss=0.01, duplication=0.005, late=0.01, late_s=2.0, grain_s=GRAIN_S
-        )
+        default_factory=lambda: Weather(latency_s=(0.005, 0.12), loss=0.01, duplication=0.005, late=0.01, late_s=2.0)
     )
     severed_days: float = 14.0
     severed_hours: float = 12.0

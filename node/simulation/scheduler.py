@@ -8,6 +8,7 @@ What else a replay needs: an autojump clock, all randomness from the seed, work 
 and no iteration over sets of bytes or strings, whose order changes from process to process.
 """
 
+import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, TypeVarTuple
@@ -17,6 +18,8 @@ import trio.testing
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+TURNS_PER_LOOK = 256  # some milliseconds of real time
 
 _run: Any = trio._core._run  # private, see above: the generator `_r`, the switch _ALLOW_DETERMINISTIC_SCHEDULING
 
@@ -38,6 +41,36 @@ def seeded_scheduler(seed: int) -> Iterator[None]:
 
 
 def run_seeded(seed: int, main: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-    """`trio.run(main, *args)` in virtual time, which jumps ahead when nothing is left to do, and replayable."""
+    """`trio.run(main, *args)` in virtual time, which jumps ahead when nothing is left to do, and replayable.
+
+    `main` must not do any real input or output through trio, nor use threads: it is hardly ever looked for.
+    """
+
+    async def without_sockets() -> T:
+        runner = _run.GLOBAL_RUN_CONTEXT.runner
+        runner.io_manager = _RareEvents(runner.io_manager)
+        return await main(*args)
+
     with seeded_scheduler(seed):
-        return trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0))
+        return trio.run(without_sockets, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+class _RareEvents:
+    """Asks the system for events in one of many turns of trio's loop: only Ctrl-C can be among them.
+
+    Each asking is a system call, in virtual time for nothing: up to a tenth of a simulation.
+    """
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+        self._turns = itertools.cycle(range(TURNS_PER_LOOK))
+
+    def get_events(self, timeout: float) -> Any:
+        return [] if next(self._turns) else self._manager.get_events(timeout)
+
+    def process_events(self, events: Any) -> None:
+        if events:
+            self._manager.process_events(events)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._manager, name)

@@ -3,7 +3,7 @@ jumps.
 
 A `VirtualStreams` is the world; `at(host)` is what one machine sees of it, a `StreamNetwork`. Delays come
 from the world's seeded generator, nothing else is random, and no task is ever started for bytes under way:
-whoever receives sleeps until they arrive.
+a courier wakes whoever receives when they arrive.
 """
 
 import random
@@ -17,8 +17,10 @@ from shoal.dht import Address, Identity
 from shoal.node.channel import Buffer, ConnectionSlots, Disconnected, StreamHandler, Unreachable
 from shoal.node.channel.slots import Slot
 from shoal.node.channel.streams import CONNECT_TIMEOUT_S
+from shoal.node.simulation.courier import Courier
 
 WINDOW_BYTES = 512 * 1024  # sent and not yet received, per direction: like a TCP window
+PIECE_BYTES = 64 * 1024  # buffers that are smaller together arrive together
 ROUND_TRIPS_TO_CONNECT = 2  # TCP, then TLS 1.3
 FIRST_FREE_PORT = 49_152  # of the range for callers and for servers that bind port 0
 
@@ -45,8 +47,10 @@ class VirtualStreams:
         *,
         latency_s: tuple[float, float] = (0.005, 0.05),
         bytes_per_s: float | None = None,
+        courier: Courier | None = None,
     ) -> None:
         self.rng = rng
+        self.courier = courier or Courier()
         self.latency_s = latency_s
         self.bytes_per_s = bytes_per_s
         self.listeners: dict[Address, _Listener] = {}
@@ -123,7 +127,7 @@ class VirtualStreamNetwork:
         if not world.can_pass(self._host, address.host):
             await trio.sleep(CONNECT_TIMEOUT_S)
             raise Unreachable(f"{address}: no answer")
-        await trio.sleep(2 * ROUND_TRIPS_TO_CONNECT * latency_s)
+        await world.courier.sleep_until(trio.current_time() + 2 * ROUND_TRIPS_TO_CONNECT * latency_s)
         listener = world.listeners.get(address)
         local = Address(self._host, world.new_port())
         slot = listener.slots.take(local, address) if listener is not None else None
@@ -183,12 +187,11 @@ class VirtualStream:
         self._world.count_message()
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            for buffer in buffers:
-                await self._outgoing.put(bytes(buffer))
+            for piece in _pieces(buffers):
+                await self._outgoing.put(piece)
         except BaseException:  # like the real one: half a message cannot be taken back
             self.abort()
             raise
-        await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def receive_into(self, view: memoryview) -> int:
         """What has arrived by now."""
@@ -239,11 +242,13 @@ class _Pipe:
         if not data:
             return
         pace_s = len(data) / self._world.bytes_per_s if self._world.bytes_per_s else 0.0
+        courier = self._world.courier
         self._last_arrival = max(self._last_arrival, trio.current_time() + self._latency_s) + pace_s
-        self._pieces.append((self._last_arrival, memoryview(data)))
+        arrives_at = courier.arrival(self._last_arrival)
+        self._pieces.append((arrives_at, memoryview(data)))
         self._under_way_bytes += len(data)
         self._world.count_sent(len(data))
-        self.wake()
+        courier.call_at(arrives_at, self.wake)
 
     async def get(self, view: memoryview, can_pass: Callable[[], bool]) -> int:
         while True:
@@ -253,10 +258,7 @@ class _Pipe:
                 if self._finished:
                     return 0
                 await self._change()
-            elif self._pieces[0][0] > trio.current_time():
-                with trio.move_on_at(self._pieces[0][0]):
-                    await self._change()
-            elif not can_pass():
+            elif self._pieces[0][0] > trio.current_time() or not can_pass():
                 await self._change()
             else:
                 await trio.lowlevel.checkpoint_if_cancelled()
@@ -299,6 +301,13 @@ async def _serve_one(listener: _Listener, stream: VirtualStream, slot: Slot) -> 
     finally:
         listener.slots.release(slot)
         await stream.aclose()
+
+
+def _pieces(buffers: tuple[Buffer, ...]) -> list[bytes]:
+    """Copies of what is sent: small buffers in one."""
+    if sum(memoryview(buffer).nbytes for buffer in buffers) <= PIECE_BYTES:
+        return [b"".join(buffers)]
+    return [bytes(buffer) for buffer in buffers]
 
 
 def _never_separated(one: str, other: str) -> bool:

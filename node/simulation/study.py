@@ -273,7 +273,7 @@ class Study:
     async def _heal(self) -> None:
         """Calm weather, every living machine up, and some days for the holders to put things right."""
         self._world.heal()
-        self._world.datagrams.weather = Weather(grain_s=GRAIN_S)
+        self._world.datagrams.weather = Weather()
         rng = random.Random(f"{self._plan.seed} healing")
         for machine in list(self._world.machines.values()):
             machine.disk.before = None
@@ -327,6 +327,7 @@ def run_study(plan: StudyPlan, say: Say = lambda text: None, folder: Path | None
             Path(name),
             lambda world: Study(plan, world, say).run(),
             weather=plan.hazards.weather,
+            grain_s=GRAIN_S,
         )
     report.cpu_s = time.process_time() - started
     return report

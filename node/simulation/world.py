@@ -30,6 +30,7 @@ from shoal.node.node import Node
 from shoal.node.opening import open_node
 from shoal.node.serving import Serving
 from shoal.node.settings import NodeSettings, init_node
+from shoal.node.simulation.courier import Courier
 from shoal.node.simulation.datagrams import Separated, VirtualDatagrams, Weather
 from shoal.node.simulation.disk import SimDisk
 from shoal.node.simulation.scheduler import run_seeded
@@ -103,11 +104,13 @@ class World:
         scheme: SignatureScheme | None = None,
         private: bool = True,
         epoch_s: float = 86400.0,
+        grain_s: float = 0.0,
     ) -> None:
         self.seed = seed
         self.rng = random.Random(f"{seed} world")
-        self.datagrams = VirtualDatagrams(random.Random(f"{seed} datagrams"), weather)
-        self.streams = VirtualStreams(random.Random(f"{seed} streams"))
+        courier = Courier(grain_s)
+        self.datagrams = VirtualDatagrams(random.Random(f"{seed} datagrams"), weather, courier)
+        self.streams = VirtualStreams(random.Random(f"{seed} streams"), courier=courier)
         self.network = Network(NetworkParameters("simulation", pow_bits=0, private=private, epoch_s=epoch_s))
         self.machines: dict[str, Machine] = {}
         self._folder = folder
@@ -250,12 +253,25 @@ def run_world(
     scheme: SignatureScheme | None = None,
     private: bool = True,
     epoch_s: float = 86400.0,
+    grain_s: float = 0.0,
 ) -> T:
-    """Run a story in a world of its own, in virtual time, replayable from `seed`. `folder` holds the homes."""
+    """Run a story in a world of its own, in virtual time, replayable from `seed`. `folder` holds the homes.
+
+    grain_s: what travels arrives at multiples of it, which makes long stories cheaper.
+    """
 
     async def main() -> T:
         async with trio.open_nursery() as nursery:
-            world = World(seed, folder, nursery, weather=weather, scheme=scheme, private=private, epoch_s=epoch_s)
+            world = World(
+                seed,
+                folder,
+                nursery,
+                weather=weather,
+                scheme=scheme,
+                private=private,
+                epoch_s=epoch_s,
+                grain_s=grain_s,
+            )
             result = await story(world)
             nursery.cancel_scope.cancel()
         return result
