@@ -64,6 +64,7 @@ from shoal.node.store import (
     split_blocks,
 )
 from shoal.node.surveys import Entry, SurveyRow, pack_survey
+from shoal.node.trouble import Trouble
 
 T = TypeVar("T")
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
@@ -75,27 +76,11 @@ SMALL_GAIN_DIVISOR = 1000  # a renewal that gains less than this part of its lea
 NOT_KEPT = "this file is not kept here"
 
 
-@contextmanager
-def _answers() -> Iterator[None]:
-    """Translate what the store says into an answer."""
-    try:
-        yield
-    except StoreFull as error:
-        raise RequestError(Status.REFUSED, f"full: {error}") from error
-    except NotHeld as error:
-        raise RequestError(Status.NOT_FOUND, str(error)) from error
-    except Deleted as error:
-        raise RequestError(Status.FORBIDDEN, str(error)) from error
-    except PeerMistake as error:
-        raise RequestError(Status.MALFORMED, str(error)) from error
-    except LocalFailure as error:
-        raise RequestError(Status.INTERNAL, "this holder's disk failed") from error
-
-
 class Holder:
     """Answers the requests of peers and announces what is kept here.
 
-    `own_address` gives the address to put into statements; `status` the administrator's report.
+    `own_address` gives the address to put into statements; `status` the administrator's report. `trouble` hears of a
+    disk that fails.
     """
 
     def __init__(
@@ -105,11 +90,13 @@ class Holder:
         store: ShareStore,
         own_address: Callable[[], Address],
         status: Report,
+        trouble: Trouble,
     ) -> None:
         self._context = context
         self._env = context.env
         self._store = store
         self._status = status
+        self._trouble = trouble
         self.companions = Companions(context, identity, store, own_address)
         self._handlers: dict[type[AnyRequest], Handler] = {
             Offer: self._offer,
@@ -142,13 +129,30 @@ class Holder:
 
     async def _call(self, function: Callable[..., T], *args: object) -> T:
         """Call the store in a worker and translate what it says."""
-        with _answers():
+        with self._answers():
             return await self._env.call(function, *args)
 
     async def _asked(self, work: Awaitable[T]) -> T:
         """The same for what calls the store by itself."""
-        with _answers():
+        with self._answers():
             return await work
+
+    @contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Translate what the store says into an answer."""
+        try:
+            yield
+        except StoreFull as error:
+            raise RequestError(Status.REFUSED, f"full: {error}") from error
+        except NotHeld as error:
+            raise RequestError(Status.NOT_FOUND, str(error)) from error
+        except Deleted as error:
+            raise RequestError(Status.FORBIDDEN, str(error)) from error
+        except PeerMistake as error:
+            raise RequestError(Status.MALFORMED, str(error)) from error
+        except LocalFailure as error:
+            self._trouble.failed(error)
+            raise RequestError(Status.INTERNAL, "this holder's disk failed") from error
 
     # --- taking shares
 

@@ -1,7 +1,7 @@
 """The public face of the library: an open node, and what one can do with it."""
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from shoal.node.deletion import delete_file
 from shoal.node.errors import NoPeers, UsageError, WrongKey
 from shoal.node.fetch import FetchStream, check_has_key, open_file, open_stream, unlock
 from shoal.node.home import Home
+from shoal.node.joining import Joining, NoWayInError
 from shoal.node.leaving import Leaver
 from shoal.node.ledger import Ledger
 from shoal.node.publish import DEFAULT_TTL_S, Publisher, PublishOptions
@@ -55,14 +56,12 @@ class Node:
     publish or fetch of a file is continued by calling it again.
     """
 
-    def __init__(
-        self, context: Context, home: Home, ledger: Ledger, serving: Serving | None, doors: Sequence[str]
-    ) -> None:
+    def __init__(self, context: Context, home: Home, ledger: Ledger, serving: Serving | None, joining: Joining) -> None:
         self._context = context
         self._home = home
         self._ledger = ledger
         self._serving = serving
-        self._doors = doors
+        self._joining = joining
 
     @property
     def node_id(self) -> NodeId:
@@ -76,18 +75,21 @@ class Node:
 
     async def wait_joined(self, timeout_s: float = JOIN_TIMEOUT_S) -> None:
         """Wait until a peer has answered. `NoPeers` when none does in time; at once when none is known at all."""
-        if not self._doors and not self._context.dht.contacts():
+        if not self._joining.doors and not self._context.dht.contacts():
             if self._serving is not None:
                 return  # the first node of a network has nobody to wait for
             raise NoPeers(NOBODY)
         try:
-            await self._context.dht.wait_joined(timeout_s)
+            await self._joining.wait_joined(timeout_s, patient=self._serving is not None)
         except NoPeersError as error:
             raise NoPeers(self._nobody_answered(timeout_s)) from error
+        except NoWayInError as error:
+            raise NoPeers(
+                f"There is nobody to ask: {error}. Check the name of the peer, and this machine's connection."
+            ) from error
 
     def _nobody_answered(self, timeout_s: float) -> str:
-        tried = ", ".join(self._doors[:4]) + (", …" if len(self._doors) > 4 else "")
-        text = f"No peer answered within {timeout_s:g} s ({len(self._doors)} tried: {tried}). "
+        text = f"No peer answered within {timeout_s:g} s ({self._joining.told()}). "
         if self._context.network.private:
             return text + "Check that they run, on the same network file."
         return text + (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from shoal.dht import Address, AddressError, Contact, DhtService, Identity, ListenError
+from shoal.dht import Address, Contact, DhtService, Identity, ListenError
 from shoal.node.channel import Throttle, open_pool
 from shoal.node.contacts import SAVE_EVERY_S, load_contacts, save_contacts
 from shoal.node.context import Context
@@ -19,6 +19,7 @@ from shoal.node.daemon import DaemonNote, read_note, remove_note, write_note
 from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import LocalError
 from shoal.node.home import Home, daemon_lock
+from shoal.node.joining import Joining
 from shoal.node.kept import Keeper
 from shoal.node.ledger import Ledger
 from shoal.node.network import Network, split_host_port
@@ -27,9 +28,10 @@ from shoal.node.nursery import open_nursery
 from shoal.node.serving import PORT_TRIES, Serving, open_store
 from shoal.node.settings import NodeSettings, load_identity, load_settings
 from shoal.node.status import node_status
+from shoal.node.store import Disk
 from shoal.node.translate import translated
+from shoal.node.trouble import bare_store
 
-RESOLVE_TIMEOUT_S = 5.0
 FIRST_SAVE_S = 15.0  # a daemon that lives only seconds leaves a cache all the same
 CLOSE_TIMEOUT_S = 2.0
 CACHE_STILL_GOOD = 0.75  # of the contacts are in the saved cache: then it is not written again
@@ -68,12 +70,13 @@ async def open_node(
     with translated():
         async with AsyncExitStack() as stack:
             await plan.env.call(plan.home.create)
+            has_run = plan.home.lock_file.exists()
             if serve:
                 stack.enter_context(daemon_lock(plan.home))
             nursery = await stack.enter_async_context(open_nursery())
             stack.callback(nursery.cancel_scope.cancel)
             opener = _Opener(plan, nursery, stack)
-            yield await (opener.serving_node() if serve else opener.client_node())
+            yield await (opener.serving_node(has_run) if serve else opener.client_node())
 
 
 def _plan(
@@ -113,15 +116,18 @@ class _Opener:
         context = await self._context(dht)
         return await self._node(context, None)
 
-    async def serving_node(self) -> Node:
-        """A volunteer."""
+    async def serving_node(self, has_run: bool) -> Node:
+        """A volunteer. `has_run`: not for the first time."""
         plan, parameters = self._plan, self._plan.network.parameters
         identity = load_identity(plan.home, parameters, self._env.scheme)
+        is_bare = has_run and await self._env.call(_is_bare, self._env.disk, plan.home.store_folder)
         store = await self._env.call(
             lambda: open_store(self._env, plan.home.store_folder, plan.settings, private=parameters.private)
         )
         self._stack.callback(store.close)
         serving = Serving(self._env, plan.network, identity, plan.settings, store, self._throttle)
+        if is_bare:
+            serving.trouble.notices.append(bare_store(plan.home.store_folder))
         dht = await self._listen(identity, serving)
         context = await self._context(dht)
         await serving.start(self._nursery, context, _OwnAddress(dht), lambda: node_status(context, serving))
@@ -190,15 +196,23 @@ class _Opener:
         local = read_note(plan.home) if serving is None else None
         if local is not None:
             doors += [str(address) for address in local.reachable()]
-        self._nursery.start_soon(_join, dht, doors, cached)
+        joining = Joining(dht, doors, cached)
+        self._nursery.start_soon(joining.run)
         if serving is not None:
             self._nursery.start_soon(_keep_cache, self._env, dht, cache)
         self._stack.callback(lambda: save_contacts(cache, dht.contacts()))
         ledger = Ledger(plan.home.ledger_file)
         if serving is not None:
             self._nursery.start_soon(Keeper(context, ledger).run)
-        tried = dict.fromkeys([*doors, *(str(contact.address) for contact in cached)])  # a door may be cached, too
-        return Node(context, plan.home, ledger, serving, list(tried))
+        return Node(context, plan.home, ledger, serving, joining)
+
+
+def _is_bare(disk: Disk, folder: Path) -> bool:
+    """Whether there is nothing in a folder; what cannot be listed is the store's to report."""
+    try:
+        return not disk.list_directory(folder)
+    except OSError:
+        return False
 
 
 def _is_missing_ipv6(error: LocalError, address: Address) -> bool:
@@ -225,32 +239,6 @@ class _OwnAddress:
     def __call__(self) -> Address:
         self._last = next(iter(self._dht.own_addresses()), self._last)
         return self._last
-
-
-async def _join(dht: DhtService, doors: Sequence[str], cached: Sequence[Contact]) -> None:
-    """Resolve names and bootstrap. The service goes on trying by itself."""
-    addresses: list[Address] = []
-    async with trio.open_nursery() as nursery:
-        for door in doors:
-            nursery.start_soon(_resolve, door, addresses)
-    if addresses or cached:
-        await dht.bootstrap(addresses, cached)
-
-
-async def _resolve(door: str, into: list[Address]) -> None:
-    """All addresses of a `host:port`; a name that does not resolve is left out, the others may do."""
-    try:
-        into.append(Address.parse(door))
-        return
-    except AddressError:
-        pass
-    host, port = split_host_port(door)
-    with trio.move_on_after(RESOLVE_TIMEOUT_S):
-        try:
-            found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM)
-            into += [Address.of(str(entry[4][0]), port) for entry in found]
-        except (OSError, AddressError, UnicodeError):
-            return
 
 
 async def _keep_cache(env: Environment, dht: DhtService, path: Path) -> None:

@@ -33,7 +33,8 @@ from shoal.node.holder import Holder, Report
 from shoal.node.network import Network
 from shoal.node.nursery import open_nursery
 from shoal.node.settings import NodeSettings
-from shoal.node.store import ShareStore
+from shoal.node.store import ShareStore, StoreError
+from shoal.node.trouble import Trouble
 
 PORT_TRIES = 16  # a free TCP port picked by the system may be taken for UDP; so many times in a row it is not
 CARE_BYTES_PER_S = 4 * 10**6  # ours: repairs on a line without caps; a user's transfer beside them hardly notices
@@ -54,7 +55,7 @@ class Serving:
         throttle: Throttle,
     ) -> None:
         self._env = env
-        self._settings = settings
+        self.settings = settings
         self.store = store
         self._identity = identity
         self._holder: Holder | None = None
@@ -62,6 +63,7 @@ class Serving:
         self._space = (float("-inf"), 0)
         self.server = PeerServer(identity, network.parameters, self._dispatch, entropy=env.entropy, throttle=throttle)
         self._throttle = throttle
+        self.trouble = Trouble()
         self.caretaker: Caretaker | None = None
         self.upkeep: Upkeep | None = None
         self._slots = ConnectionSlots(per_host=None) if network.parameters.private else ConnectionSlots()
@@ -91,20 +93,20 @@ class Serving:
         self, nursery: trio.Nursery, context: Context, own_address: Callable[[], Address], status: Report
     ) -> None:
         """Answer requests from now on, and look after what is kept here."""
-        self._holder = holder = Holder(context, self._identity, self.store, own_address, status)
+        self._holder = holder = Holder(context, self._identity, self.store, own_address, status, self.trouble)
         await nursery.start(holder.run)
         await nursery.start(self._take_care, context, holder)
 
     async def _take_care(self, context: Context, holder: Holder, *, task_status: trio.TaskStatus[None]) -> None:
         """The node's own work for the files it keeps: over connections of its own, which prove who it is."""
         throttle = Throttle(
-            _part_of(self._settings.up_bytes_per_s), _part_of(self._settings.down_bytes_per_s), within=self._throttle
+            _part_of(self.settings.up_bytes_per_s), _part_of(self.settings.down_bytes_per_s), within=self._throttle
         )
         identity = (self._identity, context.network)
         async with open_pool(self._env.streams, throttle=throttle, identity=identity) as pool:
             own = replace(context, pool=pool, throttle=throttle)
             self.caretaker = Caretaker(own, self._identity.node_id, self.store, holder.companions, holder.delete)
-            self.upkeep = Upkeep(own, self.store, self.caretaker.clocks)
+            self.upkeep = Upkeep(own, self.store, self.caretaker.clocks, self.trouble)
             async with open_nursery() as nursery:
                 nursery.start_soon(self.upkeep.run)
                 await nursery.start(self.caretaker.run)
@@ -134,11 +136,18 @@ class Serving:
         return CareStatistics() if self.caretaker is None else self.caretaker.statistics()
 
     def space(self) -> int:
-        """The class of free space that DHT replies carry. Looked up at most every few seconds."""
+        """The class of free space that DHT replies carry: none where the disk fails. Looked up once in a while."""
         now = trio.current_time()
         if now - self._space[0] > SPACE_AGE_S:
-            self._space = (now, space_class(self.store.available_bytes()))
+            self._space = (now, space_class(self._available_bytes()))
         return self._space[1]
+
+    def _available_bytes(self) -> int:
+        try:
+            return self.store.available_bytes()
+        except StoreError as error:
+            self.trouble.failed(error)
+            return 0
 
 
 def _part_of(cap: int | None) -> float:

@@ -6,6 +6,7 @@ import trio
 
 from shoal.node.context import Context
 from shoal.node.serving import Serving
+from shoal.node.store import Health, StoreError, Usage
 from shoal.node.version import VERSION
 
 
@@ -26,28 +27,47 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
     }
     if serving is None:
         return status
-    care = serving.care_statistics()
-    usage, health = await context.env.call(lambda: (serving.store.usage(), serving.store.health()))
-    server = serving.server.statistics()
-    return status | {
-        "shares": usage.shares,
-        "files": usage.files,
-        "uploads": usage.uploads,
-        "used_bytes": usage.used_bytes,
-        "capacity_bytes": usage.capacity_bytes,
-        "reserve_bytes": usage.reserve_bytes,
-        "available_bytes": usage.available_bytes,
-        "free_disk_bytes": usage.free_disk_bytes,
-        "damaged_shares": health.damaged,
-        "lost_shares": health.lost,
-        "soonest_lease_end": health.soonest_lease_end,
+    usage: Usage | None = None
+    health: Health | None = None
+    try:
+        usage, health = await context.env.call(lambda: (serving.store.usage(), serving.store.health()))
+    except StoreError as error:
+        serving.trouble.failed(error)
+    return status | _of_store(serving, usage, health) | _of_work(serving) | {"records": dht.records}
+
+
+def _of_store(serving: Serving, usage: Usage | None, health: Health | None) -> dict[str, Any]:
+    """What is kept; None for what a failed disk does not tell. `problems`: sentences, none when all is well."""
+    settings = serving.settings
+    return {
+        "shares": usage and usage.shares,
+        "files": usage and usage.files,
+        "uploads": usage and usage.uploads,
+        "used_bytes": usage and usage.used_bytes,
+        "capacity_bytes": settings.capacity_bytes,
+        "reserve_bytes": settings.reserve_bytes,
+        "available_bytes": usage.available_bytes if usage else 0,
+        "free_disk_bytes": usage and usage.free_disk_bytes,
+        "damaged_shares": health and health.damaged,
+        "lost_shares": health and health.lost,
+        "soonest_lease_end": health and health.soonest_lease_end,
+        "problems": serving.trouble.sentences(health),
+    }
+
+
+def _of_work(serving: Serving) -> dict[str, Any]:
+    """What was done since the start."""
+    care, server = serving.care_statistics(), serving.server.statistics()
+    return {
         "turns": care.turns,
+        "surveys": care.surveys,
         "repairs": care.repairs,
         "rebuilt_shares": care.rebuilt_shares,
+        "repair_bytes": care.repair_bytes,
         "audits_passed": care.audits_passed,
         "audits_failed": care.audits_failed,
+        "audit_bytes": care.audit_bytes,
         "uptime_s": int(trio.current_time() - serving.started_at),
-        "records": dht.records,
         "connections": server.connections,
         "requests": server.requests,
         "bugs": server.bugs,

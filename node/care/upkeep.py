@@ -10,6 +10,7 @@ import trio
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.context import Context
 from shoal.node.store import ShareStore, StoreError, scrub_budget_bytes
+from shoal.node.trouble import Trouble
 
 BEAT_S = 3600.0  # ours: the uptime that a crash may lose; leases are counted in weeks
 BEATS_PER_EPOCH = 4.0  # where a network beats faster, so do the chores
@@ -19,12 +20,15 @@ log = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """Runs the chores of one store. `clocks` says whether the wall clock may end a lease."""
+    """Runs the chores of one store. `clocks` says whether the wall clock may end a lease; `trouble` hears of a disk
+    that fails, and of one that works again.
+    """
 
-    def __init__(self, context: Context, store: ShareStore, clocks: ClockComparison) -> None:
+    def __init__(self, context: Context, store: ShareStore, clocks: ClockComparison, trouble: Trouble) -> None:
         self._env = context.env
         self._store = store
         self._clocks = clocks
+        self._trouble = trouble
         self._beat_s = min(BEAT_S, context.network.epoch_s / BEATS_PER_EPOCH)
         self.dropped = 0
         self.damaged = 0
@@ -38,7 +42,9 @@ class Upkeep:
             agrees = self._clocks.agrees(trio.current_time())
             try:
                 await self._env.call(self._beat, agrees, beats % LEASES_EVERY_BEATS == 0)
+                self._trouble.worked()
             except StoreError as error:  # the disk; what was not done is done at the next beat
+                self._trouble.failed(error)
                 log.warning("upkeep of the share store failed: %s", error)
 
     def _beat(self, clock_agrees: bool, look_at_leases: bool) -> None:

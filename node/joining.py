@@ -1,0 +1,92 @@
+"""The way into the network: known addresses at once, names when they resolve, and whom to blame when nobody answers.
+
+A name that does not resolve is tried again, since a machine that has just been started may have no name service yet.
+"""
+
+from collections.abc import Sequence
+
+import trio
+
+from shoal.dht import Address, AddressError, Contact, DhtService
+from shoal.node.network import split_host_port
+from shoal.node.nursery import open_nursery
+
+RESOLVE_TIMEOUT_S = 5.0
+FIRST_RETRY_S = 2.0
+MAX_RETRY_S = 300.0  # ours: a name service that comes back is used within five minutes
+MAX_TOLD = 4  # doors named in a message
+
+
+class NoWayInError(Exception):
+    """There is nobody to ask: all that is known are names, and none could be found."""
+
+
+class Joining:
+    """Brings a node into its network through `doors` ("host:port") and the contacts of last time."""
+
+    def __init__(self, dht: DhtService, doors: Sequence[str], cached: Sequence[Contact]) -> None:
+        self._dht = dht
+        self._cached = cached
+        self._addresses: list[Address] = []
+        self._names: list[str] = []
+        self._unresolved: dict[str, str] = {}  # with the system's reason
+        self._no_way_in = trio.Event()
+        for door in dict.fromkeys(doors):
+            try:
+                self._addresses.append(Address.parse(door))
+            except AddressError:
+                self._names.append(door)
+        # A door may be cached, too.
+        self.doors = list(dict.fromkeys([*doors, *(str(contact.address) for contact in cached)]))
+
+    async def run(self) -> None:
+        """Knock wherever there is an address. The DHT goes on trying those by itself."""
+        async with open_nursery() as nursery:
+            for name in self._names:
+                nursery.start_soon(self._join_by_name, name)
+            if self._addresses or self._cached:
+                await self._dht.bootstrap(self._addresses, self._cached)
+
+    async def wait_joined(self, timeout_s: float, *, patient: bool) -> None:
+        """Wait for the first peer. `NoPeersError`; unless `patient`, also `NoWayInError` as soon as that is clear."""
+        async with open_nursery() as nursery:
+            if not patient:
+                nursery.start_soon(self._refuse)
+            await self._dht.wait_joined(timeout_s)
+            nursery.cancel_scope.cancel()
+
+    def told(self) -> str:
+        """The doors, for a message: `2 tried: a:1, b:2`, and which names could not be found."""
+        shown = ", ".join(self.doors[:MAX_TOLD]) + (", …" if len(self.doors) > MAX_TOLD else "")
+        lost = f"; not found: {', '.join(self._unresolved)}" if self._unresolved else ""
+        return f"{len(self.doors)} tried: {shown}{lost}"
+
+    async def _refuse(self) -> None:
+        await self._no_way_in.wait()
+        raise NoWayInError("; ".join(f"{name} ({reason})" for name, reason in self._unresolved.items()))
+
+    async def _join_by_name(self, name: str) -> None:
+        retry_s = FIRST_RETRY_S
+        while not (found := await self._resolve(name)):
+            await trio.sleep(retry_s)
+            retry_s = min(2 * retry_s, MAX_RETRY_S)
+        await self._dht.bootstrap(found, ())
+
+    async def _resolve(self, name: str) -> list[Address]:
+        """All addresses of a name; none, and the reason noted, where it is not found."""
+        host, port = split_host_port(name)
+        reason = "no answer from the name service"
+        with trio.move_on_after(RESOLVE_TIMEOUT_S):
+            try:
+                found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM)
+                self._unresolved.pop(name, None)
+                self._no_way_in = trio.Event()
+                return [Address.of(str(entry[4][0]), port) for entry in found]
+            except OSError as error:
+                reason = error.strerror or str(error)
+            except (AddressError, UnicodeError):
+                reason = "no such name can exist"
+        self._unresolved[name] = reason
+        if not (self._addresses or self._cached) and len(self._unresolved) == len(self._names):
+            self._no_way_in.set()
+        return []

@@ -1,0 +1,65 @@
+"""What is wrong with this machine's disk, in sentences for the volunteer who gave it. Pure.
+
+A node whose disk fails goes on: the other holders make up for it, and the disk may come back. It must be said, though.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shoal.node.store import Health, LocalFailure, ShareDamaged, StoreError, StoreFull
+
+
+@dataclass
+class Trouble:
+    """What the last tries to use the share store came to. `notices` hold for as long as the node runs."""
+
+    failure: str = ""
+    notices: list[str] = field(default_factory=list)
+
+    def failed(self, error: StoreError) -> None:
+        """The store could not do something. A damaged share is counted by the store itself."""
+        if isinstance(error, LocalFailure | StoreFull) and not isinstance(error, ShareDamaged):
+            self.failure = str(error)
+
+    def worked(self) -> None:
+        """The store has just read and written."""
+        self.failure = ""
+
+    def sentences(self, health: Health | None) -> list[str]:
+        """All there is to say; `health` is None when the store could not even be asked."""
+        told = list(self.notices)
+        if self.failure:
+            told.append(
+                f"The share store does not work: {self.failure}. Look after the disk, then restart the node. The other "
+                "holders make up for it meanwhile."
+            )
+        if health is not None:
+            told += _of_shares(health)
+        return told
+
+
+def _of_shares(health: Health) -> list[str]:
+    told = []
+    if health.lost:
+        told.append(
+            f"{_shares(health.lost)} not on the disk any more; the other holders make up for it. If a disk is to be "
+            "mounted there, mount it and restart the node."
+        )
+    if health.damaged:
+        told.append(
+            f"{_shares(health.damaged)} damaged on the disk and put aside; the other holders make up for it. If it "
+            "happens again, replace the disk."
+        )
+    return told
+
+
+def _shares(count: int) -> str:
+    return "1 share is" if count == 1 else f"{count} shares are"
+
+
+def bare_store(folder: Path) -> str:
+    """What to say when a node that has run before finds nothing where its shares were."""
+    return (
+        f"There was nothing in {folder}, though this node has run before: it began anew, with no share. If a disk is "
+        "to be mounted there, stop the node, mount it and start the node again."
+    )

@@ -1,0 +1,74 @@
+"""A disk that fails is told to the volunteer, in sentences, and does not take the node with it."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from shoal.dht import Address
+from shoal.node import Home, Network, Node, NodeSettings, init_node, open_node
+from shoal.node.store import DiskFailed, Health, ShareDamaged, StoreFull
+from shoal.node.trouble import Trouble
+
+NETWORK = Network.parse(b'network = "trouble"\npow_bits = 0\nprivate = true\nepoch = "1s"\n', "here")
+WELL = Health(3, 0, 0, 0, None, 0, 0, 0, 5.0, None)
+
+
+@asynccontextmanager
+async def volunteer(folder: Path) -> AsyncIterator[Node]:
+    if not (folder / "node.key").exists():
+        init_node(Home.at(folder), NodeSettings(), NETWORK.parameters)
+    settings = NodeSettings(listen=(Address("127.0.0.1", 0),), reserve_bytes=0)
+    async with open_node(folder, network=NETWORK, serve=True, settings=settings) as node:
+        yield node
+
+
+def test_what_is_said() -> None:
+    trouble = Trouble()
+    assert trouble.sentences(WELL) == []
+    trouble.failed(ShareDamaged(bytes(32), 1, "rot"))  # that is counted
+    assert trouble.sentences(WELL) == []
+    trouble.failed(DiskFailed("free space: Input/output error"))
+    (text,) = trouble.sentences(None)
+    assert text.startswith("The share store does not work: free space: Input/output error.")
+    trouble.worked()
+    assert trouble.sentences(WELL) == []
+    trouble.failed(StoreFull("disk", 0, 0))
+    assert "the file system is full" in trouble.sentences(WELL)[0]
+    trouble.worked()
+    lost, damaged = trouble.sentences(Health(3, 1, 2, 0, None, 2, 0, 0, 5.0, None))
+    assert lost.startswith("1 share is not on the disk any more")
+    assert damaged.startswith("2 shares are damaged")
+
+
+async def test_a_disk_that_disappears_does_not_end_the_node(tmp_path: Path) -> None:
+    async with volunteer(tmp_path) as node:
+        serving: Any = node._serving
+        assert (await node.status())["problems"] == []
+        (tmp_path / "store").rename(tmp_path / "away")
+        serving._space = (float("-inf"), 1)
+        assert serving.space() == 0  # what the DHT puts into every reply
+        status = await node.status()
+        assert (status["shares"], status["used_bytes"], status["available_bytes"]) == (None, None, 0)
+        assert status["capacity_bytes"] == NodeSettings().capacity_bytes
+        assert status["problems"][0].startswith("The share store does not work: ")
+        (tmp_path / "away").rename(tmp_path / "store")
+        with trio.fail_after(10):
+            while (await node.status())["problems"]:  # noqa: ASYNC110 - what changes it is a thread's work
+                await trio.sleep(0.1)
+        assert (await node.status())["shares"] == 0
+
+
+async def test_a_disk_that_is_not_there_at_the_start_is_told(tmp_path: Path) -> None:
+    """A mount that failed leaves an empty folder, in which the node would begin anew without a word."""
+    for _ in range(2):
+        async with volunteer(tmp_path) as node:
+            assert (await node.status())["problems"] == []
+    shutil.rmtree(tmp_path / "store")
+    async with volunteer(tmp_path) as node:
+        (text,) = (await node.status())["problems"]
+        assert f"There was nothing in {tmp_path / 'store'}" in text
+        assert "mount it" in text
