@@ -11,17 +11,8 @@ import typer
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError
 from shoal.cli.output import visible
-from shoal.cli.tables import fields
-from shoal.cli.units import (
-    UnitError,
-    exact_size,
-    format_duration,
-    format_rate,
-    format_size,
-    parse_rate,
-    parse_size,
-    plural,
-)
+from shoal.cli.units import UnitError, exact_size, parse_rate, parse_size, plural
+from shoal.cli.volunteer import News, table
 
 if TYPE_CHECKING:
     from shoal.node import Node, NodeSettings
@@ -30,7 +21,7 @@ T = TypeVar("T")
 
 JOIN_NOTICE_S = 30.0  # thirty nodes started at once have joined by then, so silence is worth a word
 STDIN_DRAIN_BYTES = 4096
-STATUS_FIELDS = ("node_id", "version", "address", "peers", "shares", "used_bytes", "capacity_bytes", "codec")
+LOOK_EVERY_S = 60.0  # at what is wrong with the disk
 
 Capacity = Annotated[
     str | None,
@@ -206,8 +197,11 @@ async def _run(settings: Globals, wishes: Wishes, stop_on_eof: bool) -> int:
         home, network=settings.network, bootstrap=settings.bootstrap, serve=True, settings=chosen
     ) as node:
         _announce(settings, node)
+        news = News()
+        await _report_problems(settings, node, news)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_report_joining, settings, node)
+            nursery.start_soon(_keep_looking, settings, node, news)
             if stop_on_eof:
                 await _wait_for_eof()
                 nursery.cancel_scope.cancel()
@@ -250,6 +244,21 @@ async def _report_joining(settings: Globals, node: "Node") -> None:
         return
 
 
+async def _report_problems(settings: Globals, node: "Node", news: News) -> None:
+    """Say what is wrong with the disk, once."""
+    for text in news.of((await node.status())["problems"]):
+        settings.output.warn(text)
+
+
+async def _keep_looking(settings: Globals, node: "Node", news: News) -> None:
+    """Until cancelled."""
+    import trio
+
+    while True:
+        await trio.sleep(LOOK_EVERY_S)
+        await _report_problems(settings, node, news)
+
+
 async def _wait_for_eof() -> None:
     import trio
 
@@ -273,28 +282,6 @@ async def _status(settings: Globals) -> int:
             f"Set one up with: {settings.command('node', 'init', '--capacity', '50GB')}"
         )
     found = await daemon_status(home, network=settings.load_network())
-    settings.output.result(table(found))
+    settings.output.result(table(found, everything=bool(settings.output.verbose)))
     settings.output.summary(**found)
     return Code.OK
-
-
-def table(found: Mapping[str, object]) -> str:
-    """The status for people: the fields scripts rely on first, then whatever else the node tells."""
-    names = [name for name in STATUS_FIELDS if name in found]
-    names += [name for name in found if name not in names and not isinstance(found[name], (dict, list, tuple))]
-    return fields([_readable(name, found[name]) for name in names])
-
-
-def _readable(name: str, value: object) -> tuple[str, str]:
-    if value is None:
-        return name.replace("_", " "), ""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if name.endswith("_bytes_per_s"):
-            return name.removesuffix("_bytes_per_s").replace("_", " "), format_rate(value)
-        if name.endswith("_bytes"):
-            return name.removesuffix("_bytes").replace("_", " "), format_size(value)
-    if name.endswith("_s") and isinstance(value, (int, float)):
-        return name.removesuffix("_s").replace("_", " "), format_duration(value)
-    if name == "peers" and isinstance(value, int):
-        return name, plural(value, "verified contact")
-    return name.replace("_", " "), str(value)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -108,6 +109,17 @@ def test_run_and_stop(inside: Any, quick: dict[str, str], number: int) -> None:
     assert json.loads(out.splitlines()[-1])["code"] == 130
     assert err == ""
     assert inside("node", "status").returncode == 1
+
+
+def test_a_node_that_runs_says_what_is_wrong_with_its_disk(
+    shoal: Any, inside: Any, quick: dict[str, str], tmp_path: Path
+) -> None:
+    init(inside)
+    assert "Warning" not in shoal("node", "run", "--stop-on-eof").stderr
+    shutil.rmtree(tmp_path / "home" / "store")
+    done = shoal("node", "run", "--stop-on-eof")
+    assert done.returncode == 0
+    assert f"Warning: There was nothing in {tmp_path / 'home' / 'store'}" in done.stderr
 
 
 def test_people_see_one_clear_line(shoal: Any, inside: Any, quick: dict[str, str]) -> None:

@@ -1,5 +1,6 @@
 """What commands tell people, where the words carry numbers."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from shoal.cli.commands import fetch, info, leave, ls, node, publish
+from shoal.cli import volunteer
+from shoal.cli.commands import fetch, info, leave, ls, publish
 from shoal.cli.context import Globals
 from shoal.cli.exits import OutputClosedError
 from shoal.erasure.link import Link, LinkKind
@@ -169,27 +171,82 @@ def test_links_stand_apart_on_a_terminal() -> None:
     assert (title.split()[-1], line.split()[-1], link) == ("name", "x", f"  {LINK}")
 
 
+STATUS = {
+    "node_id": "ab",
+    "version": "1",
+    "network": "net",
+    "address": "1.2.3.4:5",
+    "addresses": ["1.2.3.4:5", "[::1]:5"],
+    "peers": 1,
+    "codec": "zfec",
+    "sent_bytes": 5_000_000,
+    "received_bytes": 7_000,
+    "shares": 3,
+    "files": 2,
+    "used_bytes": 2_000_000,
+    "capacity_bytes": 10**9,
+    "available_bytes": 998_000_000,
+    "free_disk_bytes": 10**10,
+    "reserve_bytes": 10**9,
+    "soonest_lease_end": 0,
+    "damaged_shares": 0,
+    "lost_shares": 0,
+    "problems": [],
+    "audits_passed": 4,
+    "audits_failed": 1,
+    "repairs": 1,
+    "rebuilt_shares": 2,
+    "repair_bytes": 12_000,
+    "uptime_s": 7_500,
+    "turns": 9,
+    "bugs": 0,
+}
+
+
 def test_status_for_people() -> None:
-    text = node.table(
-        {
-            "bugs": 0,
-            "node_id": "ab",
-            "peers": 1,
-            "used_bytes": 2_000_000,
-            "up_bytes_per_s": 5,
-            "uptime_s": 3.25,
-            "addresses": ["x"],
-            "address": None,
-        }
-    )
+    end = time.mktime((2027, 2, 20, 12, 0, 0, 0, 0, -1))
+    text = volunteer.table(STATUS | {"soonest_lease_end": end, "new_rate_bytes_per_s": 5}, now=end - 86_400)
     assert text.splitlines() == [
-        "node id: ab",
-        "peers:   1 verified contact",
-        "used:    2.00 MB",
-        "bugs:    0",
-        "up:      5 B/s",
-        "uptime:  3.25 s",
+        "node id:   ab",
+        "version:   1",
+        "network:   net",
+        "address:   1.2.3.4:5, [::1]:5",
+        "peers:     1 verified contact",
+        "codec:     zfec",
+        "shares:    3 of 2 files",
+        "used:      2.00 MB of 1.00 GB",
+        "room:      998 MB for new shares",
+        "free disk: 10.0 GB, 1.00 GB of it reserved",
+        "leases:    the first ends on 20 February",
+        "runs for:  2 h 5 min; since then:",
+        "audits:    4 of others passed, 1 failed",
+        "repairs:   1: 2 shares made again, 12.0 kB moved for it",
+        "traffic:   5.00 MB sent, 7.00 kB received",
+        "new rate:  5 B/s",
     ]
+    assert "\nturns:" in volunteer.table(STATUS, everything=True)
+
+
+def test_status_tells_what_is_wrong() -> None:
+    lowered = volunteer.table(STATUS | {"available_bytes": 0, "damaged_shares": 1, "problems": ["A disk rots."]})
+    assert "room:      none: nothing new is taken" in lowered
+    assert "damaged:   1 share" in lowered
+    assert "problem:   A disk rots." in lowered
+    unreadable = dict.fromkeys(("shares", "files", "used_bytes", "free_disk_bytes", "damaged_shares", "lost_shares"))
+    gone = volunteer.table(STATUS | unreadable | {"problems": ["It is gone."]})
+    assert "shares:   unknown" in gone
+    assert "problem:  It is gone." in gone
+
+
+def test_each_problem_is_told_once() -> None:
+    news = volunteer.News()
+    assert news.of([]) == []
+    assert news.of(["one"]) == ["one"]
+    assert news.of(["one", "two"]) == ["two"]
+    assert news.of(["two"]) == []
+    assert news.of([]) == ["All is well again."]
+    assert news.of([]) == []
+    assert news.of(["two"]) == ["two"]
 
 
 def test_leaving_says_what_may_be_removed_and_what_not() -> None:

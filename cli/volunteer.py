@@ -1,0 +1,104 @@
+"""What a volunteer is told of the own node: the status in words, and news of what is wrong while it runs."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from shoal.cli.tables import date, fields
+from shoal.cli.units import format_duration, format_rate, format_size, plural
+
+# Told in words of their own, or (the last line) of interest to developers only.
+_WORDED = frozenset(
+    {
+        *("node_id", "version", "network", "address", "addresses", "peers", "codec", "problems", "uptime_s"),
+        *("shares", "files", "used_bytes", "capacity_bytes", "available_bytes", "free_disk_bytes", "reserve_bytes"),
+        *("damaged_shares", "lost_shares", "soonest_lease_end", "audits_passed", "audits_failed", "repairs"),
+        *("rebuilt_shares", "repair_bytes", "sent_bytes", "received_bytes", "bugs"),
+        *("uploads", "turns", "surveys", "audit_bytes", "records", "connections", "requests"),
+    }
+)
+
+
+def table(found: Mapping[str, Any], *, now: float | None = None, everything: bool = False) -> str:
+    """A status for people. Fields that this version does not know are added as they are, with `everything` all."""
+    rows = [*_who(found), *_kept(found, now), *_done(found)]
+    rows += [("problem", text) for text in found.get("problems", ())]
+    rest = [name for name in found if everything or name not in _WORDED]
+    return fields([*rows, *(_plain(name, found[name]) for name in rest if not isinstance(found[name], dict | list))])
+
+
+def _who(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    addresses = found.get("addresses") or [found.get("address")]
+    return [
+        ("node id", str(found.get("node_id", ""))),
+        ("version", str(found.get("version", ""))),
+        ("network", str(found.get("network", ""))),
+        ("address", ", ".join(str(address) for address in addresses if address)),
+        ("peers", plural(found["peers"], "verified contact") if "peers" in found else ""),
+        ("codec", str(found.get("codec", ""))),
+    ]
+
+
+def _kept(found: Mapping[str, Any], now: float | None) -> list[tuple[str, str]]:
+    """Shares, bytes and leases."""
+    if found.get("shares") is None:  # the disk does not tell, or a client has none
+        return [("shares", "unknown")] if "shares" in found else []
+    room = found.get("available_bytes") or 0
+    end = found.get("soonest_lease_end")
+    reserve = format_size(found["reserve_bytes"]) if found.get("reserve_bytes") else ""
+    return [
+        ("shares", f"{found['shares']} of {plural(found.get('files', 0), 'file')}"),
+        ("used", f"{format_size(found.get('used_bytes', 0))} of {format_size(found.get('capacity_bytes', 0))}"),
+        ("room", f"{format_size(room)} for new shares" if room else "none: nothing new is taken"),
+        (
+            "free disk",
+            f"{format_size(found.get('free_disk_bytes', 0))}{f', {reserve} of it reserved' if reserve else ''}",
+        ),
+        ("leases", f"the first ends on {date(end, now)}" if end else ""),
+        ("damaged", plural(found["damaged_shares"], "share") if found.get("damaged_shares") else ""),
+        ("lost", plural(found["lost_shares"], "share") if found.get("lost_shares") else ""),
+    ]
+
+
+def _done(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was done since the start."""
+    rows = []
+    if "uptime_s" in found:
+        rows.append(("runs for", f"{format_duration(found['uptime_s'])}; since then:"))
+    if "audits_passed" in found:
+        rows.append(("audits", f"{found['audits_passed']} of others passed, {found.get('audits_failed', 0)} failed"))
+    if "repairs" in found:
+        made, moved = found.get("rebuilt_shares", 0), format_size(found.get("repair_bytes", 0))
+        rows.append(("repairs", f"{found['repairs']}: {plural(made, 'share')} made again, {moved} moved for it"))
+    if "sent_bytes" in found:
+        rows.append(
+            ("traffic", f"{format_size(found['sent_bytes'])} sent, {format_size(found['received_bytes'])} received")
+        )
+    if found.get("bugs"):
+        rows.append(("bugs", f"{plural(found['bugs'], 'request')} failed for no good reason: please report it"))
+    return rows
+
+
+def _plain(name: str, value: Any) -> tuple[str, str]:
+    """A field without words of its own: its unit is in its name."""
+    if value is None:
+        return name.replace("_", " "), ""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    for ending, words in (("_bytes_per_s", format_rate), ("_bytes", format_size), ("_s", format_duration)):
+        if is_number and name.endswith(ending):
+            return name.removesuffix(ending).replace("_", " "), words(value)
+    return name.replace("_", " "), str(value)
+
+
+class News:
+    """Tells each problem once, and again when it has changed or come back."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def of(self, problems: Iterable[str]) -> list[str]:
+        """What is to be said now; that all is well again where nothing is left of what was said."""
+        now = list(problems)
+        fresh = [text for text in now if text not in self._told]
+        ended = bool(self._told) and not now
+        self._told = set(now)
+        return ["All is well again."] if ended else fresh
