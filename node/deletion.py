@@ -13,7 +13,7 @@ from shoal.dht import SignatureScheme
 from shoal.erasure import FileId, Manifest
 from shoal.node.channel import Delete, Done, RemoteError, Status
 from shoal.node.context import Context
-from shoal.node.errors import WrongKey
+from shoal.node.errors import NotFound, WrongKey
 from shoal.node.everyone import ask_everyone, by_node
 from shoal.node.results import Deleted
 from shoal.node.search import Search
@@ -73,14 +73,22 @@ def _message(network_id: bytes, file_id: FileId, issued: int) -> bytes:
 
 async def delete_file(context: Context, file_id: FileId, secret: bytes) -> Deleted:
     """See `Node.delete`."""
-    located = await Search(context, file_id).run(thorough=True)
     scheme, network_id = context.env.scheme, context.network.network_id
-    if located.manifest.owner_key != scheme.public_key(secret):
-        raise WrongKey("This owner key belongs to another file, so nothing was deleted.")
+    search = Search(context, file_id)
+    unknown: NotFound | None = None
+    try:
+        located = await search.run(thorough=True)
+        if located.manifest.owner_key != scheme.public_key(secret):
+            raise WrongKey("This owner key belongs to another file, so nothing was deleted.")
+        hints = located.hints
+    except NotFound as error:  # deleted before, perhaps: the holders of then say so, or are still away
+        hints, unknown = search.named, error
     deletion = sign_deletion(secret, scheme, network_id, file_id, context.env.wall())
     request = Delete(file_id, deletion.issued, deletion.signature)
-    nodes = [contacts for contacts, _ in by_node(located.hints)]
+    nodes = [contacts for contacts, _ in by_node(hints)]
     answers = await ask_everyone(nodes, lambda contact: context.ask(contact, request), timeout_s=DELETE_TIMEOUT_S)
+    if unknown is not None and not any(isinstance(each, Done) for each in answers.values()):
+        raise unknown
     refused = [each for each in answers.values() if isinstance(each, RemoteError) and each.status != Status.NOT_FOUND]
     return Deleted(
         file_id=file_id,

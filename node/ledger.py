@@ -92,8 +92,12 @@ class Ledger:
         return secrets[0] if secrets else None
 
     def mark_deleted(self, file_id: FileId, now: float) -> None:
-        """Note that a deletion went out. The line stays: it can be sent again, to those who were away."""
-        self._change("UPDATE published SET deleted_at = ? WHERE file_id = ?", now, bytes(file_id))
+        """Note that a deletion went out. The line stays: it can be sent again, to those who were away. Nobody here
+        keeps the file any more.
+        """
+        with self._open() as database, database:
+            database.execute("UPDATE published SET deleted_at = ? WHERE file_id = ?", (now, bytes(file_id)))
+            database.execute("DELETE FROM kept WHERE file_id = ?", (bytes(file_id),))
 
     # --- files that this home's node renews
 

@@ -80,6 +80,11 @@ class Search:
         hints = [hint for hint in self._leads.hints() if hint.share < self._manifest.n]
         return Located(self._manifest, hints, statements)
 
+    @property
+    def named(self) -> list[Hint]:
+        """Whoever was said to keep the file, even where nobody has proven to know it."""
+        return self._leads.hints()
+
     async def _hear_announcements(self, thorough: bool) -> None:
         async with open_nursery() as nursery:
             for number in range(CLASSES):

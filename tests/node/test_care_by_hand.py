@@ -367,10 +367,14 @@ def test_the_owner_deletes_and_nobody_else_can(tmp_path: Path) -> None:
         await world.crash(away.name)
         async with world.client("publisher") as client:
             receipt = client.receipt(published.link)
+            await client.keep(published.link)
             deleted = await client.delete(published.link)
             assert (deleted.confirmed, deleted.silent, deleted.refused) == (N - 1, 1, 0)
             assert not deleted.complete
             assert client.published()[0].deleted_at is not None
+            assert client.kept() == []
+            again = await client.delete(published.link)  # nobody knows the manifest any more
+            assert (again.confirmed, again.silent, again.refused) == (N - 1, 1, 0)
         with pytest.raises(NotFound, match=f"{N - 1} of them answered that they do not"):
             await fetched(world, published, "late reader")
         assert not any(store_of(each).held(published.link.id) for each in world.running())
@@ -383,6 +387,8 @@ def test_the_owner_deletes_and_nobody_else_can(tmp_path: Path) -> None:
                 await client.repair(published.link)
             again = await client.delete(receipt=receipt)
             assert again.complete
+            once_more = await client.delete(receipt=receipt)
+            assert (once_more.confirmed, once_more.complete) == (N, True)
         assert not store_of(away).held(published.link.id)
         assert not any(store_of(each).held(published.link.id) for each in world.running())
 
