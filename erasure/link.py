@@ -69,7 +69,10 @@ def parse_link(text: str) -> Link:
     """The link in `text`, with or without `shoal:` and surrounded by any white space; else MalformedLink."""
     if len(text) > MAX_TEXT_CHARS:
         raise MalformedLink("this is too long to be a link")
-    id_text, separator, key_text = text.strip().removeprefix(SCHEME).partition("#")
+    stripped = text.strip()
+    if not stripped.startswith(SCHEME) and stripped.lower().startswith(SCHEME):
+        raise MalformedLink("the link has capital letters, and links are written in small ones")
+    id_text, separator, key_text = stripped.removeprefix(SCHEME).partition("#")
     first, file_id = _decode_part(id_text, _id_checksum, "link")
     try:
         kind = LinkKind(first)

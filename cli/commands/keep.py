@@ -30,8 +30,26 @@ async def _keep(settings: Globals, link: "Link") -> int:
     async with settings.open_client() as node:
         done = await node.keep(link)
     settings.output.result(words(done))
-    if not settings.locate_home().daemon_file.exists():
-        command = settings.command("node", "run")
-        settings.output.warn(f"No node runs on this home, so nobody renews the file later. Start one: {command}")
+    if not await _runs_node(settings):
+        settings.output.warn(nobody_words(settings))
     settings.output.summary(**summary_fields(link, done))
     return Code.OK
+
+
+async def _runs_node(settings: Globals) -> bool:
+    """Whether this home's node answers: its note alone may be of one that was killed."""
+    from shoal.node import LocalError, UsageError, daemon_status
+
+    try:
+        await daemon_status(settings.locate_home(), network=settings.load_network())
+    except (LocalError, UsageError):
+        return False
+    return True
+
+
+def nobody_words(settings: Globals) -> str:
+    """What to do where no node runs that would renew the file."""
+    start = settings.command("node", "run")
+    if not settings.locate_home().key_file.exists():
+        start = f"{settings.command('node', 'init', '--capacity', '50GB')}, then: {start}"
+    return f"No node runs on this home, so nobody renews the file later. Start one with: {start}"

@@ -58,7 +58,8 @@ async def _ls(settings: Globals) -> int:
     else:
         settings.output.note("Nothing has been published from this home yet.")
     if kept:
-        settings.output.result(f"\n{kept_table(kept)}")
+        gap = "\n" if files else ""
+        settings.output.result(f"{gap}{kept_table(kept)}")
     settings.output.summary(files=[file_fields(file) for file in files], kept=[kept_fields(file) for file in kept])
     return Code.OK
 

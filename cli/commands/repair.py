@@ -36,7 +36,7 @@ async def _repair(settings: Globals, link: "Link") -> int:
         done = await node.repair(link, on_progress=progress)
     output.result(words(done))
     if not done.complete:
-        output.note(f"No host was found for the others{_why(done)}. Try again later.")
+        output.note(missing_words(done))
     if not done.findable:
         output.warn("Too few nodes stored where the shares are: they may be hard to find for a while.")
     output.summary(**summary_fields(link, done))
@@ -50,6 +50,15 @@ def words(done: "Repaired") -> str:
         return f"Nothing was made: {now}"
     made = f"{plural(len(done.rebuilt), 'share')} made again"
     return f"{made} ({format_size(done.sent_bytes)} sent, {format_size(done.received_bytes)} read): {now}"
+
+
+def missing_words(done: "Repaired") -> str:
+    """What an incomplete repair tells people."""
+    others = "the other share" if done.n - done.good_after == 1 else f"the other {done.n - done.good_after}"
+    return (
+        f"No host was found for {others}{_why(done)}: each takes a host that keeps none of the file yet. "
+        "Try again when there are more."
+    )
 
 
 def _why(done: "Repaired") -> str:

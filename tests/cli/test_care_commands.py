@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shoal.cli.commands import check, delete, renew, repair
+from shoal.cli.commands import check, delete, keep, renew, repair
 from shoal.cli.context import Globals
 from shoal.cli.tables import date
 from shoal.erasure.link import Link, LinkKind
@@ -85,6 +85,27 @@ def test_other_words() -> None:
     assert renewed.endswith(": 11 of 12 shares on 11 hosts (4 needed); 1 host did not answer")
     assert delete.words(Deleted(LINK.id, 1, 0, 0)) == "1 host dropped the file"
     assert delete.words(Deleted(LINK.id, 9, 2, 1)) == "9 hosts dropped the file, 2 did not answer, 1 would not"
+
+
+def test_a_repair_that_finds_no_host_says_how_many_it_takes() -> None:
+    left = Repaired(LINK.id, 4, 12, (), 10, 10, 10, 0, 0, FEBRUARY, True, {}, 1.0)
+    assert repair.missing_words(left) == (
+        "No host was found for the other 2: each takes a host that keeps none of the file yet. Try again when "
+        "there are more."
+    )
+    refused = Repaired(LINK.id, 4, 12, (3,), 10, 11, 11, 1, 1, FEBRUARY, True, {"full": 2}, 1.0)
+    assert repair.missing_words(refused).startswith("No host was found for the other share (2 full): each")
+
+
+def test_who_keeps_a_file_without_a_node_is_told_how_to_start_one(
+    recorded: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SHOAL_HOME", raising=False)
+    settings = Globals(tmp_path, None, (), recorded())
+    command = f"shoal --home {tmp_path} node"
+    assert keep.nobody_words(settings).endswith(f"with: {command} init --capacity 50GB, then: {command} run")
+    (tmp_path / "node.key").write_bytes(b"")
+    assert keep.nobody_words(settings).endswith(f"with: {command} run")
 
 
 def test_dates_have_a_year_where_they_are_far() -> None:

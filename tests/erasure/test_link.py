@@ -108,6 +108,11 @@ def test_what_is_no_link(text):
         parse_link(text)
 
 
+def test_capital_letters_are_named_as_the_reason():
+    with pytest.raises(MalformedLink, match="capital letters"):
+        parse_link(TEXTS["private"].upper())
+
+
 @settings(max_examples=300)
 @given(st.text(max_size=150) | st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567#:", min_size=60, max_size=140))
 def test_random_text_is_refused(text):
