@@ -18,7 +18,7 @@ from shoal.node.audit import Audit, Audited
 from shoal.node.care.health import Outcome
 from shoal.node.context import Context
 from shoal.node.errors import NotFound, TooFewShares
-from shoal.node.lanes import Lane
+from shoal.node.lanes import MAX_LEASE_S, Lane
 from shoal.node.nursery import open_nursery
 from shoal.node.placement import gather
 from shoal.node.rebuild import rebuild_onto
@@ -36,7 +36,8 @@ ALREADY_THERE = "somebody else was faster"
 class RepairJob:
     """What is to be done: make the `missing` shares again from the `healthy` ones; new holders promise `lease_end`.
 
-    `sources` are further places of proven shares; hosts in `avoid` are not asked to keep any.
+    `sources` are further places of proven shares; hosts in `avoid` are not asked to keep any, and `reluctant` ones, who
+    did not keep what they had, only where nobody else takes a share.
     """
 
     manifest: Manifest
@@ -45,6 +46,7 @@ class RepairJob:
     lease_end: float
     sources: Sequence[Hint] = ()
     avoid: Sequence[Contact] = ()
+    reluctant: Sequence[Contact] = ()
 
 
 class Repairer:
@@ -56,7 +58,7 @@ class Repairer:
         self._manifest = job.manifest
         self._on_bytes = on_bytes
         self._share_bytes = job.manifest.layout.share_bytes
-        self._lease_s = max(0, int(job.lease_end - context.env.wall()))
+        self._lease_s = max(0, min(MAX_LEASE_S, int(job.lease_end - context.env.wall())))  # liars promise centuries
         self.settling = Settling(context, job.manifest, lease_s=self._lease_s, statements=job.healthy)
         self._known = set(self.settling.statements)
         self._full_hosts: list[Contact] = []
@@ -69,9 +71,10 @@ class Repairer:
         for meet in (self._manifest.id, None):  # the second time for what failed, where nobody can interfere
             missing = [share for share in self._job.missing if share not in self._placed()]
             lanes = await self._recruit(missing, candidates, meet) if missing else []
-            if not lanes:
+            if lanes:
+                await self._fill(lanes)
+            elif not self._job.reluctant:
                 break
-            await self._fill(lanes)
         return [each for each in self.settling.statements if each not in self._known]
 
     def _placed(self) -> set[int]:
@@ -84,7 +87,8 @@ class Repairer:
         rng = self._context.env.rng
         recruiter = Recruiter(self._context, candidates, self._share_bytes, rng, meet=meet)
         sources = [hint.contact for hint in self._job.sources]
-        recruiter.exclude([*self.settling.contacts, *self._full_hosts, *sources, *self._job.avoid])
+        reluctant = self._job.reluctant if meet is not None else ()
+        recruiter.exclude([*self.settling.contacts, *self._full_hosts, *sources, *self._job.avoid, *reluctant])
         lanes: list[Lane] = []
         while missing:
             agreed = await recruiter.recruit(missing, self._share_bytes, self._lease_s)

@@ -16,6 +16,7 @@ from shoal.dht import NodeId
 from shoal.erasure import FileId, Manifest
 from shoal.node.announcers import announcers
 from shoal.node.care.clocks import ClockComparison
+from shoal.node.care.doubts import Doubts
 from shoal.node.care.epochs import epoch_of, may_act, next_turn
 from shoal.node.care.health import Outcome, repair_at
 from shoal.node.care.presence import Presence
@@ -24,7 +25,7 @@ from shoal.node.channel import Announce, GetHolders, PeerError, RequestError, Te
 from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion
-from shoal.node.errors import ShoalError
+from shoal.node.errors import NotOneFile, ShoalError
 from shoal.node.nursery import open_nursery
 from shoal.node.repair import Repairer, RepairJob
 from shoal.node.search import Search
@@ -38,10 +39,21 @@ EARLY_PARTS = 4  # of an epoch: turns come in its first half; a clock that is fa
 FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come back at once
 PAGE_FILES = 500
 COMPARED_LISTS = 2  # of other holders at each look
+PROVE_EPOCHS = 7.0  # all claims on a file are audited before a repair, so often at most: it may wait for hosts for long
+MAX_CLAIMS = 16  # remembered of one file; who floods us with surveys has us look ourselves
 NEWER_S = 86400.0  # a statement that is newer by less is not worth a message to every holder
 
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Somebody surveyed a file: in which epoch of it, who, and when (our wall clock)."""
+
+    epoch: int
+    caller: NodeId
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +97,13 @@ class Caretaker:
         self._watched: dict[bytes, float] = {}  # when to look again, whoever's turn it is: a repair is to be finished
         self._missed: dict[bytes, float] = {}  # when to ask those again who were away
         self._unfinished: dict[bytes, None] = {}  # repairs that placed fewer shares than were missing
-        self._claims: dict[bytes, tuple[int, NodeId]] = {}  # who looked after a file last, and in which epoch
+        self._claims: dict[bytes, list[Claim]] = {}  # who looked after a file lately; all of one epoch
+        self._proved: dict[bytes, float] = {}  # when all claims on a file were last audited (monotonic)
+        self._no_file: set[bytes] = set()  # whose shares are no file, by their publisher's doing: nothing can mend them
         self._new: dict[bytes, None] = {}
         self._wake = trio.Event()
         self.presence = Presence(self._epoch_s)
+        self.doubts = Doubts(self._epoch_s)
         self.clocks = ClockComparison()
         self._counts = RoundCounts()
         self._turn_count = self._repairs = self._rebuilt = self._repair_bytes = 0
@@ -122,7 +137,11 @@ class Caretaker:
         for file_id in file_ids:
             if bytes(file_id) in self._due:
                 epoch = epoch_of(file_id, now + self._epoch_s / EARLY_PARTS, self._epoch_s)
-                self._claims[bytes(file_id)] = (epoch, caller)
+                claims = self._claims.setdefault(bytes(file_id), [])
+                if claims and claims[0].epoch != epoch:
+                    claims.clear()
+                if len(claims) < MAX_CLAIMS:
+                    claims.append(Claim(epoch, caller, now))
 
     # --- the task
 
@@ -145,6 +164,7 @@ class Caretaker:
         due, missed = await self._take_due()
         due += await self._worse(missed)
         await self._companions.review()
+        self.doubts.review(trio.current_time())
         for at in range(0, len(due), BATCH_FILES):
             await self._look_after(due[at : at + BATCH_FILES])
 
@@ -217,21 +237,23 @@ class Caretaker:
 
         Only the absent are asked again, and those not who have answered meanwhile, about whatever file.
         """
-        absent = set(self.presence.away())
+        absent = {*self.presence.away(), *self.doubts.peers()}
         charges = [charge for file_id in files if (charge := await self._charge(file_id)) is not None]
         for at in range(0, len(charges), BATCH_FILES):
             await self._round().look_for(absent, charges[at : at + BATCH_FILES])
         return [charge.file_id for charge in charges if charge.health.needs_repair]
 
     def _round(self) -> Round:
-        return Round(self._context, self._me, self.presence, self.clocks, self._counts)
+        return Round(self._context, self._me, self.presence, self.doubts, self.clocks, self._counts)
 
     async def _is_cared_for(self, file_id: FileId, when: float) -> bool:
         """Whether somebody whose turn it can be has looked after a file in the epoch of our turn."""
-        epoch, caller = self._claims.pop(bytes(file_id), (None, None))
-        if epoch is None or caller is None or epoch != epoch_of(file_id, when, self._epoch_s):
+        epoch = epoch_of(file_id, when, self._epoch_s)
+        claims = [claim for claim in self._claims.pop(bytes(file_id), ()) if claim.epoch == epoch]
+        if not claims:
             return False
-        return may_act(file_id, epoch, caller, await self._env.call(self._holders, file_id))
+        holders = await self._env.call(self._holders, file_id)
+        return any(may_act(file_id, epoch, each.caller, holders, each.at, self._epoch_s) for each in claims)
 
     # --- a turn
 
@@ -240,11 +262,7 @@ class Caretaker:
         for file_id in files:
             charge = await self._charge(file_id)
             if charge is None:
-                self._due.pop(bytes(file_id), None)
-                self._watched.pop(bytes(file_id), None)
-                self._missed.pop(bytes(file_id), None)
-                self._claims.pop(bytes(file_id), None)
-                self._unfinished.pop(bytes(file_id), None)
+                self._forget(bytes(file_id))
             else:
                 charges.append(charge)
         self._turn_count += len(charges)
@@ -254,9 +272,16 @@ class Caretaker:
             try:
                 await self._compare(charge, looker)
                 if not await self._drop_deleted(charge):
+                    await self._prove(charge, looker)
                     await self._act(charge)
             except StoreError as error:  # of ours; the others' disks may well do
                 log.warning("looking after a file failed: %s", error)
+
+    def _forget(self, file_id: bytes) -> None:
+        """Nothing of a file is kept here any more."""
+        for kept in (self._due, self._watched, self._missed, self._claims, self._unfinished, self._proved):
+            kept.pop(file_id, None)
+        self._no_file.discard(file_id)
 
     async def _compare(self, charge: Charge, looker: Round) -> None:
         """Learn of holders that we do not know, and look at those as well.
@@ -289,12 +314,21 @@ class Caretaker:
 
     async def _drop_deleted(self, charge: Charge) -> bool:
         """Whether another holder showed that the file's owner has deleted it; then we drop it as well."""
-        if not charge.deletion:
-            return False
-        try:
-            return await self._delete(read_deletion(charge.deletion, charge.file_id))
-        except (MalformedDeletion, RequestError):
-            return False  # not the owner's word, or our disk failed: the next survey tells it again
+        for shown in dict.fromkeys(charge.deletions):
+            try:
+                if await self._delete(read_deletion(shown, charge.file_id)):
+                    return True
+            except (MalformedDeletion, RequestError):
+                continue  # not the owner's word, or our disk failed: the next survey tells it again
+        return False
+
+    async def _prove(self, charge: Charge, looker: Round) -> None:
+        """Before a repair nobody is believed without proof."""
+        now = trio.current_time()
+        last = self._proved.get(bytes(charge.file_id), float("-inf"))
+        if charge.health.needs_repair and now - last >= PROVE_EPOCHS * self._epoch_s:
+            self._proved[bytes(charge.file_id)] = now
+            await looker.prove(charge)
 
     async def _charge(self, file_id: FileId) -> Charge | None:
         """A file with what is known of it; None when nothing of it is kept any more."""
@@ -314,7 +348,8 @@ class Caretaker:
         health = charge.health
         fresh = await self._env.call(self._checked, charge)
         begun = bytes(charge.file_id) in self._unfinished and health.can_repair and bool(health.missing)
-        if (health.needs_repair or begun) and self._leased(charge, health.k) > now:
+        mendable = bytes(charge.file_id) not in self._no_file and self._leased(charge, health.k) > now
+        if (health.needs_repair or begun) and mendable:
             await self._mend(charge)
         else:
             self._follow_up(charge, now)
@@ -332,13 +367,20 @@ class Caretaker:
         ends = [
             lost_at
             for each in charge.observations
-            if each.outcome is not Outcome.OK and each.counts and (lost_at := self.presence.lost_at(each.holder))
+            if each.outcome is not Outcome.OK
+            and each.counts
+            and (lost_at := self._lost_at(each.holder, charge.file_id)) is not None
         ]
         if ends:
             jitter = self._env.rng.random() * FOLLOW_UP_SPREAD * self._epoch_s
             when = now + max(ends) - trio.current_time() + jitter
             self._missed[bytes(charge.file_id)] = when
             heapq.heappush(self._turns, (when, bytes(charge.file_id)))
+
+    def _lost_at(self, holder: NodeId, file_id: FileId) -> float | None:
+        """When the grace of a holder ends that is away, or claims and stalls."""
+        away = self.presence.lost_at(holder)
+        return away if away is not None else self.doubts.lost_at(holder, file_id)
 
     def _watch(self, file_id: FileId, when: float) -> None:
         self._watched[bytes(file_id)] = when
@@ -349,15 +391,23 @@ class Caretaker:
         good = {(each.share, each.holder) for each in charge.observations if each.outcome is Outcome.OK}
         healthy = [each for each in charge.statements if (each.share, each.node_id) in good]
         lease_end = int(self._leased(charge, charge.manifest.k))
-        job = RepairJob(charge.manifest, healthy, charge.health.missing, lease_end)
+        missing = {each.holder for each in charge.observations if each.outcome is Outcome.MISSING}
+        failed = {each.holder for each in charge.observations if each.outcome is not Outcome.OK} - missing
+        avoid, reluctant = (
+            [each.contact for each in charge.statements if each.node_id in ids] for ids in (failed, missing)
+        )
+        job = RepairJob(charge.manifest, healthy, charge.health.missing, lease_end, (), avoid, reluctant)
         repairer = Repairer(self._context, job)
         try:
             made = await repairer.run()
             if made:
                 await repairer.settling.tell()
+        except NotOneFile:
+            self._no_file.add(bytes(charge.file_id))
+            made = []
         except ShoalError:
             made = []  # too few answered after all: at most one try an epoch
-        if len({each.share for each in made}) < len(job.missing):
+        if len({each.share for each in made}) < len(job.missing) and bytes(charge.file_id) not in self._no_file:
             self._unfinished[bytes(charge.file_id)] = None
             self._watch(charge.file_id, self._env.wall() + self._epoch_s)
         else:

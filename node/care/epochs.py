@@ -15,6 +15,8 @@ from shoal.erasure import FileId
 BACK_OFF_PARTS = 16  # of an epoch: the second in rank waits one part, the third two, …
 MAX_RANK = 8  # holders whose turn comes in the first half of an epoch; with all of them dead, the next epoch has others
 
+EARLY_PARTS = 16  # of an epoch: so much earlier than its turn a holder may look, since clocks differ a little
+
 assert MAX_RANK <= BACK_OFF_PARTS, "every turn of an epoch comes within it"
 
 _offset_hash = labelled_hash("epoch offset")
@@ -54,12 +56,25 @@ def next_turn(file_id: FileId, holder: NodeId, holders: Collection[NodeId], afte
     epoch = epoch_of(file_id, after, epoch_s)
     while True:
         rank = rank_of(file_id, epoch, holder, holders)
-        starts_at = offset_of(file_id, epoch_s) + (epoch + rank / BACK_OFF_PARTS) * epoch_s
+        starts_at = _starts_at(file_id, epoch, rank, epoch_s)
         if rank < MAX_RANK and starts_at > after:
             return Turn(epoch, starts_at)
         epoch += 1
 
 
-def may_act(file_id: FileId, epoch: int, holder: NodeId, holders: Collection[NodeId]) -> bool:
-    """Whether somebody who says that it looks after a file this epoch is one whose turn it can be."""
-    return holder in holders and rank_of(file_id, epoch, holder, holders) < MAX_RANK
+def _starts_at(file_id: FileId, epoch: int, rank: int, epoch_s: float) -> float:
+    return offset_of(file_id, epoch_s) + (epoch + rank / BACK_OFF_PARTS) * epoch_s
+
+
+def may_act(
+    file_id: FileId, epoch: int, holder: NodeId, holders: Collection[NodeId], at: float, epoch_s: float
+) -> bool:
+    """Whether somebody who looked after a file in this epoch, at time `at`, is one whose turn had come by then.
+
+    Before its turn nobody's look counts: else one liar among the first ranks, always early, would keep all others from
+    looking.
+    """
+    if holder not in holders:
+        return False
+    rank = rank_of(file_id, epoch, holder, holders)
+    return rank < MAX_RANK and at >= _starts_at(file_id, epoch, rank, epoch_s) - epoch_s / EARLY_PARTS

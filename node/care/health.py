@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from shoal.dht import NodeId
+from shoal.node.matching import match_hosts
 
 EMERGENCY_MARGIN = 2  # shares above k at which every holder acts, whoever's turn it is
 
@@ -26,12 +27,14 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One holder's share as seen now. `lost` says that its grace is over."""
+    """One holder's share as seen now. `lost` says that its grace is over; `host` is what counts as one host, the holder
+    itself where it is empty."""
 
     share: int
     holder: NodeId
     outcome: Outcome
     lost: bool = False
+    host: bytes = b""
 
     @property
     def counts(self) -> bool:
@@ -43,7 +46,8 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A file as its caretaker sees it. `readable` shares answer now; `counted` also those in their grace."""
+    """A file as its caretaker sees it. `readable` shares answer now, wherever they are; `counted` are those that have a
+    host of their own, also such as are in their grace."""
 
     k: int
     n: int
@@ -52,13 +56,13 @@ class Health:
 
     @classmethod
     def of(cls, k: int, n: int, observations: Iterable[Observation]) -> "Health":
-        """Distinct shares only: the same share twice is one share."""
+        """Distinct shares on distinct hosts only: who claims all shares of a file is one host for one of them."""
         seen = [each for each in observations if 0 <= each.share < n]
         return cls(
             k,
             n,
             frozenset(each.share for each in seen if each.outcome is Outcome.OK),
-            frozenset(each.share for each in seen if each.counts),
+            frozenset(match_hosts((each.share, each.host or each.holder) for each in seen if each.counts)),
         )
 
     @property

@@ -2,16 +2,23 @@
 
 Only what this node saw itself counts: nobody can talk another holder dead. A peer is one entry however many files it
 shares with us, so any contact with it is a sign of life for all of them.
+
+The grace is for who was there. Else names that somebody makes up would keep a lost share counted for ever, new ones
+coming when the old ones' grace has ended. So a share that nobody had when we looked is noted as well, and holders that
+never answered us have no more grace than the share has left.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from shoal.dht import NodeId
+from shoal.erasure import FileId
 
 GRACE_EPOCHS = 3.0  # DESIGN section 6: most machines that vanish are back within three days
 SLACK_EPOCHS = 0.1  # turns come a little early or late; holders that left together are to be lost together
 FORGET_EPOCHS = 30.0  # of a peer that nobody mentions any more
 MAX_PEERS = 20_000  # ours: two numbers each; more than any one node shares files with
+MAX_SHARES = 50_000  # ours, of those nobody had: a number each
 
 
 @dataclass(slots=True)
@@ -27,7 +34,9 @@ class Presence:
 
     def __init__(self, epoch_s: float) -> None:
         self._epoch_s = epoch_s
+        self._grace_s = (GRACE_EPOCHS - SLACK_EPOCHS) * epoch_s
         self._peers: dict[NodeId, _Seen] = {}
+        self._gone: dict[tuple[FileId, int], float] = {}  # shares nobody had, and since when
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -50,12 +59,30 @@ class Presence:
         seen = self._peers.get(peer)
         if seen is None or seen.away_since is None:
             return None
-        return seen.away_since + (GRACE_EPOCHS - SLACK_EPOCHS) * self._epoch_s
+        return seen.away_since + self._grace_s
 
     def is_lost(self, peer: NodeId, now: float) -> bool:
         """Whether it has been away, as far as we know, for the whole grace."""
         ends = self.lost_at(peer)
         return ends is not None and now >= ends
+
+    def note_shares(self, file_id: FileId, count: int, there: Collection[int], now: float) -> None:
+        """All holders of a file were asked, and shares `there` of its `count` were with somebody who answered."""
+        for share in range(count):
+            if share in there:
+                self._gone.pop((file_id, share), None)
+            else:
+                self._gone.setdefault((file_id, share), now)
+        while len(self._gone) > MAX_SHARES:
+            del self._gone[next(iter(self._gone))]
+
+    def is_without_grace(self, file_id: FileId, share: int, peer: NodeId, now: float) -> bool:
+        """Whether a silent peer never answered us, and the share it is said to keep has been gone for a whole grace."""
+        seen = self._peers.get(peer)
+        if seen is not None and seen.last_answer > float("-inf"):
+            return False
+        gone_since = self._gone.get((file_id, share))
+        return gone_since is not None and now >= gone_since + self._grace_s
 
     def is_to_be_sought(self, peer: NodeId, now: float) -> bool:
         """Whether to look for it at another address before it counts as lost: once in an absence. True only once."""

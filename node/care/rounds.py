@@ -3,12 +3,14 @@
 Every peer is asked once, about all the files it shares with us. Of each file a few shares are audited, so that every
 share is about once a week; an audit is a read of one random block, whose path proves it against the manifest. (The
 block itself comes back, so a nonce would add nothing: it matters only where a hash is sent in place of the bytes.)
+Where somebody is caught claiming what he cannot show, all claims on that file are audited, and all of his from then on.
 """
 
 import math
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -16,11 +18,13 @@ from shoal.dht import Contact, NodeId
 from shoal.erasure import CorruptBlock, FileId, Manifest, SegmentDecoder
 from shoal.node.audit import outcome_of
 from shoal.node.care.clocks import ClockComparison
+from shoal.node.care.doubts import Doubts
 from shoal.node.care.health import Health, Observation, Outcome
 from shoal.node.care.presence import Presence
 from shoal.node.channel import MAX_SURVEY_COUNT, PeerError, Read
 from shoal.node.context import Context
 from shoal.node.nursery import open_nursery
+from shoal.node.placement import host_of
 from shoal.node.relocation import relocate
 from shoal.node.statements import HolderStatement
 from shoal.node.surveys import Entry, SurveyRow, ask_survey, rows_of
@@ -29,6 +33,7 @@ ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
 SURVEY_TIMEOUT_S = 20.0
 AUDIT_TIMEOUT_S = 30.0
 AUDIT_EVERY_S = 7 * 86400.0  # of one share: 64 KiB a week and share at most (DESIGN section 6)
+DOUBTED_AUDITS = 64  # of one peer in doubt at one look: 4 MiB; what it claims beyond that waits for the next
 REFRESH_BEFORE_S = 3.5 * 86400.0  # a statement that expires sooner is asked for anew and spread
 
 
@@ -41,7 +46,8 @@ class Charge:
     statements: list[HolderStatement]
     observations: list[Observation] = field(default_factory=list)
     fresh: list[bytes] = field(default_factory=list)
-    deletion: bytes = b""
+    deletions: list[bytes] = field(default_factory=list)  # as others showed them, unchecked
+    audited: set[int] = field(default_factory=set)  # places of observations
 
     @property
     def health(self) -> Health:
@@ -67,12 +73,16 @@ class Round:
         context: Context,
         me: NodeId,
         presence: Presence,
+        doubts: Doubts,
         clocks: ClockComparison,
         counts: RoundCounts,
     ) -> None:
         self._context = context
         self._me = me
         self._presence = presence
+        self._doubts = doubts
+        self._caught: set[tuple[NodeId, FileId]] = set()  # in this round
+        self._doubted_audits: Counter[NodeId] = Counter()
         self._clocks = clocks
         self._counts = counts
         self._limit = trio.CapacityLimiter(ASKED_AT_ONCE)
@@ -81,20 +91,37 @@ class Round:
     async def look(self, charges: Sequence[Charge]) -> None:
         """Survey every other holder once, then audit."""
         await self._survey_all(charges)
-        await self._audit(charges)
+        self._note_shares(charges)
+        await self._audit(charges, self._sample)
 
     async def look_for(self, absent: Collection[NodeId], charges: Sequence[Charge]) -> None:
         """Survey only those of the holders that are `absent`, and take it that the others are well."""
         await self._survey_all(charges, absent)
+        await self._audit(charges, self._doubted)
 
     async def look_also(self, charge: Charge, statements: Sequence[HolderStatement]) -> None:
         """Survey holders of a file that have only now become known."""
         more = Charge(charge.file_id, charge.manifest, list(statements))
         await self._survey_all([more])
+        await self._audit([more], self._doubted)
+        charge.audited |= {len(charge.observations) + at for at in more.audited}
         charge.statements += more.statements
         charge.observations += more.observations
         charge.fresh += more.fresh
-        charge.deletion = charge.deletion or more.deletion
+        charge.deletions += more.deletions
+        self._note_shares([charge])
+
+    async def prove(self, charge: Charge) -> None:
+        """Audit every claim on a file that was not audited in this round, so that nobody is believed without proof."""
+        await self._audit([charge], self._unproven)
+
+    def _note_shares(self, charges: Sequence[Charge]) -> None:
+        for charge in charges:
+            there = {each.share for each in charge.observations if each.outcome is Outcome.OK}
+            self._presence.note_shares(charge.file_id, charge.manifest.n, there, trio.current_time())
+
+    def _host(self, contact: Contact) -> bytes:
+        return host_of(contact, private=self._context.network.private)
 
     async def _survey_all(self, charges: Sequence[Charge], only: Collection[NodeId] | None = None) -> None:
         asked: dict[NodeId, tuple[Contact, list[Charge]]] = {}
@@ -102,7 +129,8 @@ class Round:
             for statement in charge.statements:
                 holder = statement.node_id
                 if holder == self._me or (only is not None and holder not in only):
-                    charge.observations.append(Observation(statement.share, holder, Outcome.OK))
+                    host = self._host(statement.contact)
+                    charge.observations.append(Observation(statement.share, holder, Outcome.OK, host=host))
                     continue
                 _, files = asked.setdefault(statement.node_id, (statement.contact, []))
                 if charge not in files:
@@ -123,7 +151,7 @@ class Round:
             if isinstance(entries, Outcome):
                 self._presence.silent(contact.node_id, trio.current_time())
             for place, charge in enumerate(some):
-                self._take(contact.node_id, charge, entries, place)
+                self._take(self._moved.get(contact.node_id, contact), charge, entries, place)
 
     async def _ask_where_it_moved(self, contact: Contact, charges: Sequence[Charge]) -> list[Entry] | Outcome:
         """A holder whose line got another address says where it is now, and signs it."""
@@ -156,51 +184,97 @@ class Round:
         limit = self._context.env.wall() + REFRESH_BEFORE_S
         return any(each.node_id == holder and each.expires < limit for each in charge.statements)
 
-    def _take(self, holder: NodeId, charge: Charge, entries: list[Entry] | Outcome, place: int) -> None:
+    def _take(self, contact: Contact, charge: Charge, entries: list[Entry] | Outcome, place: int) -> None:
         """Note what one peer said of one file."""
+        holder, host = contact.node_id, self._host(contact)
         stated = {each.share for each in charge.statements if each.node_id == holder}
         if isinstance(entries, Outcome):
-            lost = self._presence.is_lost(holder, trio.current_time())
-            charge.observations += [Observation(share, holder, entries, lost) for share in sorted(stated)]
+            charge.observations += [
+                Observation(share, holder, entries, self._is_lost(charge, share, holder), host)
+                for share in sorted(stated)
+            ]
             return
         entry = entries[place] if place < len(entries) else ()
         if isinstance(entry, bytes):
-            charge.deletion = entry
+            charge.deletions.append(entry)
         rows: Mapping[int, SurveyRow] = {row.share: row for row in rows_of(entries, place)}
         charge.fresh += [row.statement for row in rows.values() if row.statement]
         for share in sorted(stated | rows.keys()):
             outcome = Outcome.OK if share in rows else Outcome.MISSING
-            charge.observations.append(Observation(share, holder, outcome))
+            charge.observations.append(Observation(share, holder, outcome, host=host))
+
+    def _is_lost(self, charge: Charge, share: int, holder: NodeId) -> bool:
+        now = trio.current_time()
+        return self._presence.is_lost(holder, now) or self._presence.is_without_grace(
+            charge.file_id, share, holder, now
+        )
 
     # --- audits
 
-    async def _audit(self, charges: Iterable[Charge]) -> None:
+    async def _audit(self, charges: Iterable[Charge], choose: Callable[[Charge], Collection[int]]) -> None:
+        """Audit the chosen observations of each file, and all of a file where somebody fails who was trusted."""
         async with open_nursery() as nursery:
             for charge in charges:
-                contacts = {each.node_id: each.contact for each in charge.statements} | self._moved
-                for at in self._sample(charge):
-                    contact = contacts.get(charge.observations[at].holder)
-                    if contact is not None:
-                        nursery.start_soon(self._audit_one, charge, at, contact)
+                nursery.start_soon(self._audit_file, charge, choose)
 
-    def _sample(self, charge: Charge) -> list[int]:
-        """Which of the observations to check: so many that each share's turn comes about once a week."""
-        rng: random.Random = self._context.env.rng
-        candidates = [
-            at for at, each in enumerate(charge.observations) if each.outcome is Outcome.OK and each.holder != self._me
+    async def _audit_file(self, charge: Charge, choose: Callable[[Charge], Collection[int]]) -> None:
+        chosen = sorted(choose(charge))
+        trusted = [at for at in chosen if charge.observations[at].holder not in self._doubts]
+        await self._audit_some(charge, chosen)
+        if any(charge.observations[at].outcome not in (Outcome.OK, Outcome.OFFLINE) for at in trusted):
+            await self._audit_some(charge, self._unproven(charge))
+
+    async def _audit_some(self, charge: Charge, chosen: Collection[int]) -> None:
+        contacts = {each.node_id: each.contact for each in charge.statements} | self._moved
+        charge.audited.update(chosen)
+        async with open_nursery() as nursery:
+            for at in chosen:
+                nursery.start_soon(self._audit_one, charge, at, contacts[charge.observations[at].holder])
+
+    def _unproven(self, charge: Charge) -> list[int]:
+        """The places of observations that are claims of others, and not proofs."""
+        return [
+            at
+            for at, each in enumerate(charge.observations)
+            if each.outcome is Outcome.OK and each.holder != self._me and at not in charge.audited
         ]
+
+    def _sample(self, charge: Charge) -> set[int]:
+        """So many of the claims that each share's turn comes about once a week; those of peers in doubt besides."""
+        rng: random.Random = self._context.env.rng
+        candidates = self._unproven(charge)
         share_of_week = min(1.0, self._context.network.epoch_s / AUDIT_EVERY_S)
         expected = len(candidates) * share_of_week
         count = math.floor(expected) + (rng.random() < expected % 1)
-        return rng.sample(candidates, min(count, len(candidates)))
+        return {*rng.sample(candidates, min(count, len(candidates))), *self._doubted(charge)}
+
+    def _doubted(self, charge: Charge) -> list[int]:
+        """The claims of peers in doubt, within a bound for each."""
+        chosen = []
+        for at in self._unproven(charge):
+            holder = charge.observations[at].holder
+            if holder in self._doubts and self._doubted_audits[holder] < DOUBTED_AUDITS:
+                self._doubted_audits[holder] += 1
+                chosen.append(at)
+        return chosen
 
     async def _audit_one(self, charge: Charge, at: int, contact: Contact) -> None:
-        observation = charge.observations[at]
+        claim = charge.observations[at]
         async with self._limit:
-            outcome = await self._read_block(charge.manifest, observation.share, contact)
+            outcome = await self._read_block(charge.manifest, claim.share, contact)
         self._counts.audits_passed += outcome is Outcome.OK
         self._counts.audits_failed += outcome is not Outcome.OK
-        charge.observations[at] = Observation(observation.share, observation.holder, outcome)
+        self._judge(claim.holder, charge.file_id, outcome)
+        lost = self._doubts.is_lost(claim.holder, charge.file_id, trio.current_time())
+        charge.observations[at] = replace(claim, outcome=outcome, lost=lost)
+
+    def _judge(self, holder: NodeId, file_id: FileId, outcome: Outcome) -> None:
+        """Whoever failed once in this round stays in doubt, whatever else of the file it shows."""
+        if outcome is not Outcome.OK:
+            self._caught.add((holder, file_id))
+            self._doubts.failed(holder, file_id, trio.current_time())
+        elif (holder, file_id) not in self._caught:
+            self._doubts.passed(holder, file_id)
 
     async def _read_block(self, manifest: Manifest, share: int, contact: Contact) -> Outcome:
         """Read one random block of a share and check it against the manifest."""

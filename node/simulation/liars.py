@@ -1,8 +1,8 @@
 """Machines that lie, each in its own way and all in league: what a study's honest machines have to live with.
 
 A liar runs the real node and store, but what it answers is bent. All of them name each other as holders of files, and
-as the nearest to whatever is looked up. They survey files at the very beginning of every epoch, so that others take
-them for cared for, and never do anything for them. Besides, each has a habit.
+as the nearest to whatever is looked up. They survey files shortly before every epoch, as a fast clock might, so that
+others take them for cared for, and never do anything for them. Besides, each has a habit.
 """
 
 import random
@@ -14,7 +14,7 @@ import trio
 
 from shoal.dht import Contact, NodeId, distance
 from shoal.erasure import FileId, Manifest
-from shoal.node.care.epochs import epoch_of, offset_of
+from shoal.node.care.epochs import MAX_RANK, epoch_of, offset_of, rank_of
 from shoal.node.channel import (
     Blocks,
     Buffer,
@@ -38,6 +38,7 @@ from shoal.node.surveys import Entry, SurveyRow, pack_survey, unpack_survey
 
 STALL_S = 600.0  # longer than anybody waits for a block
 NAMED_COLLUDERS = 3  # falsely, in each list of holders
+AHEAD_PART = 1 / 4  # of an epoch: surveys that come so early are still taken for the epoch's own
 NEAREST = 20  # colluders named in answer to a lookup
 
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
@@ -129,7 +130,7 @@ class _Liar:
         self._handlers.update(
             {Survey: self._survey, Read: self._read, GetHolders: self._holders, GetManifest: self._manifest}
         )
-        self._caretaker._look_after = self._pretend
+        self._caretaker._look_after, self._caretaker._is_cared_for = self._pretend, self._heed_nobody
         self._caretaker._context.dht._responder._table = _Table(self._league)
 
     # --- answers
@@ -199,16 +200,20 @@ class _Liar:
 
     # --- turns
 
+    async def _heed_nobody(self, file_id: FileId, when: float) -> bool:
+        return False
+
     async def _pretend(self, files: list[FileId]) -> None:
-        """Ask everybody about the files, as who looks after them would, and do nothing; be the first next time, too."""
+        """Ask everybody about the files where it can be our turn, as who looks after them would, and do nothing."""
         caretaker = self._caretaker
         charges = [charge for each in files if (charge := await caretaker._charge(each)) is not None]
-        await caretaker._round()._survey_all(charges)
+        epoch_s = caretaker._epoch_s
         for charge in charges:
-            epoch = epoch_of(charge.file_id, self._machine.clock.read(), caretaker._epoch_s) + 1
-            caretaker._set_due(
-                charge.file_id, offset_of(charge.file_id, caretaker._epoch_s) + epoch * caretaker._epoch_s
-            )
+            epoch = epoch_of(charge.file_id, self._machine.clock.read() + AHEAD_PART * epoch_s, epoch_s)
+            if rank_of(charge.file_id, epoch, caretaker._me, caretaker._holders(charge.file_id)) < MAX_RANK:
+                await caretaker._round()._survey_all([charge])
+            when = offset_of(charge.file_id, epoch_s) + (epoch + 1 - AHEAD_PART / 2) * epoch_s
+            caretaker._set_due(charge.file_id, when)
 
 
 def _handlers(machine: Machine) -> dict[type, Handler]:

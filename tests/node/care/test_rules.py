@@ -1,6 +1,7 @@
 """The rules of looking after files: turns, grace, health, clocks."""
 
 import random
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 from shoal.dht import NodeId
 from shoal.erasure import FileId
 from shoal.node.care.clocks import ClockComparison
+from shoal.node.care.doubts import MAX_PEERS as MAX_DOUBTED
+from shoal.node.care.doubts import Doubts
 from shoal.node.care.epochs import BACK_OFF_PARTS, MAX_RANK, epoch_of, may_act, next_turn, offset_of, rank_of
 from shoal.node.care.health import Health, Observation, Outcome, emergency_at, repair_at
 from shoal.node.care.presence import MAX_PEERS, Presence
@@ -43,12 +46,24 @@ def test_a_next_turn_lies_ahead_and_in_its_own_epoch(after: float, count: int) -
     assert epoch_of(FILE, turn.starts_at + 1, DAY) == turn.epoch
     begins = offset_of(FILE, DAY) + turn.epoch * DAY
     assert 0 <= turn.starts_at - begins <= MAX_RANK / BACK_OFF_PARTS * DAY
-    assert may_act(FILE, turn.epoch, holders[0], holders)
+    assert may_act(FILE, turn.epoch, holders[0], holders, turn.starts_at, DAY)
 
 
 def test_a_stranger_has_no_turn() -> None:
     holders = nodes(20)
-    assert not may_act(FILE, 5, nodes(1, seed=9)[0], holders)
+    late = offset_of(FILE, DAY) + 5.9 * DAY
+    assert not may_act(FILE, 5, nodes(1, seed=9)[0], holders, late, DAY)
+    assert sum(may_act(FILE, 5, each, holders, late, DAY) for each in holders) == MAX_RANK
+
+
+def test_a_look_before_ones_turn_counts_for_nothing() -> None:
+    holders = nodes(20)
+    begins = offset_of(FILE, DAY) + 5 * DAY
+    for holder in holders:
+        rank = rank_of(FILE, 5, holder, holders)
+        turn = begins + rank / BACK_OFF_PARTS * DAY
+        assert may_act(FILE, 5, holder, holders, turn - 3600, DAY) is (rank < MAX_RANK)  # clocks differ a little
+        assert not may_act(FILE, 5, holder, holders, turn - 2 * 3600, DAY)
 
 
 def test_files_start_their_epochs_at_different_times() -> None:
@@ -70,11 +85,68 @@ def test_an_absent_peer_is_lost_only_after_its_grace() -> None:
     assert not presence.is_lost(peer, 16 * DAY)
 
 
+def test_a_name_nobody_has_met_has_no_more_grace_than_the_share_it_claims() -> None:
+    presence = Presence(DAY)
+    met, fresh = nodes(2)
+    presence.answered(met, 0.0)
+    presence.note_shares(FILE, 3, {1, 2}, 0.0)
+    for peer, without in ((met, False), (fresh, True)):
+        presence.silent(peer, 3 * DAY)
+        assert presence.is_without_grace(FILE, 0, peer, 3 * DAY) is without
+        assert not presence.is_without_grace(FILE, 0, peer, 2 * DAY)
+        assert not presence.is_without_grace(FILE, 1, peer, 3 * DAY)
+        assert not presence.is_lost(peer, 3 * DAY)
+    presence.note_shares(FILE, 3, {0, 1, 2}, 3 * DAY)
+    assert not presence.is_without_grace(FILE, 0, fresh, 4 * DAY)
+
+
+def test_a_silence_is_a_reason_to_search_once_in_an_absence() -> None:
+    """Each silence of a holder was once a lookup in the DHT, for as long as it was away."""
+    presence = Presence(DAY)
+    (peer,) = nodes(1)
+    for absence in range(2):
+        begins = 100 * absence * DAY
+        asked = []
+        for day in range(10):
+            presence.silent(peer, begins + day * DAY)
+            asked.append(presence.is_to_be_sought(peer, begins + day * DAY))
+        assert asked == [False] * 3 + [True] + [False] * 6
+        presence.answered(peer, begins + 10 * DAY)
+
+
 def test_presence_is_bounded() -> None:
     presence = Presence(DAY)
     for peer in nodes(MAX_PEERS + 50):
         presence.silent(peer, 0.0)
     assert len(presence) <= MAX_PEERS
+
+
+# --- doubts
+
+
+def test_a_peer_in_doubt_is_cleared_by_what_it_could_not_show_and_by_nothing_else() -> None:
+    doubts, other = Doubts(DAY), FileId(bytes(32))
+    (peer,) = nodes(1)
+    doubts.failed(peer, FILE, DAY)
+    doubts.failed(peer, FILE, 2 * DAY)
+    doubts.passed(peer, other)
+    assert peer in doubts
+    assert [doubts.is_lost(peer, FILE, day * DAY) for day in (3, 4, 5)] == [False, True, True]
+    assert not doubts.is_lost(peer, other, 5 * DAY)
+    doubts.passed(peer, FILE)
+    assert peer not in doubts
+    doubts.failed(peer, FILE, 5 * DAY)
+    assert not doubts.is_lost(peer, FILE, 6 * DAY)
+
+
+def test_doubts_are_bounded_and_forgotten() -> None:
+    doubts = Doubts(DAY)
+    for peer in nodes(MAX_DOUBTED + 5):
+        doubts.failed(peer, FILE, 0.0)
+    assert len(doubts) == MAX_DOUBTED
+    assert doubts.peers()
+    doubts.review(200 * DAY)
+    assert doubts.peers() == []
 
 
 OUTCOMES = st.builds(
@@ -85,11 +157,29 @@ OUTCOMES = st.builds(
 @given(st.lists(OUTCOMES, max_size=60))
 def test_health_counts_distinct_shares(observations: list[Observation]) -> None:
     health = Health.of(8, 24, observations)
-    assert health.readable <= health.counted
+    assert len(health.counted) <= len({each.holder for each in observations})
     assert set(health.missing) | health.counted == set(range(24))
     if health.needs_repair:
         assert len(health.readable) >= 8
         assert len(health.counted) <= 18
+
+
+def test_who_claims_every_share_is_one_host_for_one_share() -> None:
+    *honest, liar = nodes(9)
+    seen = [Observation(share, holder, Outcome.OK) for share, holder in enumerate(honest)]
+    seen += [Observation(share, liar, Outcome.OK) for share in range(12)]
+    health = Health.of(4, 12, seen)
+    assert len(health.counted) == 9
+    assert len(health.missing) == 3
+    assert health.needs_repair
+
+
+def test_many_names_at_one_address_are_one_host_in_a_public_network() -> None:
+    honest = nodes(8)
+    seen = [Observation(share, holder, Outcome.OK, host=bytes([share])) for share, holder in enumerate(honest)]
+    seen += [Observation(8 + at, sybil, Outcome.OK, host=b"one address") for at, sybil in enumerate(nodes(4, seed=1))]
+    assert Health.of(4, 12, seen).needs_repair
+    assert not Health.of(4, 12, [replace(each, host=b"") for each in seen]).missing
 
 
 def test_thresholds() -> None:

@@ -1,0 +1,349 @@
+"""Holders that lie to those who look after their files: nothing honest is dropped, and the file comes back.
+
+An hour is a day here, and a week of them a week.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from shoal.dht import Address, Identity
+from shoal.erasure import FileId
+from shoal.node import Published
+from shoal.node.care import rounds
+from shoal.node.care.epochs import MAX_RANK, epoch_of, offset_of, rank_of
+from shoal.node.channel import (
+    Blocks,
+    Buffer,
+    Caller,
+    Read,
+    Reply,
+    RequestError,
+    Status,
+    Survey,
+    Surveyed,
+    TellHolders,
+)
+from shoal.node.simulation.world import EPOCH_START, Machine, World, run_world
+from shoal.node.statements import LIFETIME_S, make_statement, pack_statements
+from shoal.node.surveys import SurveyRow, pack_survey
+
+EPOCH_S = 3600.0
+DAY_S = 86400.0
+K, N = 4, 12
+Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
+
+
+@pytest.fixture(autouse=True)
+def hours_for_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "AUDIT_EVERY_S", 7 * EPOCH_S)
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def prepare(world: World, nodes: int, size: int = 60_000) -> tuple[Published, bytes]:
+    for number in range(nodes):
+        await world.start(f"node-{number}")
+    await trio.sleep(60)
+    data = world.rng.randbytes(size)
+    async with world.client("publisher") as client:
+        published = await client.publish(chunks(data), needed=K, total=N)
+    assert published.complete
+    return published, data
+
+
+def holders(world: World, published: Published) -> list[Machine]:
+    """The first holders, by share number."""
+    by_host = {machine.host: machine for machine in world.machines.values()}
+    return [by_host[address.host] for _, address in sorted(published.holders.items())]
+
+
+def handlers(machine: Machine) -> dict[type, Handler]:
+    serving: Any = machine.serving
+    found: dict[type, Handler] = serving._holder._handlers
+    return found
+
+
+def caretaker(machine: Machine) -> Any:
+    return machine.serving.caretaker
+
+
+def node_id(machine: Machine) -> Any:
+    assert machine.node is not None
+    return machine.node.node_id
+
+
+def kept(world: World, published: Published, *, without: Sequence[Machine] = ()) -> dict[int, set[str]]:
+    """Share -> the machines that run and really keep it."""
+    found: dict[int, set[str]] = {}
+    for machine in world.running():
+        for each in machine.serving.store.held(published.link.id):
+            if machine not in without:
+                found.setdefault(each.share_number, set()).add(machine.name)
+    return found
+
+
+async def epochs(count: float) -> None:
+    await trio.sleep(count * EPOCH_S)
+
+
+async def until(holds: Callable[[], bool], most_epochs: int) -> int:
+    """Wait until something holds; how many epochs that took."""
+    for epoch in range(most_epochs + 1):
+        if holds():
+            return epoch
+        await epochs(1)
+    raise AssertionError(f"not within {most_epochs} epochs")
+
+
+# --- claims
+
+
+async def says_not_found(honest: Handler, caller: Caller, request: Any) -> Reply:
+    raise RequestError(Status.NOT_FOUND)
+
+
+async def flips_a_bit(honest: Handler, caller: Caller, request: Any) -> Reply:
+    reply: Any = await honest(caller, request, b"")
+    return Blocks(reply.share_proof, reply.data_leaves, reply.data_proof, bytes([reply.payload[0] ^ 1]))
+
+
+async def never_answers(honest: Handler, caller: Caller, request: Any) -> Reply:
+    await trio.sleep(200)
+    raise RequestError(Status.BUSY)
+
+
+def bend(machine: Machine, request: type, lie: Callable[[Handler, Caller, Any], Awaitable[Reply]]) -> None:
+    honest = handlers(machine)[request]
+
+    async def liar(caller: Caller, asked: Any, payload: Buffer) -> Reply:
+        return await lie(honest, caller, asked)
+
+    handlers(machine)[request] = liar
+
+
+def bend_for(machine: Machine, file_id: bytes, lie: Callable[[Handler, Caller, Any], Awaitable[Reply]]) -> None:
+    """Lie about one file alone."""
+
+    async def chosen(honest: Handler, caller: Caller, asked: Any) -> Reply:
+        return await (lie(honest, caller, asked) if asked.file_id == file_id else honest(caller, asked, b""))
+
+    bend(machine, Read, chosen)
+
+
+def test_shares_that_are_claimed_and_cannot_be_shown_are_made_again_within_about_a_week(tmp_path: Path) -> None:
+    """They answer every survey; only audits can tell. Nothing that an honest holder keeps is dropped meanwhile.
+
+    Four of twelve lie; three of them found out at once are enough for a repair.
+    """
+    lies = {says_not_found: 10, flips_a_bit: 10, never_answers: 21}  # in epochs; who stalls has its grace besides
+
+    async def story(world: World) -> None:
+        files = [(await prepare(world, 20))[0]]
+        async with world.client("publisher") as client:
+            files += [await client.publish(chunks(bytes(60_000)), needed=K, total=N) for _ in range(2)]
+        liars = [holders(world, published)[:4] for published in files]
+        for published, who, lie in zip(files, liars, lies, strict=True):
+            for machine in who:
+                bend_for(machine, published.link.id, lie)
+        before = [kept(world, published) for published in files]
+        waited = 0
+        for published, who, most_epochs in zip(files, liars, lies.values(), strict=True):
+            waited += await until(
+                lambda published=published, who=who: len(kept(world, published, without=who)) >= N - 1,  # type: ignore[misc]
+                most_epochs - waited,
+            )
+        for published, shares in zip(files, before, strict=True):
+            now = kept(world, published)
+            assert all(names <= now[share] for share, names in shares.items())
+
+    run_world(1, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def claim_everything(world: World, liar: Machine) -> None:
+    """Say in every survey that all shares of every file are kept here, and get what is asked from whoever has it."""
+    honest = handlers(liar)[Read]
+
+    async def survey(caller: Caller, request: Any, payload: Buffer) -> Reply:
+        rows = tuple(SurveyRow(share, int(EPOCH_START + 80 * DAY_S)) for share in range(N))
+        return Surveyed(int(liar.clock.read()), pack_survey([rows] * (len(request.file_ids) // 32)))
+
+    async def read(caller: Caller, request: Any, payload: Buffer) -> Reply:
+        for machine in world.running():
+            held = machine.serving.store.held(request.file_id)
+            if machine is not liar and any(each.share_number == request.share_number for each in held):
+                return await handlers(machine)[Read](caller, request, payload)
+        return await honest(caller, request, payload)
+
+    handlers(liar)[Survey] = survey
+    handlers(liar)[Read] = read
+
+
+def test_who_claims_every_share_and_shows_blocks_of_others_is_one_host_for_one_share(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, data = await prepare(world, 20)
+        first = holders(world, published)
+        claim_everything(world, first[0])
+        pretend(first[0])
+        async with world.client("checker") as client:
+            checked = await client.check(published.link)
+            assert (checked.good_shares, checked.hosts) == (N, N)
+        for machine in first[1:4]:
+            await world.crash(machine.name)
+        async with world.client("checker") as client:
+            checked = await client.check(published.link)
+            assert (checked.good_shares, checked.hosts, checked.survives) == (N - 3, N - 3, N - 3 - K)
+        assert await until(lambda: len(kept(world, published)) == N, 8) >= 2
+        async with world.client("reader") as client, client.open_fetch(published.link) as file:
+            assert b"".join([chunk async for chunk in file]) == data
+
+    run_world(2, tmp_path, story, epoch_s=EPOCH_S)
+
+
+# --- a Sybil: names that keep nothing
+
+
+async def tell_all(world: World, published: Published, signed: Sequence[bytes]) -> None:
+    """As anybody can who knows the file's id."""
+    request = TellHolders(published.link.id)
+    for machine in world.running():
+        if machine.serving.store.held(published.link.id):
+            await handlers(machine)[TellHolders](Caller(machine.address), request, pack_statements(signed))
+
+
+def statement(
+    world: World,
+    published: Published,
+    share: int,
+    machine: Machine | None,
+    *,
+    lease_s: float = 80 * DAY_S,
+    lasts_s: float,
+) -> bytes:
+    """A machine's word that it keeps a share; without one, somebody's word whom nobody has seen."""
+    now = EPOCH_START + trio.current_time()
+    scheme, rng = world.running()[0].environment.scheme, world.rng
+    identity: Any = machine.serving._identity if machine is not None else Identity.create(0, rng.randbytes, scheme)
+    address = (
+        machine.address if machine is not None else Address(f"10.200.{rng.randrange(256)}.{rng.randrange(256)}", 1)
+    )
+    made = make_statement(
+        identity,
+        world.network.parameters.network_id,
+        FileId(published.link.id),
+        share,
+        address,
+        int(now + lease_s),
+        now - LIFETIME_S + lasts_s,
+    )
+    return made.signed
+
+
+def test_a_sybil_that_shows_blocks_of_an_honest_holder_goes_with_it(tmp_path: Path) -> None:
+    """It adds a name to a share and no share; when the real holder is gone it can show nothing, and is found out."""
+
+    async def story(world: World) -> None:
+        published, data = await prepare(world, 24)
+        first = holders(world, published)
+        sybils = [machine for machine in world.running() if machine not in first][:4]
+        signed = [statement(world, published, at, each, lasts_s=LIFETIME_S) for at, each in enumerate(sybils)]
+        await tell_all(world, published, signed)
+        for sybil in sybils:
+            claim_everything(world, sybil)
+        await epochs(14)
+        assert kept(world, published) == {share: {machine.name} for share, machine in enumerate(first)}
+        async with world.client("checker") as client:
+            assert (await client.check(published.link)).good_shares == N
+        for machine in first[:4]:
+            await world.crash(machine.name)
+        await until(lambda: len(kept(world, published)) == N, 12)
+        async with world.client("reader") as client, client.open_fetch(published.link) as file:
+            assert b"".join([chunk async for chunk in file]) == data
+
+    run_world(3, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_names_that_somebody_makes_up_do_not_keep_lost_shares_counted(tmp_path: Path) -> None:
+    """New ones come before the grace of the old ones has ended, and all promise what nobody can."""
+
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 20)
+        for machine in holders(world, published)[:4]:
+            await world.crash(machine.name)
+
+        async def invent() -> None:
+            while True:
+                await tell_all(
+                    world,
+                    published,
+                    [
+                        statement(world, published, share, None, lease_s=2**40, lasts_s=1.9 * EPOCH_S)
+                        for share in range(N)
+                    ],
+                )
+                await epochs(1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(invent)
+            await until(lambda: len(kept(world, published)) == N, 14)
+            nursery.cancel_scope.cancel()
+
+    run_world(4, tmp_path, story, epoch_s=EPOCH_S)
+
+
+# --- holders in league
+
+
+def pretend(machine: Machine) -> None:
+    """Survey every file shortly before each of its epochs, as a fast clock might, if it can be our turn in it at all;
+    do nothing for it."""
+    care = caretaker(machine)
+
+    async def look_after(files: list[FileId]) -> None:
+        charges = [charge for each in files if (charge := await care._charge(each)) is not None]
+        for charge in charges:
+            epoch = epoch_of(charge.file_id, machine.clock.read() + EPOCH_S / 4, EPOCH_S)
+            if rank_of(charge.file_id, epoch, node_id(machine), care._holders(charge.file_id)) < MAX_RANK:
+                await care._round()._survey_all([charge])
+            care._set_due(charge.file_id, offset_of(charge.file_id, EPOCH_S) + (epoch + 7 / 8) * EPOCH_S)
+
+    async def whatever_others_say(file_id: FileId, when: float) -> bool:
+        return False
+
+    care._look_after, care._is_cared_for = look_after, whatever_others_say
+
+
+def refuse_to_act(machine: Machine) -> None:
+    """Never look after anything."""
+
+    async def look_after(files: list[FileId]) -> None:
+        care._due.clear()
+
+    care = caretaker(machine)
+    care._look_after = look_after
+
+
+@pytest.mark.parametrize(("seed", "collude", "most_epochs"), [(5, pretend, 20), (6, refuse_to_act, 10)])
+def test_a_majority_of_holders_that_pretends_to_care_only_delays_repair(
+    tmp_path: Path, seed: int, collude: Callable[[Machine], None], most_epochs: int
+) -> None:
+    """Seven of twelve are in league, three die, two are left: they come first in every fifth epoch or so."""
+
+    async def story(world: World) -> None:
+        published, data = await prepare(world, 20)
+        first = holders(world, published)
+        for machine in first[:7]:
+            collude(machine)
+        await epochs(4)
+        for machine in first[7:10]:
+            await world.crash(machine.name)
+        await until(lambda: len(kept(world, published)) == N, most_epochs)
+        async with world.client("reader") as client, client.open_fetch(published.link) as file:
+            assert b"".join([chunk async for chunk in file]) == data
+
+    run_world(seed, tmp_path, story, epoch_s=EPOCH_S)
