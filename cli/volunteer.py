@@ -65,10 +65,13 @@ def _done(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "uptime_s" in found:
         rows.append(("runs for", f"{format_duration(found['uptime_s'])}; since then:"))
     if "audits_passed" in found:
-        rows.append(("audits", f"{found['audits_passed']} of others passed, {found.get('audits_failed', 0)} failed"))
+        passed, failed = found["audits_passed"], found.get("audits_failed", 0)
+        proofs = f"of {passed + failed} blocks that others had to prove {passed} passed, {failed} failed"
+        rows.append(("audits", proofs if passed + failed else "none due yet"))
     if "repairs" in found:
         made, moved = found.get("rebuilt_shares", 0), format_size(found.get("repair_bytes", 0))
-        rows.append(("repairs", f"{found['repairs']}: {plural(made, 'share')} made again, {moved} moved for it"))
+        work = f"{found['repairs']}: {plural(made, 'share')} made again, {moved} moved for it"
+        rows.append(("repairs", work if found["repairs"] else "none needed"))
     if "sent_bytes" in found:
         rows.append(
             ("traffic", f"{format_size(found['sent_bytes'])} sent, {format_size(found['received_bytes'])} received")

@@ -74,7 +74,7 @@ def notes(settings: Globals, link: "Link", found: "Checked") -> None:
     """What is wrong, and what to do about it."""
     output = settings.output
     ways = [f"{found.outcomes[way]} {told}" for way, told in BAD_WAYS if found.outcomes.get(way)]
-    if ways:
+    if ways and not found.healthy:  # else it is only hosts that others have replaced
         output.note(f"Not good: {', '.join(ways)}.")
     if found.deleted:
         output.note("Its owner has deleted this file: holders drop it as they hear of it.")

@@ -61,7 +61,9 @@ def running_words(home: "Home") -> str:
 
 def words(left: "Left", store: str) -> str:
     """What was reached, and what is left to do. `store`: the folder of the shares."""
-    parts = [f"Handed over {plural(left.handed_over, 'share')} ({format_size(left.sent_bytes)})."]
+    parts = ["No share was left to hand over."]
+    if left.handed_over or left.remaining:
+        parts = [f"Handed over {plural(left.handed_over, 'share')} ({format_size(left.sent_bytes)})."]
     if left.elsewhere:
         parts.append(f"{plural(left.elsewhere, 'share')} had another host already.")
     if left.ending:

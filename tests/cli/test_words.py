@@ -219,11 +219,13 @@ def test_status_for_people() -> None:
         "free disk: 10.0 GB, 1.00 GB of it reserved",
         "leases:    the first ends on 20 February",
         "runs for:  2 h 5 min; since then:",
-        "audits:    4 of others passed, 1 failed",
+        "audits:    of 5 blocks that others had to prove 4 passed, 1 failed",
         "repairs:   1: 2 shares made again, 12.0 kB moved for it",
         "traffic:   5.00 MB sent, 7.00 kB received",
         "new rate:  5 B/s",
     ]
+    idle = volunteer.table(STATUS | {"audits_passed": 0, "audits_failed": 0, "repairs": 0})
+    assert "audits:    none due yet\nrepairs:   none needed\n" in idle
     assert "\nturns:" in volunteer.table(STATUS, everything=True)
 
 
@@ -255,6 +257,9 @@ def test_leaving_says_what_may_be_removed_and_what_not() -> None:
     assert done == (
         "Handed over 5 shares (2.00 MB). 1 share had another host already. "
         "This node may go: nothing is lost with it. To free the disk, remove /h/store"
+    )
+    assert leave.words(Left(0, 3, 0, 0, 0), "/h/store").startswith(
+        "No share was left to hand over. 3 shares had another"
     )
     stuck = leave.words(Left(1, 0, 2, 1, 266), "/h/store")
     assert stuck.startswith(
