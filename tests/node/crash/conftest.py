@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -102,27 +101,27 @@ class Daemon:
         return await daemon_status(self.home, network=self.network)
 
     def kill(self) -> None:
-        """kill -9."""
-        self._end(signal.SIGKILL)
+        """kill -9, if it runs."""
+        if self._process is not None:
+            self._process.kill()
+            self.wait()
 
-    def stop(self) -> int:
-        """Ask it to stop; its exit code."""
-        return self._end(signal.SIGTERM)
+    def stop(self) -> None:
+        """Ask it to stop."""
+        assert self._process is not None
+        self._process.terminate()
 
-    def _end(self, number: int) -> int:
-        process = self._process
-        if process is None:
-            return 0
-        process.send_signal(number)
+    def wait(self) -> int:
+        """Wait for its end; its exit code."""
+        process, self._process = self._process, None
+        assert process is not None
+        assert process.stdin is not None
         try:
-            code = process.wait(STOP_LIMIT_S)
+            return process.wait(STOP_LIMIT_S)
         finally:
             process.kill()
             process.wait()
-            assert process.stdin is not None
             process.stdin.close()
-            self._process = None
-        return code
 
     def last_words(self) -> str:
         """The end of its log."""
@@ -180,7 +179,9 @@ class Fleet:
 
     def stop(self) -> list[int]:
         """End all daemons in order; their exit codes."""
-        return [daemon.stop() for daemon in self.daemons]
+        for daemon in self.daemons:
+            daemon.stop()
+        return [daemon.wait() for daemon in self.daemons]
 
     def kill(self) -> None:
         """End all daemons that are left."""
