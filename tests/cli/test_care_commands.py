@@ -73,9 +73,9 @@ def test_what_is_not_good_is_told_with_what_to_do(recorded: Callable[..., Any]) 
     assert "#" not in said
     assert "Every block was read" in said
     check.notes(settings, LINK, checked(3, 3, deleted=True))
-    output = recorded()
-    check.notes(Globals(Path("/h"), None, (), output), LINK, checked(48, 48))
-    assert output.err.getvalue() == "", "a host that was replaced is no fault of the file"
+    silent = recorded()
+    check.notes(Globals(Path("/h"), None, (), silent), LINK, checked(48, 48))
+    assert silent.err.getvalue() == "", "a host that was replaced is no fault of the file"
     assert "owner has deleted" in output.err.getvalue()
 
 
