@@ -99,9 +99,13 @@ class News:
         self._told: set[str] = set()
 
     def of(self, problems: Iterable[str]) -> list[str]:
-        """What is to be said now; that all is well again where nothing is left of what was said."""
+        """What is to be said now."""
         now = list(problems)
         fresh = [text for text in now if text not in self._told]
-        ended = bool(self._told) and not now
         self._told = set(now)
-        return ["All is well again."] if ended else fresh
+        return fresh
+
+    @property
+    def is_good(self) -> bool:
+        """Whether there was nothing wrong the last time."""
+        return not self._told

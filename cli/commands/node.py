@@ -246,8 +246,12 @@ async def _report_joining(settings: Globals, node: "Node") -> None:
 
 async def _report_problems(settings: Globals, node: "Node", news: News) -> None:
     """Say what is wrong with the disk, once."""
+    was_good = news.is_good
     for text in news.of((await node.status())["problems"]):
         settings.output.warn(text)
+    if news.is_good and not was_good:
+        settings.output.note("The disk does well again.")
+        settings.output.status(event="recovered")
 
 
 async def _keep_looking(settings: Globals, node: "Node", news: News) -> None:

@@ -243,11 +243,13 @@ def test_status_tells_what_is_wrong() -> None:
 def test_each_problem_is_told_once() -> None:
     news = volunteer.News()
     assert news.of([]) == []
+    assert news.is_good
     assert news.of(["one"]) == ["one"]
     assert news.of(["one", "two"]) == ["two"]
     assert news.of(["two"]) == []
-    assert news.of([]) == ["All is well again."]
+    assert not news.is_good
     assert news.of([]) == []
+    assert news.is_good
     assert news.of(["two"]) == ["two"]
 
 
