@@ -11,6 +11,9 @@ YEAR_DAYS = 365.0
 GRAIN_S = 1 / 64  # of arrivals: a sixth of the work of a study was jumping to moments of their own
 LEAST_NODES, MOST_NODES = 4, 2_000
 MOST_FILES = 100_000
+MOST_SIZE_BYTES, MOST_BYTES = 64 << 20, 1 << 30  # of a file, and of all: they are kept in memory, three times over
+LEAST_LIFE_DAYS = 1 / 24
+MOST_ABSENCES = 10_000.0  # a year: one an hour
 LEAST_DAYS, MOST_DAYS = 0.1, 3_660.0
 SETTLE_S = 5 * DAY_S  # after the network has healed: the grace for absent holders is three days
 
@@ -71,10 +74,11 @@ class StudyPlan:
         _check(LEAST_NODES <= self.nodes <= MOST_NODES, f"a study has {LEAST_NODES} to {MOST_NODES} nodes")
         _check(LEAST_DAYS <= self.days <= MOST_DAYS, f"a study lasts {LEAST_DAYS:g} to {MOST_DAYS:g} days")
         _check(0 <= self.files <= MOST_FILES, f"a study has at most {MOST_FILES} files")
-        _check(self.size_bytes >= 0, "a file has no negative size")
-        _check(self.mean_life_days > 0, "machines live longer than nothing")
+        _check(0 <= self.size_bytes <= MOST_SIZE_BYTES, f"a file has at most {MOST_SIZE_BYTES >> 20} MiB")
+        _check(self.files * self.size_bytes <= MOST_BYTES, f"all files together have at most {MOST_BYTES >> 30} GiB")
+        _check(LEAST_LIFE_DAYS <= self.mean_life_days < math.inf, "machines live for an hour at least")
         _check(0.05 <= self.uptime <= 1, "machines are up between 5 and 100 % of the time")
-        _check(self.absences >= 0, "machines are not away less often than never")
+        _check(0 <= self.absences <= MOST_ABSENCES, f"machines are away {MOST_ABSENCES:g} times a year at most")
         _check((self.k is None) == (self.n is None), "k and n are given together or not at all")
         if self.k is not None and self.n is not None:
             _check(1 <= self.k <= self.n <= 256, "1 <= k <= n <= 256")

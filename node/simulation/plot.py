@@ -97,10 +97,10 @@ def plot(report: Report) -> bytes:
     def level(shares: float, color: Color) -> None:
         canvas.line(place(0, shares), place(days, shares), color)
 
-    for tick in range(TICKS + 1):
-        x, y = place(days * tick / TICKS, 0)
-        canvas.line((x, y), place(days * tick / TICKS, most), PALE)
-        canvas.number(round(x) + 12, round(y) + 12, round(days * tick / TICKS))
+    for day in range(0, int(days) + 1, max(1, round(days / TICKS))):
+        x, y = place(day, 0)
+        canvas.line((x, y), place(day, most), PALE)
+        canvas.number(round(x) + 12, round(y) + 12, day)
     for shares in sorted({0, report.k, repair_at(report.k, report.n) if report.n else 0, report.n}):
         level(shares, RED if shares == report.k else GREY)
         canvas.number(LEFT - 8, round(place(0, shares)[1]) - 5, shares)

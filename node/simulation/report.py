@@ -142,14 +142,20 @@ class Report:
         share_days = self.published * self.plan.days or 1.0
         return [
             ("machines", f"{self.plan.nodes} at a time, {self.deaths} died and were replaced"),
-            ("absences", f"{self.absences}, of them {self.power_cuts} power cuts; at least {self.least_absences} each"),
-            ("calamities", f"{self.partitions} partitions, {self.flipped_bits} bits, {self.full_disks} full disks"),
-            ("liars", f"{self.liars} of all machines; what they keep counts for nothing"),
+            (
+                "absences",
+                f"{self.absences}, {self.power_cuts} with a power cut; at least {self.least_absences} a machine",
+            ),
+            (
+                "calamities",
+                f"cuts in two: {self.partitions}, bits rotted: {self.flipped_bits}, disks full: {self.full_disks}",
+            ),
+            ("liars", f"{self.liars} of all machines; what they keep counts for nothing" if self.liars else ""),
             ("files", f"{self.published} published as {self.k} of {self.n}, {self.lost_files} lost"),
             ("bytes read wrong", str(self.wrong_bytes)),
             ("reads on the way", f"{self.reads}, {self.reads_waited} while fewer than k shares were up"),
             ("fewest good shares up", f"{self.least_shares} of {self.n}, {self.k} needed"),
-            ("repairs", f"{self.repairs}, {self.rebuilt_shares} shares, {self.repair_bytes} bytes"),
+            ("repairs", f"{self.repairs}; shares made again: {self.rebuilt_shares}, {self.repair_bytes} bytes moved"),
             ("audits", f"{self.audits_passed} passed, {self.audits_failed} failed"),
             ("datagrams", f"{self.datagrams / per_node_day:.0f} per node and day up"),
             ("stream messages", f"{self.stream_messages / share_days:.0f} per file and day"),
@@ -157,16 +163,21 @@ class Report:
         ]
 
 
+def _exact(number: float) -> str:
+    """The shortest text that gives the same number again."""
+    return str(int(number)) if number == int(number) else repr(number)
+
+
 def replay_command(plan: StudyPlan) -> str:
     """The command line that does the same study again."""
     words: Mapping[str, object] = {
         "--nodes": plan.nodes,
-        "--days": f"{plan.days:g}",
+        "--days": _exact(plan.days),
         "--files": plan.files,
         "--size": plan.size_bytes,
         "--mean-life": f"{plan.mean_life_days * DAY_S:.0f}s",
-        "--uptime": f"{plan.uptime:g}",
-        "--absences": f"{plan.absences:g}",
+        "--uptime": _exact(plan.uptime),
+        "--absences": _exact(plan.absences),
         **({"--k": plan.k, "--n": plan.n} if plan.k is not None else {}),
         "--seed": plan.seed,
     }

@@ -18,7 +18,7 @@ from pathlib import Path
 import trio
 
 from shoal.dht import Address
-from shoal.node.errors import ShoalError
+from shoal.node.errors import NoPeers, ShoalError
 from shoal.node.node import Node
 from shoal.node.renewal import MAX_TTL_S
 from shoal.node.simulation.acked import Acked, AckedFiles, digest_of
@@ -170,6 +170,9 @@ class Study:
             at = PUBLISH_FROM_S + number * (PUBLISH_UNTIL_S - PUBLISH_FROM_S) / clients
             if not await self._sleep_until(at):
                 return
+            while not self._world.running():
+                if not await self._sleep_until(trio.current_time() + RETRY_READ_S):
+                    return
             count = min(left, FILES_PER_CLIENT)
             left -= count
             async with self._client() as client:
@@ -218,6 +221,8 @@ class Study:
 
     async def _fetch(self, file: Acked) -> ShoalError | None:
         """Read and compare; the error where that failed."""
+        if not self._world.running():
+            return NoPeers("No machine is up.")
         try:
             async with self._client() as client, client.open_fetch(file.link) as stream:
                 data = b"".join([chunk async for chunk in stream])
@@ -238,6 +243,8 @@ class Study:
             waiting = await self._renew(waiting)
 
     async def _renew(self, files: list[Acked]) -> list[Acked]:
+        if not self._world.running():
+            return files
         failed = []
         async with self._client() as client:
             for file in files:

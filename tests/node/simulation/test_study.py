@@ -108,14 +108,37 @@ def test_machines_that_never_go_away() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"nodes": 2}, {"days": 0.0}, {"uptime": 0.0}, {"uptime": 1.1}, {"k": 3}, {"k": 4, "n": 3}, {"k": 4, "n": 101}],
+    [
+        {"nodes": 2},
+        {"days": 0.0},
+        {"uptime": 0.0},
+        {"uptime": 1.1},
+        {"k": 3},
+        {"k": 4, "n": 3},
+        {"k": 4, "n": 101},
+        {"size_bytes": 10**11},
+        {"size_bytes": 2**25, "files": 1000},
+        {"mean_life_days": 1e-6},
+        {"absences": 1e12},
+    ],
 )
 def test_plans_that_make_no_sense(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"."):
         StudyPlan(**change)  # type: ignore[arg-type]
 
 
+def test_a_world_in_which_at_times_nobody_is_up() -> None:
+    plan = StudyPlan(seed=1, nodes=4, days=1, files=2, size_bytes=1000, uptime=0.05)
+    assert run_study(plan).wrong_bytes == 0
+
+
 # --- reports
+
+
+def test_the_command_does_the_very_same_again() -> None:
+    command = replay_command(StudyPlan(days=1.123456789, uptime=0.123456789, absences=12.5))
+    for text in ("--days 1.123456789", "--uptime 0.123456789", "--absences 12.5"):
+        assert text in command
 
 
 def test_the_command_that_does_it_again() -> None:
