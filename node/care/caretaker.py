@@ -297,7 +297,8 @@ class Caretaker:
             except (PeerError, MalformedStatement):
                 continue
         await self._look_at_unknown(charge, looker)
-        if len(charge.health.counted) <= repair_at(charge.manifest.k, charge.manifest.n):
+        few = len(charge.health.counted) <= repair_at(charge.manifest.k, charge.manifest.n)
+        if few and bytes(charge.file_id) not in self._no_file:
             try:
                 located = await Search(self._context, charge.file_id, manifest=charge.manifest).run(thorough=True)
             except ShoalError:
@@ -326,7 +327,8 @@ class Caretaker:
         """Before a repair nobody is believed without proof."""
         now = trio.current_time()
         last = self._proved.get(bytes(charge.file_id), float("-inf"))
-        if charge.health.needs_repair and now - last >= PROVE_EPOCHS * self._epoch_s:
+        mendable = charge.health.needs_repair and bytes(charge.file_id) not in self._no_file
+        if mendable and now - last >= PROVE_EPOCHS * self._epoch_s:
             self._proved[bytes(charge.file_id)] = now
             await looker.prove(charge)
 

@@ -1,0 +1,162 @@
+"""What once went wrong in looking after files, each by its name."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from shoal.dht import Contact, NodeId
+from shoal.erasure import FileId
+from shoal.node import Published
+from shoal.node.announcers import CLASSES, announcers, class_key
+from shoal.node.care import rounds
+from shoal.node.channel import Buffer, Caller, Reply, Survey
+from shoal.node.context import Context
+from shoal.node.relocation import relocate
+from shoal.node.simulation.world import Clock, Machine, World, run_world
+
+EPOCH_S = 3600.0
+Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def prepare(world: World, nodes: int) -> tuple[Published, list[Machine]]:
+    """A published file of 4 of 12 and its holders by share."""
+    for number in range(nodes):
+        await world.start(f"node-{number}")
+    await trio.sleep(60)
+    async with world.client("publisher") as client:
+        published = await client.publish(chunks(b"kept"), needed=4, total=12)
+    by_host = {machine.host: machine for machine in world.machines.values()}
+    return published, [by_host[address.host] for _, address in sorted(published.holders.items())]
+
+
+def node_id(machine: Machine) -> NodeId:
+    assert machine.node is not None
+    return machine.node.node_id
+
+
+def announcing(world: World, file_id: FileId, number: int) -> set[NodeId]:
+    """The nodes that go on announcing a class of a file."""
+    found = set()
+    for machine in world.running():
+        node: Any = machine.node
+        if class_key(file_id, number) in {key for _, key in node._context.dht._announcer._kept}:
+            found.add(node.node_id)
+    return found
+
+
+async def until(holds: Callable[[], bool], most_epochs: int) -> None:
+    for _ in range(4 * most_epochs):
+        if holds():
+            return
+        await trio.sleep(EPOCH_S / 4)
+    assert holds(), f"not within {most_epochs} epochs"
+
+
+def test_who_stood_in_for_an_announcer_stops_when_it_is_back(tmp_path: Path) -> None:
+    """Stand-ins once announced for ever, so that in time all holders of a file did."""
+
+    async def story(world: World) -> None:
+        published, first = await prepare(world, 14)
+        file_id = FileId(published.link.id)
+        duties = announcers(file_id, [node_id(each) for each in first])
+        by_id = {node_id(each): each for each in first}
+        away = by_id[duties[0][0]]
+
+        def is_as_ever() -> bool:
+            return all(announcing(world, file_id, number) == set(duties[number]) for number in range(CLASSES))
+
+        await until(is_as_ever, 6)
+        await world.crash(away.name)
+        await until(lambda: bool(announcing(world, file_id, 0) - set(duties[0])), 6)
+        await world.start(away.name)
+        await until(is_as_ever, 8)
+
+    run_world(51, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_clocks_that_differ_a_little_do_not_have_a_file_looked_after_twice(tmp_path: Path) -> None:
+    """A look by a clock that was fast once counted for the epoch before, and the next in rank looked again."""
+    ahead = Clock(ahead_s=EPOCH_S / 30)
+
+    async def story(world: World) -> None:
+        for number in range(0, 14, 2):
+            world.machine(f"node-{number}", clock=ahead)
+        _, first = await prepare(world, 14)
+        assert 3 <= sum(machine.clock is ahead for machine in first) <= 9
+        await trio.sleep(EPOCH_S)
+        before = sum(machine.serving.care_statistics().turns for machine in first)
+        await trio.sleep(24 * EPOCH_S)
+        assert sum(machine.serving.care_statistics().turns for machine in first) - before in (23, 24, 25)
+
+    run_world(52, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def count_surveys(machines: list[Machine]) -> Counter[str]:
+    """How often each machine is surveyed from now on."""
+    counts: Counter[str] = Counter()
+
+    def counting(name: str, honest: Handler) -> Handler:
+        async def survey(caller: Caller, request: Any, payload: Buffer) -> Reply:
+            counts[name] += 1
+            return await honest(caller, request, payload)
+
+        return survey
+
+    for machine in machines:
+        serving: Any = machine.serving
+        found: dict[type, Handler] = serving._holder._handlers
+        found[Survey] = counting(machine.name, found[Survey])
+    return counts
+
+
+def test_whoever_comes_back_for_the_absent_asks_nobody_else(tmp_path: Path) -> None:
+    """Each follow-up was once a look at all holders. One that finds too many still away is."""
+
+    async def story(world: World) -> None:
+        published, first = await prepare(world, 14)
+        looker, *others = first
+        care: Any = looker.serving.caretaker
+        gone = {node_id(machine) for machine in others[:2]}
+        for machine in others[:2]:
+            await world.crash(machine.name)
+        await care._look_after([FileId(published.link.id)])
+        assert set(care.presence.away()) == gone
+        await world.start(others[0].name)
+        await trio.sleep(60)
+        counts = count_surveys([each for each in others if each.running])
+        assert await care._worse([FileId(published.link.id)]) == []
+        assert counts == {others[0].name: 1}
+        assert set(care.presence.away()) == gone - {node_id(others[0])}
+
+    run_world(53, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_a_holder_that_is_away_is_searched_for_once_and_not_at_every_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each silence of a holder was once a lookup in the DHT."""
+    sought: Counter[tuple[Contact | None, NodeId]] = Counter()
+
+    async def counted(context: Context, wanted: NodeId) -> Contact | None:
+        sought[context.me(), wanted] += 1
+        return await relocate(context, wanted)
+
+    monkeypatch.setattr(rounds, "relocate", counted)
+
+    async def story(world: World) -> None:
+        _, first = await prepare(world, 14)
+        for machine in first[:2]:
+            await world.crash(machine.name)
+        await trio.sleep(30 * EPOCH_S)
+        assert set(sought.values()) == {1}
+        assert len(sought) > 4
+
+    run_world(54, tmp_path, story, epoch_s=EPOCH_S)

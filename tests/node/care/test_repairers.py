@@ -1,0 +1,121 @@
+"""Holders that repair one file at the same time, and holders whose machine dies while they do."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from shoal.erasure import FileId
+from shoal.node import Published
+from shoal.node.channel import Buffer, Caller, Reply, Write
+from shoal.node.simulation.world import Machine, World, run_world
+
+EPOCH_S = 3600.0
+K, N = 4, 12
+SHARE_BYTES = 3 * 65_536
+Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def prepare(world: World, nodes: int) -> tuple[Published, list[Machine]]:
+    """A published file and its holders by share."""
+    for number in range(nodes):
+        await world.start(f"node-{number}")
+    await trio.sleep(60)
+    async with world.client("publisher") as client:
+        published = await client.publish(chunks(world.rng.randbytes(K * SHARE_BYTES - 2_000)), needed=K, total=N)
+    assert published.complete
+    by_host = {machine.host: machine for machine in world.machines.values()}
+    return published, [by_host[address.host] for _, address in sorted(published.holders.items())]
+
+
+def on_write(world: World, heard: Callable[[Caller, int], None]) -> None:
+    """Hear of every block that is sent anywhere: from whom, how many bytes."""
+    for machine in world.running():
+        serving: Any = machine.serving
+        found: dict[type, Handler] = serving._holder._handlers
+        found[Write] = hearing(found[Write], heard)
+
+
+def hearing(honest: Handler, heard: Callable[[Caller, int], None]) -> Handler:
+    async def write(caller: Caller, request: Any, payload: Buffer) -> Reply:
+        heard(caller, len(payload))
+        return await honest(caller, request, payload)
+
+    return write
+
+
+def kept(world: World, published: Published) -> list[int]:
+    """The numbers of all shares that running machines keep; one twice where it is twice."""
+    found = [each for machine in world.running() for each in machine.serving.store.held(published.link.id)]
+    return sorted(each.share_number for each in found)
+
+
+@pytest.mark.parametrize(("seed", "apart_s", "most"), [(31, 20.0, 1.1), (32, 0.0, 3.1)])
+def test_three_holders_that_repair_at_once_waste_little_and_keep_each_share_once(
+    tmp_path: Path, seed: int, apart_s: float, most: float
+) -> None:
+    """Turns are hours apart and whoever comes back for the absent comes when chance says, so that 20 s is near; and
+    when all three start at the same moment, nobody sends more than he would alone."""
+
+    async def story(world: World) -> None:
+        published, first = await prepare(world, 20)
+        world.streams.bytes_per_s = 60_000.0
+        sent: list[int] = []
+        on_write(world, lambda caller, count: sent.append(count))
+        lost = [machine.node.node_id for machine in first[:4] if machine.node is not None]
+        for machine in first[:4]:
+            await world.crash(machine.name)
+        async with trio.open_nursery() as nursery:
+            for machine in first[4:7]:
+                care: Any = machine.serving.caretaker
+                for each in lost:
+                    care.presence.silent(each, -10 * EPOCH_S)
+                nursery.start_soon(care._look_after, [FileId(published.link.id)])
+                await trio.sleep(apart_s)
+        assert kept(world, published) == list(range(N))
+        assert sum(sent) <= most * 4 * SHARE_BYTES
+
+    run_world(seed, tmp_path, story, epoch_s=EPOCH_S)
+
+
+@pytest.mark.parametrize("seed", [33, 34, 35])
+def test_a_repairer_whose_machine_dies_at_any_moment_leaves_nothing_broken(tmp_path: Path, seed: int) -> None:
+    """Twice a plug is pulled while blocks are on their way. The machines come back, and in the end all shares are
+    there, whole."""
+
+    async def story(world: World) -> None:
+        published, first = await prepare(world, 20)
+        world.streams.bytes_per_s = 60_000.0
+        by_host = {machine.host: machine for machine in first}
+        begun = trio.Event()
+        repairers: list[Machine] = []
+
+        def heard(caller: Caller, count: int) -> None:
+            repairers.append(by_host[caller.remote.host])
+            begun.set()
+
+        on_write(world, heard)
+        for machine in first[:4]:
+            await world.crash(machine.name)
+        for _ in range(2):
+            begun = trio.Event()
+            with trio.move_on_after(8 * EPOCH_S):
+                await begun.wait()
+            await trio.sleep(world.rng.uniform(0.0, 4.5 * SHARE_BYTES / world.streams.bytes_per_s))
+            name = repairers[-1].name
+            await world.crash(name)
+            await trio.sleep(EPOCH_S / 2)
+            await world.start(name)
+        for _ in range(10):
+            await trio.sleep(EPOCH_S)
+        assert kept(world, published) == list(range(N))
+        async with world.client("checker") as client:
+            assert (await client.check(published.link, verify=True)).healthy
+
+    run_world(seed, tmp_path, story, epoch_s=EPOCH_S)
