@@ -131,7 +131,10 @@ def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
     report = run_study(plan, output.note)
     if target is not None:
         _draw(report, target)
-        output.note(f"Drew {target}: good shares over days; the mean of all files in blue, the fewest in dark red.")
+        output.note(
+            f"Drew {target}: good shares that are up, over days; blue: the mean of all files, dark red: the worst file. "
+            "Lines across: n and where repair begins in grey, k in red."
+        )
     output.result(words(report))
     for text in report.violations:
         output.complain(text)
