@@ -1,12 +1,12 @@
 """What a node and a stored file cost a network of whole nodes per day, and how that grows with the network.
 
-    python benchmarks/growth.py [--nodes 50 100 200 400 800] [--days 4] [--files-per-node 1] [--churn] [--seed 1]
+    python benchmarks/growth.py [--nodes 50 100 200 400 800] [--days 5] [--files-per-node 0.5] [--churn] [--seed 1]
 
 For each size two runs in virtual time, with the same machines, the same weather and the same seed: one without files
 and one with some, published in the middle of the warm-up. The idle figures are those of the first; what a file costs is
-the difference of the two, divided by files and days. The warm-up (a day) is not counted. The four days that are hold
-four turns of care for each file, the announcements of a file three times (about every 30 hours) and its holders'
-statements once (about every four days); the refresh of a node's buckets (every 72 hours) once.
+the difference of the two, divided by files and days. The warm-up (a day) is not counted. What happens more seldom than
+daily decides how many days are: five hold four announcements of a file (every 30 hours, the fourth with a lookup), one
+renewal of its holders' statements (every four days), and one or two refreshes of a node's buckets (every 72 hours).
 
 A message of the DHT is a datagram sent, request or reply; one of the streams is a request or a reply between peers, or
 a part of its start. Bytes are those of the payloads: IP, UDP, TCP and TLS come on top. Nobody reads.
@@ -74,7 +74,7 @@ class Setting:
     needed: int = 8
     total: int = 24
     warm_up: float = 1.0
-    days: float = 4.0
+    days: float = 5.0
     churn: bool = False
     lookups: int = 200
 
@@ -280,6 +280,11 @@ class Pair:
         """What the files made of it, per file and day."""
         return (self.full.counts[name] - self.idle.counts[name]) / self._file_days
 
+    def __str__(self) -> str:
+        idle = f"{self.per_node('datagrams'):.0f} DHT messages per idle node and day"
+        files = f"{self.per_file('datagrams'):.0f} and {self.per_file('stream_messages'):.0f} of streams"
+        return f"{idle}, {files} per file and day"
+
     @property
     def _file_days(self) -> float:
         return self.full.setting.files * self.full.setting.days
@@ -360,9 +365,9 @@ def main() -> None:
     """Parse the options, do all runs, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, nargs="+", default=[50, 100, 200, 400, 800])
-    parser.add_argument("--days", type=float, default=4.0, help="that are measured")
+    parser.add_argument("--days", type=float, default=5.0, help="that are measured")
     parser.add_argument("--warm-up", type=float, default=1.0, help="days before that")
-    parser.add_argument("--files-per-node", type=float, default=1.0)
+    parser.add_argument("--files-per-node", type=float, default=0.5)
     parser.add_argument("--size", default="64KiB", help="of a file")
     parser.add_argument("--needed", type=int, default=8)
     parser.add_argument("--total", type=int, default=24)
@@ -385,8 +390,8 @@ def main() -> None:
         )
         full = replace(idle, files=max(1, round(options.files_per_node * nodes)))
         started = time.perf_counter()
-        pairs.append(Pair(measure_apart(idle), measure_apart(full)))
-        print(f"{nodes} nodes, {full.files} files: {time.perf_counter() - started:.0f} s", flush=True)
+        pairs.append(pair := Pair(measure_apart(idle), measure_apart(full)))
+        print(f"{nodes} nodes, {full.files} files, {time.perf_counter() - started:.0f} s: {pair}", flush=True)
     churn = "machines come and go" if options.churn else "nobody goes away"
     print(f"{options.needed} of {options.total}, {options.size}, {options.days:g} days, seed {options.seed}, {churn}")
     print(*table(pairs), sep="\n")
