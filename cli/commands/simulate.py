@@ -132,7 +132,7 @@ def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
     if target is not None:
         _draw(report, target)
         output.note(
-            f"Drew {target}: good shares that are up, over days; blue: the mean of all files, dark red: the worst file. "
+            f"Drew {target}: good shares that are up, over days; blue: the mean of all files, dark red: the worst. "
             "Lines across: n and where repair begins in grey, k in red."
         )
     output.result(words(report))
