@@ -69,6 +69,7 @@ class Machine:
     environment: Environment
     disk: SimDisk
     clock: Clock = Clock()
+    port: int = PORT
     node: Node | None = None
     scope: trio.CancelScope | None = None
     stopped: trio.Event = field(default_factory=trio.Event)
@@ -88,7 +89,7 @@ class Machine:
     @property
     def address(self) -> Address:
         """Where its node listens."""
-        return Address(self.host, PORT)
+        return Address(self.host, self.port)
 
 
 class World:
@@ -135,8 +136,7 @@ class World:
 
     def _environment(self, name: str, clock: Clock) -> tuple[Environment, str]:
         rng = random.Random(f"{self.seed} {name}")
-        self._hosts += 1
-        host = f"10.{self._hosts >> 8}.{self._hosts & 255}.1"
+        host = self._new_host()
         environment = Environment(
             datagrams=self.datagrams.at(host),
             streams=self.streams.at(host),
@@ -149,10 +149,16 @@ class World:
         )
         return environment, host
 
+    def _new_host(self) -> str:
+        """An address of its own: in a public network one that is public, and far from the others."""
+        self._hosts += 1
+        if self.network.parameters.private:
+            return f"10.{self._hosts >> 8}.{self._hosts & 255}.1"
+        return f"44.{self._hosts & 255}.{self._hosts >> 8}.1"
+
     def move(self, machine: Machine) -> None:
         """Give a stopped machine another address, as home lines do; everything else on it stays."""
-        self._hosts += 1
-        machine.host = f"10.{self._hosts >> 8}.{self._hosts & 255}.1"
+        machine.host = self._new_host()
         machine.settings = replace(machine.settings, listen=(machine.address,))
         machine.environment = replace(
             machine.environment, datagrams=self.datagrams.at(machine.host), streams=self.streams.at(machine.host)

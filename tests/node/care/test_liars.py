@@ -4,6 +4,7 @@ An hour is a day here, and a week of them a week.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,55 @@ def test_a_sybil_that_shows_blocks_of_an_honest_holder_goes_with_it(tmp_path: Pa
             assert b"".join([chunk async for chunk in file]) == data
 
     run_world(3, tmp_path, story, epoch_s=EPOCH_S)
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_many_names_on_one_disk_are_one_host_where_addresses_cost_something(tmp_path: Path, private: bool) -> None:
+    """They really have the shares. In a public network their address is one host; in a private one each id is."""
+
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 20)
+        first, file_id = holders(world, published), published.link.id
+        sybils = [await start_at(world, f"sybil-{at}", "44.9.9.9", 4800 + at) for at in range(4)]
+        for share, sybil in enumerate(sybils):
+            disk = await handlers(first[share])[Read](Caller(sybil.address), Read(file_id, share, 0, 1, True), b"")
+            answer_always(sybil, share, disk)
+        signed = [statement(world, published, at, each, lasts_s=LIFETIME_S) for at, each in enumerate(sybils)]
+        await tell_all(world, published, signed)
+        for machine in first[:4]:
+            await world.crash(machine.name)
+        async with world.client("checker") as client:
+            checked = await client.check(published.link)
+            assert checked.good_shares == checked.hosts == (12 if private else 9)
+        await epochs(10)
+        assert len(kept(world, published)) == (8 if private else 11)
+
+    run_world(7, tmp_path, story, epoch_s=EPOCH_S, private=private)
+
+
+async def start_at(world: World, name: str, host: str, port: int) -> Machine:
+    """A machine that shares its address with others."""
+    machine = world.machine(name)
+    machine.host, machine.port = host, port
+    machine.settings = replace(machine.settings, listen=(machine.address,))
+    machine.environment = replace(
+        machine.environment, datagrams=world.datagrams.at(host), streams=world.streams.at(host)
+    )
+    return await world.start(name)
+
+
+def answer_always(machine: Machine, share: int, blocks: Reply) -> None:
+    """Claim a share in every survey, and show these blocks of it."""
+
+    async def survey(caller: Caller, request: Any, payload: Buffer) -> Reply:
+        row = SurveyRow(share, int(EPOCH_START + 80 * DAY_S))
+        return Surveyed(int(machine.clock.read()), pack_survey([(row,)] * (len(request.file_ids) // 32)))
+
+    async def read(caller: Caller, request: Any, payload: Buffer) -> Reply:
+        return blocks
+
+    handlers(machine)[Survey] = survey
+    handlers(machine)[Read] = read
 
 
 def test_names_that_somebody_makes_up_do_not_keep_lost_shares_counted(tmp_path: Path) -> None:
