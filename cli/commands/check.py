@@ -82,6 +82,8 @@ def notes(settings: Globals, link: "Link", found: "Checked") -> None:
         output.note(
             f"Its holders make lost shares again in time; at once with: {settings.command('repair', link.hash)}"
         )
+    elif not found.readable and found.good_shares:
+        output.note("Hosts that are away may come back with their shares: check again later.")
     if found.verified:
         output.note(f"Every block was read: {format_size(found.read_bytes)} in {found.seconds:.1f} s.")
 

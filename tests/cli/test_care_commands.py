@@ -73,6 +73,8 @@ def test_what_is_not_good_is_told_with_what_to_do(recorded: Callable[..., Any]) 
     assert "#" not in said
     assert "Every block was read" in said
     check.notes(settings, LINK, checked(3, 3, deleted=True))
+    check.notes(settings, LINK, checked(3, 3))
+    assert "may come back" in output.err.getvalue()
     silent = recorded()
     check.notes(Globals(Path("/h"), None, (), silent), LINK, checked(48, 48))
     assert silent.err.getvalue() == "", "a host that was replaced is no fault of the file"
