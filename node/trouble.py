@@ -11,15 +11,20 @@ from shoal.node.store import Health, LocalFailure, ShareDamaged, StoreError, Sto
 
 @dataclass
 class Trouble:
-    """What the last tries to use the share store came to. `notices` hold for as long as the node runs."""
+    """What the last tries to use the share store came to, as a sentence. `notices` hold for as long as the node runs."""
 
     failure: str = ""
     notices: list[str] = field(default_factory=list)
 
     def failed(self, error: StoreError) -> None:
         """The store could not do something. A damaged share is counted by the store itself."""
-        if isinstance(error, LocalFailure | StoreFull) and not isinstance(error, ShareDamaged):
-            self.failure = str(error)
+        if isinstance(error, StoreFull):
+            self.failure = "The disk is full: shares can be read, and nothing can be noted down. Make room on it."
+        elif isinstance(error, LocalFailure) and not isinstance(error, ShareDamaged):
+            self.failure = (
+                f"The share store does not work: {error}. Look after the disk, then restart the node. The other holders "
+                "make up for it meanwhile."
+            )
 
     def worked(self) -> None:
         """The store has just read and written."""
@@ -29,10 +34,7 @@ class Trouble:
         """All there is to say; `health` is None when the store could not even be asked."""
         told = list(self.notices)
         if self.failure:
-            told.append(
-                f"The share store does not work: {self.failure}. Look after the disk, then restart the node. The other "
-                "holders make up for it meanwhile."
-            )
+            told.append(self.failure)
         if health is not None:
             told += _of_shares(health)
         return told

@@ -37,7 +37,7 @@ def test_what_is_said() -> None:
     trouble.worked()
     assert trouble.sentences(WELL) == []
     trouble.failed(StoreFull("disk", 0, 0))
-    assert "the file system is full" in trouble.sentences(WELL)[0]
+    assert trouble.sentences(WELL)[0].startswith("The disk is full")
     trouble.worked()
     lost, damaged = trouble.sentences(Health(3, 1, 2, 0, None, 2, 0, 0, 5.0, None))
     assert lost.startswith("1 share is not on the disk any more")
