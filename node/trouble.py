@@ -11,7 +11,7 @@ from shoal.node.store import Health, LocalFailure, ShareDamaged, StoreError, Sto
 
 @dataclass
 class Trouble:
-    """What the last tries to use the share store came to, as a sentence. `notices` hold for as long as the node runs."""
+    """What the last try to use the share store came to, as a sentence. `notices` hold for as long as the node runs."""
 
     failure: str = ""
     notices: list[str] = field(default_factory=list)
@@ -22,8 +22,8 @@ class Trouble:
             self.failure = "The disk is full: shares can be read, and nothing can be noted down. Make room on it."
         elif isinstance(error, LocalFailure) and not isinstance(error, ShareDamaged):
             self.failure = (
-                f"The share store does not work: {error}. Look after the disk, then restart the node. The other holders "
-                "make up for it meanwhile."
+                f"The share store does not work: {error}. Look after the disk, then restart the node. The other "
+                "holders make up for it meanwhile."
             )
 
     def worked(self) -> None:
