@@ -241,8 +241,8 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What came of leaving, in shares: those that other hosts took now; those that another host keeps as well, as it has
-    proven; those whose lease is about to end; and those that nobody took."""
+    """What came of leaving, in shares: those that other hosts took now; those that another host has proven to keep as
+    well; those whose lease is about to end; and those that nobody took."""
 
     handed_over: int
     elsewhere: int
