@@ -400,18 +400,19 @@ class Killer:
             ready.set()
             return await self._client.delete(file.link)
 
-        deleted, victim = await self._during("deleting", delete, 0.1, lambda: self._rng.choice(holders))
+        deleted, _ = await self._during("deleting", delete, 0.1, lambda: self._rng.choice(holders))
         assert deleted.silent + deleted.refused <= 1  # refused: while it was starting
-        self._ledger.deleted[file.link] = set(holders) if deleted.complete else {*holders} - {victim}
-        await self._until_deleted(file)
+        await self._until_deleted(file, deleted.confirmed)
 
-    async def _until_deleted(self, file: File) -> None:
-        """All holders know it, if not from the owner then from each other, and nothing of it is on any disk.
+    async def _until_deleted(self, file: File, confirmed: int) -> None:
+        """Whoever has confirmed it remembers it. All others hear of it from each other, and nothing is on any disk.
 
-        There may be more of them than the owner knew: a share that was made again twice.
+        There may be holders that the owner did not find: those whose acknowledgement nobody heard, because they died.
         """
+        self._ledger.deleted[file.link] = set()
+        await self._ledger.compare()
+        assert len(self._ledger.deleted[file.link]) >= confirmed
         with trio.fail_after(HEALED_EPOCHS * self._fleet.epoch_s):
-            await self._ledger.compare()
             while self._ledger.left:
                 await trio.sleep(self._fleet.epoch_s / 8)
                 await self._ledger.compare()
@@ -424,8 +425,7 @@ class Killer:
         self._ledger.live.remove(file)
         deleted = await self._client.delete(file.link)
         assert deleted.complete
-        self._ledger.deleted[file.link] = set(file.holders)
-        await self._until_deleted(file)
+        await self._until_deleted(file, deleted.confirmed)
 
 
 def check_disk(daemon: Any, files: list[File]) -> None:
