@@ -55,11 +55,14 @@ class Habit(Enum):
 
 
 class Liars:
-    """The league: who lies, how, and what they know together. `part` of all machines are of it."""
+    """The league: who lies, how, and what they know together. `part` of all machines are of it, evenly spread."""
 
-    def __init__(self, world: World, part: float) -> None:
+    def __init__(self, world: World, part: float, rng: random.Random) -> None:
         self._world = world
         self._part = part
+        self._owed = rng.random()  # liars that are still to be found among the machines
+        self._habits = list(Habit)
+        rng.shuffle(self._habits)
         self.habits: dict[str, Habit] = {}
         self.widths: dict[bytes, int] = {}  # file id -> n
         self.count = 0
@@ -68,10 +71,12 @@ class Liars:
         """Whether a machine that lives is one of them."""
         return name in self.habits
 
-    def draw(self, name: str, rng: random.Random) -> None:
-        """Decide whether a new machine lies, and how."""
-        if rng.random() < self._part:
-            self.habits[name] = rng.choice(list(Habit))
+    def draw(self, name: str) -> None:
+        """Decide whether a new machine lies, and how: each habit in its turn."""
+        self._owed += self._part
+        if self._owed >= 1.0:
+            self._owed -= 1.0
+            self.habits[name] = self._habits[self.count % len(self._habits)]
             self.count += 1
 
     def forget(self, name: str) -> None:

@@ -58,7 +58,7 @@ class Study:
         self._rng = random.Random(f"{plan.seed} study")
         self._over = trio.Event()
         self._violations = Violations()
-        self._liars = Liars(world, plan.hazards.liars)
+        self._liars = Liars(world, plan.hazards.liars, random.Random(f"{plan.seed} liars"))
         self._watch = StoreWatch(self._violations, self._liars)
         self._files = AckedFiles()
         self._calamities = Calamities(
@@ -140,7 +140,7 @@ class Study:
             mean_bytes = 3.0 * self._plan.files * self._plan.size_bytes / self._plan.nodes
             capacity = CAPACITY_BYTES + int(mean_bytes * rng.uniform(*CAPACITY_FACTORS))
             self._world.machine(name, capacity_bytes=capacity, clock=self._clock(rng))
-            self._liars.draw(name, random.Random(f"{self._plan.seed} {name} lies"))
+            self._liars.draw(name)
         self._started[name] = trio.current_time()
         self._liars.bend(await self._world.start(name, doors=self._doors(rng)))
 
@@ -191,8 +191,7 @@ class Study:
 
     def _client(self) -> AbstractAsyncContextManager[Node]:
         self._clients_made += 1
-        door = self._rng.choice(self._world.running())
-        return self._world.client(f"client-{self._clients_made:05d}", through=door.name)
+        return self._world.client(f"client-{self._clients_made:05d}", doors=self._doors(self._rng))
 
     async def _read_now_and_then(self) -> None:
         await self._sleep_until(HOUR_S)

@@ -236,14 +236,16 @@ class World:
     # --- users
 
     @asynccontextmanager
-    async def client(self, name: str, *, through: str | None = None) -> AsyncIterator[Node]:
-        """A client's node for the length of a block; it knows one running machine."""
+    async def client(
+        self, name: str, *, through: str | None = None, doors: Sequence[Address] = ()
+    ) -> AsyncIterator[Node]:
+        """A client's node for the length of a block; it knows one running machine, or `doors`."""
         door = self.machines[through] if through is not None else self.running()[0]
         environment, _ = self._environment(name, Clock())
         async with open_node(
             self._folder / name,
             network=self.network,
-            bootstrap=[door.address],
+            bootstrap=list(doors) or [door.address],
             settings=NodeSettings(),
             environment=environment,
         ) as node:
