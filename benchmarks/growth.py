@@ -361,8 +361,28 @@ def measure_apart(setting: Setting) -> Measured:
         return pool.submit(measure, setting).result()
 
 
+def measure_pair(nodes: int, options: argparse.Namespace) -> Pair:
+    """Both runs of one size, and a line about them."""
+    idle = Setting(
+        seed=options.seed,
+        nodes=nodes,
+        size_bytes=parse_size(options.size),
+        needed=options.needed,
+        total=options.total,
+        warm_up=options.warm_up,
+        days=options.days,
+        churn=options.churn,
+        lookups=options.lookups,
+    )
+    full = replace(idle, files=max(1, round(options.files_per_node * nodes)))
+    started = time.perf_counter()
+    pair = Pair(measure_apart(idle), measure_apart(full))
+    print(f"{nodes} nodes, {full.files} files, {time.perf_counter() - started:.0f} s: {pair}", flush=True)
+    return pair
+
+
 def main() -> None:
-    """Parse the options, do all runs, and print the table."""
+    """Parse the options, do all runs, and print the table; of those that are done, when interrupted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, nargs="+", default=[50, 100, 200, 400, 800])
     parser.add_argument("--days", type=float, default=5.0, help="that are measured")
@@ -375,26 +395,16 @@ def main() -> None:
     parser.add_argument("--churn", action="store_true", help="machines go away, come back and die")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    pairs = []
-    for nodes in options.nodes:
-        idle = Setting(
-            seed=options.seed,
-            nodes=nodes,
-            size_bytes=parse_size(options.size),
-            needed=options.needed,
-            total=options.total,
-            warm_up=options.warm_up,
-            days=options.days,
-            churn=options.churn,
-            lookups=options.lookups,
-        )
-        full = replace(idle, files=max(1, round(options.files_per_node * nodes)))
-        started = time.perf_counter()
-        pairs.append(pair := Pair(measure_apart(idle), measure_apart(full)))
-        print(f"{nodes} nodes, {full.files} files, {time.perf_counter() - started:.0f} s: {pair}", flush=True)
     churn = "machines come and go" if options.churn else "nobody goes away"
     print(f"{options.needed} of {options.total}, {options.size}, {options.days:g} days, seed {options.seed}, {churn}")
-    print(*table(pairs), sep="\n")
+    pairs: list[Pair] = []
+    try:
+        for nodes in options.nodes:
+            pairs.append(measure_pair(nodes, options))
+    except KeyboardInterrupt:
+        print("stopped: the sizes that are done")
+    if pairs:
+        print(*table(pairs), sep="\n")
 
 
 if __name__ == "__main__":
