@@ -14,6 +14,7 @@ from shoal.node.nursery import open_nursery
 RESOLVE_TIMEOUT_S = 5.0
 FIRST_RETRY_S = 2.0
 MAX_RETRY_S = 300.0  # ours: a name service that comes back is used within five minutes
+OTHERS_GRACE_S = 0.5  # for the other doors, when one has opened: whoever is first may be a liar who knows liars only
 MAX_TOLD = 4  # doors named in a message
 
 
@@ -31,6 +32,7 @@ class Joining:
         self._names: list[str] = []
         self._unresolved: dict[str, str] = {}  # with the system's reason
         self._no_way_in = trio.Event()
+        self._looked_around = trio.Event()
         for door in dict.fromkeys(doors):
             try:
                 self._addresses.append(Address.parse(door))
@@ -46,14 +48,21 @@ class Joining:
                 nursery.start_soon(self._join_by_name, name)
             if self._addresses or self._cached:
                 await self._dht.bootstrap(self._addresses, self._cached)
+                self._looked_around.set()
 
     async def wait_joined(self, timeout_s: float, *, patient: bool) -> None:
-        """Wait for the first peer. `NoPeersError`; unless `patient`, also `NoWayInError` as soon as that is clear."""
+        """Wait for the first peer, and a moment for what the other doors have to say.
+
+        `NoPeersError`; unless `patient`, also `NoWayInError` as soon as that is clear.
+        """
         async with open_nursery() as nursery:
             if not patient:
                 nursery.start_soon(self._refuse)
             await self._dht.wait_joined(timeout_s)
             nursery.cancel_scope.cancel()
+        if len(self._addresses) + len(self._cached) > 1:
+            with trio.move_on_after(OTHERS_GRACE_S):
+                await self._looked_around.wait()
 
     def told(self) -> str:
         """The doors, for a message: `2 tried: a:1, b:2`, and which names could not be found."""

@@ -42,7 +42,7 @@ class Hazards:
     drift: float = 2e-5  # two seconds a day: a bad quartz that nobody corrects
     wild_clocks: float = 0.02
     wild_clock_s: float = 5 * DAY_S
-    liars: float = 0.0
+    liars: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
