@@ -19,9 +19,9 @@ from shoal.node.channel import MAX_BLOCKS_COUNT, GetManifest, Read, Survey, open
 from shoal.node.surveys import Entry, unpack_survey
 
 DAEMONS = 8
-EPOCH_S = 2.0  # so short that lost shares are made again while the test waits
+EPOCH_S = 1.5  # so short that lost shares are made again while the test waits
 PORTS = range(20_000, 32_000)  # below those that systems hand out by themselves: a port must be free after a kill
-POLL_S = 0.02
+POLL_S = 0.05
 UP_LIMIT_S = 30.0  # until a daemon is given up; what is allowed is less, and judged by the test
 STOP_LIMIT_S = 10.0
 ANSWER_LIMIT_S = 20.0
