@@ -145,7 +145,7 @@ def test_shares_that_are_claimed_and_cannot_be_shown_are_made_again_within_about
     lies = {says_not_found: 10, flips_a_bit: 10, never_answers: 21}  # in epochs; who stalls has its grace besides
 
     async def story(world: World) -> None:
-        files = [(await prepare(world, 20))[0]]
+        files = [(await prepare(world, 17))[0]]
         async with world.client("publisher") as client:
             files += [await client.publish(chunks(bytes(60_000)), needed=K, total=N) for _ in range(2)]
         liars = [holders(world, published)[:4] for published in files]
@@ -187,7 +187,7 @@ def claim_everything(world: World, liar: Machine) -> None:
 
 def test_who_claims_every_share_and_shows_blocks_of_others_is_one_host_for_one_share(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        published, data = await prepare(world, 20)
+        published, data = await prepare(world, 17)
         first = holders(world, published)
         claim_everything(world, first[0])
         pretend(first[0])
@@ -249,14 +249,14 @@ def test_a_sybil_that_shows_blocks_of_an_honest_holder_goes_with_it(tmp_path: Pa
     """It adds a name to a share and no share; when the real holder is gone it can show nothing, and is found out."""
 
     async def story(world: World) -> None:
-        published, data = await prepare(world, 24)
+        published, data = await prepare(world, 20)
         first = holders(world, published)
         sybils = [machine for machine in world.running() if machine not in first][:4]
         signed = [statement(world, published, at, each, lasts_s=LIFETIME_S) for at, each in enumerate(sybils)]
         await tell_all(world, published, signed)
         for sybil in sybils:
             claim_everything(world, sybil)
-        await epochs(14)
+        await epochs(8)
         assert kept(world, published) == {share: {machine.name} for share, machine in enumerate(first)}
         async with world.client("checker") as client:
             assert (await client.check(published.link)).good_shares == N
@@ -274,7 +274,7 @@ def test_many_names_on_one_disk_are_one_host_where_addresses_cost_something(tmp_
     """They really have the shares. In a public network their address is one host; in a private one each id is."""
 
     async def story(world: World) -> None:
-        published, _ = await prepare(world, 20)
+        published, _ = await prepare(world, 17)
         first, file_id = holders(world, published), published.link.id
         sybils = [await start_at(world, f"sybil-{at}", "44.9.9.9", 4800 + at) for at in range(4)]
         for share, sybil in enumerate(sybils):
@@ -322,7 +322,7 @@ def test_names_that_somebody_makes_up_do_not_keep_lost_shares_counted(tmp_path: 
     """New ones come before the grace of the old ones has ended, and all promise what nobody can."""
 
     async def story(world: World) -> None:
-        published, _ = await prepare(world, 20)
+        published, _ = await prepare(world, 17)
         for machine in holders(world, published)[:4]:
             await world.crash(machine.name)
 
@@ -385,7 +385,7 @@ def test_a_majority_of_holders_that_pretends_to_care_only_delays_repair(
     """Seven of twelve are in league, three die, two are left: they come first in every fifth epoch or so."""
 
     async def story(world: World) -> None:
-        published, data = await prepare(world, 20)
+        published, data = await prepare(world, 17)
         first = holders(world, published)
         for machine in first[:7]:
             collude(machine)

@@ -98,7 +98,7 @@ def test_junk_under_the_ids_by_which_repairers_meet_delays_a_repair_and_spoils_n
     """It is in the way at every host that may be asked; the root refuses it there, and at those who hold shares."""
 
     async def story(world: World) -> None:
-        await populate(world, 20)
+        await populate(world, 17)
         data = world.rng.randbytes(600_000)
         published = await publish(world, data)
         first, file_id = holders(world, published), published.link.id
@@ -281,14 +281,14 @@ def test_shares_that_are_no_file_are_tried_once_by_each_holder_and_never_again(t
     """The false share is among the lost, so that only a whole rebuilt share shows it. No holder is blamed for it."""
 
     async def story(world: World) -> None:
-        await populate(world, 20)
-        published = await publish_forgery(world, world.rng.randbytes(600_000))
+        await populate(world, 17)
+        published = await publish_forgery(world, world.rng.randbytes(250_000))
         lost = [*holders(world, published)[:3], holders(world, published)[N - 1]]
         for machine in lost:
             await world.crash(machine.name)
         counts = count_bytes(world)
-        await trio.sleep(30 * EPOCH_S)
-        share_bytes = 3 * 65_536
+        await trio.sleep(24 * EPOCH_S)
+        share_bytes = 65_536
         assert 0 < counts[Write] <= 8 * len(lost) * share_bytes
         assert counts[Read] <= 8 * (K + N) * share_bytes
         assert sorted(kept(world, published)) == list(range(3, N - 1))
@@ -297,6 +297,6 @@ def test_shares_that_are_no_file_are_tried_once_by_each_holder_and_never_again(t
                 await client.repair(published.link)
             checked = await client.check(published.link)
             assert checked.outcomes["wrong"] == checked.outcomes["missing"] == 0
-        assert len(await fetched(world, published)) == 600_000
+        assert len(await fetched(world, published)) == 250_000
 
     run_world(15, tmp_path, story, epoch_s=EPOCH_S)
