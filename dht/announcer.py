@@ -30,8 +30,9 @@ from shoal.dht.routing import K
 # within the hour, and a machine that was away announces when it comes back: 15 h are room enough.
 REANNOUNCE_S = 30 * 3600.0
 REANNOUNCE_JITTER = 0.1  # so that nodes started together drift apart
-LOOKUP_EVERY_ROUNDS = 4  # in between, records go to those who kept them last time: a lookup costs as much as storing
-KEEPERS_LEFT = 0.6  # part of them that must still keep it, else the closest nodes are looked up again at once
+# In between, records go to the nodes that were closest at the last lookup, for a lookup costs as much as storing. Those
+# of them that are away now may be back at the next round. Where fewer than half of them store, there is a lookup.
+LOOKUP_EVERY_ROUNDS = 4
 FIRST_RETRY_S = 60.0  # after an announcement that reached fewer than half of the closest
 MAX_RETRY_S = 3600.0
 GATHER_S = 6 * 3600.0  # what is due so soon goes along now: records for the same node share datagrams
@@ -89,10 +90,9 @@ class _Kept:
     due: float
     failures: int = 0
     addresses: tuple[Address, ...] = ()  # those it was announced with last
-    keepers: tuple[Contact, ...] = ()  # the other nodes that keep the record since last time
+    keepers: tuple[Contact, ...] = ()  # the other nodes that are to keep the record, as of the last lookup
     ours: bool = False  # whether we are one of the closest ourselves
-    reach: int = 0  # how many kept it after the last lookup
-    rounds: int = 0  # since then
+    rounds: int = 0  # since the last lookup
 
 
 @dataclass(slots=True)
@@ -112,7 +112,8 @@ class _Round:
 class Announcer:
     """Announces on request and keeps announcements alive.
 
-    find_closest: a full lookup.    ask: one request.    own_addresses: at most one per family, which peers
+    find_closest: a full lookup.    known_closest: the same from our own table, where that can be trusted, else nothing.
+    ask: one request.    own_addresses: at most one per family, which peers
     may reach us at.    store_own: keep a record ourselves; None if we do not serve.    wall: unix seconds.
     """
 
@@ -122,6 +123,7 @@ class Announcer:
         identity: Identity,
         *,
         find_closest: Callable[[bytes], Awaitable[list[Contact]]],
+        known_closest: Callable[[bytes], list[Contact]],
         ask: Ask,
         own_addresses: Callable[[], tuple[Address, ...]],
         store_own: Callable[[Record], StoreStatus] | None,
@@ -131,12 +133,14 @@ class Announcer:
         self._params = params
         self._identity = identity
         self._find_closest = find_closest
+        self._known_closest = known_closest
         self._ask = ask
         self._own_addresses = own_addresses
         self._store_own = store_own
         self._wall = wall
         self._rng = rng
         self._kept: dict[tuple[int, RecordKey], _Kept] = {}
+        self._lately: dict[tuple[int, RecordKey], _Kept] = {}  # announced and not kept announced; at most MAX_BATCH
         self._changed = trio.Event()
         self._sequence = 0
 
@@ -155,8 +159,18 @@ class Announcer:
         """
         for item in items:
             item.check()
-        plan = await self._announce([_Kept(item, 0.0) for item in items])
+        batch = [_Kept(item, 0.0) for item in items]
+        plan = await self._announce(batch)
+        for kept in batch:
+            self._remember(kept)
         return [StoreReport(item.key, plan.closest[index], plan.stored(index)) for index, item in enumerate(items)]
+
+    def _remember(self, kept: _Kept) -> None:
+        """Who keeps what was just announced, in case it is to be kept announced."""
+        kept.rounds = 1
+        self._lately[kept.announcement.kind, kept.announcement.key] = kept
+        while len(self._lately) > MAX_BATCH:
+            del self._lately[next(iter(self._lately))]
 
     async def _announce(self, batch: Sequence[_Kept]) -> _Round:
         """Store what is to be announced on its keepers, or on the closest nodes where none are known."""
@@ -184,12 +198,15 @@ class Announcer:
 
     async def _look_up(self, kept: _Kept) -> None:
         """Find the nodes that are to keep an item."""
-        closest = await self._find_closest(kept.announcement.key)
+        self._choose_keepers(kept, await self._find_closest(kept.announcement.key))
+        kept.rounds = 0
+
+    def _choose_keepers(self, kept: _Kept, closest: Sequence[Contact]) -> None:
+        """Of the nodes nearest to the key, and of ourselves, the K nearest are to keep an item."""
         own_place = distance(self._identity.node_id, kept.announcement.key)
         nearer = sum(distance(contact.node_id, kept.announcement.key) < own_place for contact in closest)
         kept.ours = self._store_own is not None and nearer < K
         kept.keepers = tuple(closest[: K - 1] if kept.ours else closest[:K])
-        kept.rounds = 0
 
     def _sign(self, item: Announcement, address: Address) -> Record:
         """A record that says `address`. A node sees us at one of our addresses and accepts only that one."""
@@ -237,7 +254,12 @@ class Announcer:
             if held is not None and held.announcement == item and not announced:
                 continue
             due = now + self._interval() if announced else now
-            self._kept[place] = _Kept(item, due, addresses=self._own_addresses() if announced else ())
+            kept = _Kept(item, due, addresses=self._own_addresses() if announced else ())
+            before = (self._lately.pop(place, None) if announced else None) or held
+            if before is not None:
+                kept.keepers, kept.ours, kept.rounds = before.keepers, before.ours, before.rounds
+                kept.addresses = kept.addresses or before.addresses
+            self._kept[place] = kept
         self._changed.set()
 
     def stop(self, key: RecordKey, kind: int = RecordKind.PROVIDER) -> None:
@@ -278,6 +300,9 @@ class Announcer:
             kept.due = math.inf  # a change meanwhile makes a new entry, with a time of its own
             if kept.rounds >= LOOKUP_EVERY_ROUNDS or kept.addresses != addresses:
                 kept.keepers = ()
+            if not kept.rounds and (closest := self._known_closest(kept.announcement.key)):
+                self._choose_keepers(kept, closest)  # after a start: with a lookup each that would be the most of it
+                kept.rounds = 1
         interval_s = self._interval()  # one for all, so that they stay together
         known = [kept for kept in batch if kept.keepers]
         unknown = [kept for kept in batch if not kept.keepers]
@@ -285,26 +310,24 @@ class Announcer:
         await self._renew_some(unknown, interval_s)
 
     async def _renew_some(self, batch: Sequence[_Kept], interval_s: float) -> list[_Kept]:
-        """Announce and set the next time. Returns those whose keepers have become too few; they have none now."""
+        """Announce and set the next time. Returns those that too few of their keepers store; they have none now."""
         addresses = self._own_addresses()
         plan = await self._announce(batch)
         now = trio.current_time()
         scarce = []
         for index, kept in enumerate(batch):
             report = StoreReport(kept.announcement.key, plan.closest[index], plan.stored(index))
-            kept.addresses, kept.keepers = addresses, tuple(plan.keepers[index])
-            if kept.rounds == 0:
-                kept.reach = report.stored
-            elif report.stored < KEEPERS_LEFT * kept.reach:
+            kept.addresses = addresses
+            well_kept = report.is_well_kept and bool(kept.keepers)  # our own copy alone is found by nobody
+            if not well_kept:
                 kept.keepers = ()
-                scarce.append(kept)
-                continue
+                if kept.rounds:
+                    scarce.append(kept)
+                    continue
             kept.rounds += 1
-            if not report.is_well_kept:
-                kept.keepers = ()
-            kept.failures = 0 if report.is_well_kept else kept.failures + 1
+            kept.failures = 0 if well_kept else kept.failures + 1
             retry_s = min(FIRST_RETRY_S * 2 ** (kept.failures - 1), MAX_RETRY_S)
-            kept.due = now + (interval_s if report.is_well_kept else retry_s)
+            kept.due = now + (interval_s if well_kept else retry_s)
         return scarce
 
     def _interval(self) -> float:

@@ -26,6 +26,15 @@ class Contact:
     address: Address
     space: int | None = field(default=None, compare=False)
 
+    def __hash__(self) -> int:
+        """Of the id alone, which has its hash at hand: contacts are looked up more often than anything else."""
+        return hash(self.node_id)
+
+    @property
+    def packed_bytes(self) -> int:
+        """The length of `pack()`."""
+        return CONTACT_BYTES[self.address.is_ipv6]
+
     def pack(self) -> bytes:
         """The wire form: id (32 bytes) ‖ packed address (6 or 18 bytes), without the space class."""
         return self.node_id + self.address.pack()

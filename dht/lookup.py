@@ -193,16 +193,18 @@ class Lookup:
 
     def _readable(self, contacts: Iterable[Contact]) -> list[Contact]:
         """The part of an answer that is read: of the first k, distinct ids and addresses, few per prefix."""
-        seen: set[NodeId] = set() if self._own_id is None else {self._own_id}
-        in_place: Counter[object] = Counter()
+        seen: set[object] = set() if self._own_id is None else {self._own_id}
+        in_prefix: Counter[bytes] = Counter()
         readable: list[Contact] = []
         for contact in islice(contacts, self._k):
-            prefix = contact.address.prefix()
-            crowded = not self._private and in_place[prefix] >= MAX_PER_PREFIX_IN_ANSWER
-            if contact.node_id in seen or in_place[contact.address] or crowded:
+            if contact.node_id in seen or contact.address in seen:
                 continue
+            if not self._private:
+                prefix = contact.address.prefix()
+                if in_prefix[prefix] >= MAX_PER_PREFIX_IN_ANSWER:
+                    continue
+                in_prefix[prefix] += 1
             seen.add(contact.node_id)
-            in_place[contact.address] += 1
-            in_place[prefix] += 1
+            seen.add(contact.address)
             readable.append(contact)
         return readable

@@ -148,10 +148,14 @@ class Path:
 
     def next_overdue_at(self) -> float:
         """When the oldest query that is not overdue yet will be."""
-        return next(iter(self._waiting.values()), float("inf")) + self._board.patience_s()
+        if not self._waiting:
+            return float("inf")
+        return next(iter(self._waiting.values())) + self._board.patience_s()
 
     def newly_overdue(self, now: float) -> list[Contact]:
         """Those unanswered for too long since the last call; they now count as overdue."""
+        if not self._waiting:
+            return []
         patience_s = self._board.patience_s()
         slow = [contact for contact, asked_at in self._waiting.items() if asked_at + patience_s <= now]
         for contact in slow:
@@ -210,6 +214,7 @@ class Path:
     def _mark_asked(self, known: Known, now: float) -> None:
         known.state = State.WAITING
         self._waiting[known.contact] = now
-        self._asked_in_prefix[known.contact.address.prefix()] += 1
+        if not self._private:
+            self._asked_in_prefix[known.contact.address.prefix()] += 1
         self._asked_count += 1
         self._board.query_count += 1

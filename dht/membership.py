@@ -23,11 +23,12 @@ MAX_PARALLEL_PINGS = 32
 # In the first moments a network started all at once keeps growing under our feet, so look around again.
 SETTLING_S = (0.5, 3.0, 12.0)
 SETTLED_COUNT = 20  # with fewer contacts than a lookup asks for, it may just be too early
+LARGE_COUNT = 40  # a network in which so many are met at once is not just starting: it comes to know us by itself
 
 # how often probes, expiry and refresh are considered; silence of a peer is followed up at once
-UPKEEP_S = 1800.0
-# of a bucket nobody searched in. DESIGN allows 12 h; lookups of files do most of it, and contacts are probed daily.
-REFRESH_AGE_S = 72 * 3600.0
+UPKEEP_S = 3600.0
+# of a bucket nobody searched in. DESIGN allows 12 h; lookups of files do most of it, and contacts are probed besides.
+REFRESH_AGE_S = 7 * 24 * 3600.0
 # how often one bootstrap address is pinged although all is well: it joins severed halves
 REUNION_S = 3 * 3600.0
 FOLLOW_UP_S = PROBE_SPACING_S + 0.5  # after a silence the table names the silent for probing from 5 s on
@@ -52,6 +53,8 @@ class Membership:
         self._wake_join = trio.Event()
         self._wake_upkeep = trio.Event()
         self._reunion_at = math.inf
+        self._acquainted = trio.Event()  # with our neighbours, for the first time
+        self._settled_with = -1  # how many contacts there were when looking around last found nobody new
 
     async def bootstrap(self, addresses: Sequence[Address], cached: Sequence[Contact]) -> int:
         """Knock at all doors at once and look around. Returns how many contacts the table has then.
@@ -65,7 +68,7 @@ class Membership:
         for surplus in list(self._doors)[: max(0, len(self._doors) - MAX_REMEMBERED)]:
             del self._doors[surplus]
         if await self._knock():
-            await self._look_up(self._own_id)
+            await self._look_around()
         self._wake_join.set()
         return len(self._table)
 
@@ -76,6 +79,10 @@ class Membership:
         if not self._joined.is_set():
             tried = len(self._doors)
             raise NoPeersError(f"no peer answered within {timeout_s:g} s ({tried} addresses tried)")
+
+    async def wait_acquainted(self) -> None:
+        """Return once we have looked around for the first time, so that lookups find what there is to find."""
+        await self._acquainted.wait()
 
     def on_contact(self) -> None:
         """Tell that the table has a contact."""
@@ -103,7 +110,7 @@ class Membership:
                     await self._wake_join.wait()
                 continue
             if self._doors and await self._knock() and len(self._table):
-                await self._look_up(self._own_id)
+                await self._look_around()
                 continue
             with trio.move_on_after(retry_s * self._rng.uniform(0.75, 1.25) if self._doors else math.inf):
                 await self._wake_join.wait()
@@ -131,11 +138,18 @@ class Membership:
         """Look around a few times while the network is still growing, that is while looking finds somebody new."""
         for pause_s in SETTLING_S:
             await trio.sleep(pause_s * self._rng.uniform(0.8, 1.2))
-            known = len(self._table)
-            await self._look_up(self._own_id)
-            if len(self._table) == known >= SETTLED_COUNT:
+            if len(self._table) >= LARGE_COUNT or len(self._table) == self._settled_with >= SETTLED_COUNT:
                 break
+            await self._look_around()
+            self._acquainted.set()
+        self._acquainted.set()
         await self._look_up(self._rng.randbytes(NODE_ID_BYTES))  # and once into the distance
+
+    async def _look_around(self) -> None:
+        """Look for our neighbours. Remembers the contacts before it if it found nobody new, else that it did."""
+        known = len(self._table)
+        await self._look_up(self._own_id)
+        self._settled_with = known if len(self._table) == known else -1
 
     async def _seek_reunion(self) -> None:
         if not self._doors or trio.current_time() < self._reunion_at:

@@ -378,7 +378,7 @@ def _reply_fields(reply: Reply) -> list[Any]:
 def _contacts_within(room: int, contacts: Sequence[Contact]) -> tuple[tuple[Contact, ...], int]:
     sent: list[Contact] = []
     for contact in contacts[:MAX_CONTACTS]:
-        cost = len(contact.pack()) + _CONTACT_OVERHEAD_BYTES
+        cost = contact.packed_bytes + _CONTACT_OVERHEAD_BYTES
         if cost > room:
             break
         sent.append(contact)

@@ -48,8 +48,8 @@ FAILURES_TO_EVICT = 2
 FAILURE_SPACING_S = 1.0  # several questions lost in one burst count as one failure.
 # the same contact is not named for probing again before this, so newcomers cannot make us ping it to death.
 PROBE_SPACING_S = 5.0
-# a contact not heard from for so long is asked once more; daily, because upkeep is paid by volunteers.
-IDLE_PROBE_S = 24 * 3600.0
+# a contact not heard from for so long is asked once more; every other day, because upkeep is paid by volunteers.
+IDLE_PROBE_S = 48 * 3600.0
 
 # of one /24 or /48, public networks only. DESIGN section 3; libp2p's Amino uses the same pair.
 MAX_PER_PREFIX_IN_BUCKET = 2
@@ -231,6 +231,20 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia ships no typ
         """
         return [entry.contact for entry in self._nearest(int.from_bytes(target, "big"), count, exclude)]
 
+    def all_closest(self, target: bytes, count: int = K) -> list[Contact]:
+        """`closest`, if these are all there are as far as one can know: no bucket they came from had to turn anybody
+        away. Else nothing, and only a lookup can tell. A small network is known as a whole.
+        """
+        position = int.from_bytes(target, "big")
+        found = 0
+        for bucket in self._by_distance(position):
+            if bucket.is_full:
+                return []
+            found += len(bucket)
+            if found >= count:
+                return self.closest(target, count)
+        return []
+
     def contacts(self) -> list[Contact]:
         """All contacts, those heard from most recently first."""
         entries = sorted(self._entries(), key=lambda entry: entry.answered_at, reverse=True)
@@ -299,12 +313,15 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia ships no typ
         for bucket in self.buckets:
             yield from bucket.nodes.values()
 
+    def _by_distance(self, target: int) -> list[Bucket]:
+        return sorted(self.buckets, key=lambda bucket: (bucket.range[0] ^ target) & -bucket.size)
+
     def _nearest(self, target: int, count: int, exclude: bytes | None) -> list[Entry]:
         """Exact: ranges are aligned, so seen from any target they do not overlap in distance, and the nearest
         ranges that
         together hold enough contacts hold all the nearest contacts."""
         candidates: list[Entry] = []
-        for bucket in sorted(self.buckets, key=lambda bucket: (bucket.range[0] ^ target) & -bucket.size):
+        for bucket in self._by_distance(target):
             candidates += [entry for entry in bucket.nodes.values() if entry.id != exclude]
             if len(candidates) >= count:
                 break

@@ -99,6 +99,7 @@ class DhtService:
             params,
             identity,
             find_closest=self.find_closest,
+            known_closest=self._table.all_closest,
             ask=self._peers.ask,
             own_addresses=self.own_addresses,
             store_own=self._store_own if self.serving else None,
@@ -123,7 +124,7 @@ class DhtService:
                 self._endpoint.start(nursery, self._responder)
                 nursery.start_soon(self._membership.run_join)
                 nursery.start_soon(self._membership.run_upkeep, self._on_tick)
-                nursery.start_soon(self._announcer.run)
+                nursery.start_soon(self._keep_announcing)
                 task_status.started()
         finally:
             self._endpoint.close()
@@ -272,6 +273,10 @@ class DhtService:
         )
 
     # -- inside ----------------------------------------------------------------------------------------
+
+    async def _keep_announcing(self) -> None:
+        await self._membership.wait_acquainted()  # on an empty table every lookup ends at once, with ourselves alone
+        await self._announcer.run()
 
     def _running(self) -> trio.Nursery:
         if self._nursery is None:

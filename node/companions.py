@@ -27,10 +27,12 @@ from shoal.node.store import HeldShare, KeptStatement, ShareStore, StoreError
 
 STARTUP_PAGE = 200  # files whose announcements are taken up again at once after a start
 # Anybody may ask us to announce, and it costs lookups. The same again is said only so often: soon when few nodes have
-# stored it, else not before its 48 h are half over.
+# stored it, else not before its 48 h are over, in which the DHT has renewed it by itself.
 REPEAT_S = 60.0
-REPEAT_WELL_KEPT_S = 20 * 3600.0
+REPEAT_WELL_KEPT_S = 48 * 3600.0
 STAND_IN_EPOCHS = 2.5  # whoever looks after a file asks for it in every epoch while an announcer is away
+# An announcer that is away for a night has not to be stood in for: what it announced is found for 18 h at least.
+PATIENCE_EPOCHS = 0.5
 MAX_REMEMBERED_COUNT = 4096  # ours: some 300 bytes each
 MAX_ANNOUNCING_COUNT = 4
 REUSE_S = LIFETIME_S / 7  # ours: a statement of ours is signed anew after a day, long before it expires
@@ -66,6 +68,7 @@ class Companions:
         self._announcing = trio.CapacityLimiter(MAX_ANNOUNCING_COUNT)
         self._announced: dict[bytes, _Said] = {}
         self._standing_in: dict[bytes, float] = {}  # since when nobody has asked for it again; at most the files kept
+        self._asked: dict[bytes, tuple[float, float]] = {}  # to stand in: when first, and when last; likewise
         self._signed: dict[tuple[bytes, int], HolderStatement] = {}
 
     # --- statements
@@ -126,15 +129,20 @@ class Companions:
 
     # --- announcing
 
-    async def announce(self, file_id: FileId) -> dict[int, tuple[int, int]] | None:
+    async def announce(self, file_id: FileId, *, patient: bool = False) -> dict[int, tuple[int, int]] | None:
         """Announce now what is ours to announce: class -> (closest nodes, of these stored). None when we keep nothing.
 
-        Whoever asks knows which of the first announcers are gone, so those next in rank announce as well. StoreError.
+        Whoever asks knows which of the first announcers are gone, so those next in rank announce as well; if it is
+        `patient`, only once they are asked to in a second epoch. StoreError.
         """
         async with self._announcing:
-            mine = await self._announcements(file_id, deep=STAND_INS_DEEP)
+            statements = await self.known(file_id)
+            if not statements:
+                return None
+            deep = 1 if patient and not self._is_time_to_stand_in(file_id) else STAND_INS_DEEP
+            mine = self._announcements(file_id, statements, deep=deep)
             if not mine:
-                return None if mine is None else {}
+                return {}
             fingerprint = hash(tuple(mine.items()))
             said = self._announced.pop(file_id, None)
             if said is None or said.fingerprint != fingerprint or not said.is_good_at(trio.current_time()):
@@ -142,9 +150,18 @@ class Companions:
             self._announced[file_id] = said
             while len(self._announced) > MAX_REMEMBERED_COUNT:
                 del self._announced[next(iter(self._announced))]
-            if mine.keys() - (await self._announcements(file_id) or {}).keys():
+            if mine.keys() - self._duties(file_id, statements).keys():
                 self._standing_in[file_id] = trio.current_time()
             return said.reports
+
+    def _is_time_to_stand_in(self, file_id: FileId) -> bool:
+        """Whether somebody has asked for it for a while, and lately."""
+        now, epoch_s = trio.current_time(), self._context.network.epoch_s
+        first, last = self._asked.get(file_id, (now, now))
+        if now - last > STAND_IN_EPOCHS * epoch_s:
+            first = now
+        self._asked[file_id] = (first, now)
+        return now - first >= PATIENCE_EPOCHS * epoch_s
 
     async def _announce(self, mine: Mapping[int, Announcement]) -> dict[int, tuple[int, int]]:
         reports = await self._context.dht.announce(list(mine.values()))
@@ -158,7 +175,7 @@ class Companions:
         for file_id in [file_id for file_id, asked_at in self._standing_in.items() if asked_at < limit]:
             del self._standing_in[file_id]
             try:
-                duties = await self._announcements(FileId(file_id)) or {}
+                duties = self._announcements(FileId(file_id), await self.known(FileId(file_id)))
             except StoreError:
                 duties = {}  # found damaged just now
             for number in range(CLASSES):
@@ -173,34 +190,39 @@ class Companions:
         while page := await self._env.call(self._store.files, after, STARTUP_PAGE):
             for file_id in page:
                 try:
-                    mine = await self._announcements(FileId(file_id))
+                    mine = self._announcements(FileId(file_id), await self.known(FileId(file_id)))
                 except StoreError:
                     continue  # found damaged just now; the others are still to be announced
-                self._context.dht.keep_announced(list((mine or {}).values()))
+                self._context.dht.keep_announced(list(mine.values()))
             after = page[-1]
 
     def forget(self, file_id: FileId) -> None:
         """A file is kept here no longer: announce it no more."""
         self._standing_in.pop(file_id, None)
+        self._asked.pop(file_id, None)
         for number in range(CLASSES):
             self._context.dht.stop_announcing(class_key(file_id, number))
         for key in [key for key in self._signed if key[0] == file_id]:
             del self._signed[key]
 
-    async def _announcements(self, file_id: FileId, *, deep: int = 1) -> dict[int, Announcement] | None:
-        """What this node has to announce of a file, by class; empty when that is others' business."""
-        statements = await self.known(file_id)
-        if not statements:
-            return None
-        holders = sorted({each.node_id for each in statements})
-        chosen = announcers(file_id, holders)
-        duties = announcers(file_id, holders, deep=deep)
-        mine = [number for number, ids in duties.items() if self._identity.node_id in ids]
+    def _duties(self, file_id: FileId, statements: Sequence[HolderStatement], *, deep: int = 1) -> dict[int, None]:
+        """The classes for which this node announces a file; empty when that is others' business."""
+        chosen = announcers(file_id, {each.node_id for each in statements}, deep=deep)
+        return {number: None for number, ids in chosen.items() if self._identity.node_id in ids}
+
+    def _announcements(
+        self, file_id: FileId, statements: Sequence[HolderStatement], *, deep: int = 1
+    ) -> dict[int, Announcement]:
+        """What this node has to announce of a file, by class."""
+        mine = self._duties(file_id, statements, deep=deep)
+        if not mine:
+            return {}
+        chosen = announcers(file_id, {each.node_id for each in statements})
         own_shares = [each.share for each in statements if each.node_id == self._identity.node_id]
         payload = pack_announcement(own_shares, self._slice(statements, chosen))
         return {number: Announcement(RecordKey(class_key(file_id, number)), payload) for number in mine}
 
-    def _slice(self, statements: list[HolderStatement], chosen: Mapping[int, list[NodeId]]) -> list[Hint]:
+    def _slice(self, statements: Sequence[HolderStatement], chosen: Mapping[int, list[NodeId]]) -> list[Hint]:
         order = list(dict.fromkeys(node_id for number in sorted(chosen) for node_id in chosen[number]))
         hints = [
             Hint(each.share, Contact(each.node_id, each.address))

@@ -296,7 +296,7 @@ class Holder:
             raise RequestError(Status.MALFORMED, str(error)) from error
 
     async def _announce(self, caller: Caller, request: Announce, payload: Buffer) -> Announced:
-        reports = await self._asked(self.companions.announce(FileId(request.file_id)))
+        reports = await self._asked(self.companions.announce(FileId(request.file_id), patient=request.patient))
         if reports is None:
             raise RequestError(Status.NOT_FOUND, NOT_KEPT)
         return Announced(tuple((number, *counts) for number, counts in reports.items()))

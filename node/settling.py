@@ -143,7 +143,9 @@ class Settling:
 
         async def ask(contact: Contact) -> None:
             try:
-                reply = await self._context.ask(contact, Announce(self._manifest.id), timeout_s=ANNOUNCE_TIMEOUT_S)
+                reply = await self._context.ask(
+                    contact, Announce(self._manifest.id, False), timeout_s=ANNOUNCE_TIMEOUT_S
+                )
             except PeerError:
                 return
             reports[contact.node_id] = reply.classes

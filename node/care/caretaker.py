@@ -464,18 +464,23 @@ class Caretaker:
         return [each for node_id, each in sorted(unique.items()) if node_id != self._me]
 
     async def _announce(self, charge: Charge) -> None:
-        """Where an announcer has died, ask the next in rank to take over."""
+        """Where an announcer is gone, ask the next in rank to take over: at once where most of them are gone, else when
+        it is gone in the next epoch, too, since what it announced stays for a while.
+        """
         everybody = sorted({each.node_id for each in charge.statements})
         living = sorted({each.node_id for each in self._living(charge)} | {self._me})
         before, now = announcers(charge.file_id, everybody), announcers(charge.file_id, living)
         successors = {node_id for number in now for node_id in now[number] if node_id not in before[number]}
+        first = {node_id for number in before for node_id in before[number]}
+        patient = 2 * len(first.intersection(living)) >= len(first)
         contacts = {each.node_id: each.contact for each in charge.statements}
         for node_id in sorted(successors):
             try:
                 if node_id == self._me:
-                    await self._companions.announce(charge.file_id)
+                    await self._companions.announce(charge.file_id, patient=patient)
                 else:
-                    await self._context.ask(contacts[node_id], Announce(charge.file_id), timeout_s=60.0)
+                    request = Announce(charge.file_id, patient)
+                    await self._context.ask(contacts[node_id], request, timeout_s=60.0)
             except (PeerError, StoreError):
                 continue
 

@@ -12,9 +12,9 @@ from shoal.node.context import Context
 from shoal.node.store import ShareStore, StoreError, scrub_budget_bytes
 from shoal.node.trouble import Trouble
 
-BEAT_S = 3600.0  # ours: the uptime that a crash may lose; leases are counted in weeks
+BEAT_S = 7200.0  # ours: the uptime that a crash may lose; leases are counted in weeks
 BEATS_PER_EPOCH = 4.0  # where a network beats faster, so do the chores
-LEASES_EVERY_BEATS = 6
+LEASES_EVERY_BEATS = 3
 
 log = logging.getLogger(__name__)
 

@@ -260,11 +260,15 @@ class Announced(Reply):
 
 @dataclass(frozen=True, slots=True)
 class Announce(Request[Announced]):
-    """Ask a holder to announce the classes of a file it is responsible for, now (type 9)."""
+    """Ask a holder to announce the classes of a file it is responsible for, now (type 9).
+
+    `patient`: where that would be to stand in for others, only if it is asked for again in the next epoch.
+    """
 
     TYPE = 9
     REPLY = Announced
     file_id: bytes = field(metadata=_FILE_ID)
+    patient: bool = field(metadata=wire.FLAG)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ def announcer_of() -> Callable[[Neighbourhood], Announcer]:
             PARAMS,
             Identity.restore(b"\1" * 32, bytes(8)),
             find_closest=around.find_closest,
+            known_closest=lambda key: [],
             ask=around.ask,
             own_addresses=lambda: (Address("10.0.1.1", 4000),),
             store_own=None,

@@ -278,6 +278,17 @@ async def test_kept_announcements_are_retried_until_there_is_a_network(autojump_
     assert len(await collect(others[2])) == 1
 
 
+async def test_what_is_kept_from_the_start_is_stored_by_others_once_there_are_others(autojump_clock, lab):
+    """A node that looked around before it had met anybody took its own copy for enough, for 30 hours."""
+    others = await lab.grid(6)
+    node = await lab.node()
+    node.keep_announced([announcement()])
+    await trio.sleep(1)
+    await node.bootstrap([others[0].addresses[0]])
+    await trio.sleep(60)
+    assert sum(other.statistics().records for other in others) == len(others)
+
+
 # -- trouble ------------------------------------------------------------------------------------------------
 
 

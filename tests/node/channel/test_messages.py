@@ -37,7 +37,7 @@ REQUESTS: list[m.AnyRequest] = [
     m.GetManifest(FILE_ID),
     m.GetHolders(FILE_ID),
     m.TellHolders(FILE_ID),
-    m.Announce(FILE_ID),
+    m.Announce(FILE_ID, False),
     m.Read(FILE_ID, 3, 32, 16, True),
     m.GetHeld(FILE_ID),
     m.GetStatus(),
@@ -125,7 +125,7 @@ def test_trailing_fields_are_ignored() -> None:
     values = msgpack.unpackb(m.encode_request(1, REQUESTS[1]))
     assert m.decode_request(msgpack.packb([*values, {"new": 1}, None]), 0)[1] == REQUESTS[1]
     rows = msgpack.packb([0x80 | 9, 1, 0, [[0, 20, 19, "new"]]])
-    assert m.decode_reply(m.decode_reply_head(rows), m.Announce(FILE_ID), b"") == m.Announced(((0, 20, 19),))
+    assert m.decode_reply(m.decode_reply_head(rows), m.Announce(FILE_ID, False), b"") == m.Announced(((0, 20, 19),))
 
 
 def test_an_unknown_type_is_told_apart_from_a_malformed_one() -> None:
