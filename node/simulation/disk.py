@@ -17,7 +17,7 @@ by one thread at a time, as simulations are.
 import errno
 import random
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -386,6 +386,7 @@ class SimConnection(sqlite3.Connection):
 
     _disk: SimDisk | None = None
     _path = Path()
+    _length: int | None = None  # as long as nothing is written
 
     def attach_to(self, disk: SimDisk, path: Path) -> None:
         """Belong to a disk from now on."""
@@ -398,13 +399,27 @@ class SimConnection(sqlite3.Connection):
                 self._disk.step("commit", self._path)
             except OSError as error:
                 raise _sqlite_error(error) from error
+        if not sql.startswith("SELECT"):
+            self._length = None
         return super().execute(sql, *values)
+
+    def executemany(self, sql: str, rows: Iterable[Any], /) -> sqlite3.Cursor:
+        """As in sqlite3."""
+        self._length = None
+        return super().executemany(sql, rows)
+
+    def executescript(self, script: str, /) -> sqlite3.Cursor:
+        """As in sqlite3."""
+        self._length = None
+        return super().executescript(script)
 
     def length(self) -> int:
         """Bytes the database would take on disk."""
-        (pages,) = super().execute("PRAGMA page_count").fetchone()
-        (page_bytes,) = super().execute("PRAGMA page_size").fetchone()
-        return int(pages) * int(page_bytes)
+        if self._length is None:
+            (pages,) = super().execute("PRAGMA page_count").fetchone()
+            (page_bytes,) = super().execute("PRAGMA page_size").fetchone()
+            self._length = int(pages) * int(page_bytes)
+        return self._length
 
     def close(self) -> None:
         """Close in good order: an open transaction is rolled back."""

@@ -187,7 +187,7 @@ class VirtualStream:
         self._world.count_message()
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            for piece in _pieces(buffers):
+            for piece in _pieces(buffers, self._world.bytes_per_s is not None):
                 await self._outgoing.put(piece)
         except BaseException:  # like the real one: half a message cannot be taken back
             self.abort()
@@ -303,9 +303,9 @@ async def _serve_one(listener: _Listener, stream: VirtualStream, slot: Slot) -> 
         await stream.aclose()
 
 
-def _pieces(buffers: tuple[Buffer, ...]) -> list[bytes]:
-    """Copies of what is sent: small buffers in one."""
-    if sum(memoryview(buffer).nbytes for buffer in buffers) <= PIECE_BYTES:
+def _pieces(buffers: tuple[Buffer, ...], one_by_one: bool) -> list[bytes]:
+    """Copies of what is sent: small buffers in one, unless they arrive one by one on a slow line."""
+    if not one_by_one and sum(memoryview(buffer).nbytes for buffer in buffers) <= PIECE_BYTES:
         return [b"".join(buffers)]
     return [bytes(buffer) for buffer in buffers]
 
