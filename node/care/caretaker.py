@@ -17,7 +17,7 @@ from shoal.erasure import FileId, Manifest
 from shoal.node.announcers import announcers
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import Doubts
-from shoal.node.care.epochs import epoch_of, may_act, next_turn
+from shoal.node.care.epochs import BACK_OFF_PARTS, epoch_of, may_act, next_turn
 from shoal.node.care.health import Outcome, repair_at
 from shoal.node.care.presence import Presence
 from shoal.node.care.rounds import Charge, Round, RoundCounts
@@ -155,7 +155,7 @@ class Caretaker:
                     await self._take_turns()
             except StoreError as error:  # our disk: what it is too full or too ill for is tried again later
                 log.warning("looking after files failed: %s", error)
-                await trio.sleep(LONGEST_SLEEP_S)
+                await trio.sleep(min(LONGEST_SLEEP_S, self._epoch_s))
 
     async def _take_turns(self) -> None:
         """Sleep until something is to be done, and do it."""
@@ -411,7 +411,8 @@ class Caretaker:
             made = []  # too few answered after all: at most one try an epoch
         if len({each.share for each in made}) < len(job.missing) and bytes(charge.file_id) not in self._no_file:
             self._unfinished[bytes(charge.file_id)] = None
-            self._watch(charge.file_id, self._env.wall() + self._epoch_s)
+            parts = BACK_OFF_PARTS if charge.health.is_emergency else 1
+            self._watch(charge.file_id, self._env.wall() + self._epoch_s / parts)
         else:
             self._unfinished.pop(bytes(charge.file_id), None)
         self._repair_bytes += repairer.sent_bytes + repairer.received_bytes

@@ -12,7 +12,7 @@ from enum import Enum
 from shoal.dht import NodeId
 from shoal.node.matching import match_hosts
 
-EMERGENCY_MARGIN = 2  # shares above k at which every holder acts, whoever's turn it is
+EMERGENCY_MARGIN = 2  # shares above k at which a repair that failed is tried again soon, not only in the next epoch
 
 
 class Outcome(Enum):
@@ -82,7 +82,7 @@ class Health:
 
     @property
     def is_emergency(self) -> bool:
-        """So few are left that nobody waits for his turn."""
+        """So few are left that a repair that failed cannot wait for the next epoch."""
         return len(self.counted) <= emergency_at(self.k, self.n)
 
 
@@ -92,5 +92,5 @@ def repair_at(k: int, n: int) -> int:
 
 
 def emergency_at(k: int, n: int) -> int:
-    """Healthy shares at which all holders race."""
+    """Healthy shares at which every failed repair is repeated soon."""
     return min(k + EMERGENCY_MARGIN, repair_at(k, n) - 1)

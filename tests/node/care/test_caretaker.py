@@ -95,6 +95,24 @@ def test_a_file_outlives_most_of_its_first_holders(tmp_path: Path) -> None:
     run_world(4, tmp_path, story, epoch_s=EPOCH_S)
 
 
+def test_in_an_emergency_a_repair_that_finds_no_hosts_is_tried_again_soon(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 12)
+        published, _ = await publish(world, 60_000)
+        assert (published.k, published.n) == (4, 12)
+        for name in list(keepers(world, published))[:6]:
+            await world.crash(name)
+        await trio.sleep(6 * EPOCH_S)  # their grace is over, and every machine that is left keeps a share already
+        assert len(keepers(world, published)) == 6
+        doors = [machine.address for machine in world.running()]
+        for number in range(8):
+            await world.start(f"fresh-{number}", doors=doors)
+        await trio.sleep(EPOCH_S / 10)
+        assert {share for held in keepers(world, published).values() for share in held} == set(range(12))
+
+    run_world(1, tmp_path, story, epoch_s=EPOCH_S)
+
+
 def test_a_full_disk_stops_neither_the_node_nor_the_care_of_its_files(tmp_path: Path) -> None:
     """Seed of a study: a caretaker that could not write down what others stated took the whole node with it."""
 
