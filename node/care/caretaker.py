@@ -7,7 +7,7 @@ else. docs/protocol.md, "Staying alive", has the rules.
 
 import heapq
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -41,6 +41,8 @@ PAGE_FILES = 500
 COMPARED_LISTS = 2  # of other holders at each look
 PROVE_EPOCHS = 7.0  # all claims on a file are audited before a repair, so often at most: it may wait for hosts for long
 MAX_CLAIMS = 16  # remembered of one file; who floods us with surveys has us look ourselves
+TELL_BEFORE_S = 2 * 86400.0  # a statement ends that a newer one replaces: every holder hears of that one
+TELL_PART = 0.25  # of n: so many new statements are told at once
 NEWER_S = 86400.0  # a statement that is newer by less is not worth a message to every holder
 
 
@@ -355,7 +357,7 @@ class Caretaker:
             await self._mend(charge)
         else:
             self._follow_up(charge, now)
-        if fresh:
+        if fresh and self._is_worth_telling(charge, fresh):
             await self._spread(charge, fresh)
         await self._announce(charge)
 
@@ -437,6 +439,13 @@ class Caretaker:
             ):
                 fresh.append(each)
         return fresh
+
+    def _is_worth_telling(self, charge: Charge, fresh: Collection[HolderStatement]) -> bool:
+        """Whether others must hear of statements now; else they wait for more of them, to be told in one message."""
+        known = {(each.share, each.node_id, each.address): each.expires for each in charge.statements}
+        soon = self._env.wall() + TELL_BEFORE_S
+        urgent = any(known.get((each.share, each.node_id, each.address), 0) < soon for each in fresh)
+        return urgent or len(fresh) >= charge.manifest.n * TELL_PART
 
     async def _spread(self, charge: Charge, fresh: list[HolderStatement]) -> None:
         """Give every living holder the statements that are new."""

@@ -8,6 +8,7 @@ What else a replay needs: an autojump clock, all randomness from the seed, work 
 and no iteration over sets of bytes or strings, whose order changes from process to process.
 """
 
+import gc
 import heapq
 import itertools
 import math
@@ -23,6 +24,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 TURNS_PER_LOOK = 256  # some milliseconds of real time
+COLLECT_EVERY = (100_000, 50, 1000)  # new objects, and collections of each generation; some 50 MB of garbage at most
 
 _run: Any = trio._core._run  # private, see above: the generator `_r`, the switch _ALLOW_DETERMINISTIC_SCHEDULING
 
@@ -56,8 +58,19 @@ def run_seeded(seed: int, main: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         runner.io_manager = _RareEvents(runner.io_manager)
         return await main(*args)
 
-    with seeded_scheduler(seed):
+    with seeded_scheduler(seed), _rare_collections():
         return trio.run(without_sockets, clock=clock)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for garbage in cycles seldom: hundreds of nodes are many objects, and that was a sixth of the work."""
+    before = gc.get_threshold()
+    gc.set_threshold(*COLLECT_EVERY)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class Stops:
