@@ -5,31 +5,30 @@ the wall clock's, because holders must agree on it roughly; a clock that jumps c
 else. docs/protocol.md, "Staying alive", has the rules.
 """
 
-import heapq
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import trio
 
 from shoal.dht import NodeId
 from shoal.erasure import FileId, Manifest
-from shoal.node.announcers import announcers
+from shoal.node.care.agenda import Agenda, Errand
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.epochs import BACK_OFF_PARTS, epoch_of, may_act, next_turn
 from shoal.node.care.health import Outcome, repair_at
 from shoal.node.care.presence import Presence
 from shoal.node.care.rounds import Charge, Round, RoundCounts
-from shoal.node.channel import Announce, GetHolders, PeerError, RequestError, TellHolders
+from shoal.node.care.telling import Teller
+from shoal.node.channel import GetHolders, PeerError, RequestError
 from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion
 from shoal.node.errors import NotOneFile, ShoalError
-from shoal.node.nursery import open_nursery
 from shoal.node.repair import Repairer, RepairJob
 from shoal.node.search import Search
-from shoal.node.statements import HolderStatement, MalformedStatement, check_statement, pack_statements
+from shoal.node.statements import HolderStatement, MalformedStatement, pack_statements
 from shoal.node.store import ShareStore, StoreError
 
 BATCH_FILES = 256  # looked at together at most; their manifests and statements are in memory meanwhile
@@ -41,9 +40,6 @@ PAGE_FILES = 500
 COMPARED_LISTS = 2  # of other holders at each look
 PROVE_EPOCHS = 7.0  # all claims on a file are audited before a repair, so often at most: it may wait for hosts for long
 MAX_CLAIMS = 16  # remembered of one file; who floods us with surveys has us look ourselves
-TELL_BEFORE_S = 2 * 86400.0  # a statement ends that a newer one replaces: every holder hears of that one
-TELL_PART = 0.25  # of n: so many new statements are told at once
-NEWER_S = 86400.0  # a statement that is newer by less is not worth a message to every holder
 
 
 log = logging.getLogger(__name__)
@@ -94,10 +90,8 @@ class Caretaker:
         self._store = store
         self._companions = companions
         self._delete = delete
-        self._turns: list[tuple[float, bytes]] = []  # a heap: when, which file
-        self._due: dict[bytes, float] = {}  # our next turn at a file, where the heap has several
-        self._watched: dict[bytes, float] = {}  # when to look again, whoever's turn it is: a repair is to be finished
-        self._missed: dict[bytes, float] = {}  # when to ask those again who were away
+        self._teller = Teller(context, me, companions)
+        self._agenda = Agenda()
         self._unfinished: dict[bytes, None] = {}  # repairs that placed fewer shares than were missing
         self._claims: dict[bytes, list[Claim]] = {}  # who looked after a file lately; all of one epoch
         self._proved: dict[bytes, float] = {}  # when all claims on a file were last audited (monotonic)
@@ -137,7 +131,7 @@ class Caretaker:
             return
         now = self._env.wall()
         for file_id in file_ids:
-            if bytes(file_id) in self._due:
+            if self._agenda.has(Errand.TURN, file_id):
                 epoch = epoch_of(file_id, now + self._epoch_s / EARLY_PARTS, self._epoch_s)
                 claims = self._claims.setdefault(bytes(file_id), [])
                 if claims and claims[0].epoch != epoch:
@@ -193,17 +187,14 @@ class Caretaker:
             return [next_turn(each, self._me, self._holders(each), after, self._epoch_s).starts_at for each in file_ids]
 
         for file_id, when in zip(file_ids, await self._env.call(turns), strict=True):
-            self._set_due(file_id, when)
-
-    def _set_due(self, file_id: FileId, when: float) -> None:
-        self._due[bytes(file_id)] = when
-        heapq.heappush(self._turns, (when, bytes(file_id)))
+            self._agenda.put(Errand.TURN, file_id, when)
 
     async def _sleep(self) -> None:
         """Until the next turn, or until there is a new file."""
         if not self._new:
             self._wake = trio.Event()
-        left = self._turns[0][0] - self._env.wall() if self._turns else LONGEST_SLEEP_S
+        next_at = self._agenda.next_at()
+        left = LONGEST_SLEEP_S if next_at is None else next_at - self._env.wall()
         with trio.move_on_after(min(max(left, 0.0), LONGEST_SLEEP_S)):
             await self._wake.wait()
 
@@ -211,28 +202,20 @@ class Caretaker:
         """The files whose turn has come or comes very soon, and which nobody has looked after this epoch; and those
         whose absent holders are to be asked again.
         """
-        now = self._env.wall()
-        if not self._turns or self._turns[0][0] > now:
+        now, next_at = self._env.wall(), self._agenda.next_at()
+        if next_at is None or next_at > now:
             return [], []
-        limit = now + self._epoch_s / TOGETHER_PARTS
-        due: list[FileId] = []
-        missed: list[FileId] = []
-        while self._turns and self._turns[0][0] <= limit:
-            when, raw = heapq.heappop(self._turns)
+        due: dict[FileId, None] = {}
+        missed: dict[FileId, None] = {}
+        for when, errand, raw in self._agenda.take(now + self._epoch_s / TOGETHER_PARTS):
             file_id = FileId(raw)
-            if self._watched.get(raw) == when:
-                del self._watched[raw]
-                due.append(file_id)
-            elif self._missed.get(raw) == when:
-                del self._missed[raw]
-                missed.append(file_id)
-            elif self._due.get(raw) != when:
-                continue  # it was moved since
-            elif await self._is_cared_for(file_id, when):
+            if errand is Errand.ABSENT:
+                missed[file_id] = None
+            elif errand is Errand.TURN and await self._is_cared_for(file_id, when):
                 await self._schedule_all([file_id], when)
             else:
-                due.append(file_id)
-        return list(dict.fromkeys(due)), [file_id for file_id in missed if file_id not in due]
+                due[file_id] = None
+        return list(due), [file_id for file_id in missed if file_id not in due]
 
     async def _worse(self, files: Sequence[FileId]) -> list[FileId]:
         """Of files whose holders were not all there, those to be looked at in full now, since too many stayed away.
@@ -281,7 +264,8 @@ class Caretaker:
 
     def _forget(self, file_id: bytes) -> None:
         """Nothing of a file is kept here any more."""
-        for kept in (self._due, self._watched, self._missed, self._claims, self._unfinished, self._proved):
+        self._agenda.forget(file_id)
+        for kept in (self._claims, self._unfinished, self._proved):
             kept.pop(file_id, None)
         self._no_file.discard(file_id)
 
@@ -291,7 +275,7 @@ class Caretaker:
         Whoever was away has missed what the others stated meanwhile, and would take their shares for lost. So some of
         the others are asked whom they know; before a repair everybody who can be found is.
         """
-        living = self._living(charge)
+        living = self._teller.living(charge)
         for statement in self._env.rng.sample(living, min(COMPARED_LISTS, len(living))):
             try:
                 reply = await self._context.ask(statement.contact, GetHolders(charge.file_id))
@@ -350,16 +334,15 @@ class Caretaker:
         now = self._env.wall()
         await self._schedule_all([charge.file_id], now)
         health = charge.health
-        fresh = await self._env.call(self._checked, charge)
+        news = await self._env.call(self._teller.news, charge)
         begun = bytes(charge.file_id) in self._unfinished and health.can_repair and bool(health.missing)
         mendable = bytes(charge.file_id) not in self._no_file and self._leased(charge, health.k) > now
         if (health.needs_repair or begun) and mendable:
             await self._mend(charge)
         else:
             self._follow_up(charge, now)
-        if fresh and self._is_worth_telling(charge, fresh):
-            await self._spread(charge, fresh)
-        await self._announce(charge)
+        await self._teller.spread_news(charge, news)
+        await self._teller.see_to_announcers(charge)
 
     def _leased(self, charge: Charge, k: int) -> float:
         """Until when at least k shares are promised: after that the file need not be kept alive."""
@@ -378,17 +361,12 @@ class Caretaker:
         if ends:
             jitter = self._env.rng.random() * FOLLOW_UP_SPREAD * self._epoch_s
             when = now + max(ends) - trio.current_time() + jitter
-            self._missed[bytes(charge.file_id)] = when
-            heapq.heappush(self._turns, (when, bytes(charge.file_id)))
+            self._agenda.put(Errand.ABSENT, charge.file_id, when)
 
     def _lost_at(self, holder: NodeId, file_id: FileId) -> float | None:
         """When the grace of a holder ends that is away, or claims and stalls."""
         away = self.presence.lost_at(holder)
         return away if away is not None else self.doubts.lost_at(holder, file_id)
-
-    def _watch(self, file_id: FileId, when: float) -> None:
-        self._watched[bytes(file_id)] = when
-        heapq.heappush(self._turns, (when, bytes(file_id)))
 
     async def _mend(self, charge: Charge) -> None:
         """Make the lost shares again, put them on new hosts, and tell all holders of them."""
@@ -414,85 +392,13 @@ class Caretaker:
         if len({each.share for each in made}) < len(job.missing) and bytes(charge.file_id) not in self._no_file:
             self._unfinished[bytes(charge.file_id)] = None
             parts = BACK_OFF_PARTS if charge.health.is_emergency else 1
-            self._watch(charge.file_id, self._env.wall() + self._epoch_s / parts)
+            self._agenda.put(Errand.RETURN, charge.file_id, self._env.wall() + self._epoch_s / parts)
         else:
             self._unfinished.pop(bytes(charge.file_id), None)
         self._repair_bytes += repairer.sent_bytes + repairer.received_bytes
         self._repairs += bool(made)
         self._rebuilt += len(made)
         charge.statements += made
-
-    # --- telling others
-
-    def _checked(self, charge: Charge) -> list[HolderStatement]:
-        """The statements that came with the surveys and are worth spreading; called in a worker."""
-        known = {(each.share, each.node_id, each.address): each.issued for each in charge.statements}
-        fresh = []
-        for signed in charge.fresh:
-            try:
-                each = check_statement(signed, self._context.network, self._env.scheme, self._env.wall())
-            except MalformedStatement:
-                continue
-            if (
-                each.file_id == charge.file_id
-                and each.issued > known.get((each.share, each.node_id, each.address), 0) + NEWER_S
-            ):
-                fresh.append(each)
-        return fresh
-
-    def _is_worth_telling(self, charge: Charge, fresh: Collection[HolderStatement]) -> bool:
-        """Whether others must hear of statements now; else they wait for more of them, to be told in one message."""
-        known = {(each.share, each.node_id, each.address): each.expires for each in charge.statements}
-        soon = self._env.wall() + TELL_BEFORE_S
-        urgent = any(known.get((each.share, each.node_id, each.address), 0) < soon for each in fresh)
-        return urgent or len(fresh) >= charge.manifest.n * TELL_PART
-
-    async def _spread(self, charge: Charge, fresh: list[HolderStatement]) -> None:
-        """Give every living holder the statements that are new."""
-        payload = pack_statements(each.signed for each in fresh)
-        try:
-            await self._companions.learn(charge.file_id, payload)
-        except StoreError as error:
-            log.warning(
-                "statements of other holders could not be kept: %s", error
-            )  # but told to the others they can be
-        living = self._living(charge)
-
-        async def tell(statement: HolderStatement) -> None:
-            try:
-                await self._context.ask(statement.contact, TellHolders(charge.file_id), payload=[payload])
-            except PeerError:
-                return  # it hears of them in a later epoch
-
-        async with open_nursery() as nursery:
-            for statement in living:
-                nursery.start_soon(tell, statement)
-
-    def _living(self, charge: Charge) -> list[HolderStatement]:
-        silent = {each.holder for each in charge.observations if each.outcome is not Outcome.OK}
-        unique = {each.node_id: each for each in charge.statements if each.node_id not in silent}
-        return [each for node_id, each in sorted(unique.items()) if node_id != self._me]
-
-    async def _announce(self, charge: Charge) -> None:
-        """Where an announcer is gone, ask the next in rank to take over: at once where most of them are gone, else when
-        it is gone in the next epoch, too, since what it announced stays for a while.
-        """
-        everybody = sorted({each.node_id for each in charge.statements})
-        living = sorted({each.node_id for each in self._living(charge)} | {self._me})
-        before, now = announcers(charge.file_id, everybody), announcers(charge.file_id, living)
-        successors = {node_id for number in now for node_id in now[number] if node_id not in before[number]}
-        first = {node_id for number in before for node_id in before[number]}
-        patient = 2 * len(first.intersection(living)) >= len(first)
-        contacts = {each.node_id: each.contact for each in charge.statements}
-        for node_id in sorted(successors):
-            try:
-                if node_id == self._me:
-                    await self._companions.announce(charge.file_id, patient=patient)
-                else:
-                    request = Announce(charge.file_id, patient)
-                    await self._context.ask(contacts[node_id], request, timeout_s=60.0)
-            except (PeerError, StoreError):
-                continue
 
 
 def _one_per_share(charge: Charge) -> list[HolderStatement]:

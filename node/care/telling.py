@@ -1,0 +1,107 @@
+"""Passing on what a look at a file has shown: new statements to its holders, and to the next in rank that an announcer
+is gone.
+"""
+
+import logging
+from collections.abc import Collection
+
+from shoal.dht import NodeId
+from shoal.node.announcers import announcers
+from shoal.node.care.health import Outcome
+from shoal.node.care.rounds import Charge
+from shoal.node.channel import Announce, PeerError, TellHolders
+from shoal.node.companions import Companions
+from shoal.node.context import Context
+from shoal.node.nursery import open_nursery
+from shoal.node.statements import HolderStatement, MalformedStatement, check_statement, pack_statements
+from shoal.node.store import StoreError
+
+TELL_BEFORE_S = 2 * 86400.0  # a statement ends that a newer one replaces: every holder hears of that one
+TELL_PART = 0.25  # of n: so many new statements are told at once
+NEWER_S = 86400.0  # a statement that is newer by less is not worth a message to every holder
+ANNOUNCE_TIMEOUT_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Teller:
+    """Tells the holders of files. The connections of `context` prove that `me` does."""
+
+    def __init__(self, context: Context, me: NodeId, companions: Companions) -> None:
+        self._context = context
+        self._env = context.env
+        self._me = me
+        self._companions = companions
+
+    async def spread_news(self, charge: Charge, fresh: list[HolderStatement]) -> None:
+        """Keep statements that are new, and give them to every living holder if that cannot wait for more of them."""
+        if not fresh:
+            return
+        payload = pack_statements(each.signed for each in fresh)
+        try:
+            await self._companions.learn(charge.file_id, payload)
+        except StoreError as error:
+            log.warning("statements of other holders could not be kept: %s", error)  # but told they can be
+        if self._is_worth_telling(charge, fresh):
+            await self._tell(charge, payload)
+
+    def news(self, charge: Charge) -> list[HolderStatement]:
+        """The statements that came with the surveys and are worth spreading; called in a worker."""
+        known = {(each.share, each.node_id, each.address): each.issued for each in charge.statements}
+        fresh = []
+        for signed in charge.fresh:
+            try:
+                each = check_statement(signed, self._context.network, self._env.scheme, self._env.wall())
+            except MalformedStatement:
+                continue
+            if (
+                each.file_id == charge.file_id
+                and each.issued > known.get((each.share, each.node_id, each.address), 0) + NEWER_S
+            ):
+                fresh.append(each)
+        return fresh
+
+    def _is_worth_telling(self, charge: Charge, fresh: Collection[HolderStatement]) -> bool:
+        """Whether others must hear of statements now; else they wait for more of them, to be told in one message."""
+        known = {(each.share, each.node_id, each.address): each.expires for each in charge.statements}
+        soon = self._env.wall() + TELL_BEFORE_S
+        urgent = any(known.get((each.share, each.node_id, each.address), 0) < soon for each in fresh)
+        return urgent or len(fresh) >= charge.manifest.n * TELL_PART
+
+    async def _tell(self, charge: Charge, payload: bytes) -> None:
+        async def tell(statement: HolderStatement) -> None:
+            try:
+                await self._context.ask(statement.contact, TellHolders(charge.file_id), payload=[payload])
+            except PeerError:
+                return  # it hears of them in a later epoch
+
+        async with open_nursery() as nursery:
+            for statement in self.living(charge):
+                nursery.start_soon(tell, statement)
+
+    def living(self, charge: Charge) -> list[HolderStatement]:
+        """A statement of each other holder that was there."""
+        silent = {each.holder for each in charge.observations if each.outcome is not Outcome.OK}
+        unique = {each.node_id: each for each in charge.statements if each.node_id not in silent}
+        return [each for node_id, each in sorted(unique.items()) if node_id != self._me]
+
+    async def see_to_announcers(self, charge: Charge) -> None:
+        """Where an announcer is gone, ask the next in rank to take over: at once where most of them are gone, else when
+        it is gone in the next epoch, too, since what it announced stays for a while.
+        """
+        everybody = sorted({each.node_id for each in charge.statements})
+        living = sorted({each.node_id for each in self.living(charge)} | {self._me})
+        before, now = announcers(charge.file_id, everybody), announcers(charge.file_id, living)
+        successors = {node_id for number in now for node_id in now[number] if node_id not in before[number]}
+        first = {node_id for number in before for node_id in before[number]}
+        patient = 2 * len(first.intersection(living)) >= len(first)
+        contacts = {each.node_id: each.contact for each in charge.statements}
+        for node_id in sorted(successors):
+            try:
+                if node_id == self._me:
+                    await self._companions.announce(charge.file_id, patient=patient)
+                else:
+                    request = Announce(charge.file_id, patient)
+                    await self._context.ask(contacts[node_id], request, timeout_s=ANNOUNCE_TIMEOUT_S)
+            except (PeerError, StoreError):
+                continue
