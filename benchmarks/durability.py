@@ -80,42 +80,34 @@ class Disaster:
 
 @dataclass
 class Findings:
-    """What was found. Bytes and shares as the module says; `least_up`: the fewest good shares of any file at any check.
+    """What was found. Bytes and shares as the module says.
 
+    codes: how many files have which k and n: the network may choose a narrower one for some.  least_spare: the fewest
+    good shares more than k that any file had at any check.  final: good shares of each file at the end, and its n.
     failures: sentences, each about a file that could not be read, or was read wrong.
     datagrams to audit_bytes: from the loss to the end.
     """
 
-    k: int = 0
-    n: int = 0
-    share_bytes: int = 0
+    codes: Counter[tuple[int, int]] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     checks: int = 0
     reads: int = 0
     read_bytes: int = 0
-    least_up: int = 0
+    least_spare: int = 256
     lost_shares: int = 0
+    lost_bytes: int = 0
     placed_shares: int = 0
+    placed_bytes: int = 0
     vain_shares: int = 0
     repairs: int = 0
     traffic_bytes: int = 0
-    final_shares: list[int] = field(default_factory=list)
+    final: list[tuple[int, int]] = field(default_factory=list)
     datagrams: int = 0
     datagram_bytes: int = 0
     stream_messages: int = 0
     stream_bytes: int = 0
     audit_bytes: int = 0
     up_node_days: float = 0.0
-
-    @property
-    def lost_bytes(self) -> int:
-        """Share bytes lost for good."""
-        return self.lost_shares * self.share_bytes
-
-    @property
-    def placed_bytes(self) -> int:
-        """Share bytes that repair has placed."""
-        return self.placed_shares * self.share_bytes
 
     @property
     def ratio(self) -> float:
@@ -143,7 +135,8 @@ class Story:
         self._rng = random.Random(f"{disaster.seed} durability")
         self._watch = StoreWatch(Violations())
         self._files = AckedFiles()
-        self._findings = Findings(least_up=256)
+        self._findings = Findings()
+        self._share_bytes: dict[bytes, int] = {}  # of each file
         self._before: set[Copy] = set()
         self._doomed: set[str] = set()
         self._clients = 0
@@ -181,13 +174,10 @@ class Story:
                         _once(data), needed=self._plan.needed, total=self._plan.total, ttl_s=TTL_S
                     )
                     self._files.add(published.link, data, published.k, published.n)
-        file = self._files.at(0)
-        self._findings.k, self._findings.n = file.k, file.n
-        self._findings.share_bytes = self._share_bytes(file)
-
-    def _share_bytes(self, file: Acked) -> int:
-        manifests = (machine.serving.store.manifest(file.file_id) for machine in self._world.running())
-        return Manifest.decode(next(filter(None, manifests))).layout.share_bytes
+        for file in self._files:
+            self._findings.codes[file.k, file.n] += 1
+            manifests = (machine.serving.store.manifest(file.file_id) for machine in self._world.running())
+            self._share_bytes[file.file_id] = Manifest.decode(next(filter(None, manifests))).layout.share_bytes
 
     async def _lose(self) -> list[str]:
         """Everybody who goes, goes at once; the names of those that will return."""
@@ -228,8 +218,8 @@ class Story:
         counts = [len(self._watch.good_shares(file, up)) for file in self._files]
         findings = self._findings
         findings.checks += 1
-        findings.least_up = min(findings.least_up, *counts)
         for file, count in zip(self._files, counts, strict=True):
+            findings.least_spare = min(findings.least_spare, count - file.k)
             if count < file.k:
                 findings.failures.append(self._dated(file, f"{count} good shares are up, {file.k} are needed"))
         placed = len(self._copies(up) - self._before) if self._before else 0
@@ -279,15 +269,19 @@ class Story:
         findings, running = self._findings, self._world.running()
         now = self._copies(running)
         placed = now - self._before
+        lost = [copy for copy in self._before if copy[0] in self._doomed]
         alive = Counter(key for _, key in now)
-        findings.lost_shares = sum(name in self._doomed for name, _ in self._before)
-        findings.placed_shares = len(placed)
+        findings.lost_shares, findings.lost_bytes = len(lost), self._bytes_of(lost)
+        findings.placed_shares, findings.placed_bytes = len(placed), self._bytes_of(placed)
         findings.vain_shares = sum(alive[key] - 1 for key in {key for _, key in placed})
         for machine in running:
             care = machine.serving.care_statistics()
             findings.repairs += care.repairs
             findings.traffic_bytes += care.repair_bytes
-        findings.final_shares = [len(self._watch.good_shares(file, running)) for file in self._files]
+        findings.final = [(len(self._watch.good_shares(file, running)), file.n) for file in self._files]
+
+    def _bytes_of(self, copies: Iterable[Copy]) -> int:
+        return sum(self._share_bytes[file_id] for _, (file_id, _) in copies)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
@@ -308,20 +302,21 @@ def run_disaster(disaster: Disaster, say: Say = lambda text: None) -> Findings:
 
 def describe(disaster: Disaster, found: Findings) -> list[str]:
     """What was found, in lines."""
-    share, final = found.share_bytes, found.final_shares
+    codes = ", ".join(f"{count} as {k} of {n}" for (k, n), count in sorted(found.codes.items()))
+    missing = [n - good for good, n in found.final]
     per_day = max(found.up_node_days, 1e-9)
     readable = "all, all along" if not found.failures else f"{len(found.failures)} FAILURES"
     return [
-        f"files                  {disaster.files} of {disaster.size_bytes} bytes as {found.k} of {found.n}",
+        f"files                  {disaster.size_bytes} bytes each, {codes}",
         f"readable               {readable}: {found.checks} checks of all shares, {found.reads} reads",
-        f"fewest shares up       {found.least_up} ({found.k} needed)",
-        f"lost for good          {found.lost_shares} shares of {share} bytes, {found.lost_bytes} bytes",
+        f"fewest shares to spare {found.least_spare} good ones up, more than the k needed",
+        f"lost for good          {found.lost_shares} shares, {found.lost_bytes} bytes",
         f"placed by repair       {found.placed_shares} shares, {found.placed_bytes} bytes, in {found.repairs} repairs",
         f"in vain                {found.vain_shares} shares of those",
         f"repair traffic         {found.traffic_bytes} bytes fetched and sent",
         f"placed / lost          {found.ratio:.2f} (bar: below {BAR})",
         f"traffic / lost         {found.traffic_ratio:.2f}",
-        f"good shares at the end {min(final)} at least, {sum(final) / len(final):.1f} on average, of {found.n}",
+        f"missing at the end     {max(missing)} shares of a file at most, {sum(missing) / len(missing):.1f} on average",
         f"DHT                    {found.datagrams / per_day:.0f} datagrams, {found.datagram_bytes / per_day:.0f} bytes "
         "per node and day, our reads included",
         f"streams                {found.stream_messages / per_day:.0f} messages, {found.stream_bytes / per_day:.0f} "

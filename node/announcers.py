@@ -5,7 +5,7 @@ each class the best-ranked holders announce under the key of the class. Three ke
 space can hide a file. Each announcement also names a slice of the other holders, and together they name all of them.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgpack
@@ -59,18 +59,14 @@ def announcers(file_id: FileId, holders: Collection[NodeId], *, deep: int = 1) -
     if len(holders) <= CLASSES:
         return {number: sorted(holders) for number in range(CLASSES)}
     wanted = max(LEAST_ANNOUNCERS, -(-len(holders) // HOLDERS_PER_ANNOUNCER))
-    return {number: _best(file_id, number, holders)[: deep * wanted] for number in range(CLASSES)}
+    classes = {holder: class_of(file_id, holder) for holder in holders}
+    return {number: _best(file_id, number, classes)[: deep * wanted] for number in range(CLASSES)}
 
 
-def _best(file_id: FileId, number: int, holders: Iterable[NodeId]) -> list[NodeId]:
+def _best(file_id: FileId, number: int, classes: Mapping[NodeId, int]) -> list[NodeId]:
     """All holders in the order in which they announce for a class: its own first, then the others by rank."""
-    return sorted(
-        holders,
-        key=lambda holder: (
-            class_of(file_id, holder) != number,
-            _rank_hash(file_id + bytes([number]) + holder),
-        ),
-    )
+    salt = file_id + bytes([number])
+    return sorted(classes, key=lambda holder: (classes[holder] != number, _rank_hash(salt + holder)))
 
 
 def slice_for(announcer: NodeId, order: Sequence[NodeId], holders: Sequence[Hint]) -> list[Hint]:
