@@ -1,13 +1,15 @@
 """Which hosts are asked first: with room, distinct, and far apart on the network."""
 
+import heapq
 import random
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.dht import Address, Contact, NetworkParameters, NodeId
+from shoal.dht.identity import distance
 from shoal.node.context import Context
 from shoal.node.placement import MAX_LOOKUPS, QUIET_LOOKUPS, gather, host_of, one_per_host, spread
 
@@ -160,6 +162,29 @@ async def test_gather_ends_when_the_network_has_been_seen(context_of):
 async def test_gather_is_bounded(context_of):
     dht = Lookups([[contact(number)] for number in range(1000)])
     assert len(await gather(context_of(dht), 10**6)) == MAX_LOOKUPS == dht.asked
+
+
+class Sixty(Lookups):
+    """Sixty nodes; each lookup finds the twenty nearest to its target, as with an empty table and no losses."""
+
+    def __init__(self, rng):
+        super().__init__([])
+        self.nodes = [contact(int.from_bytes(rng.randbytes(32), "big"), f"198.51.{at}.1") for at in range(60)]
+
+    async def find_closest(self, target):
+        self.asked += 1
+        return heapq.nsmallest(20, self.nodes, key=lambda each: distance(each.node_id, target))
+
+
+async def test_gather_does_not_take_one_corner_for_the_network(context_of, env):
+    """Three targets of chance often lie close together: a client then knew twenty of sixty hosts, and took a narrow
+    code."""
+    for seed in range(100):
+        rng = random.Random(seed)
+        dht = Sixty(rng)
+        found = await gather(replace(context_of(dht), env=replace(env, rng=rng)), 48)
+        assert len(found) >= 48, f"seed {seed}: {len(found)} of 60 after {dht.asked} lookups"
+        assert dht.asked <= 8
 
 
 async def test_this_node_is_a_candidate_when_it_serves(context_of):
