@@ -260,7 +260,15 @@ class Announcer:
                 kept.keepers, kept.ours, kept.rounds = before.keepers, before.ours, before.rounds
                 kept.addresses = kept.addresses or before.addresses
             self._kept[place] = kept
+            if not announced:
+                self._keep_own_copy(kept)
         self._changed.set()
+
+    def _keep_own_copy(self, kept: _Kept) -> None:
+        """Whoever asks us finds it at once, even if we have just started and know nobody to store it."""
+        addresses = self._own_addresses()
+        if self._store_own is not None and addresses:
+            self._store_own(self._sign(kept.announcement, addresses[0]))
 
     def stop(self, key: RecordKey, kind: int = RecordKind.PROVIDER) -> None:
         """Renew it no longer; others forget it within its lifetime."""

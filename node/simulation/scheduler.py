@@ -24,7 +24,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 TURNS_PER_LOOK = 256  # some milliseconds of real time
-COLLECT_EVERY = (100_000, 50, 1000)  # new objects, and collections of each generation; some 50 MB of garbage at most
+COLLECT_EVERY = (50_000, 10, 5)  # new objects, and collections of the younger generations: once a day of 100 nodes
 
 _run: Any = trio._core._run  # private, see above: the generator `_r`, the switch _ALLOW_DETERMINISTIC_SCHEDULING
 
