@@ -47,6 +47,10 @@ class Table(Protocol):
         """The K verified contacts nearest to `target`."""
         ...
 
+    def get(self, node_id: NodeId) -> Contact | None:
+        """The verified contact of that id."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -146,7 +150,7 @@ class Responder:
         return records_within(asker.limit, contacts, lacking)
 
     def _put(self, encoded: bytes, asker: _Asker, now: float) -> StoreStatus:
-        if not asker.proven:
+        if not (asker.proven or self._is_known(asker)):
             return StoreStatus.NO_COOKIE
         try:
             record = Record.decode(encoded)
@@ -159,6 +163,11 @@ class Responder:
         if not record.is_authentic(self._params, self._identity.scheme):
             return StoreStatus.INVALID
         return self._store.put(record, now)
+
+    def _is_known(self, asker: _Asker) -> bool:
+        """Whether the asker has answered us from this address before, which a cookie would show as well."""
+        known = self._table.get(asker.node_id)
+        return known is not None and known.address == asker.address
 
     def _seal(self, reply: Reply, frame: Frame, asker: _Asker, now: float) -> bytes:
         head = ReplyHead(

@@ -26,6 +26,8 @@ from shoal.dht.messages import (
     Reply,
     ReplyHead,
     Store,
+    Stored,
+    StoreStatus,
     Unsupported,
     decode_reply,
     encode_request,
@@ -134,13 +136,12 @@ class Caller:
             self._slots.release()
 
     async def _request(self, address: Address, expected: NodeId | None, message: RequestMessage) -> Answer:
-        """An exchange, with those that a missing cookie costs before and after."""
-        if isinstance(message, Store) and expected is not None and not self.cookie_for(address, expected):
-            await self._exchange(address, expected, Ping())
+        """An exchange, and another one where the first has only brought a cookie."""
         had_cookie = expected is not None and bool(self.cookie_for(address, expected))
         answer = await self._exchange(address, expected, message)
-        if had_cookie and not answer.head.validated:
-            # The peer has restarted: it kept its answer as short as our request. Ask with the new cookie.
+        if (had_cookie and not answer.head.validated) or _lacks_cookie(answer):
+            # The peer has restarted and kept its answer as short as our request, or it does not know us well enough
+            # to store something without a cookie. Ask with the new one.
             answer = await self._exchange(address, expected, message)
         return answer
 
@@ -239,3 +240,7 @@ class Caller:
         self._cookies.move_to_end((address, node_id))
         if len(self._cookies) > MAX_COOKIES:
             self._cookies.popitem(last=False)
+
+
+def _lacks_cookie(answer: Answer) -> bool:
+    return isinstance(answer.reply, Stored) and StoreStatus.NO_COOKIE in answer.reply.statuses
