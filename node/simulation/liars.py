@@ -14,6 +14,7 @@ import trio
 
 from shoal.dht import Contact, NodeId, distance
 from shoal.erasure import FileId, Manifest
+from shoal.node.care.agenda import Errand
 from shoal.node.care.epochs import MAX_RANK, epoch_of, offset_of, rank_of
 from shoal.node.channel import (
     Blocks,
@@ -117,6 +118,9 @@ class _Table:
         others = [each for each in self._league.contacts() if each.node_id != exclude]
         return sorted(others, key=lambda each: distance(each.node_id, target))[:NEAREST]
 
+    def get(self, node_id: NodeId) -> Contact | None:
+        return next((each for each in self._league.contacts() if each.node_id == node_id), None)
+
 
 class _Liar:
     """One running node, and how it is bent."""
@@ -218,7 +222,7 @@ class _Liar:
             if rank_of(charge.file_id, epoch, caretaker._me, caretaker._holders(charge.file_id)) < MAX_RANK:
                 await caretaker._round()._survey_all([charge])
             when = offset_of(charge.file_id, epoch_s) + (epoch + 1 - AHEAD_PART / 2) * epoch_s
-            caretaker._set_due(charge.file_id, when)
+            caretaker._agenda.put(Errand.TURN, charge.file_id, when)
 
 
 def _handlers(machine: Machine) -> dict[type, Handler]:

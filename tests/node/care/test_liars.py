@@ -15,6 +15,7 @@ from shoal.dht import Address, Identity
 from shoal.erasure import FileId
 from shoal.node import Published
 from shoal.node.care import rounds
+from shoal.node.care.agenda import Errand
 from shoal.node.care.epochs import MAX_RANK, epoch_of, offset_of, rank_of
 from shoal.node.channel import (
     Blocks,
@@ -360,7 +361,8 @@ def pretend(machine: Machine) -> None:
             epoch = epoch_of(charge.file_id, machine.clock.read() + EPOCH_S / 4, EPOCH_S)
             if rank_of(charge.file_id, epoch, node_id(machine), care._holders(charge.file_id)) < MAX_RANK:
                 await care._round()._survey_all([charge])
-            care._set_due(charge.file_id, offset_of(charge.file_id, EPOCH_S) + (epoch + 7 / 8) * EPOCH_S)
+            when = offset_of(charge.file_id, EPOCH_S) + (epoch + 7 / 8) * EPOCH_S
+            care._agenda.put(Errand.TURN, charge.file_id, when)
 
     async def whatever_others_say(file_id: FileId, when: float) -> bool:
         return False
@@ -372,7 +374,7 @@ def refuse_to_act(machine: Machine) -> None:
     """Never look after anything."""
 
     async def look_after(files: list[FileId]) -> None:
-        care._due.clear()
+        return
 
     care = caretaker(machine)
     care._look_after = look_after
