@@ -5,7 +5,7 @@ home, settings, identity -> store -> server sockets -> DHT on the same ports -> 
 
 import errno
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,9 +73,10 @@ async def open_node(
             has_run = plan.home.lock_file.exists()
             if serve:
                 stack.enter_context(daemon_lock(plan.home))
+            after_tasks = stack.enter_context(ExitStack())  # what is to be closed once no task can be using it
             nursery = await stack.enter_async_context(open_nursery())
             stack.callback(nursery.cancel_scope.cancel)
-            opener = _Opener(plan, nursery, stack)
+            opener = _Opener(plan, nursery, stack, after_tasks)
             yield await (opener.serving_node(has_run) if serve else opener.client_node())
 
 
@@ -101,11 +102,12 @@ def _plan(
 class _Opener:
     """Puts the parts of one node together."""
 
-    def __init__(self, plan: _Plan, nursery: trio.Nursery, stack: AsyncExitStack) -> None:
+    def __init__(self, plan: _Plan, nursery: trio.Nursery, stack: AsyncExitStack, after_tasks: ExitStack) -> None:
         self._plan = plan
         self._env = plan.env
         self._nursery = nursery
         self._stack = stack
+        self._after_tasks = after_tasks
         self._throttle = Throttle(plan.settings.up_bytes_per_s, plan.settings.down_bytes_per_s)
 
     async def client_node(self) -> Node:
@@ -124,7 +126,7 @@ class _Opener:
         store = await self._env.call(
             lambda: open_store(self._env, plan.home.store_folder, plan.settings, private=parameters.private)
         )
-        self._stack.callback(store.close)
+        self._after_tasks.callback(store.close)
         serving = Serving(self._env, plan.network, identity, plan.settings, store, self._throttle)
         if is_bare:
             serving.trouble.notices.append(bare_store(plan.home.store_folder))

@@ -38,13 +38,16 @@ class Agenda:
         return self._order[0][0] if self._order else None
 
     def take(self, until: float) -> list[tuple[float, Errand, bytes]]:
-        """What is to be done until then, earliest first. Turns are remembered: they are set again, not taken off."""
-        taken = []
+        """What is to be done until then, earliest first. Turns are remembered: they are set again, not taken off.
+
+        What was put there twice for the same time is one thing to do.
+        """
+        taken: dict[tuple[float, Errand, bytes], None] = {}
         while self._order and self._order[0][0] <= until:
             when, errand, file_id = heapq.heappop(self._order)
             if self._when.get((errand, file_id)) != when:
                 continue
             if errand is not Errand.TURN:
                 del self._when[errand, file_id]
-            taken.append((when, errand, file_id))
-        return taken
+            taken[when, errand, file_id] = None
+        return list(taken)

@@ -43,3 +43,14 @@ def test_nothing_is_lost_or_done_twice() -> None:
     taken = agenda.take(1.0)
     assert taken == sorted(taken)
     assert {(errand, file_id): when for when, errand, file_id in taken} == wanted
+
+
+def test_a_turn_that_was_set_twice_for_the_same_time_is_one_turn() -> None:
+    """Every new statement sets a file's turn again, mostly to what it was. When it came several times, the first found
+    that another holder had looked after the file, and the second, with that used up, looked once more.
+    """
+    agenda = Agenda()
+    for _ in range(3):
+        agenda.put(Errand.TURN, b"a", 5.0)
+    assert agenda.take(6.0) == [(5.0, Errand.TURN, b"a")]
+    assert agenda.take(6.0) == []
