@@ -51,6 +51,6 @@ def test_a_turn_that_was_set_twice_for_the_same_time_is_one_turn() -> None:
     """
     agenda = Agenda()
     for _ in range(3):
-        agenda.put(Errand.TURN, b"a", 5.0)
-    assert agenda.take(6.0) == [(5.0, Errand.TURN, b"a")]
+        agenda.put(Errand.TURN, A, 5.0)
+    assert agenda.take(6.0) == [(5.0, Errand.TURN, A)]
     assert agenda.take(6.0) == []
