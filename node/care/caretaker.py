@@ -332,7 +332,7 @@ class Caretaker:
     async def _act(self, charge: Charge) -> None:
         """Mend a file if it must be, spread what is new, and set the next turn."""
         now = self._env.wall()
-        await self._schedule_all([charge.file_id], now + self._epoch_s / TOGETHER_PARTS)  # this turn may have come early
+        await self._schedule_all([charge.file_id], now + self._epoch_s / TOGETHER_PARTS)  # this one may be early
         health = charge.health
         news = await self._env.call(self._teller.news, charge)
         begun = bytes(charge.file_id) in self._unfinished and health.can_repair and bool(health.missing)
