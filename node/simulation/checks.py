@@ -23,8 +23,9 @@ Key = tuple[bytes, int]
 
 @dataclass
 class Violations:
-    """What did not hold, dated."""
+    """What did not hold, dated. `say` hears of it at once: a long study need not end for that."""
 
+    say: Callable[[str], None] = lambda text: None
     count: int = 0
     texts: list[str] = field(default_factory=list)
 
@@ -33,6 +34,7 @@ class Violations:
         self.count += 1
         if len(self.texts) < SHOWN:
             self.texts.append(f"day {trio.current_time() / 86_400:.2f}: {text}")
+            self.say(f"VIOLATION on {self.texts[-1]}")
 
 
 class StoreWatch:

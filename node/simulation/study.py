@@ -57,7 +57,7 @@ class Study:
         self._say = say
         self._rng = random.Random(f"{plan.seed} study")
         self._over = trio.Event()
-        self._violations = Violations()
+        self._violations = Violations(say)
         self._liars = Liars(world, plan.hazards.liars, random.Random(f"{plan.seed} liars"))
         self._watch = StoreWatch(self._violations, self._liars)
         self._files = AckedFiles()
