@@ -151,15 +151,18 @@ class Announcer:
 
     # -- announcing now --------------------------------------------------------------------------------
 
-    async def announce(self, items: Sequence[Announcement]) -> list[StoreReport]:
+    async def announce(self, items: Sequence[Announcement], *, from_table: bool = False) -> list[StoreReport]:
         """Store each item on the K nodes closest to its key. One report per item, in order.
 
-        Raises RecordTooLargeError or ValueError before anything is sent; nodes that fail only show in the
-        reports.
+        `from_table`: without a lookup where our own table knows them all. Raises RecordTooLargeError or ValueError
+        before anything is sent; nodes that fail only show in the reports.
         """
         for item in items:
             item.check()
         batch = [_Kept(item, 0.0) for item in items]
+        for kept in batch if from_table else ():
+            if closest := self._known_closest(kept.announcement.key):
+                self._choose_keepers(kept, closest)
         plan = await self._announce(batch)
         for kept in batch:
             self._remember(kept)

@@ -232,12 +232,13 @@ class DhtService:
 
     # -- announcing ------------------------------------------------------------------------------------
 
-    async def announce(self, items: Sequence[Announcement]) -> list[StoreReport]:
+    async def announce(self, items: Sequence[Announcement], *, from_table: bool = False) -> list[StoreReport]:
         """Store each item on the K nodes closest to its key, once. One report per item, in order.
 
-        Raises RecordTooLargeError or ValueError before anything is sent.
+        `from_table`: without a lookup where our own table knows them all. Raises RecordTooLargeError or ValueError
+        before anything is sent.
         """
-        return await self._announcer.announce(items)
+        return await self._announcer.announce(items, from_table=from_table)
 
     def keep_announced(self, items: Sequence[Announcement], *, announced: bool = False) -> None:
         """Announce these now and about every 30 hours while the service runs.

@@ -31,8 +31,9 @@ STARTUP_PAGE = 200  # files whose announcements are taken up again at once after
 REPEAT_S = 60.0
 REPEAT_WELL_KEPT_S = 48 * 3600.0
 STAND_IN_EPOCHS = 2.5  # whoever looks after a file asks for it in every epoch while an announcer is away
-# An announcer that is away for a night has not to be stood in for: what it announced is found for 18 h at least.
-PATIENCE_EPOCHS = 0.5
+# An announcer that is away for a night or a day has not to be stood in for while most others are there: what it
+# announced is found for 18 h at least, and what they announce all the while.
+PATIENCE_EPOCHS = 1.5
 MAX_REMEMBERED_COUNT = 4096  # ours: some 300 bytes each
 MAX_ANNOUNCING_COUNT = 4
 REUSE_S = LIFETIME_S / 7  # ours: a statement of ours is signed anew after a day, long before it expires
@@ -133,7 +134,7 @@ class Companions:
         """Announce now what is ours to announce: class -> (closest nodes, of these stored). None when we keep nothing.
 
         Whoever asks knows which of the first announcers are gone, so those next in rank announce as well; if it is
-        `patient`, only once they are asked to in a second epoch. StoreError.
+        `patient`, only once they are asked to in a third epoch. StoreError.
         """
         async with self._announcing:
             statements = await self.known(file_id)
@@ -146,7 +147,7 @@ class Companions:
             fingerprint = hash(tuple(mine.items()))
             said = self._announced.pop(file_id, None)
             if said is None or said.fingerprint != fingerprint or not said.is_good_at(trio.current_time()):
-                said = _Said(fingerprint, trio.current_time(), await self._announce(mine))
+                said = _Said(fingerprint, trio.current_time(), await self._announce(mine, from_table=patient))
             self._announced[file_id] = said
             while len(self._announced) > MAX_REMEMBERED_COUNT:
                 del self._announced[next(iter(self._announced))]
@@ -163,8 +164,8 @@ class Companions:
         self._asked[file_id] = (first, now)
         return now - first >= PATIENCE_EPOCHS * epoch_s
 
-    async def _announce(self, mine: Mapping[int, Announcement]) -> dict[int, tuple[int, int]]:
-        reports = await self._context.dht.announce(list(mine.values()))
+    async def _announce(self, mine: Mapping[int, Announcement], *, from_table: bool) -> dict[int, tuple[int, int]]:
+        reports = await self._context.dht.announce(list(mine.values()), from_table=from_table)
         for announcement, report in zip(mine.values(), reports, strict=True):
             self._context.dht.keep_announced([announcement], announced=report.is_well_kept)
         return {number: (report.closest, report.stored) for number, report in zip(mine, reports, strict=True)}

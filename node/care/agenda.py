@@ -10,6 +10,7 @@ class Errand(IntEnum):
     TURN = 0  # our turn has come, unless somebody else has been there
     RETURN = 1  # a repair is to be finished, whoever's turn it is
     ABSENT = 2  # those who were away are to be asked again
+    REUNION = 3  # we were away for long: the others are to hear of us
 
 
 class Agenda:
@@ -23,6 +24,10 @@ class Agenda:
         """Do this at `when`, and not when it was to be done before."""
         self._when[errand, file_id] = when
         heapq.heappush(self._order, (when, errand, file_id))
+
+    def when(self, errand: Errand, file_id: bytes) -> float | None:
+        """For when it was set last; None where there is no such errand."""
+        return self._when.get((errand, file_id))
 
     def has(self, errand: Errand, file_id: bytes) -> bool:
         """Whether there is such an errand, or it was taken and its next time not set yet."""

@@ -6,7 +6,7 @@ else. docs/protocol.md, "Staying alive", has the rules.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -16,7 +16,7 @@ from shoal.erasure import FileId, Manifest
 from shoal.node.care.agenda import Agenda, Errand
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import Doubts
-from shoal.node.care.epochs import BACK_OFF_PARTS, epoch_of, may_act, next_turn
+from shoal.node.care.epochs import BACK_OFF_PARTS, end_of_epoch, epoch_of, may_act, next_turn
 from shoal.node.care.health import Outcome, repair_at
 from shoal.node.care.presence import Presence
 from shoal.node.care.rounds import Charge, Round, RoundCounts
@@ -38,6 +38,9 @@ EARLY_PARTS = 4  # of an epoch: turns come in its first half; a clock that is fa
 FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come back at once
 PAGE_FILES = 500
 COMPARED_LISTS = 2  # of other holders at each look
+FORGOTTEN_S = 2.5 * 86400.0  # away: those whom we met last may have had a statement of us that ended so soon
+REUNION_WITHIN_S = 3600.0  # of a start; not all files at once
+REUNION_EVERY_S = 2.0  # where there are so many that an hour is too short for them
 PROVE_EPOCHS = 7.0  # all claims on a file are audited before a repair, so often at most: it may wait for hosts for long
 MAX_CLAIMS = 16  # remembered of one file; who floods us with surveys has us look ourselves
 
@@ -157,7 +160,9 @@ class Caretaker:
         """Sleep until something is to be done, and do it."""
         await self._sleep()
         await self._take_new()
-        due, missed = await self._take_due()
+        due, missed, reunions = await self._take_due()
+        for file_id in reunions:
+            await self._rejoin(file_id)
         due += await self._worse(missed)
         await self._companions.review()
         self.doubts.review(trio.current_time())
@@ -165,29 +170,50 @@ class Caretaker:
             await self._look_after(due[at : at + BATCH_FILES])
 
     async def _load(self) -> None:
-        after = b""
+        after, now = b"", self._env.wall()
+        count = (await self._env.call(self._store.usage)).files
+        spread_s = max(REUNION_WITHIN_S, count * REUNION_EVERY_S)
+        was_away_long = now - await self._env.call(self._store.last_up) > FORGOTTEN_S
         while page := await self._env.call(self._store.files, after, PAGE_FILES):
-            await self._schedule_all([FileId(raw) for raw in page], self._env.wall())
+            files = [FileId(raw) for raw in page]
+            await self._schedule(dict.fromkeys(files, now))
+            for file_id in files if was_away_long else ():
+                self._agenda.put(Errand.REUNION, file_id, now + self._env.rng.random() * spread_s)
             after = page[-1]
 
     async def _take_new(self) -> None:
-        fresh, self._new = list(self._new), {}
-        if fresh:
-            await self._schedule_all([FileId(raw) for raw in fresh], self._env.wall())
+        """Files we have come to keep, or whose holders are others now, so that the ranks are others too. A turn that is
+        still to come in this epoch is kept; else the next is in the next one, since somebody was here just now.
+        """
+        if not self._new:
+            return
+        fresh, self._new = [FileId(raw) for raw in self._new], {}
+        now = self._env.wall()
+        ends = {file_id: end_of_epoch(file_id, now, self._epoch_s) for file_id in fresh}
+        turns = {file_id: self._agenda.when(Errand.TURN, file_id) for file_id in fresh}
+        waiting = {file_id for file_id, turn in turns.items() if turn is not None and turn < ends[file_id]}
+        await self._schedule({file_id: now if file_id in waiting else ends[file_id] for file_id in fresh})
 
     def _holders(self, file_id: FileId) -> list[NodeId]:
         """Whom we know to keep shares of a file; ourselves too. Blocking."""
         kept = self._store.statements(file_id)
         return sorted({NodeId(each.holder_id) for each in kept} | {self._me})
 
-    async def _schedule_all(self, file_ids: Sequence[FileId], after: float) -> None:
-        """Set the next turn of each file."""
+    async def _schedule(self, files: Mapping[FileId, float]) -> None:
+        """Set the next turn of each file: the first one from the given time on."""
 
         def turns() -> list[float]:
-            return [next_turn(each, self._me, self._holders(each), after, self._epoch_s).starts_at for each in file_ids]
+            return [
+                next_turn(file_id, self._me, self._holders(file_id), after, self._epoch_s).starts_at
+                for file_id, after in files.items()
+            ]
 
-        for file_id, when in zip(file_ids, await self._env.call(turns), strict=True):
+        for file_id, when in zip(files, await self._env.call(turns), strict=True):
             self._agenda.put(Errand.TURN, file_id, when)
+
+    async def _schedule_next_epoch(self, file_id: FileId, when: float) -> None:
+        """A file's turn of the epoch at `when` is over, whatever rank we may come to have in it."""
+        await self._schedule({file_id: end_of_epoch(file_id, when, self._epoch_s)})
 
     async def _sleep(self) -> None:
         """Until the next turn, or until there is a new file."""
@@ -198,24 +224,27 @@ class Caretaker:
         with trio.move_on_after(min(max(left, 0.0), LONGEST_SLEEP_S)):
             await self._wake.wait()
 
-    async def _take_due(self) -> tuple[list[FileId], list[FileId]]:
-        """The files whose turn has come or comes very soon, and which nobody has looked after this epoch; and those
-        whose absent holders are to be asked again.
+    async def _take_due(self) -> tuple[list[FileId], list[FileId], list[FileId]]:
+        """The files whose turn has come or comes very soon, and which nobody has looked after this epoch; those whose
+        absent holders are to be asked again; and those whose holders are to hear of us again.
         """
         now, next_at = self._env.wall(), self._agenda.next_at()
         if next_at is None or next_at > now:
-            return [], []
+            return [], [], []
         due: dict[FileId, None] = {}
         missed: dict[FileId, None] = {}
+        reunions: dict[FileId, None] = {}
         for when, errand, raw in self._agenda.take(now + self._epoch_s / TOGETHER_PARTS):
             file_id = FileId(raw)
             if errand is Errand.ABSENT:
                 missed[file_id] = None
+            elif errand is Errand.REUNION:
+                reunions[file_id] = None
             elif errand is Errand.TURN and await self._is_cared_for(file_id, when):
-                await self._schedule_all([file_id], when)
+                await self._schedule_next_epoch(file_id, when)
             else:
                 due[file_id] = None
-        return list(due), [file_id for file_id in missed if file_id not in due]
+        return list(due), [file_id for file_id in missed if file_id not in due], list(reunions)
 
     async def _worse(self, files: Sequence[FileId]) -> list[FileId]:
         """Of files whose holders were not all there, those to be looked at in full now, since too many stayed away.
@@ -276,21 +305,53 @@ class Caretaker:
         the others are asked whom they know; before a repair everybody who can be found is.
         """
         living = self._teller.living(charge)
-        for statement in self._env.rng.sample(living, min(COMPARED_LISTS, len(living))):
-            try:
-                reply = await self._context.ask(statement.contact, GetHolders(charge.file_id))
-                await self._companions.learn(charge.file_id, bytes(reply.payload))
-            except (PeerError, MalformedStatement):
-                continue
+        await self._learn_from(charge, self._env.rng.sample(living, min(COMPARED_LISTS, len(living))))
         await self._look_at_unknown(charge, looker)
         few = len(charge.health.counted) <= repair_at(charge.manifest.k, charge.manifest.n)
         if few and bytes(charge.file_id) not in self._no_file:
-            try:
-                located = await Search(self._context, charge.file_id, manifest=charge.manifest).run(thorough=True)
-            except ShoalError:
-                return
-            await self._companions.learn(charge.file_id, pack_statements(each.signed for each in located.statements))
+            await self._search(charge)
             await self._look_at_unknown(charge, looker)
+
+    async def _rejoin(self, file_id: FileId) -> None:
+        """After a long absence: learn who keeps a file by now, and tell them that we are here.
+
+        Statements expire. A holder that nobody has a statement of is not surveyed, however long it is there again; its
+        share would be made once more, or be missed by a reader where it is the one that matters.
+        """
+        charge = await self._charge(file_id)
+        if charge is None:
+            return
+        others = [each for each in charge.statements if each.node_id != self._me]
+        self._env.rng.shuffle(others)
+        try:
+            if await self._learn_from(charge, others) < COMPARED_LISTS:
+                await self._search(charge)
+            charge.statements = await self._companions.known(file_id)
+        except StoreError as error:
+            log.warning("statements of other holders could not be kept: %s", error)
+        await self._teller.introduce(charge)
+
+    async def _learn_from(self, charge: Charge, statements: Iterable[HolderStatement]) -> int:
+        """Ask some holders for their lists until enough have answered; how many have."""
+        answered = 0
+        for statement in statements:
+            if answered == COMPARED_LISTS:
+                break
+            try:
+                reply = await self._context.ask(statement.contact, GetHolders(charge.file_id))
+                await self._companions.learn(charge.file_id, bytes(reply.payload))
+                answered += 1
+            except (PeerError, MalformedStatement):
+                continue
+        return answered
+
+    async def _search(self, charge: Charge) -> None:
+        """Learn of everybody who can be found."""
+        try:
+            located = await Search(self._context, charge.file_id, manifest=charge.manifest).run(thorough=True)
+        except ShoalError:
+            return
+        await self._companions.learn(charge.file_id, pack_statements(each.signed for each in located.statements))
 
     async def _look_at_unknown(self, charge: Charge, looker: Round) -> None:
         known = {(each.share, each.node_id) for each in charge.statements}
@@ -332,7 +393,7 @@ class Caretaker:
     async def _act(self, charge: Charge) -> None:
         """Mend a file if it must be, spread what is new, and set the next turn."""
         now = self._env.wall()
-        await self._schedule_all([charge.file_id], now + self._epoch_s / TOGETHER_PARTS)  # this one may be early
+        await self._schedule_next_epoch(charge.file_id, now + self._epoch_s / TOGETHER_PARTS)  # this one may be early
         health = charge.health
         news = await self._env.call(self._teller.news, charge)
         begun = bytes(charge.file_id) in self._unfinished and health.can_repair and bool(health.missing)

@@ -20,6 +20,7 @@ FORGET_EPOCHS = 100.0  # after the last failure: the peer may claim the share no
 class _Doubt:
     since: float
     latest: float
+    share: int  # which it could not show
 
 
 class Doubts:
@@ -37,21 +38,31 @@ class Doubts:
     def __len__(self) -> int:
         return len(self._doubts)
 
-    def failed(self, peer: NodeId, file_id: FileId, now: float) -> None:
+    def failed(self, peer: NodeId, file_id: FileId, share: int, now: float) -> None:
         """An audit of a share it claims did not succeed, in whatever way."""
         of_peer = self._doubts.setdefault(peer, {})
-        of_peer.setdefault(file_id, _Doubt(now, now)).latest = now
+        doubt = of_peer.setdefault(file_id, _Doubt(now, now, share))
+        doubt.latest, doubt.share = now, share
         if len(of_peer) > MAX_FILES:
             del of_peer[next(iter(of_peer))]
         if len(self._doubts) > MAX_PEERS:
             del self._doubts[next(iter(self._doubts))]
 
-    def passed(self, peer: NodeId, file_id: FileId) -> None:
-        """It showed what it claims of this file."""
-        of_peer = self._doubts.get(peer, {})
-        of_peer.pop(file_id, None)
+    def passed(self, peer: NodeId, file_id: FileId, share: int) -> None:
+        """It showed a share of this file. Who shows another than the one it could not show is as dubious as before."""
+        if self.share(peer, file_id) == share:
+            self._clear(peer, file_id)
+
+    def share(self, peer: NodeId, file_id: FileId) -> int | None:
+        """The share of a file that it could not show the last time; None where there is no doubt."""
+        doubt = self._doubts.get(peer, {}).get(file_id)
+        return None if doubt is None else doubt.share
+
+    def _clear(self, peer: NodeId, file_id: FileId) -> None:
+        of_peer = self._doubts[peer]
+        del of_peer[file_id]
         if not of_peer:
-            self._doubts.pop(peer, None)
+            del self._doubts[peer]
 
     def review(self, now: float) -> None:
         """Forget what was long ago."""
@@ -59,7 +70,7 @@ class Doubts:
             for file_id in [
                 file_id for file_id, each in self._doubts[peer].items() if now - each.latest > self._forget_s
             ]:
-                self.passed(peer, file_id)
+                self._clear(peer, file_id)
 
     def peers(self) -> list[NodeId]:
         """All about whom there is any doubt."""

@@ -52,14 +52,19 @@ def rank_of(file_id: FileId, epoch: int, holder: NodeId, holders: Collection[Nod
 
 
 def next_turn(file_id: FileId, holder: NodeId, holders: Collection[NodeId], after: float, epoch_s: float) -> Turn:
-    """The first turn of `holder` that starts later than `after`."""
+    """The first turn of `holder` that starts at `after` or later."""
     epoch = epoch_of(file_id, after, epoch_s)
     while True:
         rank = rank_of(file_id, epoch, holder, holders)
         starts_at = _starts_at(file_id, epoch, rank, epoch_s)
-        if rank < MAX_RANK and starts_at > after:
+        if rank < MAX_RANK and starts_at >= after:
             return Turn(epoch, starts_at)
         epoch += 1
+
+
+def end_of_epoch(file_id: FileId, wall: float, epoch_s: float) -> float:
+    """When the file's next epoch begins."""
+    return offset_of(file_id, epoch_s) + (epoch_of(file_id, wall, epoch_s) + 1) * epoch_s
 
 
 def _starts_at(file_id: FileId, epoch: int, rank: int, epoch_s: float) -> float:

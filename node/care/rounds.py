@@ -34,6 +34,9 @@ SURVEY_TIMEOUT_S = 20.0
 AUDIT_TIMEOUT_S = 30.0
 AUDIT_EVERY_S = 7 * 86400.0  # of one share: 64 KiB a week and share at most (DESIGN section 6)
 DOUBTED_AUDITS = 64  # of one peer in doubt at one look: 4 MiB; what it claims beyond that waits for the next
+# Of one peer in doubt on one file, a few as on a network with fewer hosts than shares: who claims them all is one host
+# for one of them, and what it was not asked to show does not count.
+DOUBTED_CLAIMS = 4
 REFRESH_BEFORE_S = 3.5 * 86400.0  # a statement that expires sooner is asked for anew and spread
 
 
@@ -249,13 +252,23 @@ class Round:
         return {*rng.sample(candidates, min(count, len(candidates))), *self._doubted(charge)}
 
     def _doubted(self, charge: Charge) -> list[int]:
-        """The claims of peers in doubt, within a bound for each."""
-        chosen = []
+        """Claims of peers in doubt, within a bound for each; the share that it could not show is among them."""
+        claims: dict[NodeId, list[int]] = {}
         for at in self._unproven(charge):
             holder = charge.observations[at].holder
-            if holder in self._doubts and self._doubted_audits[holder] < DOUBTED_AUDITS:
-                self._doubted_audits[holder] += 1
-                chosen.append(at)
+            if holder in self._doubts:
+                claims.setdefault(holder, []).append(at)
+        chosen = []
+        for holder, places in claims.items():
+            dubious = self._doubts.share(holder, charge.file_id)
+            self._context.env.rng.shuffle(places)
+            places.sort(key=lambda at: charge.observations[at].share != dubious)
+            left = DOUBTED_AUDITS - self._doubted_audits[holder]
+            asked = places[: min(left, DOUBTED_CLAIMS)]
+            self._doubted_audits[holder] += len(asked)
+            chosen += asked
+            for at in places[len(asked) :] if asked else ():
+                charge.observations[at] = replace(charge.observations[at], outcome=Outcome.MISSING)
         return chosen
 
     async def _audit_one(self, charge: Charge, at: int, contact: Contact) -> None:
@@ -264,17 +277,17 @@ class Round:
             outcome = await self._read_block(charge.manifest, claim.share, contact)
         self._counts.audits_passed += outcome is Outcome.OK
         self._counts.audits_failed += outcome is not Outcome.OK
-        self._judge(claim.holder, charge.file_id, outcome)
+        self._judge(claim, charge.file_id, outcome)
         lost = self._doubts.is_lost(claim.holder, charge.file_id, trio.current_time())
         charge.observations[at] = replace(claim, outcome=outcome, lost=lost)
 
-    def _judge(self, holder: NodeId, file_id: FileId, outcome: Outcome) -> None:
+    def _judge(self, claim: Observation, file_id: FileId, outcome: Outcome) -> None:
         """Whoever failed once in this round stays in doubt, whatever else of the file it shows."""
         if outcome is not Outcome.OK:
-            self._caught.add((holder, file_id))
-            self._doubts.failed(holder, file_id, trio.current_time())
-        elif (holder, file_id) not in self._caught:
-            self._doubts.passed(holder, file_id)
+            self._caught.add((claim.holder, file_id))
+            self._doubts.failed(claim.holder, file_id, claim.share, trio.current_time())
+        elif (claim.holder, file_id) not in self._caught:
+            self._doubts.passed(claim.holder, file_id, claim.share)
 
     async def _read_block(self, manifest: Manifest, share: int, contact: Contact) -> Outcome:
         """Read one random block of a share and check it against the manifest."""

@@ -45,6 +45,11 @@ class Teller:
         if self._is_worth_telling(charge, fresh):
             await self._tell(charge, payload)
 
+    async def introduce(self, charge: Charge) -> None:
+        """Tell all other holders that we keep what we keep."""
+        own = [each.signed for each in charge.statements if each.node_id == self._me]
+        await self._tell(charge, pack_statements(own))
+
     def news(self, charge: Charge) -> list[HolderStatement]:
         """The statements that came with the surveys and are worth spreading; called in a worker."""
         known = {(each.share, each.node_id, each.address): each.issued for each in charge.statements}

@@ -50,7 +50,7 @@ class Upkeep:
     def _beat(self, clock_agrees: bool, look_at_leases: bool) -> None:
         """All chores of a beat; called in a worker."""
         now = self._env.wall()
-        self._store.note_uptime(self._beat_s)
+        self._store.note_uptime(self._beat_s, now)
         self._store.expire(now)
         if look_at_leases:
             self.dropped += len(self._store.drop_expired(now, clock_agrees))

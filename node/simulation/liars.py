@@ -66,6 +66,7 @@ class Liars:
         rng.shuffle(self._habits)
         self.habits: dict[str, Habit] = {}
         self.widths: dict[bytes, int] = {}  # file id -> n
+        self._keepers: dict[tuple[bytes, int], Machine] = {}  # of shares, as far as they were looked for
         self.count = 0
 
     def __contains__(self, name: object) -> bool:
@@ -97,6 +98,17 @@ class Liars:
     def honest(self) -> list[Machine]:
         """The others that run."""
         return [machine for machine in self._world.running() if machine.name not in self.habits]
+
+    def keeper(self, request: Read) -> Machine | None:
+        """An honest machine that has what is asked for; the last one again if it still does."""
+        key = (bytes(request.file_id), request.share_number)
+        last = self._keepers.pop(key, None)
+        likely = [last] if last is not None and last.running else []
+        for machine in [*likely, *self.honest()]:
+            if _keeps(machine, request):
+                self._keepers[key] = machine
+                return machine
+        return None
 
     def contacts(self) -> list[Contact]:
         """Where they are."""
@@ -171,7 +183,8 @@ class _Liar:
             await trio.sleep(STALL_S)
         giver = self._honest[Read]
         if self._habit is Habit.PROXIES:
-            giver = next((_handlers(each)[Read] for each in self._league.honest() if _keeps(each, request)), giver)
+            keeper = self._league.keeper(request)
+            giver = giver if keeper is None else _handlers(keeper)[Read]
         reply = await giver(caller, request, payload)
         if self._habit is Habit.SPOILS and isinstance(reply, Blocks):
             return Blocks(reply.share_proof, reply.data_leaves, reply.data_proof, _flipped(bytes(reply.payload)))

@@ -26,13 +26,17 @@ class Leases:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def note_uptime(self, seconds: float) -> float:
-        """Add to the counter, durably; its total. ValueError for less than nothing."""
+    def note_uptime(self, seconds: float, now: float) -> float:
+        """Add to the counter, durably, and remember the wall clock; its total. ValueError for less than nothing."""
         if not 0 <= seconds < float("inf"):
             raise ValueError(f"{seconds} seconds of uptime")
         with self._database.transaction() as transaction:
-            transaction.run("UPDATE uptime SET seconds = seconds + ?", seconds)
+            transaction.run("UPDATE uptime SET seconds = seconds + ?, noted_at = ?", seconds, now)
             return uptime(transaction)
+
+    def last_up(self) -> float:
+        """The wall clock when uptime was last noted; 0 where it never was."""
+        return float(self._database.rows("SELECT max(noted_at) FROM uptime")[0][0])
 
     def observe(self, now: float, clock_agrees: bool) -> None:
         """Note which shares are past their lease end, and forget it of those that are not."""

@@ -99,5 +99,9 @@ CREATE TABLE quarantine (
 CREATE INDEX quarantine_by_share ON quarantine (file_id, share_number);
 """
 
-STEPS = (VERSION_1, VERSION_2)
+VERSION_3 = """
+ALTER TABLE uptime ADD COLUMN noted_at REAL NOT NULL DEFAULT 0;
+"""
+
+STEPS = (VERSION_1, VERSION_2, VERSION_3)
 SCHEMA_VERSION = len(STEPS)

@@ -187,9 +187,13 @@ class ShareStore:
 
     # letting go
 
-    def note_uptime(self, seconds: float) -> float:
-        """Count time this node was up, durably; the total so far. Call it every few minutes while it runs."""
-        return self._leases.note_uptime(seconds)
+    def note_uptime(self, seconds: float, now: float) -> float:
+        """Count time this node was up, durably; the total so far. Call it every few hours while it runs."""
+        return self._leases.note_uptime(seconds, now)
+
+    def last_up(self) -> float:
+        """The wall clock when uptime was counted last; 0 where it never was."""
+        return self._leases.last_up()
 
     def drop_expired(self, now: float, clock_agrees: bool) -> list[ShareKey]:
         """Drop shares whose lease is over beyond doubt, at most 1000; which. Call it every few hours at most.

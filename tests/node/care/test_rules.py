@@ -127,22 +127,23 @@ def test_presence_is_bounded() -> None:
 def test_a_peer_in_doubt_is_cleared_by_what_it_could_not_show_and_by_nothing_else() -> None:
     doubts, other = Doubts(DAY), FileId(bytes(32))
     (peer,) = nodes(1)
-    doubts.failed(peer, FILE, DAY)
-    doubts.failed(peer, FILE, 2 * DAY)
-    doubts.passed(peer, other)
+    doubts.failed(peer, FILE, 1, DAY)
+    doubts.failed(peer, FILE, 7, 2 * DAY)
+    doubts.passed(peer, other, 7)
+    doubts.passed(peer, FILE, 1)
     assert peer in doubts
     assert [doubts.is_lost(peer, FILE, day * DAY) for day in (3, 4, 5)] == [False, True, True]
     assert not doubts.is_lost(peer, other, 5 * DAY)
-    doubts.passed(peer, FILE)
+    doubts.passed(peer, FILE, 7)
     assert peer not in doubts
-    doubts.failed(peer, FILE, 5 * DAY)
+    doubts.failed(peer, FILE, 7, 5 * DAY)
     assert not doubts.is_lost(peer, FILE, 6 * DAY)
 
 
 def test_doubts_are_bounded_and_forgotten() -> None:
     doubts = Doubts(DAY)
     for peer in nodes(MAX_DOUBTED + 5):
-        doubts.failed(peer, FILE, 0.0)
+        doubts.failed(peer, FILE, 7, 0.0)
     assert len(doubts) == MAX_DOUBTED
     assert doubts.peers()
     doubts.review(200 * DAY)

@@ -277,7 +277,7 @@ def used_on_disk(place: Place) -> int:
 def expire(store: ShareStore, now: float, days: float = 14.5) -> list[tuple[bytes, int]]:
     """Let the grace of uptime pass at a wall clock that stands still, and drop what is due."""
     assert store.drop_expired(now, True) == []
-    store.note_uptime(days * 86400)
+    store.note_uptime(days * 86400, 0.0)
     return store.drop_expired(now, True)
 
 

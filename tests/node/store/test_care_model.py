@@ -166,7 +166,7 @@ def machine(kit, files):
         @rule(days=st.sampled_from([0.01, 7.0, 14.0, 30.0]))
         def up(self, days: float) -> None:
             def work() -> None:
-                self.uptime = self.store.note_uptime(days * DAY_S)
+                self.uptime = self.store.note_uptime(days * DAY_S, 0.0)
 
             self.attempt(work)
 

@@ -61,7 +61,7 @@ def drop(number):
     put(number, 0, 1)  # unless it is held already, its lease ended long ago
     say("dropping")
     store.drop_expired(NOW, True)
-    store.note_uptime(14 * DAY_S)
+    store.note_uptime(14 * DAY_S, 0.0)
     store.drop_expired(NOW, True)
     say("dropped")
 

@@ -21,7 +21,7 @@ def held(store, kit, small):
 def test_all_three_conditions(held, kit, small):
     late = kit.LEASE_END + GRACE_S + 1
     assert held.drop_expired(kit.LEASE_END + 1, True) == []  # first seen expired
-    held.note_uptime(GRACE_S)
+    held.note_uptime(GRACE_S, 0.0)
     assert held.health().expired == 1
     assert held.drop_expired(kit.LEASE_END + GRACE_S, True) == []  # the wall clock: not past it yet
     assert held.drop_expired(late, False) == []  # the clock does not agree
@@ -39,11 +39,11 @@ def test_all_three_conditions(held, kit, small):
 
 
 def test_uptime_counts_from_when_it_was_first_seen(held, kit):
-    held.note_uptime(YEAR_S)
+    held.note_uptime(YEAR_S, 0.0)
     assert held.drop_expired(kit.NOW + YEAR_S, True) == []
-    held.note_uptime(GRACE_S - 1)
+    held.note_uptime(GRACE_S - 1, 0.0)
     assert held.drop_expired(kit.NOW + YEAR_S, True) == []
-    held.note_uptime(1)
+    held.note_uptime(1, 0.0)
     assert len(held.drop_expired(kit.NOW + YEAR_S, True)) == 1
 
 
@@ -54,20 +54,27 @@ def test_a_long_absence_alone_drops_nothing(place, kit, medium):
         place.opened[-1].close()
         now = kit.NOW + (1 + turn) * YEAR_S
         store = place.open(now=now)
-        store.note_uptime(3600)
+        store.note_uptime(3600, 0.0)
         assert store.drop_expired(now, True) == []
-    assert store.note_uptime(0) == 50 * 3600
+    assert store.note_uptime(0, 0.0) == 50 * 3600
+
+
+def test_the_store_knows_when_its_node_was_last_up(place, kit):
+    store = place.open(now=kit.NOW)
+    assert store.last_up() == 0
+    store.note_uptime(3600, kit.NOW + 3600.5)
+    assert place.open(now=kit.NOW + 7200).last_up() == kit.NOW + 3600.5
 
 
 def test_a_clock_far_ahead_starts_nothing_while_it_disagrees(held, kit):
     """Ten years ahead for a month; then right, and the node away over the lease end: the grace is not over."""
     for _ in range(30):
-        held.note_uptime(DAY_S)
+        held.note_uptime(DAY_S, 0.0)
         assert held.drop_expired(kit.NOW + 10 * YEAR_S, False) == []
     assert held.health().expired == 0
     late = kit.LEASE_END + GRACE_S + 5
     assert held.drop_expired(late, True) == []
-    held.note_uptime(GRACE_S - 1)
+    held.note_uptime(GRACE_S - 1, 0.0)
     assert held.drop_expired(late, True) == []
 
 
@@ -75,20 +82,20 @@ def test_a_clock_far_ahead_starts_nothing_while_it_disagrees(held, kit):
 def test_a_clock_that_goes_back_starts_the_grace_anew(held, kit, agrees):
     late = kit.LEASE_END + GRACE_S + 1
     held.drop_expired(late, True)
-    held.note_uptime(GRACE_S)
+    held.note_uptime(GRACE_S, 0.0)
     assert held.drop_expired(kit.NOW, agrees) == []  # before the lease end: that is forgotten
     assert held.drop_expired(late, True) == []
-    held.note_uptime(GRACE_S)
+    held.note_uptime(GRACE_S, 0.0)
     assert len(held.drop_expired(late, True)) == 1
 
 
 def test_a_renewal_starts_the_grace_anew(held, kit, small):
     late = kit.NOW + YEAR_S
     held.drop_expired(late, True)
-    held.note_uptime(GRACE_S)
+    held.note_uptime(GRACE_S, 0.0)
     assert held.renew(small.file_id, 0, kit.LEASE_END + 1) == kit.LEASE_END + 1
     assert held.drop_expired(late, True) == []
-    held.note_uptime(GRACE_S)
+    held.note_uptime(GRACE_S, 0.0)
     held.renew(small.file_id, 0, kit.LEASE_END)  # shortens nothing, changes nothing
     assert len(held.drop_expired(late, True)) == 1
 
@@ -112,10 +119,10 @@ def test_a_share_stored_anew_has_its_grace_anew(place, kit, medium):
     kit.flip(place, place.share_path(medium, 0), 5)
     store.scrub(kit.NOW, 1 << 30)
     store.drop_expired(late, True)
-    store.note_uptime(GRACE_S)
+    store.note_uptime(GRACE_S, 0.0)
     kit.put(store, medium, 0, kit.upload_id(2))  # its lease is over as soon as it comes
     assert store.drop_expired(late, True) == []
-    store.note_uptime(GRACE_S)
+    store.note_uptime(GRACE_S, 0.0)
     assert store.drop_expired(late, True) == [(medium.file_id, 0)]
 
 
@@ -144,7 +151,7 @@ def test_lost_and_damaged_shares_are_dropped_by_the_same_conditions(place, kit, 
     assert store.damaged() == []
     assert len(place.names()) == 1
     assert store.usage().share_bytes == kit.used_on_disk(place) > 0
-    store.note_uptime(16 * DAY_S)
+    store.note_uptime(16 * DAY_S, 0.0)
     store.drop_expired(kit.NOW, False)
     assert place.names() == []
     assert store.usage().share_bytes == 0
@@ -184,8 +191,8 @@ def test_at_most_a_thousand_at_once_the_longest_expired_first(store, kit, monkey
 def test_uptime_is_no_negative_and_no_endless_number(store):
     for seconds in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="uptime"):
-            store.note_uptime(seconds)
-    assert store.note_uptime(0.5) + store.note_uptime(0.5) == 1.5
+            store.note_uptime(seconds, 0.0)
+    assert store.note_uptime(0.5, 0.0) + store.note_uptime(0.5, 0.0) == 1.5
 
 
 def test_the_row_goes_before_the_file(place, kit, medium):
@@ -193,7 +200,7 @@ def test_the_row_goes_before_the_file(place, kit, medium):
     store = place.open(disk=recorded)
     kit.put(store, medium, 0)
     store.drop_expired(kit.NOW + YEAR_S, True)
-    store.note_uptime(GRACE_S)
+    store.note_uptime(GRACE_S, 0.0)
     recorded.log.clear()
     assert len(store.drop_expired(kit.NOW + YEAR_S, True)) == 1
     steps = [operation for operation, _ in recorded.log]
@@ -214,7 +221,7 @@ def test_a_file_that_cannot_be_removed_stays_counted_and_never_comes_back(sim, k
     store = place.open()
     kit.put(store, medium, 0)
     store.drop_expired(kit.NOW + YEAR_S, True)
-    store.note_uptime(GRACE_S)
+    store.note_uptime(GRACE_S, 0.0)
     used = store.usage().share_bytes
     place.disk.fail(step)
     assert store.drop_expired(kit.NOW + YEAR_S, True) == [(medium.file_id, 0)]
@@ -245,7 +252,7 @@ def test_a_power_cut_before_every_operation_of_a_drop(sim, kit, request, shape):
             kit.put(store, keeper, 0, kit.upload_id(9))
             store.renew(keeper.file_id, 0, kit.LEASE_END + YEAR_S)
             store.drop_expired(kit.LEASE_END + GRACE_S + 1, True)
-            store.note_uptime(GRACE_S)
+            store.note_uptime(GRACE_S, 0.0)
             place.disk.crash_at(number)
             try:
                 assert len(store.drop_expired(kit.LEASE_END + GRACE_S + 1, True)) == 2

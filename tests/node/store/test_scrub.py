@@ -198,7 +198,7 @@ def test_a_copy_put_aside_stays_thirty_days_of_uptime(place, kit, medium):
     kit.put(store, medium, 0)
     kit.flip(place, place.share_path(medium, 0), 9)
     store.scrub(kit.NOW, ALL)
-    store.note_uptime(400 * DAY_S)
+    store.note_uptime(400 * DAY_S, 0.0)
     store.drop_expired(kit.NOW, True)
     kit.check_result(medium, 0, 4, 5, store.read(medium.file_id, 0, 4, 5, True))
     with pytest.raises(ShareDamaged):
@@ -210,10 +210,10 @@ def test_a_copy_put_aside_stays_thirty_days_of_uptime(place, kit, medium):
     store.drop_expired(kit.NOW + 10**9, False)
     name = medium.file_id.hex()
     assert place.names() == [f"{name}.0", f"{name}.0.2.damaged"]  # the first one had its 400 days
-    store.note_uptime(30 * DAY_S - 1)
+    store.note_uptime(30 * DAY_S - 1, 0.0)
     store.drop_expired(kit.NOW + 10**9, False)
     assert len(place.names()) == 2
-    store.note_uptime(1)
+    store.note_uptime(1, 0.0)
     store.drop_expired(kit.NOW - 10**9, False)
     assert place.names() == [f"{name}.0"]
     assert store.usage().share_bytes == kit.used_on_disk(place)
@@ -249,7 +249,7 @@ def test_copies_that_a_lost_database_knew(tmp_path, kit, medium):
     assert store.health().quarantined == 1
     assert store.usage().share_bytes == kit.used_on_disk(place) > 0
     kit.put(store, medium, 0)
-    store.note_uptime(30 * DAY_S)
+    store.note_uptime(30 * DAY_S, 0.0)
     store.drop_expired(kit.NOW, False)
     assert place.names() == [f"{medium.file_id.hex()}.0"]
     store.close()

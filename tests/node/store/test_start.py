@@ -8,6 +8,7 @@ import pytest
 
 from shoal.erasure import BLOCK_BYTES
 from shoal.node.store import NotHeld, RealDisk, ShareDamaged, StoreUnusable
+from shoal.node.store.schema import SCHEMA_VERSION
 
 DAY_S = 86400
 
@@ -199,7 +200,7 @@ def test_rot_in_a_small_share(real, kit, small):
 def test_databases_we_cannot_use_are_left_alone(real):
     real.open().close()
     path = real.root / "shares.db"
-    cases = {"newer": "PRAGMA user_version=3", "foreign": "PRAGMA application_id=7"}
+    cases = {"newer": f"PRAGMA user_version={SCHEMA_VERSION + 1}", "foreign": "PRAGMA application_id=7"}
     for sql in cases.values():
         connection = sqlite3.connect(path)
         before_version, before_id = (

@@ -1,0 +1,43 @@
+"""A holder that comes back after a long absence makes itself known again."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import trio
+
+from shoal.node.simulation.world import Machine, World, run_world
+
+DAY_S = 86400.0
+K, N = 3, 6
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def known_to(machine: Machine, other: Machine, file_id: bytes) -> bool:
+    assert other.node is not None
+    now = machine.clock.read()
+    kept = machine.serving.store.statements(file_id)
+    return any(each.holder_id == other.node.node_id and each.expires > now for each in kept)
+
+
+def test_a_holder_that_all_others_have_forgotten_tells_them_when_it_is_back(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        for number in range(N):
+            await world.start(f"node-{number}")
+        await trio.sleep(60)
+        async with world.client("publisher") as client:
+            published = await client.publish(chunks(world.rng.randbytes(20_000)), needed=K, total=N)
+        assert published.complete
+        file_id = published.link.id
+        away, *others = world.machines.values()
+        await world.stop(away.name)
+        await trio.sleep(10 * DAY_S)
+        door = others[0].address
+        await world.start(away.name, doors=[door])
+        await trio.sleep(2 * 3600)
+        assert all(known_to(machine, away, file_id) for machine in others)
+        assert all(known_to(away, machine, file_id) for machine in others)
+
+    run_world(7, tmp_path, story)
