@@ -63,6 +63,7 @@ def test_the_store_knows_when_its_node_was_last_up(place, kit):
     store = place.open(now=kit.NOW)
     assert store.last_up() == 0
     store.note_uptime(3600, kit.NOW + 3600.5)
+    store.close()
     assert place.open(now=kit.NOW + 7200).last_up() == kit.NOW + 3600.5
 
 
