@@ -143,7 +143,8 @@ class Membership:
             await self._look_around()
             self._acquainted.set()
         self._acquainted.set()
-        await self._look_up(self._rng.randbytes(NODE_ID_BYTES))  # and once into the distance
+        if min(len(self._table), len(self._doors)) < LARGE_COUNT:  # else those of last time are all over the place
+            await self._look_up(self._rng.randbytes(NODE_ID_BYTES))  # once into the distance
 
     async def _look_around(self) -> None:
         """Look for our neighbours. Remembers the contacts before it if it found nobody new, else that it did."""

@@ -10,7 +10,7 @@ from shoal.node.home import write_private
 
 MAX_CONTACTS = 200  # ours: ten buckets' worth; any one that is still alive is enough
 MAX_CACHE_BYTES = 2**18
-SAVE_EVERY_S = 7200.0  # ours: whom it met two hours ago is still a way in; nothing is written where nothing is new
+SAVE_EVERY_S = 6 * 3600.0  # ours: whom it met that long ago is still a way in; nothing is written where nothing is new
 
 
 def load_contacts(path: Path) -> list[Contact]:
