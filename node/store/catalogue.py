@@ -131,7 +131,10 @@ class Catalogue:
 
     def counts(self) -> tuple[int, int]:
         """(files, shares) kept whole."""
-        row = self.database.row("SELECT count(DISTINCT file_id), count(*) FROM shares WHERE state = 0")
+        row = self.database.row(
+            "SELECT (SELECT count(*) FROM (SELECT DISTINCT file_id FROM shares WHERE state = 0)), "
+            "(SELECT count(*) FROM shares WHERE state = 0)"
+        )
         return (row[0], row[1]) if row else (0, 0)
 
     def extend_lease(self, key: ShareKey, lease_end: int) -> int | None:
@@ -154,7 +157,7 @@ class Catalogue:
     def file_bytes(self) -> int:
         """What all share files take on disk, damaged copies put aside included."""
         row = self.database.row(
-            "SELECT (SELECT coalesce(sum(file_bytes), 0) FROM shares WHERE state = 0) "
+            "SELECT (SELECT coalesce(sum(file_bytes), 0) FROM shares WHERE state = 0 AND folder IS NOT NULL) "
             "+ (SELECT coalesce(sum(file_bytes), 0) FROM quarantine)"
         )
         return int(row[0]) if row else 0

@@ -39,7 +39,8 @@ def health(database: Database) -> Health:
         quarantined, quarantined_bytes = transaction.rows("SELECT count(*), total(file_bytes) FROM quarantine")[0]
         (tombstones,) = transaction.rows("SELECT count(*) FROM tombstones")[0]
         (oldest,) = transaction.rows(
-            "SELECT min(checked_at) FROM scrubbed JOIN shares USING (file_id, share_number) WHERE state = 0"
+            "SELECT min(checked_at) FROM scrubbed WHERE (file_id, share_number) NOT IN "
+            "(SELECT file_id, share_number FROM shares WHERE state != 0)"  # few: lost ones
         )[0]
         return Health(
             whole=states.get(ShareState.WHOLE, 0),

@@ -103,5 +103,13 @@ VERSION_3 = """
 ALTER TABLE uptime ADD COLUMN noted_at REAL NOT NULL DEFAULT 0;
 """
 
-STEPS = (VERSION_1, VERSION_2, VERSION_3)
+# What is asked of all shares at once (counts, which are damaged, which are in files) is answered from these: reading
+# the rows themselves means reading all the data that small shares carry in them. The state stands last: with an index
+# that begins with it, SQLite, which does not know that nearly all have the same, would go about other questions by it.
+VERSION_4 = """
+CREATE INDEX shares_states ON shares (file_id, share_number, state);
+CREATE INDEX shares_in_files ON shares (file_id, share_number, state, file_bytes, folder) WHERE folder IS NOT NULL;
+"""
+
+STEPS = (VERSION_1, VERSION_2, VERSION_3, VERSION_4)
 SCHEMA_VERSION = len(STEPS)

@@ -1,0 +1,78 @@
+"""What a store with many shares is asked often is answered from indexes, not by reading every share."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from shoal.node.store import RealDisk
+
+BY_LEASE = "shares USING INDEX shares_by_lease"  # reads rows as well, but only up to the first whole share
+
+
+class TracingDisk(RealDisk):
+    """The real disk; notes the queries of the database it opens."""
+
+    def __init__(self) -> None:
+        self.queries: list[str] = []
+        self.connection: sqlite3.Connection | None = None
+
+    def database(self, path: Path) -> sqlite3.Connection:
+        self.connection = super().database(path)
+        self.connection.set_trace_callback(self.queries.append)
+        return self.connection
+
+    def plans(self) -> list[str]:
+        """How SQLite goes about the queries noted, those about shares."""
+        assert self.connection is not None
+        self.connection.set_trace_callback(None)
+        asked = [query for query in self.queries if query.startswith("SELECT") and "shares" in query]
+        return [
+            f"{row[3]}: {query}" for query in asked for row in self.connection.execute(f"EXPLAIN QUERY PLAN {query}")
+        ]
+
+
+@pytest.fixture
+def disk(kit, tmp_path, small, medium) -> TracingDisk:
+    """Under a store with a share in a file and one in the database, closed."""
+    place = kit.Place(RealDisk(), tmp_path / "store")
+    store = place.open()
+    kit.put(store, small, 0, kit.upload_id(1))
+    kit.put(store, medium, 0, kit.upload_id(2))
+    store.close()
+    return TracingDisk()
+
+
+def check(disk: TracingDisk) -> None:
+    plans = [plan for plan in disk.plans() if " shares" in plan.split(": ")[0]]
+    assert plans, "there are such queries"
+    assert [plan for plan in plans if "COVERING INDEX" not in plan.split(": ")[0] and BY_LEASE not in plan] == []
+
+
+def test_a_start_reads_no_share_that_is_not_in_a_file(kit, disk, tmp_path) -> None:
+    store = kit.Place(disk, tmp_path / "store").open()
+    check(disk)
+    store.close()
+
+
+def test_the_status_reads_no_share(kit, disk, tmp_path) -> None:
+    store = kit.Place(disk, tmp_path / "store").open()
+    disk.queries.clear()
+    usage, health = store.usage(), store.health()
+    assert (usage.files, usage.shares, health.whole, health.oldest_check) == (2, 2, 2, 0)
+    assert store.damaged() == []
+    assert len(store.files()) == 2
+    check(disk)
+    store.close()
+
+
+def test_what_is_asked_about_one_share_finds_it_by_its_names(kit, disk, tmp_path, small, medium) -> None:
+    store = kit.Place(disk, tmp_path / "store").open()
+    disk.queries.clear()
+    kit.put(store, small, 1, kit.upload_id(3))
+    kit.check_share(store, small, 1)
+    store.read(medium.file_id, 0, 0, 1, True)
+    plans = [plan for plan in disk.plans() if " shares" in plan.split(": ")[0]]
+    assert len(plans) > 3
+    assert [plan for plan in plans if "file_id=?" not in plan and "upload_id=?" not in plan] == []
+    store.close()
