@@ -35,7 +35,7 @@ REANNOUNCE_JITTER = 0.1  # so that nodes started together drift apart
 LOOKUP_EVERY_ROUNDS = 4
 FIRST_RETRY_S = 60.0  # after an announcement that reached fewer than half of the closest
 MAX_RETRY_S = 3600.0
-GATHER_S = 6 * 3600.0  # what is due so soon goes along now: records for the same node share datagrams
+GATHER_S = 12 * 3600.0  # what is due so soon goes along now: records for the same node share datagrams
 MAX_BATCH = 256  # items of one round of re-announcing
 MAX_PARALLEL_LOOKUPS = 4
 MAX_PARALLEL_STORES = 32
@@ -310,9 +310,9 @@ class Announcer:
         for kept in batch:
             kept.due = math.inf  # a change meanwhile makes a new entry, with a time of its own
             if kept.rounds >= LOOKUP_EVERY_ROUNDS or kept.addresses != addresses:
-                kept.keepers = ()
+                kept.keepers, kept.rounds = (), 0
             if not kept.rounds and (closest := self._known_closest(kept.announcement.key)):
-                self._choose_keepers(kept, closest)  # after a start: with a lookup each that would be the most of it
+                self._choose_keepers(kept, closest)  # above all after a start, when a lookup each would be most of it
                 kept.rounds = 1
         interval_s = self._interval()  # one for all, so that they stay together
         known = [kept for kept in batch if kept.keepers]
