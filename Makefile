@@ -2,7 +2,7 @@
 #   make demo    a network on this machine: publish, lose nodes, fetch, compare
 #   make test    all tests
 #   make check   formatting, lint, types
-#   make bench   measurements (benchmarks/), slow
+#   make bench   Shoal beside Tahoe-LAFS and beside what this machine allows (benchmarks/), 20 minutes
 #   make clean   remove .venv and everything generated
 # Another Python: make test PYTHON=/path/to/python3.13
 
@@ -12,6 +12,7 @@ RUN := $(VENV)/bin/python
 PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTHON ?=
 DEMO ?=
+BENCH ?=
 TESTS ?= tests
 
 .PHONY: demo test check format bench clean
@@ -31,11 +32,14 @@ format: $(VENV)/.tests-installed
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-bench: $(VENV)/.tests-installed
-	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) "$$script" || exit 1; done
+# The long studies (growth.py, durability.py, lookup_quality.py) are not for every day: run them by hand.
+bench: $(VENV)/.bench-installed
+	$(RUN) benchmarks/compare.py $(BENCH)
+	$(RUN) benchmarks/codec.py
+	$(RUN) benchmarks/channel.py
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find cli dht erasure node tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are newer than what they were installed from: a changed pyproject.toml installs again, nothing else does.
@@ -47,6 +51,11 @@ $(VENV)/.runtime-installed: pyproject.toml constraints.txt | $(RUN)
 $(VENV)/.tests-installed: pyproject.toml constraints.txt | $(RUN)
 	@echo "Installing Shoal, what it needs and the test tools into $(VENV)"
 	@$(PIP_INSTALL) --editable '.[test]'
+	@touch $@ $(VENV)/.runtime-installed
+
+$(VENV)/.bench-installed: pyproject.toml constraints.txt | $(RUN)
+	@echo "Installing Shoal, with the fast erasure code, into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[fast]'
 	@touch $@ $(VENV)/.runtime-installed
 
 # Running a candidate is the only sure test: a name on the PATH may be a wrapper for a Python that is not installed.
