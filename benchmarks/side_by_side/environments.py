@@ -73,8 +73,9 @@ def _run(argv: Sequence[str]) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MeasureError(f"{argv[0]}: {error}") from error
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()[-LAST_WORDS:]
-        raise MeasureError(f"{' '.join(argv[:4])} failed: {' / '.join(said)}")
+        said = (done.stderr or done.stdout).strip().splitlines()
+        errors = [line.strip() for line in said if "error:" in line.lower()]  # pip says more after it
+        raise MeasureError(f"{' '.join(argv[:4])} failed: {' / '.join((errors or said)[-LAST_WORDS:])}")
 
 
 def tahoe_python() -> str:

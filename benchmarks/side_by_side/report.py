@@ -28,6 +28,7 @@ from .tables import NOTHING, Table, figure, size_name, times
 
 CODECS = {SHOAL: "isa-l", SHOAL_ZFEC: "zfec"}
 SHORT_BYTES = MIB  # of smaller files, rates and costs per GiB say nothing
+BUSY_LOAD = 1.0  # processes that want a core, on average over the last minute
 ROW_HEADER = ("", "size", "through", "system", "runs", "wall s", "MiB/s", "CPU-s/GiB", "peak MiB", "disk/file")
 
 
@@ -44,6 +45,8 @@ def text_of(results: Results, *, is_markdown: bool) -> str:
         f"{results.when}, {results.took_s / 60:.0f} min: {results.command}",
     ]
     remarks = [f"Not measured: {remark}" for remark in results.remarks]
+    if results.load > BUSY_LOAD:
+        remarks.append("The machine was busy when this began: its times mean little.")
     parts = [table.markdown() if is_markdown else table.plain() for table in tables_of(results)]
     if is_markdown:
         return "\n\n".join([*facts, *remarks, *parts])
@@ -87,7 +90,7 @@ def main_table(results: Results) -> Table:
         ],
     )
     for group in grouped(rows, lambda row: (OPERATIONS.index(row.operation), row.through == COMMAND, row.size)):
-        if table.rows:
+        if table.rows and (len(group) > 1 or table.rows[-1][0] != group[0].operation):
             table.rows.append([])
         for row in sorted(group, key=lambda row: SYSTEMS.index(row.system)):
             others = (results.find(system, row.operation, row.size, row.through) for system in (TAHOE, FOOLSCAP))
@@ -234,7 +237,8 @@ def bar_table(results: Results) -> Table:
     """What we set out to reach."""
     table = Table("Bars", ("what", "bar", "reached", "met"), words=2)
     costs = mean_costs(results.costs) if results.costs else None
-    for bar in bars(results, lambda row: None if costs is None else row.mib_s / limit_of(costs, row).mib_s):
+    judged = list(bars(results, lambda row: None if costs is None else row.mib_s / limit_of(costs, row).mib_s))
+    for bar in judged if any(bar.reached is not None for bar in judged) else ():
         met = NOTHING if bar.is_met is None else "yes" if bar.is_met else "NO"
         table.rows.append([bar.what, bar.wanted, figure(bar.reached), met])
     return table

@@ -59,5 +59,5 @@ def size_name(size: int) -> str:
     """1 KiB, 100 MiB, 1 GiB."""
     for name, unit in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if size >= unit:
-            return f"{size / unit:g} {name}"
+            return f"{size / unit:.4g} {name}"
     return f"{size} B"
