@@ -28,7 +28,7 @@ CAPACITY_BYTES = 10**12
 SOURCE = b"\x7f\x00\x00"
 METADATA_BYTES = 256 + 40  # of a short name, sealed
 STATEMENT_BYTES = 250
-PUTS = 100
+PUTS = 100  # at most; no more than there are shares, so that the next size is not passed
 STATUS_ROUNDS = 9
 UNLIMITED_BYTES = 2**62
 PAGE = 1000
@@ -161,7 +161,8 @@ def measure(setting: Setting) -> Measured:
     scrub_s, report = timed(lambda: store.scrub(NOW, UNLIMITED_BYTES))
     assert report.shares == shares, "a pass checks every share once"
     disk_bytes = folder_bytes(setting.folder)
-    puts = [timed(partial(files.put, store, number))[0] for number in range(shares, shares + PUTS)]
+    numbers = range(shares, shares + min(shares, PUTS))
+    puts = [timed(partial(files.put, store, number))[0] for number in numbers]
     found = Measured(
         shares,
         1e3 * start_s,
