@@ -8,7 +8,7 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple, dataclass
 from functools import partial
@@ -21,13 +21,15 @@ from shoal.erasure import BLOCK_BYTES, Manifest, ShareEncoder, best_codec
 from shoal.node.store import KeptStatement, RealDisk, ShareStore
 
 T = TypeVar("T")
+Teller = Callable[[bytes, Sequence[int]], Iterable[KeptStatement]]
+"""What other holders say of a file, given its id and their share numbers."""
 
 NOW = 1_800_000_000.0
 LEASE_S = 90 * 86_400
 CAPACITY_BYTES = 10**12
 SOURCE = b"\x7f\x00\x00"
 METADATA_BYTES = 256 + 40  # of a short name, sealed
-STATEMENT_BYTES = 250
+STATEMENT_BYTES = 173  # of a holder with an IPv4 address
 PUTS = 100  # at most; no more than there are shares, so that the next size is not passed
 STATUS_ROUNDS = 9
 UNLIMITED_BYTES = 2**62
@@ -60,8 +62,8 @@ class HastyDisk(RealDisk):
 class Files:
     """As many published files as wanted, all of one block per share: the same data, under manifests of their own."""
 
-    def __init__(self, k: int, n: int, block_bytes: int, statements: int) -> None:
-        self._k, self._n, self._statements = k, n, statements
+    def __init__(self, k: int, n: int, block_bytes: int, now: float = NOW) -> None:
+        self._k, self._n, self._now = k, n, now
         encoder = ShareEncoder(k, n, best_codec())
         segment = encoder.add_segment(random.Random(1).randbytes(k * block_bytes), True)
         self._roots = encoder.finish()
@@ -72,17 +74,15 @@ class Files:
         """Store one share of file `number`: three calls, as a publisher makes them."""
         share, upload = number % self._n, number.to_bytes(16, "big")
         manifest = self._manifest(number).encode()
-        store.begin(upload, SOURCE, len(self._blocks[share]), NOW)
-        store.write(upload, 0, [self._blocks[share]], [self._data_leaf], NOW)
-        store.commit(upload, share, manifest, int(NOW) + LEASE_S, NOW)
+        store.begin(upload, SOURCE, len(self._blocks[share]), self._now)
+        store.write(upload, 0, [self._blocks[share]], [self._data_leaf], self._now)
+        store.commit(upload, share, manifest, int(self._now) + LEASE_S, self._now)
 
-    def tell(self, store: ShareStore, number: int) -> None:
+    def tell(self, store: ShareStore, number: int, teller: Teller) -> None:
         """What the other holders tell afterwards: a statement each."""
-        rng = random.Random(f"statements {number}")
-        others = [share for share in range(self._n) if share != number % self._n][: self._statements]
-        end = int(NOW) + LEASE_S
-        told = [KeptStatement(share, rng.randbytes(32), end, end, rng.randbytes(STATEMENT_BYTES)) for share in others]
-        store.add_statements(bytes(self._manifest(number).id), told, NOW)
+        others = [share for share in range(self._n) if share != number % self._n]
+        file_id = bytes(self._manifest(number).id)
+        store.add_statements(file_id, teller(file_id, others), self._now)
 
     def _manifest(self, number: int) -> Manifest:
         return Manifest(
@@ -98,23 +98,29 @@ class Files:
         )
 
 
+def noise(file_id: bytes, shares: Sequence[int]) -> list[KeptStatement]:
+    """Statements as the store sees them: so many bytes. A Teller."""
+    rng, end = random.Random(file_id), int(NOW) + LEASE_S
+    return [KeptStatement(share, rng.randbytes(32), end, end, rng.randbytes(STATEMENT_BYTES)) for share in shares]
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What shares: each of a k-of-n file of its own, one block; and statements of so many other holders beside it."""
+    """Which shares, and where: each of a k-of-n file of its own, one block."""
 
     folder: Path
     k: int = 4
     n: int = 12
     block_bytes: int = 1024
-    statements: int = 11
+    now: float = NOW
 
     def files(self) -> Files:
         """The files."""
-        return Files(self.k, self.n, self.block_bytes, self.statements)
+        return Files(self.k, self.n, self.block_bytes, self.now)
 
     def open(self, disk: RealDisk) -> ShareStore:
         """The store."""
-        return ShareStore(disk, self.folder, capacity_bytes=CAPACITY_BYTES, reserve_bytes=0, now=NOW, private=True)
+        return ShareStore(disk, self.folder, capacity_bytes=CAPACITY_BYTES, reserve_bytes=0, now=self.now, private=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +143,13 @@ class Measured:
     disk_kib: float
 
 
-def build(setting: Setting, upto: int) -> float:
+def build(setting: Setting, upto: int, teller: Teller = noise) -> float:
     """Fill the store up to so many shares, its database not synced meanwhile; seconds per share."""
     files, store = setting.files(), setting.open(HastyDisk())
     have, began = store.usage().shares, time.perf_counter()
     for number in range(have, upto):
         files.put(store, number)
-        files.tell(store, number)
+        files.tell(store, number, teller)
     store.close()
     os.sync()  # or what was written lazily would be written during what is measured next
     return (time.perf_counter() - began) / max(1, upto - have)
@@ -200,14 +206,14 @@ def apart(work: Callable[..., T], *arguments: object) -> T:
         return pool.submit(work, *arguments).result()
 
 
-def run(sizes: Sequence[int], *, k: int, n: int, block_bytes: int, statements: int, folder: Path | None) -> None:
+def run(sizes: Sequence[int], *, k: int, n: int, block_bytes: int, folder: Path | None) -> None:
     """Build and measure size after size in one growing store; print the table."""
     print(
-        f"shares of {block_bytes} bytes, each of a {k}-of-{n} file of its own with {statements} statements; "
+        f"shares of {block_bytes} bytes, each of a {k}-of-{n} file of its own with {n - 1} statements; "
         "built through the store's calls, unsynced; then each size measured in a fresh process, synced"
     )
     with tempfile.TemporaryDirectory(prefix="shoal-scale-", dir=folder) as name:
-        setting = Setting(Path(name) / "store", k, n, block_bytes, statements)
+        setting = Setting(Path(name) / "store", k, n, block_bytes)
         rows: list[tuple[Cell, ...]] = []
         for size in sorted(sizes):
             build_s = apart(build, setting, size)

@@ -53,7 +53,7 @@ def test_growth_is_an_exponent_per_column(parts: ModuleType) -> None:
 
 
 def test_a_store_is_built_through_its_calls_and_measured(parts: ModuleType, tmp_path: Path) -> None:
-    setting = parts.shares.Setting(tmp_path / "store", 2, 3, 300, 2)
+    setting = parts.shares.Setting(tmp_path / "store", 2, 3, 300)
     for size in (5, 9):  # goes on where it was
         assert parts.shares.build(setting, size) > 0
     found = parts.shares.measure(setting)
