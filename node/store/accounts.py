@@ -6,7 +6,8 @@ gigabyte.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -84,6 +85,8 @@ class Accounts:
         self._private = private
         self._lock = threading.Lock()
         self._charges: dict[bytes, Charge] = {}
+        self._of_source: Counter[bytes] = Counter()  # charges by source
+        self._used = self._total = 0  # of all charges: there may be thousands, and every offer asks
         self._orders = 0
         self._share_bytes = 0
 
@@ -100,7 +103,7 @@ class Accounts:
         """Open an account for an upload, or StoreFull."""
         with self._lock, disk_errors("free space"):
             self._check_counts(source)
-            self._check_uncommitted(self._charges.values(), share_cost_bytes(bound))
+            self._check_uncommitted(self._total, share_cost_bytes(bound))
             self._check_room(share_cost_bytes(bound or BLOCK_BYTES))
             self._check_source(source, bound, now)
             self._intake.charge(source, bound, now)
@@ -117,25 +120,28 @@ class Accounts:
             charge = self._charges[upload_id]
             self._check_disk(count_bytes)
             if not charge.bound:
-                older = [other for other in self._charges.values() if other.order < charge.order]
+                older = sum(other.total for other in self._charges.values() if other.order < charge.order)
                 self._check_uncommitted(older, count_bytes)
                 self._check_room(count_bytes)
                 self._check_source(charge.source, count_bytes, now)
                 self._intake.charge(charge.source, count_bytes, now)
-            charge.received += count_bytes
+            self._set_received(charge, charge.received + count_bytes)
 
     def give_back(self, upload_id: bytes, count_bytes: int) -> None:
         """Undo `receive`: the write failed."""
         with self._lock:
             charge = self._charges.get(upload_id)
             if charge:  # else the failed write discarded the whole upload
-                charge.received -= count_bytes
+                self._set_received(charge, charge.received - count_bytes)
 
     def close(self, upload_id: bytes, now: float) -> None:
         """The upload is committed or gone; its source is given back what was promised and not sent."""
         with self._lock:
             charge = self._charges.pop(upload_id, None)
-            if charge and charge.bound > charge.received:
+            if charge is None:
+                return
+            self._count(charge, -1)
+            if charge.bound > charge.received:
                 self._intake.charge(charge.source, charge.received - charge.bound, now)
 
     def intake_changes(self) -> list[tuple[bytes, int, int]]:
@@ -177,11 +183,24 @@ class Accounts:
 
     def _open(self, upload_id: bytes, source: bytes, bound: int, received: int) -> None:
         self._orders += 1
-        self._charges[upload_id] = Charge(self._orders, source, bound, received)
+        charge = self._charges[upload_id] = Charge(self._orders, source, bound, received)
+        self._count(charge, 1)
+
+    def _count(self, charge: Charge, sign: int) -> None:
+        """Take a charge into the totals, or out of them."""
+        self._used += sign * charge.used
+        self._total += sign * charge.total
+        self._of_source[charge.source] += sign
+        if not self._of_source[charge.source]:
+            del self._of_source[charge.source]
+
+    def _set_received(self, charge: Charge, received: int) -> None:
+        self._count(charge, -1)
+        charge.received = received
+        self._count(charge, 1)
 
     def _uploads(self) -> tuple[int, int]:
-        used = sum(charge.used for charge in self._charges.values())
-        return used, sum(charge.total for charge in self._charges.values()) - used
+        return self._used, self._total - self._used
 
     def _rooms(self) -> Iterator[tuple[str, int]]:
         uploads, promised = self._uploads()
@@ -201,15 +220,15 @@ class Accounts:
             raise StoreFull("disk", needed, room)
 
     def _check_counts(self, source: bytes) -> None:
-        of_source = sum(charge.source == source for charge in self._charges.values())
-        if len(self._charges) >= MAX_UPLOADS or (of_source >= MAX_UPLOADS_PER_SOURCE and not self._private):
+        of_source_is_full = self._of_source[source] >= MAX_UPLOADS_PER_SOURCE and not self._private
+        if len(self._charges) >= MAX_UPLOADS or of_source_is_full:
             raise StoreFull("uploads", 1, 0)
 
-    def _check_uncommitted(self, others: Iterable[Charge], needed: int) -> None:
+    def _check_uncommitted(self, others: int, needed: int) -> None:
+        """`others`: the bytes that other uploads take or may still take."""
         limit = uncommitted_limit_bytes(self.capacity_bytes)
-        total = sum(charge.total for charge in others)
-        if total >= limit:
-            raise StoreFull("uploads", needed, limit - total)
+        if others >= limit:
+            raise StoreFull("uploads", needed, limit - others)
 
     def _check_source(self, source: bytes, needed: int, now: float) -> None:
         if self._private:

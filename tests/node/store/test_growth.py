@@ -1,11 +1,15 @@
-"""What a store with many shares is asked often is answered from indexes, not by reading every share."""
+"""What a store with many shares or uploads is asked often costs no look at each: indexes and totals answer it."""
 
+import random
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from shoal.node.store import RealDisk
+from shoal.node.store.accounts import Accounts
+from shoal.node.store.intake import Intake
 
 BY_LEASE = "shares USING INDEX shares_by_lease"  # reads rows as well, but only up to the first whole share
 
@@ -76,3 +80,34 @@ def test_what_is_asked_about_one_share_finds_it_by_its_names(kit, disk, tmp_path
     assert len(plans) > 3
     assert [plan for plan in plans if "file_id=?" not in plan and "upload_id=?" not in plan] == []
     store.close()
+
+
+def test_the_totals_are_those_of_the_uploads_that_are_open() -> None:
+    """They are kept as uploads come and go, since summing up thousands at every offer takes milliseconds."""
+    rng, now, sources = random.Random(5), 1_800_000_000.0, [b"a", b"b", b"c"]
+    accounts = Accounts(
+        capacity_bytes=1 << 40,
+        reserve_bytes=0,
+        free_bytes=lambda: 1 << 40,
+        database_bytes=lambda: 0,
+        intake=Intake(),
+        private=False,
+    )
+    opened: list[bytes] = []
+    for number in range(400):
+        upload = number.to_bytes(16, "big")
+        accounts.admit(upload, rng.choice(sources), rng.choice([0, 1, 1 << 20]), now)
+        opened.append(upload)
+        accounts.receive(rng.choice(opened), rng.randrange(1 << 20), now)
+        accounts.receive(opened[0], 77, now)
+        accounts.give_back(opened[0], 77)
+        while len(opened) > rng.randrange(60):
+            accounts.close(opened.pop(rng.randrange(len(opened))), now)
+        accounts.close(b"no such upload", now)
+        charges = accounts._charges.values()
+        assert (accounts._used, accounts._total) == (
+            sum(charge.used for charge in charges),
+            sum(charge.total for charge in charges),
+        )
+        assert accounts._of_source == Counter(charge.source for charge in charges)
+        assert accounts.usage().uploads == len(opened)
