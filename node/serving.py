@@ -21,7 +21,6 @@ from shoal.node.channel import (
     RequestError,
     Status,
     Survey,
-    TellHolders,
     Throttle,
     open_pool,
 )
@@ -119,8 +118,6 @@ class Serving:
         if self.caretaker is not None:
             if isinstance(request, Commit):
                 self.caretaker.on_file(manifest_id(bytes(payload)))
-            elif isinstance(request, TellHolders):  # the ranks are others now
-                self.caretaker.on_file(FileId(request.file_id))
             elif isinstance(request, Survey):
                 self.caretaker.on_survey(caller.node_id, split_ids(request.file_ids))
         return reply

@@ -89,6 +89,7 @@ class Caretaker:
         self._context = context
         self._env = context.env
         self._epoch_s = context.network.epoch_s
+        self._ahead_s = self._epoch_s / TOGETHER_PARTS
         self._me = me
         self._store = store
         self._companions = companions
@@ -166,6 +167,8 @@ class Caretaker:
         due += await self._worse(missed)
         await self._companions.review()
         self.doubts.review(trio.current_time())
+        now = self._env.wall()
+        await self._schedule({file_id: self._epoch_end(file_id, now) for file_id in due})
         for at in range(0, len(due), BATCH_FILES):
             await self._look_after(due[at : at + BATCH_FILES])
 
@@ -182,17 +185,14 @@ class Caretaker:
             after = page[-1]
 
     async def _take_new(self) -> None:
-        """Files we have come to keep, or whose holders are others now, so that the ranks are others too. A turn that is
-        still to come in this epoch is kept; else the next is in the next one, since somebody was here just now.
+        """Files that we have come to keep: whoever published or mended them was there just now, so their next epoch is
+        soon enough.
         """
-        if not self._new:
-            return
-        fresh, self._new = [FileId(raw) for raw in self._new], {}
-        now = self._env.wall()
-        ends = {file_id: end_of_epoch(file_id, now, self._epoch_s) for file_id in fresh}
-        turns = {file_id: self._agenda.when(Errand.TURN, file_id) for file_id in fresh}
-        waiting = {file_id for file_id, turn in turns.items() if turn is not None and turn < ends[file_id]}
-        await self._schedule({file_id: now if file_id in waiting else ends[file_id] for file_id in fresh})
+        fresh = [FileId(raw) for raw in self._new if self._agenda.when(Errand.TURN, raw) is None]
+        self._new.clear()
+        if fresh:
+            now = self._env.wall()
+            await self._schedule({file_id: self._epoch_end(file_id, now) for file_id in fresh})
 
     def _holders(self, file_id: FileId) -> list[NodeId]:
         """Whom we know to keep shares of a file; ourselves too. Blocking."""
@@ -211,9 +211,14 @@ class Caretaker:
         for file_id, when in zip(files, await self._env.call(turns), strict=True):
             self._agenda.put(Errand.TURN, file_id, when)
 
-    async def _schedule_next_epoch(self, file_id: FileId, when: float) -> None:
-        """A file's turn of the epoch at `when` is over, whatever rank we may come to have in it."""
-        await self._schedule({file_id: end_of_epoch(file_id, when, self._epoch_s)})
+    def _epoch_end(self, file_id: FileId, when: float) -> float:
+        """Just before the end of the epoch that a turn at `when` belongs to, taken a little early or not."""
+        return end_of_epoch(file_id, when + self._ahead_s, self._epoch_s) - 0.5 * self._ahead_s
+
+    async def _is_too_early(self, file_id: FileId, when: float, until: float) -> bool:
+        """Whether the turn that was to come at `when` has moved beyond `until`, by the holders that are known now."""
+        await self._schedule({file_id: self._epoch_end(file_id, when) - self._epoch_s})
+        return (self._agenda.when(Errand.TURN, file_id) or until) > until
 
     async def _sleep(self) -> None:
         """Until the next turn, or until there is a new file."""
@@ -234,14 +239,17 @@ class Caretaker:
         due: dict[FileId, None] = {}
         missed: dict[FileId, None] = {}
         reunions: dict[FileId, None] = {}
-        for when, errand, raw in self._agenda.take(now + self._epoch_s / TOGETHER_PARTS):
+        until = now + self._ahead_s
+        for when, errand, raw in self._agenda.take(until):
             file_id = FileId(raw)
             if errand is Errand.ABSENT:
                 missed[file_id] = None
             elif errand is Errand.REUNION:
                 reunions[file_id] = None
             elif errand is Errand.TURN and await self._is_cared_for(file_id, when):
-                await self._schedule_next_epoch(file_id, when)
+                await self._schedule({file_id: self._epoch_end(file_id, when)})
+            elif errand is Errand.TURN and await self._is_too_early(file_id, when, until):
+                continue  # others come first meanwhile
             else:
                 due[file_id] = None
         return list(due), [file_id for file_id in missed if file_id not in due], list(reunions)
@@ -262,7 +270,7 @@ class Caretaker:
 
     async def _is_cared_for(self, file_id: FileId, when: float) -> bool:
         """Whether somebody whose turn it can be has looked after a file in the epoch of our turn."""
-        epoch = epoch_of(file_id, when, self._epoch_s)
+        epoch = epoch_of(file_id, when + self._ahead_s, self._epoch_s)  # a turn at its very beginning is of it
         claims = [claim for claim in self._claims.pop(bytes(file_id), ()) if claim.epoch == epoch]
         if not claims:
             return False
@@ -391,9 +399,8 @@ class Caretaker:
         return Charge(file_id, Manifest.decode(manifest), statements)
 
     async def _act(self, charge: Charge) -> None:
-        """Mend a file if it must be, spread what is new, and set the next turn."""
+        """Mend a file if it must be, and spread what is new."""
         now = self._env.wall()
-        await self._schedule_next_epoch(charge.file_id, now + self._epoch_s / TOGETHER_PARTS)  # this one may be early
         health = charge.health
         news = await self._env.call(self._teller.news, charge)
         begun = bytes(charge.file_id) in self._unfinished and health.can_repair and bool(health.missing)
