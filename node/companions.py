@@ -98,13 +98,17 @@ class Companions:
 
     async def known(self, file_id: FileId) -> list[HolderStatement]:
         """Our own statements and the newest valid ones of others; empty when we keep nothing. StoreError."""
-        held = await self._env.call(self._store.held, file_id)
+        held, others = await self._env.call(self._kept, file_id)
         if not held:
             return []
-        kept = await self._env.call(self._store.statements, file_id)
         own = [self.own(file_id, each) for each in held]
-        others = await self._env.call(self._valid, [each.statement for each in kept])
         return list(newest_by_share([*own, *others]).values())
+
+    def _kept(self, file_id: FileId) -> tuple[list[HeldShare], list[HolderStatement]]:
+        """Our shares of a file, and the valid statements of others if there are any; called in a worker."""
+        held = self._store.held(file_id)
+        kept = self._store.statements(file_id) if held else []
+        return held, self._valid([each.statement for each in kept])
 
     async def learn(self, file_id: FileId, payload: bytes) -> int:
         """Keep the valid statements of a payload; how many are known now. MalformedStatement, StoreError."""

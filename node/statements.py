@@ -5,6 +5,7 @@ file's holders. Format: docs/format.md, "Holder statements".
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -101,7 +102,7 @@ class StatementChecker:
     def __init__(self, network: NetworkParameters, scheme: SignatureScheme) -> None:
         self._network = network
         self._scheme = scheme
-        self._good: dict[bytes, HolderStatement] = {}
+        self._good: OrderedDict[bytes, HolderStatement] = OrderedDict()  # a plain dict is slow to give up its oldest
         self._lock = threading.Lock()
 
     def check(self, signed: bytes, now: float) -> HolderStatement:
@@ -115,7 +116,7 @@ class StatementChecker:
         with self._lock:
             self._good[signed] = statement
             while len(self._good) > MAX_REMEMBERED:
-                del self._good[next(iter(self._good))]
+                self._good.popitem(last=False)
         return statement
 
 

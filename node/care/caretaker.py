@@ -196,8 +196,7 @@ class Caretaker:
 
     def _holders(self, file_id: FileId) -> list[NodeId]:
         """Whom we know to keep shares of a file; ourselves too. Blocking."""
-        kept = self._store.statements(file_id)
-        return sorted({NodeId(each.holder_id) for each in kept} | {self._me})
+        return sorted({NodeId(each) for each in self._store.holders(file_id)} | {self._me})
 
     async def _schedule(self, files: Mapping[FileId, float]) -> None:
         """Set the next turn of each file: the first one from the given time on."""

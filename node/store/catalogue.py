@@ -190,6 +190,13 @@ class Catalogue:
         )
         return [KeptStatement(*row) for row in rows]
 
+    def holders(self, file_id: bytes) -> list[bytes]:
+        """Whoever a statement is kept of, by id."""
+        rows = self.database.rows(
+            "SELECT DISTINCT holder_id FROM statements WHERE file_id = ? ORDER BY holder_id", file_id
+        )
+        return [row[0] for row in rows]
+
 
 def insert_share(transaction: Transaction, row: ShareRow, manifest: bytes) -> None:
     """Enter a share, in the place of a lost or damaged one if need be; the manifest, too, may have been damaged."""

@@ -240,6 +240,10 @@ class ShareStore:
         """The statements kept about a file."""
         return self._catalogue.statements(file_id)
 
+    def holders(self, file_id: bytes) -> list[bytes]:
+        """The ids of those whom statements are kept of, each once."""
+        return self._catalogue.holders(file_id)
+
     # figures
 
     def usage(self) -> Usage:
