@@ -23,7 +23,7 @@ def settings() -> dict[str, Any]:
     return dict.fromkeys(off, False) | {
         "listen_interfaces": "127.0.0.1:0",
         "allow_multiple_connections_per_ip": True,
-        "alert_mask": 0,
+        "alert_mask": libtorrent.alert_category.storage,
     }
 
 
@@ -61,9 +61,12 @@ def seed(torrent: str, folder: str) -> None:
 def fetch(torrent: str, folder: str, port: str) -> None:
     """Get all of it from the one peer there is. The session's own start is part of it."""
     begun = time.perf_counter()
-    _session, handle = join(torrent, folder, is_seed=False)
+    session, handle = join(torrent, folder, is_seed=False)
     handle.connect_peer(("127.0.0.1", int(port)))
     while not handle.status().is_seeding:
+        time.sleep(POLL_S)
+    handle.flush_cache()  # it has all pieces, and writes some of them only now
+    while not any(isinstance(alert, libtorrent.cache_flushed_alert) for alert in session.pop_alerts()):
         time.sleep(POLL_S)
     tell({"seconds": time.perf_counter() - begun})
     sys.stdin.read()

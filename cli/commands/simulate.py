@@ -1,5 +1,7 @@
 """`shoal simulate`: whole nodes through months of virtual time, and a report of what was lost. Needs no network."""
 
+import signal
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,10 +9,14 @@ import typer
 
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError
+from shoal.cli.signals import interrupt
 from shoal.cli.tables import fields
 from shoal.cli.units import UnitError, parse_count, parse_duration, parse_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
     from shoal.node.simulation.plan import StudyPlan
     from shoal.node.simulation.report import Report
 
@@ -128,7 +134,9 @@ def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
 
     output = settings.output
     output.note(f"Simulating. The same again: {replay_command(plan)}")
-    report = run_study(plan, output.note)
+    output.note("Ctrl-C ends it early, with a report on what it had until then; pressed twice, at once.")
+    with interruptions() as interrupted:
+        report = run_study(plan, output.note, enough=interrupted)
     if target is not None:
         _draw(report, target)
         output.note(
@@ -142,6 +150,25 @@ def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
         output.complain(f"Something was lost or went wrong. The same again: {replay_command(plan)}")
     output.summary(**report.fields())
     return Code.OK if report.good else Code.FAILED
+
+
+@contextmanager
+def interruptions() -> "Iterator[Callable[[], bool]]":
+    """Tells whether Ctrl-C was pressed. The first time does nothing else, the second ends the command."""
+    before = signal.getsignal(signal.SIGINT)
+    seen = False
+
+    def on_interrupt(number: int, frame: "FrameType | None") -> None:
+        nonlocal seen
+        if seen:
+            interrupt(number, frame)
+        seen = True
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield lambda: seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _draw(report: "Report", target: Path) -> None:

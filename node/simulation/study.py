@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -41,6 +42,7 @@ READ_EVERY_S = 6 * HOUR_S  # on average
 LOOK_EVERY_S = 6 * HOUR_S  # on average, into all stores
 SAMPLE_EVERY_S = DAY_S
 RENEW_EVERY_S = 30 * DAY_S
+ENOUGH_AFTER_S = 60.0  # after each sample
 RETRY_READ_S = 1800.0  # a holder may go away in the middle of a read; twice in a row is another matter
 CAPACITY_FACTORS = (3.0, 12.0)  # of the mean of what a machine has to keep
 CAPACITY_BYTES = 4 * 2**20  # for everybody besides, since the database takes some
@@ -49,10 +51,11 @@ Say = Callable[[str], None]
 
 
 class Study:
-    """One study in one world. `run` does it all."""
+    """One study in one world. `run` does it all; when `enough` says so, not to its planned end."""
 
-    def __init__(self, plan: StudyPlan, world: World, say: Say) -> None:
+    def __init__(self, plan: StudyPlan, world: World, say: Say, enough: Callable[[], bool] = lambda: False) -> None:
         self._plan = plan
+        self._enough = enough
         self._world = world
         self._say = say
         self._rng = random.Random(f"{plan.seed} study")
@@ -80,11 +83,23 @@ class Study:
                 nursery.start_soon(task)
             if await self._sleep_until(HOUR_S):
                 nursery.start_soon(self._calamities.run)
-            await trio.sleep_until(self._plan.end_s)
+            await self._wait_for_end()
             self._over.set()
         await self._heal()
         await self._conclude()
         return self._report
+
+    async def _wait_for_end(self) -> None:
+        """The planned one, or the end of the day when `enough` says so. Then the report is that of a shorter study, and
+        replays as such: it wakes at the same times.
+        """
+        look_at = HOUR_S + ENOUGH_AFTER_S
+        while self._plan.end_s - trio.current_time() > 1.0:
+            await trio.sleep_until(min(look_at, self._plan.end_s))
+            if look_at < self._plan.end_s and self._enough():
+                self._say("Ending early: the network heals, and all files are read back.")
+                self._plan = self._report.plan = replace(self._plan, days=look_at / DAY_S)
+            look_at += SAMPLE_EVERY_S
 
     async def _sleep_until(self, when: float) -> bool:
         """Whether the study still goes on then."""
@@ -325,14 +340,21 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-def run_study(plan: StudyPlan, say: Say = lambda text: None, folder: Path | None = None) -> Report:
-    """Do a study, with its homes below `folder` or in a temporary one. `say` hears how it goes."""
+def run_study(
+    plan: StudyPlan,
+    say: Say = lambda text: None,
+    folder: Path | None = None,
+    enough: Callable[[], bool] = lambda: False,
+) -> Report:
+    """Do a study, with its homes below `folder` or in a temporary one. `say` hears how it goes; `enough` is asked every
+    simulated day whether to end it early.
+    """
     started = time.process_time()
     with tempfile.TemporaryDirectory(prefix="shoal-study-", dir=folder) as name:
         report = run_world(
             plan.seed,
             Path(name),
-            lambda world: Study(plan, world, say).run(),
+            lambda world: Study(plan, world, say, enough).run(),
             weather=plan.hazards.weather,
             grain_s=GRAIN_S,
         )

@@ -1,6 +1,7 @@
 """`shoal simulate`: what it takes, what it prints, and that it prints the same twice."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,22 @@ def test_loss_is_told_and_is_a_failure(recorded: Callable[..., Any], monkeypatch
     from shoal.node.simulation import study
 
     report = Report(StudyPlan(seed=77), published=2, lost_files=1, violation_count=1, violations=["day 3.00: a file"])
-    monkeypatch.setattr(study, "run_study", lambda plan, say: report)
+    monkeypatch.setattr(study, "run_study", lambda plan, say, enough: report)
     output = recorded()
     assert simulate._simulate(Globals(None, None, (), output), StudyPlan(seed=77), None) == 1
     assert "1 lost" in output.out.getvalue()
     assert "day 3.00: a file" in output.err.getvalue()
     assert "--seed 77" in output.err.getvalue()
+
+
+def test_ctrl_c_is_remembered_once_and_ends_the_command_the_second_time() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), simulate.interruptions() as interrupted:
+        assert not interrupted()
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted()
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,19 @@ def test_a_study_replays_under_another_hash_seed() -> None:
     assert other["messages"] != first["messages"]
 
 
+def test_a_study_that_is_ended_early_is_the_shorter_study() -> None:
+    asked: list[int] = []
+
+    def enough() -> bool:
+        asked.append(1)
+        return len(asked) == 2
+
+    ended = run_study(replace(SMALL, days=50.0), enough=enough)
+    assert 1.0 < ended.plan.days < 1.1
+    again = run_study(ended.plan)
+    assert {**ended.fields(), "machine": None} == {**again.fields(), "machine": None}
+
+
 def test_a_study_notices_files_that_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     heal = Study._heal
 
