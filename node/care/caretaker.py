@@ -404,7 +404,7 @@ class Caretaker:
         news = await self._env.call(self._teller.news, charge)
         begun = bytes(charge.file_id) in self._unfinished and health.can_repair and bool(health.missing)
         mendable = bytes(charge.file_id) not in self._no_file and self._leased(charge, health.k) > now
-        if (health.needs_repair or begun) and mendable:
+        if (health.needs_repair or begun) and mendable and not self.clocks.misleads(trio.current_time()):
             await self._mend(charge)
         else:
             self._follow_up(charge, now)

@@ -1,9 +1,14 @@
-"""Whether this machine's clock can be believed: by what its peers' clocks say. A wrong clock never deletes anything."""
+"""Whether this machine's clock can be believed: by what its peers' clocks say.
+
+A wrong clock never deletes anything, and mends nothing: it sees few of the statements that holders have made, and would
+make again what is not missing.
+"""
 
 import statistics
 from collections import OrderedDict
 
 from shoal.dht import NodeId
+from shoal.node.statements import MAX_SKEW_S
 
 LEAST_PEERS = 5  # DESIGN section 5
 TOLERANCE_S = 86400.0
@@ -26,5 +31,15 @@ class ClockComparison:
 
     def agrees(self, now: float) -> bool:
         """Whether enough peers were heard lately and their median is within a day of us."""
+        ahead_s = self._ahead_s(now)
+        return ahead_s is not None and abs(ahead_s) <= TOLERANCE_S
+
+    def misleads(self, now: float) -> bool:
+        """Whether enough peers were heard lately to know that we take their statements for old, or for not made yet."""
+        ahead_s = self._ahead_s(now)
+        return ahead_s is not None and abs(ahead_s) > MAX_SKEW_S
+
+    def _ahead_s(self, now: float) -> float | None:
+        """The median of the peers that were heard lately; None where they are too few."""
         recent = [offset for at, offset in self._offsets.values() if now - at <= MAX_AGE_S]
-        return len(recent) >= LEAST_PEERS and abs(statistics.median(recent)) <= TOLERANCE_S
+        return statistics.median(recent) if len(recent) >= LEAST_PEERS else None
