@@ -9,6 +9,7 @@ import trio
 from shoal.dht import Address, Identity, space_class
 from shoal.erasure import FileId, manifest_id
 from shoal.node.care.caretaker import CareStatistics, Caretaker
+from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.upkeep import Upkeep
 from shoal.node.channel import (
     AnyRequest,
@@ -131,6 +132,11 @@ class Serving:
     def care_statistics(self) -> CareStatistics:
         """What was done for the files kept here since the start."""
         return CareStatistics() if self.caretaker is None else self.caretaker.statistics()
+
+    @property
+    def clocks(self) -> ClockComparison | None:
+        """What the peers' clocks say of ours; None before it runs."""
+        return None if self.caretaker is None else self.caretaker.clocks
 
     def space(self) -> int:
         """The class of free space that DHT replies carry: none where the disk fails. Looked up once in a while."""

@@ -51,8 +51,21 @@ def _of_store(serving: Serving, usage: Usage | None, health: Health | None) -> d
         "damaged_shares": health and health.damaged,
         "lost_shares": health and health.lost,
         "soonest_lease_end": health and health.soonest_lease_end,
-        "problems": serving.trouble.sentences(health),
+        "problems": [*serving.trouble.sentences(health), *_of_clock(serving)],
     }
+
+
+def _of_clock(serving: Serving) -> list[str]:
+    """A sentence where the clock is so wrong that nothing is repaired from here."""
+    clocks, now = serving.clocks, trio.current_time()
+    ahead_s = clocks.peers_ahead_s(now) if clocks is not None else None
+    if clocks is None or ahead_s is None or not clocks.misleads(now):
+        return []
+    which = "behind" if ahead_s > 0 else "ahead of"
+    return [
+        f"The clock of this machine is {abs(ahead_s) / 3600:.0f} hours {which} those of its peers. Set it right: until "
+        "then this node repairs no files."
+    ]
 
 
 def _of_work(serving: Serving) -> dict[str, Any]:

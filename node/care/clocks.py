@@ -31,15 +31,15 @@ class ClockComparison:
 
     def agrees(self, now: float) -> bool:
         """Whether enough peers were heard lately and their median is within a day of us."""
-        ahead_s = self._ahead_s(now)
+        ahead_s = self.peers_ahead_s(now)
         return ahead_s is not None and abs(ahead_s) <= TOLERANCE_S
 
     def misleads(self, now: float) -> bool:
         """Whether enough peers were heard lately to know that we take their statements for old, or for not made yet."""
-        ahead_s = self._ahead_s(now)
+        ahead_s = self.peers_ahead_s(now)
         return ahead_s is not None and abs(ahead_s) > MAX_SKEW_S
 
-    def _ahead_s(self, now: float) -> float | None:
-        """The median of the peers that were heard lately; None where they are too few."""
+    def peers_ahead_s(self, now: float) -> float | None:
+        """By how much the peers that were heard lately are ahead of us, their median; None where they are too few."""
         recent = [offset for at, offset in self._offsets.values() if now - at <= MAX_AGE_S]
         return statistics.median(recent) if len(recent) >= LEAST_PEERS else None

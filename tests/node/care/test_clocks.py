@@ -51,6 +51,9 @@ def test_who_has_a_wrong_clock_leaves_repair_to_others(tmp_path: Path) -> None:
             care.clocks.note(each.node_id, wall + 3 * HOUR_S, wall, now)
         await care._act(charge)
         assert care.statistics().repairs == 0
+        assert keeper.node is not None
+        (problem,) = (await keeper.node.status())["problems"]
+        assert "clock of this machine is 3 hours behind" in problem
         care.clocks = ClockComparison()
         await care._act(charge)
         assert care.statistics().repairs == 1
