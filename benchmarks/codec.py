@@ -16,10 +16,11 @@ kept until the next is there.
 
 import argparse
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
+
+from parts.figures import machine
 
 from shoal.erasure import BLOCK_BYTES, Codec, ShareEncoder, ZfecCodec, best_codec, block_leaf
 
@@ -67,16 +68,6 @@ def rates(operation: Callable[[Codec], object], mib: float, codecs: list[Codec],
             kept[at] = operation(codec)
             spent[at].append(time.perf_counter() - began)
     return [mib / statistics.median(times) for times in spent]
-
-
-def machine() -> str:
-    """One line on what this runs on, and on how busy it is."""
-    model = platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
-            model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
-    return f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {system}"
 
 
 def main() -> None:

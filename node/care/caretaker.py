@@ -269,7 +269,7 @@ class Caretaker:
 
     async def _is_cared_for(self, file_id: FileId, when: float) -> bool:
         """Whether somebody whose turn it can be has looked after a file in the epoch of our turn."""
-        epoch = epoch_of(file_id, when + self._ahead_s, self._epoch_s)  # a turn at its very beginning is of it
+        epoch = epoch_of(file_id, when, self._epoch_s)
         claims = [claim for claim in self._claims.pop(bytes(file_id), ()) if claim.epoch == epoch]
         if not claims:
             return False
