@@ -45,9 +45,9 @@ from shoal.dht.contact import Contact
 from shoal.dht.crawl import NodeCrawl
 from shoal.dht.identity import NodeId, distance
 from shoal.dht.lookup import Lookup
-from shoal.dht.messages import Nodes
+from shoal.dht.messages import KnownRequest, Nodes
 from shoal.dht.routing import K
-from shoal.dht.rpc import Answer, RequestMessage
+from shoal.dht.rpc import Answer
 from shoal.node.care.caretaker import CareStatistics
 from shoal.node.simulation.churn import Change, life
 from shoal.node.simulation.plan import DAY_S, Hazards, StudyPlan
@@ -200,7 +200,7 @@ class Story:
         seeds = heapq.nsmallest(K, dht.contacts(), key=lambda each: distance(each.node_id, target))
         hops: dict[NodeId, int] = {seed.node_id: 1 for seed in seeds}
 
-        async def ask(contact: Contact, request: RequestMessage) -> Answer:
+        async def ask(contact: Contact, request: KnownRequest) -> Answer:
             answer = await dht._peers.ask(contact, request)
             assert isinstance(answer.reply, Nodes), "the reply of a node that was asked for nodes"
             for named in answer.reply.contacts:

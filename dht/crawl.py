@@ -12,16 +12,16 @@ from shoal.dht.contact import Contact
 from shoal.dht.errors import ProtocolError, RequestError
 from shoal.dht.identity import NodeId
 from shoal.dht.lookup import TIME_LIMIT_S, Lookup
-from shoal.dht.messages import FindNode, GetRecords, Nodes, Records
+from shoal.dht.messages import FindNode, GetRecords, KnownRequest, Nodes, Records
 from shoal.dht.params import NetworkParameters
 from shoal.dht.records import MAX_RECORDS_PER_KEY, Record, RecordKey
-from shoal.dht.rpc import Answer, RequestMessage
+from shoal.dht.rpc import Answer
 from shoal.dht.signatures import SignatureScheme
 
 MAX_FOUND = 512  # records of one search: 20 honest nodes hold the same 64 at most, the rest is room for disagreement
 MIN_PAUSE_S = 0.001  # between two looks at a lookup to which nothing has happened
 
-Ask = Callable[[Contact, RequestMessage], Awaitable[Answer]]  # raises RequestError
+Ask = Callable[[Contact, KnownRequest], Awaitable[Answer]]  # raises RequestError
 Acceptable = Callable[[Contact], bool]  # whether a contact named by others may be asked at all
 
 

@@ -1,6 +1,6 @@
 """Where datagrams come in and go out: the sockets, the first checks, and the way to caller or responder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -16,6 +16,9 @@ from shoal.dht.rpc import Caller
 from shoal.dht.sockets import SocketSet
 from shoal.dht.transport import DatagramNetwork, DatagramSocket
 from shoal.dht.wire import ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, OtherNetworkError, open_envelope
+
+MAX_WORK = 64  # replies that are being worked on; what comes beyond that is dropped, and asked again soon
+WORK_LIMIT_S = 10.0  # nobody waits for a reply longer than 9 s
 
 
 class Endpoint:
@@ -36,7 +39,7 @@ class Endpoint:
         self._sockets = SocketSet(network)
         self._on_newcomer = on_newcomer
         self._nursery: trio.Nursery | None = None
-        self._responder: Responder | None = None
+        self._working = 0
         self.counters = Counters()
         self.caller = Caller(params, identity, entropy, self._send)
 
@@ -52,7 +55,6 @@ class Endpoint:
     def start(self, nursery: trio.Nursery, responder: Responder) -> None:
         """Read the sockets in tasks of `nursery` from now on; requests go to `responder`."""
         self._nursery = nursery
-        self._responder = responder
         for sock in self._sockets.listening:
             nursery.start_soon(self._receive, sock, responder)
 
@@ -96,6 +98,8 @@ class Endpoint:
                 data, source = await sock.receive()
                 self.counters.note_in(len(data))
                 response = self._take(data, source, responder)
+                if response.work is not None and not self._start_work(sock, response.work, source):
+                    self.counters.dropped["busy"] += 1
                 if response.dropped is not None:
                     self.counters.dropped[response.dropped] += 1
                 if response.datagram is not None:
@@ -103,6 +107,25 @@ class Endpoint:
                     self.counters.note_out(len(response.datagram))
         except trio.ClosedResourceError:
             return
+
+    def _start_work(self, sock: DatagramSocket, work: Callable[[], Awaitable[bytes]], source: Address) -> bool:
+        """Work on a reply in a task of its own, unless there are too many of them."""
+        if self._nursery is None or self._working >= MAX_WORK:
+            return False
+        self._working += 1
+        self._nursery.start_soon(self._work, sock, work, source)
+        return True
+
+    async def _work(self, sock: DatagramSocket, work: Callable[[], Awaitable[bytes]], source: Address) -> None:
+        try:
+            with trio.move_on_after(WORK_LIMIT_S):
+                datagram = await work()
+                await sock.send(datagram, source)
+                self.counters.note_out(len(datagram))
+        except trio.ClosedResourceError:
+            return
+        finally:
+            self._working -= 1
 
     def _take(self, data: bytes, source: Address, responder: Responder | None) -> Response:
         """Handle one datagram, in the order of checks that `guard` describes. Never raises."""

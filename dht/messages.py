@@ -33,6 +33,7 @@ MAX_KIND = 0x7F
 MAX_CONTACTS = 20  # in one reply: K, as many IPv6 contacts as fit a datagram beside the reply's head
 MAX_STORES = 16  # records in one request; the datagram's size allows six of the smallest
 MAX_ELEMENTS = 128  # of any array, now and later
+MAX_QUERY_BYTES = 1_024  # payload of a query, and of its answer
 
 # Every request is at least this long, so that a pong or "unsupported" (at most 180 bytes) never is the longer
 # one.
@@ -48,6 +49,9 @@ assert _REPLY_HEAD_BYTES + 8 <= MIN_REQUEST_BYTES, "the shortest replies must fi
 _STORE_HEAD_BYTES = 44
 assert _STORE_HEAD_BYTES + 3 + MAX_RECORD_BYTES <= MAX_BODY_BYTES, "the longest record must fit"
 
+_ANSWER_OVERHEAD_BYTES = 4  # status 1, msgpack head of the payload 3
+assert _REPLY_HEAD_BYTES + _ANSWER_OVERHEAD_BYTES + MAX_QUERY_BYTES <= MAX_DATAGRAM_BYTES, "the longest answer must fit"
+
 _CONTACT_OVERHEAD_BYTES = 2  # msgpack head of a byte string shorter than 256
 _RECORD_OVERHEAD_BYTES = 3  # msgpack head of a byte string shorter than 65,536
 _LIST_OVERHEAD_BYTES = 3  # msgpack head of an array of up to 65,535
@@ -60,6 +64,7 @@ class Kind(IntEnum):
     FIND_NODE = 2
     GET_RECORDS = 3
     STORE = 4
+    QUERY = 5
     UNSUPPORTED = 127  # only as a reply
 
 
@@ -74,6 +79,14 @@ class StoreStatus(IntEnum):
     NOT_YOURS = 5  # a provider record from somebody else, or from another address than the one inside it
     NO_COOKIE = 6  # the request carried no valid cookie; the reply carries one
     NOT_SERVED = 7  # a kind of record this node does not keep
+
+
+class QueryStatus(IntEnum):
+    """What became of a query. A number unknown to the reader means "not answered"."""
+
+    ANSWERED = 0
+    NO_COOKIE = 1  # the answer is longer than the request, which carried no valid cookie; the reply carries one
+    NOT_SERVED = 2  # a topic that this node knows nothing of, or a question it does not understand
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +125,15 @@ class Store:
 
     records: tuple[bytes, ...]
     kind: ClassVar[int] = Kind.STORE
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A small question of the layer above (kind 5). topic: u8.    payload: at most 1,024 bytes, signed, not secret."""
+
+    topic: int
+    payload: bytes
+    kind: ClassVar[int] = Kind.QUERY
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +180,15 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of a query (reply to kind 5): a `QueryStatus` number, and the answer, empty unless it is 0."""
+
+    status: int
+    payload: bytes
+    kind: ClassVar[int] = Kind.QUERY
+
+
+@dataclass(frozen=True, slots=True)
 class Unsupported:
     """The request's kind is not known here (reply to any kind). unsupported_kind: that kind."""
 
@@ -165,8 +196,9 @@ class Unsupported:
     kind: ClassVar[int] = Kind.UNSUPPORTED
 
 
-Request = Ping | FindNode | GetRecords | Store | Unknown
-Reply = Pong | Nodes | Records | Stored | Unsupported
+KnownRequest = Ping | FindNode | GetRecords | Store | Query
+Request = KnownRequest | Unknown
+Reply = Pong | Nodes | Records | Stored | Answered | Unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +252,7 @@ class ReplyHead:
 
 
 def encode_request(
-    request: Ping | FindNode | GetRecords | Store,
+    request: KnownRequest,
     request_id: bytes,
     cookie: bytes,
     *,
@@ -271,6 +303,13 @@ def records_within(limit: int, contacts: Sequence[Contact], records: Sequence[by
     return Records(sent_contacts, tuple(sent), len(records) - len(sent))
 
 
+def answer_within(limit: int, payload: bytes) -> Answered:
+    """The answer if its whole datagram has at most `limit` bytes, else the demand for a cookie."""
+    if _REPLY_HEAD_BYTES + _ANSWER_OVERHEAD_BYTES + len(payload) <= limit:
+        return Answered(QueryStatus.ANSWERED, payload)
+    return Answered(QueryStatus.NO_COOKIE, b"")
+
+
 def stores_within(records: Sequence[bytes]) -> int:
     """How many of the first `records` fit one store request with its cookie: at least one if there are
     any."""
@@ -312,6 +351,9 @@ def decode_request(frame: Frame) -> Request:
     if frame.kind == Kind.STORE:
         (records,) = _take(fields, 1)
         return Store(_record_list(records, MAX_STORES))
+    if frame.kind == Kind.QUERY:
+        topic, payload = _take(fields, 2)
+        return Query(_integer(topic, 0xFF), _bytes(payload, MAX_QUERY_BYTES))
     return Unknown(frame.kind)
 
 
@@ -343,13 +385,16 @@ def _decode_reply_fields(kind: int, fields: Sequence[Any]) -> Reply:
     if kind == Kind.STORE:
         (statuses,) = _take(fields, 1)
         return Stored(tuple(_integer(status, 0xFF) for status in _list(statuses, MAX_STORES)))
+    if kind == Kind.QUERY:
+        status, payload = _take(fields, 2)
+        return Answered(_integer(status, 0xFF), _bytes(payload, MAX_QUERY_BYTES))
     if kind == Kind.UNSUPPORTED:
         (unsupported,) = _take(fields, 1)
         return Unsupported(_integer(unsupported, MAX_KIND))
     raise ProtocolError(f"a reply of unknown kind {kind}")
 
 
-def _request_fields(request: Ping | FindNode | GetRecords | Store) -> list[Any]:
+def _request_fields(request: KnownRequest) -> list[Any]:
     match request:
         case Ping():
             return []
@@ -359,6 +404,8 @@ def _request_fields(request: Ping | FindNode | GetRecords | Store) -> list[Any]:
             return [record_kind, key, list(have), int(want_contacts)]
         case Store(records):
             return [list(records)]
+        case Query(topic, payload):
+            return [topic, payload]
 
 
 def _reply_fields(reply: Reply) -> list[Any]:
@@ -371,6 +418,8 @@ def _reply_fields(reply: Reply) -> list[Any]:
             return [[contact.pack() for contact in contacts], list(records), remaining]
         case Stored(statuses):
             return [list(statuses)]
+        case Answered(status, payload):
+            return [status, payload]
         case Unsupported(unsupported_kind):
             return [unsupported_kind]
 

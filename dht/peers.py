@@ -14,11 +14,11 @@ from shoal.dht.contact import Contact
 from shoal.dht.errors import MisbehaviourError, NoReplyError, RequestError
 from shoal.dht.hearsay import HearsayBook
 from shoal.dht.identity import NodeId, has_proof
-from shoal.dht.messages import Ping
+from shoal.dht.messages import KnownRequest, Ping
 from shoal.dht.observed import ObservedAddresses
 from shoal.dht.params import NetworkParameters
 from shoal.dht.routing import ContactTable
-from shoal.dht.rpc import Answer, Caller, RequestMessage
+from shoal.dht.rpc import Answer, Caller
 
 MAX_BACKGROUND_PINGS = 32  # at the same time; a newcomer left out comes again with its next request
 GREETING_SPACING_S = 600.0  # a node whose bucket is full is not pinged again for each of its requests
@@ -70,7 +70,7 @@ class Peers:
             and has_proof(contact.node_id, self._params.pow_bits)
         )
 
-    async def ask(self, contact: Contact, message: RequestMessage) -> Answer:
+    async def ask(self, contact: Contact, message: KnownRequest) -> Answer:
         """One request to a contact, verified or from hearsay. Raises RequestError."""
         if self._is_verified(contact):
             return await self._request(contact, message)
@@ -116,7 +116,7 @@ class Peers:
         known = self._table.get(contact.node_id)
         return known is not None and known.address == contact.address
 
-    async def _request(self, contact: Contact, message: RequestMessage) -> Answer:
+    async def _request(self, contact: Contact, message: KnownRequest) -> Answer:
         try:
             answer = await self._caller.request(contact.address, contact.node_id, message)
         except (NoReplyError, MisbehaviourError):

@@ -1,11 +1,13 @@
-"""Answering: one datagram with a request goes in, at most one reply comes out. No I/O, no waiting.
+"""Answering: one datagram with a request goes in, at most one reply comes out. No I/O, no waiting; what the layer above
+has to answer is handed back as work for whoever called.
 
 The order of checks is that of `guard`. What is sent to an address that has not proven itself with a cookie is
 never longer than what came from there.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from shoal.dht.address import Address
@@ -14,6 +16,8 @@ from shoal.dht.errors import ProtocolError
 from shoal.dht.guard import CookieMint, RequestGuard
 from shoal.dht.identity import UNKNOWN_ID, Identity, NodeId, has_proof
 from shoal.dht.messages import (
+    MAX_QUERY_BYTES,
+    Answered,
     FindNode,
     Frame,
     GetRecords,
@@ -21,6 +25,8 @@ from shoal.dht.messages import (
     Nodes,
     Ping,
     Pong,
+    Query,
+    QueryStatus,
     Records,
     Reply,
     ReplyHead,
@@ -29,6 +35,7 @@ from shoal.dht.messages import (
     Stored,
     StoreStatus,
     Unsupported,
+    answer_within,
     decode_request,
     encode_reply,
     nodes_within,
@@ -38,6 +45,9 @@ from shoal.dht.params import NetworkParameters
 from shoal.dht.records import Record, RecordKey, RecordKind
 from shoal.dht.store import RecordStore
 from shoal.dht.wire import MAX_DATAGRAM_BYTES, Envelope, seal
+
+QueryHandler = Callable[[NodeId, bytes], Awaitable[bytes | None]]
+"""Answers a query of one topic: who asks, and the payload; None for what is not understood. It must not raise."""
 
 
 class Table(Protocol):
@@ -59,11 +69,13 @@ class Response:
     datagram: the reply, ready to send to where the request came from; None for no reply.
     dropped: why nothing is sent; None if something is.
     newcomer: the requester, when it serves, has its proof of work and proved its address: worth a ping.
+    work: gives the reply when that takes more than memory; it may wait.
     """
 
     datagram: bytes | None = None
     dropped: str | None = None
     newcomer: Contact | None = None
+    work: Callable[[], Awaitable[bytes]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,11 @@ class Responder:
         self._mint = mint
         self._guard = guard
         self._space = space
+        self._topics: dict[int, QueryHandler] = {}
+
+    def serve(self, topic: int, handler: QueryHandler) -> None:
+        """Let `handler` answer the queries of one topic (u8) from now on."""
+        self._topics[topic] = handler
 
     def respond(self, envelope: Envelope, frame: Frame, source: Address, size: int, now: float) -> Response:
         """Answer the request in `frame`, a datagram of `size` bytes from `source`; `now` is monotonic."""
@@ -111,6 +128,8 @@ class Responder:
             return Response(dropped="schema")
         limit = MAX_DATAGRAM_BYTES if proven else size
         asker = _Asker(envelope.node_id, envelope.public_key, source, proven, limit)
+        if isinstance(request, Query) and request.topic in self._topics:
+            return Response(newcomer=self._newcomer(frame, asker), work=partial(self._work, request, frame, asker, now))
         datagram = self._seal(self._answer(request, asker, now), frame, asker, now)
         if len(datagram) > limit:
             return Response(dropped="amplification")
@@ -137,8 +156,17 @@ class Responder:
                 return self._records(request, asker, now)
             case Store(records):
                 return Stored(tuple(self._put(record, asker, now) for record in records))
+            case Query():
+                return Answered(QueryStatus.NOT_SERVED, b"")
             case _:
                 return Unsupported(request.kind)
+
+    async def _work(self, query: Query, frame: Frame, asker: _Asker, now: float) -> bytes:
+        """The reply to a query that the layer above answers."""
+        answer = await self._topics[query.topic](asker.node_id, query.payload)
+        if answer is None or len(answer) > MAX_QUERY_BYTES:
+            return self._seal(Answered(QueryStatus.NOT_SERVED, b""), frame, asker, now)
+        return self._seal(answer_within(asker.limit, answer), frame, asker, now)
 
     def _nodes(self, target: bytes, asker: _Asker) -> Nodes:
         return nodes_within(asker.limit, self._table.closest(target, exclude=asker.node_id))

@@ -19,13 +19,12 @@ from shoal.dht.guard import COOKIE_ROTATION_S
 from shoal.dht.identity import UNKNOWN_ID, Entropy, Identity, NodeId, has_proof
 from shoal.dht.messages import (
     REQUEST_ID_BYTES,
-    FindNode,
+    Answered,
     Frame,
-    GetRecords,
-    Ping,
+    KnownRequest,
+    QueryStatus,
     Reply,
     ReplyHead,
-    Store,
     Stored,
     StoreStatus,
     Unsupported,
@@ -46,8 +45,6 @@ ATTEMPT_WAITS = (1.0, 1.5, 2.0)
 FIRST_WAIT_S = 0.5  # the estimate before anything was measured
 MIN_WAIT_S = 0.2  # a busy process on this very machine can take this long
 MAX_WAIT_S = 2.0  # so a dead peer costs 9 s at most
-
-RequestMessage = Ping | FindNode | GetRecords | Store
 
 
 class Sender(Protocol):
@@ -121,7 +118,7 @@ class Caller:
         """Requests waiting for a reply."""
         return len(self._pending)
 
-    async def request(self, address: Address, expected: NodeId | None, message: RequestMessage) -> Answer:
+    async def request(self, address: Address, expected: NodeId | None, message: KnownRequest) -> Answer:
         """Ask `expected` (None: whoever is there, for a ping only) at `address`.
 
         Raises NoReplyError after all attempts (at most 9 s), UnsupportedError or MisbehaviourError.
@@ -135,7 +132,7 @@ class Caller:
         finally:
             self._slots.release()
 
-    async def _request(self, address: Address, expected: NodeId | None, message: RequestMessage) -> Answer:
+    async def _request(self, address: Address, expected: NodeId | None, message: KnownRequest) -> Answer:
         """An exchange, and another one where the first has only brought a cookie."""
         had_cookie = expected is not None and bool(self.cookie_for(address, expected))
         answer = await self._exchange(address, expected, message)
@@ -191,7 +188,7 @@ class Caller:
             pending.failure = outcome
         pending.done.set()
 
-    async def _exchange(self, address: Address, expected: NodeId | None, message: RequestMessage) -> Answer:
+    async def _exchange(self, address: Address, expected: NodeId | None, message: KnownRequest) -> Answer:
         request_id = self._entropy(REQUEST_ID_BYTES)
         pending = _Pending(address, expected, message.kind)
         self._pending[request_id] = pending
@@ -219,7 +216,7 @@ class Caller:
                     self._round_trips.note(trio.current_time() - started)
                 return
 
-    def _datagrams(self, request_id: bytes, pending: _Pending, message: RequestMessage) -> Callable[[bool], bytes]:
+    def _datagrams(self, request_id: bytes, pending: _Pending, message: KnownRequest) -> Callable[[bool], bytes]:
         """A function that gives the signed datagram, made once for each value of the serving flag."""
         receiver = pending.expected or UNKNOWN_ID
         cookie = self.cookie_for(pending.address, receiver)
@@ -243,4 +240,9 @@ class Caller:
 
 
 def _lacks_cookie(answer: Answer) -> bool:
-    return isinstance(answer.reply, Stored) and StoreStatus.NO_COOKIE in answer.reply.statuses
+    match answer.reply:
+        case Stored(statuses):
+            return StoreStatus.NO_COOKIE in statuses
+        case Answered(status):
+            return status == QueryStatus.NO_COOKIE
+    return False

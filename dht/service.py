@@ -23,15 +23,16 @@ from shoal.dht.contact import Contact
 from shoal.dht.counters import DhtStatistics
 from shoal.dht.crawl import MAX_FOUND, NodeCrawl, RecordSearch
 from shoal.dht.endpoint import Endpoint
+from shoal.dht.errors import UnsupportedError
 from shoal.dht.guard import CookieMint, RequestGuard
 from shoal.dht.identity import Entropy, Identity, has_proof
 from shoal.dht.lookup import PATHS, THOROUGH_PATHS, Lookup
 from shoal.dht.membership import Membership
-from shoal.dht.messages import StoreStatus
+from shoal.dht.messages import MAX_QUERY_BYTES, Answered, Query, QueryStatus, StoreStatus
 from shoal.dht.params import NetworkParameters
 from shoal.dht.peers import Peers
 from shoal.dht.records import Record, RecordKey, RecordKind
-from shoal.dht.responder import Responder
+from shoal.dht.responder import QueryHandler, Responder
 from shoal.dht.routing import ContactTable
 from shoal.dht.store import RecordStore, StoreLimits
 from shoal.dht.transport import DatagramNetwork
@@ -229,6 +230,25 @@ class DhtService:
                 await search.run()
         finally:
             finished.set()
+
+    # -- asking for the layer above ----------------------------------------------------------------------
+
+    def serve(self, topic: int, handler: QueryHandler) -> None:
+        """Let `handler(asker, payload)` answer the queries of one topic (u8); it proved the key behind its id."""
+        self._responder.serve(topic, handler)
+
+    async def query(self, contact: Contact, topic: int, payload: bytes) -> bytes:
+        """Ask one contact a question of one or two datagrams; at most 1,024 bytes each way, signed and not secret.
+
+        Raises RequestError: NoReplyError after 9 s or twice that, UnsupportedError where nobody answers this topic.
+        """
+        if len(payload) > MAX_QUERY_BYTES:
+            raise ValueError(f"a query of {len(payload)} bytes is over the limit of {MAX_QUERY_BYTES}")
+        answer = await self._peers.ask(contact, Query(topic, payload))
+        assert isinstance(answer.reply, Answered), "the caller matches the kinds of request and reply"
+        if answer.reply.status != QueryStatus.ANSWERED:
+            raise UnsupportedError(f"the node at {contact.address} does not answer this query")
+        return answer.reply.payload
 
     # -- announcing ------------------------------------------------------------------------------------
 

@@ -15,11 +15,13 @@ from shoal.dht import Address, Contact, Ed25519, Identity, NetworkParameters, No
 from shoal.dht.guard import CookieMint
 from shoal.dht.identity import UNKNOWN_ID
 from shoal.dht.messages import (
+    Answered,
     FindNode,
     GetRecords,
     Nodes,
     Ping,
     Pong,
+    Query,
     Records,
     ReplyHead,
     Store,
@@ -100,10 +102,12 @@ def build_messages() -> dict[str, Any]:
         "find node without cookie": request(FindNode(key), b""),
         "get records": request(GetRecords(1, key, (bytes_for("tag", 8),), True)),
         "store": request(Store((record,))),
+        "query": request(Query(1, b"a question")),
         "pong": reply(Pong()),
         "nodes": reply(Nodes(contacts)),
         "records": reply(Records(contacts, (record,), 3)),
         "stored": reply(Stored((0, 3))),
+        "answered": reply(Answered(0, b"an answer")),
         "unsupported": reply(Unsupported(99)),
     }
     network_id = PARAMS.network_id

@@ -10,18 +10,22 @@ from hypothesis import strategies as st
 from shoal.dht import Address, Contact, NodeId, ProtocolError
 from shoal.dht.messages import (
     MAX_CONTACTS,
+    MAX_QUERY_BYTES,
     MIN_REQUEST_BYTES,
+    Answered,
     FindNode,
     GetRecords,
     Nodes,
     Ping,
     Pong,
+    Query,
     Records,
     ReplyHead,
     Store,
     Stored,
     Unknown,
     Unsupported,
+    answer_within,
     decode_frame,
     decode_reply,
     decode_request,
@@ -45,12 +49,14 @@ requests = st.one_of(
     st.builds(FindNode, ids),
     st.builds(GetRecords, st.integers(0, 255), ids, tags, st.booleans()),
     st.builds(Store, st.lists(record, max_size=1).map(tuple)),
+    st.builds(Query, st.integers(0, 255), st.binary(max_size=MAX_QUERY_BYTES)),
 )
 replies = st.one_of(
     st.just(Pong()),
     st.builds(Nodes, contacts),
     st.builds(Records, st.just(()), st.lists(record, max_size=1).map(tuple), st.integers(0, 64)),
     st.builds(Stored, st.lists(st.integers(0, 255), max_size=16).map(tuple)),
+    st.builds(Answered, st.integers(0, 255), st.binary(max_size=MAX_QUERY_BYTES)),
     st.builds(Unsupported, st.integers(0, 127)),
 )
 
@@ -101,9 +107,21 @@ def test_lists_are_cut_to_the_limit(rng, ipv6):
     assert len(nodes_within(MAX_DATAGRAM_BYTES, many).contacts) == MAX_CONTACTS
 
 
+@pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::1"])
+def test_an_answer_that_is_too_long_becomes_the_demand_for_a_cookie(host):
+    head = ReplyHead(COOKIE, True, Address.of(host, 65535), 63)
+    for limit in range(MIN_REQUEST_BYTES, MAX_DATAGRAM_BYTES + 1):
+        for length in (0, 8, limit // 2, limit - 200, MAX_QUERY_BYTES):
+            reply = answer_within(limit, bytes(max(length, 0)))
+            assert ENVELOPE_BYTES + len(encode_reply(reply, ID, head)) <= limit
+    assert answer_within(MAX_DATAGRAM_BYTES, bytes(MAX_QUERY_BYTES)).payload == bytes(MAX_QUERY_BYTES)
+    assert answer_within(MIN_REQUEST_BYTES, b"what fits") == Answered(0, b"what fits")
+    assert answer_within(MIN_REQUEST_BYTES, bytes(100)) == Answered(1, b"")
+
+
 def test_the_shortest_replies_fit_the_shortest_request():
     head = ReplyHead(COOKIE, False, Address.of("2001:db8::1", 65535), 63)
-    for reply in (Pong(), Unsupported(127), Nodes(()), Records((), (), 0), Stored((6,))):
+    for reply in (Pong(), Unsupported(127), Nodes(()), Records((), (), 0), Stored((6,)), Answered(1, b"")):
         assert ENVELOPE_BYTES + len(encode_reply(reply, ID, head)) <= MIN_REQUEST_BYTES
 
 

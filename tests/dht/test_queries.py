@@ -1,0 +1,123 @@
+"""Queries: small questions of the layer above, by datagram."""
+
+import pytest
+import trio
+
+from shoal.dht import NoReplyError, UnsupportedError
+from shoal.dht.endpoint import MAX_WORK
+from shoal.dht.messages import MAX_QUERY_BYTES
+
+TOPIC = 7
+
+
+@pytest.fixture
+def lab(make_lab, params):
+    return make_lab(params)
+
+
+@pytest.fixture
+async def pair(lab):
+    """Who asks, who answers, and the latter as a contact."""
+    asking, answering = await lab.grid(2)
+    (contact,) = [each for each in asking.contacts() if each.node_id == answering.identity.node_id]
+    return asking, answering, contact
+
+
+async def test_the_asker_is_known_and_the_answer_comes_back(autojump_clock, pair):
+    asking, answering, contact = pair
+    heard = []
+
+    async def handler(node_id, payload):
+        heard.append(node_id)
+        await trio.sleep(0.1)
+        return payload[::-1]
+
+    answering.serve(TOPIC, handler)
+    assert await asking.query(contact, TOPIC, b"abc") == b"cba"
+    assert set(heard) == {asking.identity.node_id}
+    assert await asking.query(contact, TOPIC, b"") == b""
+    longest = bytes(range(256)) * 4
+    assert len(longest) == MAX_QUERY_BYTES
+    assert await asking.query(contact, TOPIC, longest) == longest[::-1]
+    with pytest.raises(ValueError, match="over the limit"):
+        await asking.query(contact, TOPIC, longest + b"x")
+
+
+async def test_a_long_answer_is_asked_for_again_with_the_cookie(autojump_clock, pair, lab):
+    asking, answering, contact = pair
+
+    async def handler(node_id, payload):
+        return bytes(1_000)
+
+    answering.serve(TOPIC, handler)
+    await trio.sleep(3_600)  # cookies are good for minutes
+    before = len(lab.network.sent)
+    assert await asking.query(contact, TOPIC, b"short") == bytes(1_000)
+    exchanged = [
+        size for source, destination, size in lab.network.sent[before:] if contact.address in (source, destination)
+    ]
+    assert exchanged[0] == 192
+    assert exchanged[1] <= exchanged[0]
+    assert exchanged[3] > 1_000
+    assert len(exchanged) == 4
+
+
+@pytest.mark.parametrize("answer", [None, bytes(MAX_QUERY_BYTES + 1)])
+async def test_what_is_not_understood_or_not_served_is_said_so(autojump_clock, pair, answer):
+    asking, answering, contact = pair
+
+    async def handler(node_id, payload):
+        return answer
+
+    answering.serve(TOPIC, handler)
+    for topic in (TOPIC, TOPIC + 1):
+        with pytest.raises(UnsupportedError):
+            await asking.query(contact, topic, b"?")
+
+
+async def test_work_is_bounded_in_number_and_in_time(autojump_clock, pair):
+    """A handler that hangs holds up nobody else, and no more than so many of its kind."""
+    asking, answering, contact = pair
+    begun = 0
+
+    async def handler(node_id, payload):
+        nonlocal begun
+        begun += 1
+        await trio.sleep(3_600)
+
+    answering.serve(TOPIC, handler)
+
+    async def ask():
+        with pytest.raises(NoReplyError):
+            await asking.query(contact, TOPIC, b"?")
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2 * MAX_WORK):
+            nursery.start_soon(ask)
+        await trio.sleep(0.1)
+        assert begun == MAX_WORK
+        assert await asking.find_closest(bytes(32)) != []
+    assert answering.statistics().dropped["busy"] >= MAX_WORK
+    await trio.sleep(20)
+    begun = 0
+    await ask()
+    assert begun == 3
+
+
+async def test_a_node_that_ends_while_it_works_leaves_nothing(autojump_clock, pair, lab):
+    asking, answering, contact = pair
+
+    async def handler(node_id, payload):
+        await trio.sleep(1)
+        return b"too late"
+
+    answering.serve(TOPIC, handler)
+    async with trio.open_nursery() as nursery:
+
+        async def ask():
+            with pytest.raises(NoReplyError):
+                await asking.query(contact, TOPIC, b"?")
+
+        nursery.start_soon(ask)
+        await trio.sleep(0.5)
+        lab.stop(answering)
