@@ -21,12 +21,12 @@ class ObservedAddresses:
         if voter.is_ipv6 != observed.is_ipv6:
             return
         place = voter.pack() if self._private else voter.prefix()
-        if self._votes.get((place, voter.is_ipv6)) != observed or len(self._votes) >= MAX_VOTERS:
-            self._best.clear()
+        before = self._votes.pop((place, voter.is_ipv6), None)
         self._votes[place, voter.is_ipv6] = observed
-        self._votes.move_to_end((place, voter.is_ipv6))
         if len(self._votes) > MAX_VOTERS:
-            self._votes.popitem(last=False)
+            _, before = self._votes.popitem(last=False)
+        if before != observed:  # a vote in place of an equal one changes nothing
+            self._best.clear()
 
     def best(self, *, ipv6: bool) -> Address | None:
         """The address most voters saw; None when nobody has said anything."""
