@@ -54,5 +54,5 @@ class Upkeep:
         self._store.expire(now)
         if look_at_leases:
             self.dropped += len(self._store.drop_expired(now, clock_agrees))
-        report = self._store.scrub(now, scrub_budget_bytes(self._store.usage().share_bytes, self._beat_s))
+        report = self._store.scrub(now, scrub_budget_bytes(self._store.share_bytes, self._beat_s))
         self.damaged += len(report.damaged)

@@ -92,6 +92,11 @@ class Accounts:
 
     # shares
 
+    @property
+    def share_bytes(self) -> int:
+        """What the share files take on the disk."""
+        return self._share_bytes
+
     def add_share(self, file_bytes: int) -> None:
         """A share file of this allocated size is there now (negative: is gone)."""
         with self._lock:

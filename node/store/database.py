@@ -57,7 +57,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """All or nothing; durable when the block has been left without an error."""
-        with self._lock, database_errors():
+        with self._lock, database_errors:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._transaction
@@ -72,19 +72,19 @@ class Database:
 
     def rows(self, sql: str, *values: object) -> list[Row]:
         """All rows of a query."""
-        with self._lock, database_errors():
+        with self._lock, database_errors:
             return self._transaction.rows(sql, *values)
 
     def row(self, sql: str, *values: object) -> Row | None:
         """The first row of a query, if there is any."""
-        with self._lock, database_errors():
+        with self._lock, database_errors:
             row: Row | None = self._connection.execute(sql, values).fetchone()
             return row
 
     def shrink(self) -> None:
         """Give free pages beyond a spare megabyte back to the disk, up to 64 MiB at a time."""
         for _ in range(SHRINK_STEPS):
-            with self._lock, database_errors():
+            with self._lock, database_errors:
                 if not self._shrink_step():
                     return
 
@@ -100,7 +100,7 @@ class Database:
 
     def close(self) -> None:
         """Let SQLite fold its log into the database and release the files."""
-        with self._lock, database_errors():
+        with self._lock, database_errors:
             self._connection.close()
 
 

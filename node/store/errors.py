@@ -109,12 +109,18 @@ def disk_errors(what: str) -> Iterator[None]:
         raise DiskFailed(f"{what}: {error.strerror or error}") from error
 
 
-@contextmanager
-def database_errors() -> Iterator[None]:
-    """Translate sqlite3.Error in the same way."""
-    try:
-        yield
-    except sqlite3.Error as error:
+class _DatabaseErrors:
+    """Translates sqlite3.Error in the same way. A class, since every query of the store goes through it."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if not isinstance(error, sqlite3.Error):
+            return
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise StoreFull("disk", 0, 0) from error
         raise DatabaseFailed(f"share database: {error}") from error
+
+
+database_errors = _DatabaseErrors()

@@ -255,6 +255,11 @@ class ShareStore:
         """Shares by state, the soonest lease end, quarantine, uptime."""
         return health(self._database)
 
+    @property
+    def share_bytes(self) -> int:
+        """What the share files take on the disk; known without asking it."""
+        return self._accounts.share_bytes
+
     def available_bytes(self) -> int:
         """What a new share may still take."""
         return self._accounts.available_bytes()
