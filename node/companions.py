@@ -112,15 +112,22 @@ class Companions:
 
     async def learn(self, file_id: FileId, payload: bytes) -> int:
         """Keep the valid statements of a payload; how many are known now. MalformedStatement, StoreError."""
-        signed = unpack_statements(payload)[:MAX_STATEMENTS]
+        return await self._env.call(self._learn, file_id, unpack_statements(payload)[:MAX_STATEMENTS])
+
+    def _learn(self, file_id: FileId, signed: Sequence[bytes]) -> int:
+        """The same, in a worker. Lists are mostly alike: what is kept is neither checked nor written again."""
+        now = self._env.wall()
+        known = {each.statement for each in self._store.statements(file_id) if each.expires > now}
         valid = [
             each
-            for each in await self._env.call(self._valid, signed)
+            for each in self._valid([item for item in signed if item not in known])
             if each.file_id == file_id and each.node_id != self._identity.node_id
         ]
+        if not valid:
+            return len(known)
         kept = [KeptStatement(each.share, each.node_id, each.expires, each.lease_end, each.signed) for each in valid]
-        await self._env.call(self._store.add_statements, file_id, kept, self._env.wall())
-        return len(await self._env.call(self._store.statements, file_id))
+        self._store.add_statements(file_id, kept, now)
+        return len(self._store.statements(file_id))
 
     def _valid(self, signed: Sequence[bytes]) -> list[HolderStatement]:
         """Those that are valid here and now; called in a worker, since each costs a signature."""
@@ -134,11 +141,13 @@ class Companions:
 
     # --- announcing
 
-    async def announce(self, file_id: FileId, *, patient: bool = False) -> dict[int, tuple[int, int]] | None:
+    async def announce(
+        self, file_id: FileId, *, patient: bool = False, from_table: bool = False
+    ) -> dict[int, tuple[int, int]] | None:
         """Announce now what is ours to announce: class -> (closest nodes, of these stored). None when we keep nothing.
 
         Whoever asks knows which of the first announcers are gone, so those next in rank announce as well; if it is
-        `patient`, only once they are asked to in a third epoch. StoreError.
+        `patient`, only once they are asked to in a third epoch. `from_table`: see `DhtService.announce`. StoreError.
         """
         async with self._announcing:
             statements = await self.known(file_id)
@@ -151,7 +160,7 @@ class Companions:
             fingerprint = hash(tuple(mine.items()))
             said = self._announced.pop(file_id, None)
             if said is None or said.fingerprint != fingerprint or not said.is_good_at(trio.current_time()):
-                said = _Said(fingerprint, trio.current_time(), await self._announce(mine, from_table=patient))
+                said = _Said(fingerprint, trio.current_time(), await self._announce(mine, from_table=from_table))
             self._announced[file_id] = said
             while len(self._announced) > MAX_REMEMBERED_COUNT:
                 del self._announced[next(iter(self._announced))]

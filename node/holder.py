@@ -296,7 +296,10 @@ class Holder:
             raise RequestError(Status.MALFORMED, str(error)) from error
 
     async def _announce(self, caller: Caller, request: Announce, payload: Buffer) -> Announced:
-        reports = await self._asked(self.companions.announce(FileId(request.file_id), patient=request.patient))
+        stands_in = caller.node_id is not None  # another holder asks, and again later; a publisher asks once
+        reports = await self._asked(
+            self.companions.announce(FileId(request.file_id), patient=request.patient, from_table=stands_in)
+        )
         if reports is None:
             raise RequestError(Status.NOT_FOUND, NOT_KEPT)
         return Announced(tuple((number, *counts) for number, counts in reports.items()))

@@ -10,6 +10,7 @@ from shoal.dht import Address, Identity, space_class
 from shoal.erasure import FileId, manifest_id
 from shoal.node.care.caretaker import CareStatistics, Caretaker
 from shoal.node.care.clocks import ClockComparison
+from shoal.node.care.polls import TOPIC as POLL_TOPIC
 from shoal.node.care.upkeep import Upkeep
 from shoal.node.channel import (
     AnyRequest,
@@ -106,6 +107,7 @@ class Serving:
         async with open_pool(self._env.streams, throttle=throttle, identity=identity) as pool:
             own = replace(context, pool=pool, throttle=throttle)
             self.caretaker = Caretaker(own, self._identity.node_id, self.store, holder.companions, holder.delete)
+            own.dht.serve(POLL_TOPIC, self.caretaker.polls.answer)
             self.upkeep = Upkeep(own, self.store, self.caretaker.clocks, self.trouble)
             async with open_nursery() as nursery:
                 nursery.start_soon(self.upkeep.run)

@@ -6,7 +6,7 @@ else. docs/protocol.md, "Staying alive", has the rules.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -18,6 +18,7 @@ from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.epochs import BACK_OFF_PARTS, end_of_epoch, epoch_of, may_act, next_turn
 from shoal.node.care.health import Outcome, repair_at
+from shoal.node.care.polls import Polls
 from shoal.node.care.presence import Presence
 from shoal.node.care.rounds import Charge, Round, RoundCounts
 from shoal.node.care.telling import Teller
@@ -105,6 +106,7 @@ class Caretaker:
         self.presence = Presence(self._epoch_s)
         self.doubts = Doubts(self._epoch_s)
         self.clocks = ClockComparison()
+        self.polls = Polls(context.env, me, store, self._on_poll)
         self._counts = RoundCounts()
         self._turn_count = self._repairs = self._rebuilt = self._repair_bytes = 0
 
@@ -143,6 +145,11 @@ class Caretaker:
                 if len(claims) < MAX_CLAIMS:
                     claims.append(Claim(epoch, caller, now))
 
+    def _on_poll(self, caller: NodeId, clock: int, file_ids: Collection[FileId]) -> None:
+        """A datagram may be kept and sent again by others, so it is heeded only about when it was made."""
+        if abs(clock - self._env.wall()) <= self._epoch_s / EARLY_PARTS:
+            self.on_survey(caller, file_ids)
+
     # --- the task
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -180,6 +187,8 @@ class Caretaker:
         while page := await self._env.call(self._store.files, after, PAGE_FILES):
             files = [FileId(raw) for raw in page]
             await self._schedule(dict.fromkeys(files, now))
+            for file_id in files:
+                self.polls.keep(file_id)
             for file_id in files if was_away_long else ():
                 self._agenda.put(Errand.REUNION, file_id, now + self._env.rng.random() * spread_s)
             after = page[-1]
@@ -190,6 +199,8 @@ class Caretaker:
         """
         fresh = [FileId(raw) for raw in self._new if self._agenda.when(Errand.TURN, raw) is None]
         self._new.clear()
+        for file_id in fresh:
+            self.polls.keep(file_id)
         if fresh:
             now = self._env.wall()
             await self._schedule({file_id: self._epoch_end(file_id, now) for file_id in fresh})
@@ -301,6 +312,7 @@ class Caretaker:
     def _forget(self, file_id: bytes) -> None:
         """Nothing of a file is kept here any more."""
         self._agenda.forget(file_id)
+        self.polls.forget(FileId(file_id))
         for kept in (self._claims, self._unfinished, self._proved):
             kept.pop(file_id, None)
         self._no_file.discard(file_id)

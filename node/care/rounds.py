@@ -9,17 +9,18 @@ Where somebody is caught claiming what he cannot show, all claims on that file a
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
 
-from shoal.dht import Contact, NodeId
+from shoal.dht import Contact, NodeId, NoReplyError, RequestError
 from shoal.erasure import CorruptBlock, FileId, Manifest, SegmentDecoder
 from shoal.node.audit import outcome_of
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.health import Health, Observation, Outcome
+from shoal.node.care.polls import MAX_POLLED, MalformedPoll, Shares, poll
 from shoal.node.care.presence import Presence
 from shoal.node.channel import MAX_SURVEY_COUNT, PeerError, Read
 from shoal.node.context import Context
@@ -27,7 +28,7 @@ from shoal.node.nursery import open_nursery
 from shoal.node.placement import host_of
 from shoal.node.relocation import relocate
 from shoal.node.statements import HolderStatement
-from shoal.node.surveys import Entry, SurveyRow, ask_survey, rows_of
+from shoal.node.surveys import ask_survey, rows_of
 
 ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
 SURVEY_TIMEOUT_S = 20.0
@@ -147,25 +148,50 @@ class Round:
     async def _survey(self, contact: Contact, charges: list[Charge]) -> None:
         for at in range(0, len(charges), MAX_SURVEY_COUNT):
             some = charges[at : at + MAX_SURVEY_COUNT]
-            entries = await self._ask(contact, some)
+            said = await self._ask(contact, some)
             now = trio.current_time()
-            if entries is Outcome.OFFLINE and self._presence.is_to_be_sought(contact.node_id, now):
-                entries = await self._ask_where_it_moved(contact, some)
-            if isinstance(entries, Outcome):
+            if said is Outcome.OFFLINE and self._presence.is_to_be_sought(contact.node_id, now):
+                said = await self._ask_wherever_it_is(contact, some)
+            if isinstance(said, Outcome):
                 self._presence.silent(contact.node_id, trio.current_time())
-            for place, charge in enumerate(some):
-                self._take(self._moved.get(contact.node_id, contact), charge, entries, place)
+            self._take(self._moved.get(contact.node_id, contact), some, said)
 
-    async def _ask_where_it_moved(self, contact: Contact, charges: Sequence[Charge]) -> list[Entry] | Outcome:
+    async def _ask_wherever_it_is(self, contact: Contact, charges: Sequence[Charge]) -> list[Shares] | Outcome:
         """A holder whose line got another address says where it is now, and signs it."""
-        found = await relocate(self._context, contact.node_id)
-        if found is None or found.address == contact.address:
-            return Outcome.OFFLINE
-        self._moved[contact.node_id] = found
-        return await self._ask(found, charges)
+        found = await relocate(self._context, contact.node_id) or contact
+        if found.address != contact.address:
+            self._moved[contact.node_id] = found
+        return await self._ask_by_channel(found, charges)
 
-    async def _ask(self, contact: Contact, charges: Sequence[Charge]) -> list[Entry] | Outcome:
-        """What a peer says of some files, or why it says nothing."""
+    async def _ask(self, contact: Contact, charges: Sequence[Charge]) -> list[Shares] | Outcome:
+        """What a peer says that it keeps of some files, or why it says nothing: by poll where that will do."""
+        refresh = any(self._needs_refresh(charge, contact.node_id) for charge in charges)
+        if len(charges) <= MAX_POLLED and (not refresh or self._presence.is_away(contact.node_id)):
+            async with self._limit:
+                said = await self._poll(contact, [charge.file_id for charge in charges])
+            if said is Outcome.OFFLINE or (said is not None and not refresh):
+                return said
+        return await self._ask_by_channel(contact, charges)
+
+    async def _poll(self, contact: Contact, file_ids: Sequence[FileId]) -> list[Shares] | Outcome | None:
+        """What a peer answers to a poll; None where it has to be asked by the channel.
+
+        That is so when it says that it keeps nothing, since the owner may have deleted it, and when it is silent for
+        the first time. Who was away already is believed to be still away; before it is lost it is asked once more.
+        """
+        try:
+            clock, said = await poll(self._context, contact, file_ids)
+        except NoReplyError:
+            return Outcome.OFFLINE if self._presence.is_away(contact.node_id) else None
+        except (RequestError, MalformedPoll):
+            return None
+        if len(said) < len(file_ids) or not all(said):
+            return None
+        self._note_answer(contact, clock)
+        return said
+
+    async def _ask_by_channel(self, contact: Contact, charges: Sequence[Charge]) -> list[Shares] | Outcome:
+        """The same by survey; statements and deletions that come along are noted with their files."""
         with_statements = contact.node_id in self._moved or any(
             self._needs_refresh(charge, contact.node_id) for charge in charges
         )
@@ -177,34 +203,38 @@ class Round:
                 )
             except PeerError as error:
                 return outcome_of(error, answered=False)
+        self._note_answer(contact, clock)
+        for charge, entry in zip(charges, entries, strict=False):
+            if isinstance(entry, bytes):
+                charge.deletions.append(entry)
+            else:
+                charge.fresh += [row.statement for row in entry if row.statement]
+        return [{row.share for row in rows_of(entries, place)} for place in range(len(charges))]
+
+    def _note_answer(self, contact: Contact, clock: int) -> None:
         now = trio.current_time()
         self._counts.surveys += 1
         self._presence.answered(contact.node_id, now)
         self._clocks.note(contact.node_id, float(clock), self._context.env.wall(), now)
-        return entries
 
     def _needs_refresh(self, charge: Charge, holder: NodeId) -> bool:
         limit = self._context.env.wall() + REFRESH_BEFORE_S
         return any(each.node_id == holder and each.expires < limit for each in charge.statements)
 
-    def _take(self, contact: Contact, charge: Charge, entries: list[Entry] | Outcome, place: int) -> None:
-        """Note what one peer said of one file."""
+    def _take(self, contact: Contact, charges: Sequence[Charge], said: list[Shares] | Outcome) -> None:
+        """Note what one peer said of some files."""
         holder, host = contact.node_id, self._host(contact)
-        stated = {each.share for each in charge.statements if each.node_id == holder}
-        if isinstance(entries, Outcome):
-            charge.observations += [
-                Observation(share, holder, entries, self._is_lost(charge, share, holder), host)
-                for share in sorted(stated)
-            ]
-            return
-        entry = entries[place] if place < len(entries) else ()
-        if isinstance(entry, bytes):
-            charge.deletions.append(entry)
-        rows: Mapping[int, SurveyRow] = {row.share: row for row in rows_of(entries, place)}
-        charge.fresh += [row.statement for row in rows.values() if row.statement]
-        for share in sorted(stated | rows.keys()):
-            outcome = Outcome.OK if share in rows else Outcome.MISSING
-            charge.observations.append(Observation(share, holder, outcome, host=host))
+        for place, charge in enumerate(charges):
+            stated = {each.share for each in charge.statements if each.node_id == holder}
+            if isinstance(said, Outcome):
+                charge.observations += [
+                    Observation(share, holder, said, self._is_lost(charge, share, holder), host)
+                    for share in sorted(stated)
+                ]
+                continue
+            for share in sorted(stated.union(said[place])):
+                outcome = Outcome.OK if share in said[place] else Outcome.MISSING
+                charge.observations.append(Observation(share, holder, outcome, host=host))
 
     def _is_lost(self, charge: Charge, share: int, holder: NodeId) -> bool:
         now = trio.current_time()

@@ -104,7 +104,7 @@ class Teller:
         for node_id in sorted(successors):
             try:
                 if node_id == self._me:
-                    await self._companions.announce(charge.file_id, patient=patient)
+                    await self._companions.announce(charge.file_id, patient=patient, from_table=True)
                 else:
                     request = Announce(charge.file_id, patient)
                     await self._context.ask(contacts[node_id], request, timeout_s=ANNOUNCE_TIMEOUT_S)

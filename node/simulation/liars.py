@@ -6,7 +6,7 @@ others take them for cared for, and never do anything for them. Besides, each ha
 """
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -16,6 +16,7 @@ from shoal.dht import Contact, NodeId, distance
 from shoal.erasure import FileId, Manifest
 from shoal.node.care.agenda import Errand
 from shoal.node.care.epochs import MAX_RANK, epoch_of, offset_of, rank_of
+from shoal.node.care.polls import Shares
 from shoal.node.channel import (
     Blocks,
     Buffer,
@@ -144,13 +145,17 @@ class _Liar:
         self._store = machine.serving.store
         self._handlers = _handlers(machine)
         self._honest = dict(self._handlers)
-        self._caretaker: Any = machine.serving.caretaker
+        serving: Any = machine.serving
+        self._caretaker = serving.caretaker
+        self._polls = self._caretaker.polls
+        self._kept = self._polls._kept
 
     def begin(self) -> None:
         """From now on."""
         self._handlers.update(
             {Survey: self._survey, Read: self._read, GetHolders: self._holders, GetManifest: self._manifest}
         )
+        self._polls._kept = self._polled
         self._caretaker._look_after, self._caretaker._is_cared_for = self._pretend, self._heed_nobody
         self._caretaker._context.dht._responder._table = _Table(self._league)
 
@@ -163,6 +168,11 @@ class _Liar:
         entries += [()] * (len(asked) - len(entries))
         lies = [self._entry(file_id, entry) for file_id, entry in zip(asked, entries, strict=True)]
         return Surveyed(reply.clock, pack_survey(lies))
+
+    async def _polled(self, file_ids: Sequence[FileId]) -> list[Shares]:
+        honest = [tuple(SurveyRow(share, 0) for share in shares) for shares in await self._kept(file_ids)]
+        lies = [self._entry(file_id, entry) for file_id, entry in zip(file_ids, honest, strict=True)]
+        return [[] if isinstance(lie, bytes) else [row.share for row in lie] for lie in lies]
 
     def _entry(self, file_id: FileId, honest: Entry) -> Entry:
         if self._habit is Habit.DENIES:

@@ -25,6 +25,7 @@ from shoal.erasure import (
     padded_size,
 )
 from shoal.node.announcers import CLASSES, Hint, announcers, class_key, class_of, pack_announcement, slice_for
+from shoal.node.care.polls import pack_answer, pack_poll, pseudonym
 from shoal.node.cipher import FileCipher, Metadata
 from shoal.node.statements import make_statement
 
@@ -144,6 +145,17 @@ def publish(plaintext: bytes, k: int, n: int, *, public: bool) -> tuple[Manifest
     return manifest, sealed, encoded
 
 
+def build_polls() -> dict[str, Any]:
+    holder, files = NodeId(bytes_for("node 3")), [FILE_ID, FileId(bytes_for("other file id"))]
+    return {
+        "holder": holder.hex(),
+        "file ids": [each.hex() for each in files],
+        "pseudonyms": [pseudonym(holder, each).hex() for each in files],
+        "poll": pack_poll(NOW, holder, files).hex(),
+        "answer: shares 0 and 255 of the first, none of the second": pack_answer(NOW + 1, [{255, 0}, set()]).hex(),
+    }
+
+
 def build_published() -> dict[str, Any]:
     return {
         "file key": FILE_KEY.hex(),
@@ -184,6 +196,7 @@ def build_all() -> dict[str, Any]:
         "cipher": build_cipher(),
         "statements": build_statements(),
         "announcements": build_announcements(),
+        "polls": build_polls(),
         "published": build_published(),
     }
 

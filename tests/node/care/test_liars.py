@@ -3,7 +3,7 @@
 An hour is a day here, and a week of them a week.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,16 @@ def handlers(machine: Machine) -> dict[type, Handler]:
     serving: Any = machine.serving
     found: dict[type, Handler] = serving._holder._handlers
     return found
+
+
+def poll_says(machine: Machine, shares: Collection[int]) -> None:
+    """Answer every poll that these shares of every file are kept."""
+
+    async def kept(file_ids: Sequence[FileId]) -> list[Collection[int]]:
+        return [shares for _ in file_ids]
+
+    serving: Any = machine.serving
+    serving.caretaker.polls._kept = kept
 
 
 def caretaker(machine: Machine) -> Any:
@@ -184,6 +194,7 @@ def claim_everything(world: World, liar: Machine) -> None:
 
     handlers(liar)[Survey] = survey
     handlers(liar)[Read] = read
+    poll_says(liar, range(N))
 
 
 def test_who_claims_every_share_and_shows_blocks_of_others_is_one_host_for_one_share(tmp_path: Path) -> None:
@@ -317,6 +328,7 @@ def answer_always(machine: Machine, share: int, blocks: Reply) -> None:
 
     handlers(machine)[Survey] = survey
     handlers(machine)[Read] = read
+    poll_says(machine, (share,))
 
 
 def test_names_that_somebody_makes_up_do_not_keep_lost_shares_counted(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import trio
@@ -13,13 +13,13 @@ from shoal.erasure import FileId
 from shoal.node import Published
 from shoal.node.announcers import CLASSES, announcers, class_key
 from shoal.node.care import rounds
-from shoal.node.channel import Buffer, Caller, Reply, Survey
+from shoal.node.channel import Reply, Survey
 from shoal.node.context import Context
 from shoal.node.relocation import relocate
 from shoal.node.simulation.world import Clock, Machine, World, run_world
 
 EPOCH_S = 3600.0
-Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
+T = TypeVar("T")
 
 
 async def chunks(data: bytes) -> AsyncIterator[bytes]:
@@ -100,20 +100,21 @@ def test_clocks_that_differ_a_little_do_not_have_a_file_looked_after_twice(tmp_p
 
 
 def count_surveys(machines: list[Machine]) -> Counter[str]:
-    """How often each machine is surveyed from now on."""
+    """How often each machine is surveyed from now on, by poll or by channel."""
     counts: Counter[str] = Counter()
 
-    def counting(name: str, honest: Handler) -> Handler:
-        async def survey(caller: Caller, request: Any, payload: Buffer) -> Reply:
+    def counting(name: str, honest: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+        async def asked(*question: object) -> T:
             counts[name] += 1
-            return await honest(caller, request, payload)
+            return await honest(*question)
 
-        return survey
+        return asked
 
     for machine in machines:
         serving: Any = machine.serving
-        found: dict[type, Handler] = serving._holder._handlers
+        found: dict[type, Callable[..., Awaitable[Reply]]] = serving._holder._handlers
         found[Survey] = counting(machine.name, found[Survey])
+        serving.caretaker.polls._kept = counting(machine.name, serving.caretaker.polls._kept)
     return counts
 
 

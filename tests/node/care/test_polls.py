@@ -1,0 +1,267 @@
+"""Polls: the usual answer comes by datagram, everything else is asked for again by the channel."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoal.dht import NodeId
+from shoal.erasure import FileId
+from shoal.node import Published
+from shoal.node.care.polls import (
+    MAX_ANSWER_BYTES,
+    MAX_POLLED,
+    TOPIC,
+    MalformedPoll,
+    pack_answer,
+    pack_poll,
+    pseudonym,
+    unpack_answer,
+    unpack_poll,
+)
+from shoal.node.channel import Reply, Survey
+from shoal.node.simulation.world import Machine, World, run_world
+from shoal.node.statements import pack_statements
+from shoal.node.store import DatabaseFailed
+
+EPOCH_S = 3600.0
+T = TypeVar("T")
+HOLDER = NodeId(b"h" * 32)
+
+shares = st.frozensets(st.integers(0, 255), max_size=255)
+files = st.lists(st.binary(min_size=32, max_size=32).map(FileId), min_size=1, max_size=MAX_POLLED)
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def prepare(world: World, nodes: int) -> tuple[Published, list[Machine]]:
+    """A published file of 4 of 12 and its holders by share."""
+    for number in range(nodes):
+        await world.start(f"node-{number}")
+    await trio.sleep(60)
+    async with world.client("publisher") as client:
+        published = await client.publish(chunks(b"kept"), needed=4, total=12)
+    by_host = {machine.host: machine for machine in world.machines.values()}
+    return published, [by_host[address.host] for _, address in sorted(published.holders.items())]
+
+
+def caretaker(machine: Machine) -> Any:
+    return machine.serving.caretaker
+
+
+def count_surveys(machines: list[Machine]) -> Counter[str]:
+    """How many surveys came by the channel from now on, by machine."""
+    counts: Counter[str] = Counter()
+
+    def counting(name: str, honest: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+        async def asked(*question: object) -> T:
+            counts[name] += 1
+            return await honest(*question)
+
+        return asked
+
+    for machine in machines:
+        serving: Any = machine.serving
+        found: dict[type, Callable[..., Awaitable[Reply]]] = serving._holder._handlers
+        found[Survey] = counting(machine.name, found[Survey])
+    return counts
+
+
+@given(st.integers(0, 2**64 - 1), files)
+def test_polls_round_trip(clock: int, asked: list[FileId]) -> None:
+    packed = pack_poll(clock, HOLDER, asked)
+    assert unpack_poll(packed) == (clock, [pseudonym(HOLDER, each) for each in asked])
+    assert len(packed) <= 1024
+
+
+@given(st.integers(0, 2**64 - 1), st.lists(shares, max_size=MAX_POLLED))
+def test_answers_round_trip_up_to_what_fits(clock: int, found: list[frozenset[int]]) -> None:
+    packed = pack_answer(clock, found)
+    assert len(packed) <= MAX_ANSWER_BYTES
+    read_clock, read = unpack_answer(packed, len(found))
+    assert (read_clock, read) == (clock, found[: len(read)])
+    if len(read) < len(found):
+        assert len(packed) + 1 + len(found[len(read)]) > MAX_ANSWER_BYTES
+        with pytest.raises(MalformedPoll):
+            unpack_answer(packed, len(read) - 1)
+
+
+@given(st.binary(max_size=1200), st.integers(0, 60))
+def test_any_bytes_are_a_poll_or_refused(payload: bytes, asked: int) -> None:
+    for read in (lambda: unpack_poll(payload), lambda: unpack_answer(payload, asked)):
+        try:
+            read()
+        except MalformedPoll:
+            continue
+
+
+def test_a_file_goes_by_another_name_at_each_holder() -> None:
+    file_id = FileId(b"f" * 32)
+    names = {pseudonym(NodeId(bytes([number]) * 32), file_id) for number in range(50)}
+    assert len(names) == 50
+    assert not any(name in file_id for name in names)
+
+
+def test_golden_vectors_of_polls(node_vectors: Callable[[str], Any], node_vector_builder: Any) -> None:
+    assert node_vector_builder.build_all()["polls"] == node_vectors("polls")
+
+
+def test_when_all_is_well_nobody_is_asked_by_the_channel(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, holders = await prepare(world, 14)
+        file_id = FileId(published.link.id)
+        looker, *others = holders
+        await trio.sleep(60)
+        counts = count_surveys(others)
+        charge = await caretaker(looker)._charge(file_id)
+        await caretaker(looker)._round()._survey_all([charge])
+        assert len(charge.health.counted) == 12
+        assert not counts
+        claims = [caretaker(each)._claims.get(bytes(file_id), []) for each in others]
+        assert looker.node is not None
+        assert all([claim.caller for claim in each] == [looker.node.node_id] for each in claims)
+
+    run_world(61, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_who_keeps_nothing_is_asked_again_and_a_deletion_is_heard(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, holders = await prepare(world, 14)
+        file_id = FileId(published.link.id)
+        looker, *others = holders
+        await world.crash(looker.name)
+        async with world.client("publisher") as client:
+            await client.delete(published.link)
+        await world.start(looker.name)
+        await trio.sleep(60)
+        counts = count_surveys(others)
+        care = caretaker(looker)
+        charge = await care._charge(file_id)
+        await care._round()._survey_all([charge])
+        assert counts == dict.fromkeys([machine.name for machine in others], 1)
+        assert len(charge.deletions) == len(others)
+        assert await care._drop_deleted(charge)
+
+    run_world(62, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_who_is_silent_is_asked_by_the_channel_the_first_time_and_before_it_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(world: World) -> None:
+        published, holders = await prepare(world, 14)
+        looker, gone = holders[:2]
+        await world.crash(gone.name)
+        care = caretaker(looker)
+        asked: list[NodeId] = []
+        request = care._context.pool.request
+
+        async def noted(node_id: NodeId, *rest: Any, **more: Any) -> Any:
+            asked.append(node_id)
+            return await request(node_id, *rest, **more)
+
+        monkeypatch.setattr(care._context.pool, "request", noted)
+
+        async def look() -> int:
+            asked.clear()
+            charge = await care._charge(FileId(published.link.id))
+            await care._round().look_for(holder_ids - {looker_id}, [charge])
+            return sum(node_id not in holder_ids - {gone_id} for node_id in asked)
+
+        charge = await care._charge(FileId(published.link.id))
+        ids = {each.share: each.node_id for each in charge.statements}
+        holder_ids, looker_id, gone_id = set(ids.values()), ids[0], ids[1]
+        first = await look()
+        assert first >= 1
+        for _ in range(2):
+            await trio.sleep(EPOCH_S / 10)
+            assert await look() == 0
+        await trio.sleep(3 * EPOCH_S)
+        assert await look() >= 1
+        assert care.presence.is_lost(gone_id, trio.current_time())
+
+    run_world(63, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_an_old_poll_sent_again_counts_for_nobody(tmp_path: Path) -> None:
+    """Whoever watches a line may keep what it carries, and would keep others from looking after a file."""
+
+    async def story(world: World) -> None:
+        published, holders = await prepare(world, 14)
+        file_id = FileId(published.link.id)
+        asker, asked = holders[:2]
+        assert asker.node is not None
+        assert asked.node is not None
+        await trio.sleep(60)
+        care, now = caretaker(asked), int(asked.clock.read())
+        for clock, heeded in ((now - EPOCH_S, 0), (now + EPOCH_S, 0), (now, 1)):
+            poll = pack_poll(int(clock), asked.node.node_id, [file_id])
+            _, found = unpack_answer(await care.polls.answer(asker.node.node_id, poll), 1)
+            assert found == [{1}]
+            assert len(care._claims.get(bytes(file_id), [])) == heeded
+
+    run_world(64, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_a_disk_that_fails_answers_no_poll_and_strangers_never_reach_it(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, holders = await prepare(world, 14)
+        asker, asked = holders[:2]
+        assert asked.node is not None
+        assert asker.node is not None
+        polls = caretaker(asked).polls
+        await trio.sleep(60)
+
+        def fails(file_id: bytes) -> Any:
+            raise DatabaseFailed("gone")
+
+        polls._store = type("Broken", (), {"held": staticmethod(fails)})()
+        known, strange = (
+            pack_poll(0, asked.node.node_id, [each]) for each in (FileId(published.link.id), FileId(bytes(32)))
+        )
+        assert await polls.answer(asker.node.node_id, known) is None
+        assert await polls.answer(asker.node.node_id, b"no poll") is None
+        _, found = unpack_answer(await polls.answer(asker.node.node_id, strange), 1)
+        assert found == [frozenset()]
+        dht: Any = asked.node
+        assert TOPIC in dht._context.dht._responder._topics
+
+    run_world(65, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_a_list_of_holders_that_says_nothing_new_is_not_written(tmp_path: Path) -> None:
+    """Each of them once cost a check of all its signatures and a transaction."""
+
+    async def story(world: World) -> None:
+        published, holders = await prepare(world, 14)
+        one, other = holders[:2]
+        file_id = FileId(published.link.id)
+        await trio.sleep(60)
+        statements = await other.serving.companions.known(file_id)
+        assert len(statements) == 12
+        store: Any = one.serving.store
+        written: list[int] = []
+        add = store.add_statements
+
+        def noted(file_id: bytes, added: list[Any], now: float) -> int:
+            written.append(len(added))
+            taken: int = add(file_id, added, now)
+            return taken
+
+        store.add_statements = noted
+        try:
+            payload = pack_statements(each.signed for each in statements)
+            count = await one.serving.companions.learn(file_id, payload)
+            assert await one.serving.companions.learn(file_id, payload) == count
+        finally:
+            del store.add_statements
+        assert sum(written) == 0 or len(written) == 1
+
+    run_world(66, tmp_path, story, epoch_s=EPOCH_S)
