@@ -4,7 +4,7 @@ Holders name each other in signed statements (`statements.py`). Whoever asks for
 statements, made now, and the newest valid ones of others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -21,6 +21,7 @@ from shoal.node.statements import (
     StatementChecker,
     make_statement,
     newest_by_share,
+    unchecked_statement,
     unpack_statements,
 )
 from shoal.node.store import HeldShare, KeptStatement, ShareStore, StoreError
@@ -154,7 +155,8 @@ class Companions:
             if not statements:
                 return None
             deep = 1 if patient and not self._is_time_to_stand_in(file_id) else STAND_INS_DEEP
-            mine = self._announcements(file_id, statements, deep=deep)
+            shares, others = self._apart(statements)
+            mine = self._announcements(file_id, shares, others, deep=deep)
             if not mine:
                 return {}
             fingerprint = hash(tuple(mine.items()))
@@ -164,7 +166,7 @@ class Companions:
             self._announced[file_id] = said
             while len(self._announced) > MAX_REMEMBERED_COUNT:
                 del self._announced[next(iter(self._announced))]
-            if mine.keys() - self._duties(file_id, statements).keys():
+            if mine.keys() - self._duties(file_id, [each.node_id for each in others]).keys():
                 self._standing_in[file_id] = trio.current_time()
             return said.reports
 
@@ -189,7 +191,7 @@ class Companions:
         for file_id in [file_id for file_id, asked_at in self._standing_in.items() if asked_at < limit]:
             del self._standing_in[file_id]
             try:
-                duties = self._announcements(FileId(file_id), await self.known(FileId(file_id)))
+                duties = await self._env.call(self._announcements_as_kept, FileId(file_id))
             except StoreError:
                 duties = {}  # found damaged just now
             for number in range(CLASSES):
@@ -202,13 +204,30 @@ class Companions:
         """After a start: everything kept is announced again, page by page, by the DHT's own rhythm."""
         after = b""
         while page := await self._env.call(self._store.files, after, STARTUP_PAGE):
-            for file_id in page:
-                try:
-                    mine = self._announcements(FileId(file_id), await self.known(FileId(file_id)))
-                except StoreError:
-                    continue  # found damaged just now; the others are still to be announced
-                self._context.dht.keep_announced(list(mine.values()))
+            self._context.dht.keep_announced(await self._env.call(self._resumed, [FileId(raw) for raw in page]))
             after = page[-1]
+
+    def _resumed(self, file_ids: Sequence[FileId]) -> list[Announcement]:
+        """What is to be announced of some files, from what is kept about them; called in a worker."""
+        found: list[Announcement] = []
+        for file_id in file_ids:
+            try:
+                found += self._announcements_as_kept(file_id).values()
+            except StoreError:
+                continue  # found damaged just now; the others are still to be announced
+        return found
+
+    def _announcements_as_kept(self, file_id: FileId) -> dict[int, Announcement]:
+        """Statements were checked when they came. To check thousands of signatures again would make a start long, and
+        whoever reads an announcement believes nothing in it.
+        """
+        now = self._env.wall()
+        kept = [each for each in self._store.statements(file_id) if each.expires > now]
+        if not self._duties(file_id, [NodeId(each.holder_id) for each in kept]):
+            return {}
+        shares = [held.share_number for held in self._store.held(file_id)]
+        others = newest_by_share(_as_kept(each.statement for each in kept))
+        return self._announcements(file_id, shares, list(others.values())) if shares else {}
 
     def forget(self, file_id: FileId) -> None:
         """A file is kept here no longer: announce it no more."""
@@ -219,28 +238,43 @@ class Companions:
         for key in [key for key in self._signed if key[0] == file_id]:
             del self._signed[key]
 
-    def _duties(self, file_id: FileId, statements: Sequence[HolderStatement], *, deep: int = 1) -> dict[int, None]:
+    def _duties(self, file_id: FileId, others: Iterable[NodeId], *, deep: int = 1) -> dict[int, None]:
         """The classes for which this node announces a file; empty when that is others' business."""
-        chosen = announcers(file_id, {each.node_id for each in statements}, deep=deep)
+        chosen = announcers(file_id, {*others, self._identity.node_id}, deep=deep)
         return {number: None for number, ids in chosen.items() if self._identity.node_id in ids}
 
     def _announcements(
-        self, file_id: FileId, statements: Sequence[HolderStatement], *, deep: int = 1
+        self, file_id: FileId, own_shares: Sequence[int], others: Sequence[HolderStatement], *, deep: int = 1
     ) -> dict[int, Announcement]:
         """What this node has to announce of a file, by class."""
-        mine = self._duties(file_id, statements, deep=deep)
+        ids = {each.node_id for each in others}
+        mine = self._duties(file_id, ids, deep=deep)
         if not mine:
             return {}
-        chosen = announcers(file_id, {each.node_id for each in statements})
-        own_shares = [each.share for each in statements if each.node_id == self._identity.node_id]
-        payload = pack_announcement(own_shares, self._slice(statements, chosen))
+        chosen = announcers(file_id, ids | {self._identity.node_id})
+        payload = pack_announcement(own_shares, self._slice(others, chosen))
         return {number: Announcement(RecordKey(class_key(file_id, number)), payload) for number in mine}
 
-    def _slice(self, statements: Sequence[HolderStatement], chosen: Mapping[int, list[NodeId]]) -> list[Hint]:
+    def _slice(self, others: Sequence[HolderStatement], chosen: Mapping[int, list[NodeId]]) -> list[Hint]:
         order = list(dict.fromkeys(node_id for number in sorted(chosen) for node_id in chosen[number]))
-        hints = [
-            Hint(each.share, Contact(each.node_id, each.address))
-            for each in statements
-            if each.node_id != self._identity.node_id
-        ]
+        hints = [Hint(each.share, Contact(each.node_id, each.address)) for each in others]
         return slice_for(self._identity.node_id, order, hints)
+
+    def _apart(self, statements: Iterable[HolderStatement]) -> tuple[list[int], list[HolderStatement]]:
+        """Our own shares, and the statements of others."""
+        shares: list[int] = []
+        others: list[HolderStatement] = []
+        for each in statements:
+            if each.node_id == self._identity.node_id:
+                shares.append(each.share)
+            else:
+                others.append(each)
+        return shares, others
+
+
+def _as_kept(signed: Iterable[bytes]) -> Iterator[HolderStatement]:
+    for item in signed:
+        try:
+            yield unchecked_statement(item)
+        except MalformedStatement:
+            continue  # damaged on disk

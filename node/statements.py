@@ -131,6 +131,13 @@ def read_statement(signed: bytes, network_id: bytes, scheme: SignatureScheme, no
     return statement
 
 
+def unchecked_statement(signed: bytes) -> HolderStatement:
+    """What a statement says; for those alone that were checked when they came. `MalformedStatement`."""
+    body, _ = _envelope(signed)
+    statement, _ = _fields(body, signed)
+    return statement
+
+
 def newest_by_share(statements: Iterable[HolderStatement]) -> dict[tuple[int, NodeId], HolderStatement]:
     """The latest statement of each holder on each share."""
     newest: dict[tuple[int, NodeId], HolderStatement] = {}

@@ -1,0 +1,73 @@
+"""What a holder takes up again after a start, from its own disk."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from shoal.erasure import FileId
+from shoal.node import Published
+from shoal.node.simulation.world import Machine, World, run_world
+from shoal.node.store import KeptStatement
+
+EPOCH_S = 3600.0
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def prepare(world: World, nodes: int) -> tuple[Published, list[Machine]]:
+    """A published file of 4 of 12 and its holders by share."""
+    for number in range(nodes):
+        await world.start(f"node-{number}")
+    await trio.sleep(60)
+    async with world.client("publisher") as client:
+        published = await client.publish(chunks(b"kept"), needed=4, total=12)
+    by_host = {machine.host: machine for machine in world.machines.values()}
+    return published, [by_host[address.host] for _, address in sorted(published.holders.items())]
+
+
+def test_what_is_announced_after_a_start_is_what_was_announced_before(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, holders = await prepare(world, 14)
+        file_id = FileId(published.link.id)
+        await trio.sleep(60)
+        announcers = 0
+        for machine in holders:
+            companions: Any = machine.serving.companions
+            shares, others = companions._apart(await companions.known(file_id))
+            expected = companions._announcements(file_id, shares, others)
+            assert companions._announcements_as_kept(file_id) == expected
+            announcers += bool(expected)
+            await world.crash(machine.name)
+            await world.start(machine.name)
+            node: Any = machine.node
+            await trio.sleep(1)
+            kept = {key: item.announcement for (_, key), item in node._context.dht._announcer._kept.items()}
+            assert kept == {each.key: each for each in expected.values()}
+        assert announcers >= 6
+
+    run_world(71, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_a_statement_damaged_on_disk_is_left_out_and_harms_no_other(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, holders = await prepare(world, 14)
+        file_id = FileId(published.link.id)
+        await trio.sleep(60)
+        machine = next(each for each in holders if announced(each, file_id))
+        store: Any = machine.serving.store
+        kept: list[KeptStatement] = store.statements(file_id)
+        store.statements = lambda file_id: [replace(kept[0], statement=b"\x00"), *kept[1:]]
+        assert len(announced(machine, file_id)) >= 1
+
+    run_world(72, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def announced(machine: Machine, file_id: FileId) -> dict[int, Any]:
+    companions: Any = machine.serving.companions
+    found: dict[int, Any] = companions._announcements_as_kept(file_id)
+    return found
