@@ -1,5 +1,6 @@
 """Where datagrams come in and go out: the sockets, the first checks, and the way to caller or responder."""
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
@@ -19,6 +20,8 @@ from shoal.dht.wire import ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, OtherNetworkError
 
 MAX_WORK = 64  # replies that are being worked on; what comes beyond that is dropped, and asked again soon
 WORK_LIMIT_S = 10.0  # nobody waits for a reply longer than 9 s
+
+log = logging.getLogger(__name__)
 
 
 class Endpoint:
@@ -124,6 +127,9 @@ class Endpoint:
                 self.counters.note_out(len(datagram))
         except trio.ClosedResourceError:
             return
+        except Exception:  # a bug of the layer above, which a stranger's bytes have found, must not end the node
+            log.exception("a query failed on a bug")
+            self.counters.dropped["bug"] += 1
         finally:
             self._working -= 1
 

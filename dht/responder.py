@@ -47,7 +47,7 @@ from shoal.dht.store import RecordStore
 from shoal.dht.wire import MAX_DATAGRAM_BYTES, Envelope, seal
 
 QueryHandler = Callable[[NodeId, bytes], Awaitable[bytes | None]]
-"""Answers a query of one topic: who asks, and the payload; None for what is not understood. It must not raise."""
+"""Answers a query of one topic: who asks, and the payload; None for what is not understood. What it raises is a bug."""
 
 
 class Table(Protocol):

@@ -33,7 +33,9 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
         usage, health = await context.env.call(lambda: (serving.store.usage(), serving.store.health()))
     except StoreError as error:
         serving.trouble.failed(error)
-    return status | _of_store(serving, usage, health) | _of_work(serving) | {"records": dht.records}
+    status |= _of_store(serving, usage, health) | _of_work(serving) | {"records": dht.records}
+    status["bugs"] += dht.dropped.get("bug", 0)
+    return status
 
 
 def _of_store(serving: Serving, usage: Usage | None, health: Health | None) -> dict[str, Any]:

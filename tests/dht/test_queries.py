@@ -104,6 +104,20 @@ async def test_work_is_bounded_in_number_and_in_time(autojump_clock, pair):
     assert begun == 3
 
 
+async def test_a_handler_that_fails_is_counted_and_ends_nothing(autojump_clock, pair, caplog):
+    asking, answering, contact = pair
+
+    async def handler(node_id, payload):
+        raise RuntimeError("a bug")
+
+    answering.serve(TOPIC, handler)
+    with pytest.raises(NoReplyError):
+        await asking.query(contact, TOPIC, b"?")
+    assert answering.statistics().dropped["bug"] == 3
+    assert "failed on a bug" in caplog.text
+    assert await asking.find_closest(bytes(32)) != []
+
+
 async def test_a_node_that_ends_while_it_works_leaves_nothing(autojump_clock, pair, lab):
     asking, answering, contact = pair
 
