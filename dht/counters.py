@@ -13,8 +13,8 @@ class DhtStatistics:
     dropped: datagrams that came in and brought nothing, by reason: "size", "network", "malformed", "address",
     "unasked" (a reply nobody waits for), "rate", "signature", "schema", "amplification", "client" (a request
     to a node that answers none), "busy" (too many queries are being worked on), "bug" (a query that our own
-    code failed on).    contacts: verified ones in the routing table.    records, record_bytes: kept for others.    pending: requests waiting for a reply.
-    kept: announcements of ours that are renewed.
+    code failed on).    contacts: verified ones in the routing table.    records, record_bytes: kept for others.
+    pending: requests waiting for a reply.    kept: announcements of ours that are renewed.
     """
 
     datagrams_in: int
