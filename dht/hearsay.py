@@ -42,6 +42,10 @@ class HearsayBook:
         host = self._hosts.get(address.host_key())
         return host is None or now - host.since >= QUIET_S or host.failures < MAX_FAILURES_PER_HOST
 
+    def was_silent(self, address: Address) -> bool:
+        """Whether the last attempt that we know of brought no answer, however long ago."""
+        return address in self._silent
+
     def note_silence(self, address: Address, now: float) -> None:
         """An attempt at `address` brought no answer."""
         self._silent[address] = now

@@ -18,7 +18,7 @@ from shoal.dht.messages import KnownRequest, Ping
 from shoal.dht.observed import ObservedAddresses
 from shoal.dht.params import NetworkParameters
 from shoal.dht.routing import ContactTable
-from shoal.dht.rpc import Answer, Caller
+from shoal.dht.rpc import MAX_ATTEMPTS, Answer, Caller
 
 MAX_BACKGROUND_PINGS = 32  # at the same time; a newcomer left out comes again with its next request
 GREETING_SPACING_S = 600.0  # a node whose bucket is full is not pinged again for each of its requests
@@ -117,8 +117,10 @@ class Peers:
         return known is not None and known.address == contact.address
 
     async def _request(self, contact: Contact, message: KnownRequest) -> Answer:
+        # Whoever stayed silent through all attempts the last time: one is enough to see whether it is back.
+        attempts = 1 if self._hearsay.was_silent(contact.address) else MAX_ATTEMPTS
         try:
-            answer = await self._caller.request(contact.address, contact.node_id, message)
+            answer = await self._caller.request(contact.address, contact.node_id, message, attempts=attempts)
         except (NoReplyError, MisbehaviourError):
             self._note_failure(contact)
             raise
@@ -132,7 +134,7 @@ class Peers:
         self._greeted.pop(contact.address, None)  # if it comes back, it is welcome at once
         if verified:
             self._on_silence()
-        else:
+        if not self._is_verified(contact):
             self._hearsay.note_silence(contact.address, now)
 
     def _note_answer(self, answer: Answer) -> None:

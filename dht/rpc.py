@@ -42,6 +42,7 @@ MAX_CHECKS_PER_REQUEST = 4  # signatures checked for one request: a forger must 
 # Waiting for an answer: three attempts, so that 20 % loss each way fails one request in twenty and 5 % one in
 # a thousand. Waits are multiples of the current estimate of a slow round trip.
 ATTEMPT_WAITS = (1.0, 1.5, 2.0)
+MAX_ATTEMPTS = len(ATTEMPT_WAITS)
 FIRST_WAIT_S = 0.5  # the estimate before anything was measured
 MIN_WAIT_S = 0.2  # a busy process on this very machine can take this long
 MAX_WAIT_S = 2.0  # so a dead peer costs 9 s at most
@@ -118,7 +119,9 @@ class Caller:
         """Requests waiting for a reply."""
         return len(self._pending)
 
-    async def request(self, address: Address, expected: NodeId | None, message: KnownRequest) -> Answer:
+    async def request(
+        self, address: Address, expected: NodeId | None, message: KnownRequest, *, attempts: int = MAX_ATTEMPTS
+    ) -> Answer:
         """Ask `expected` (None: whoever is there, for a ping only) at `address`.
 
         Raises NoReplyError after all attempts (at most 9 s), UnsupportedError or MisbehaviourError.
@@ -128,18 +131,18 @@ class Caller:
         except trio.WouldBlock:
             await self._slots.acquire()
         try:
-            return await self._request(address, expected, message)
+            return await self._request(address, expected, message, attempts)
         finally:
             self._slots.release()
 
-    async def _request(self, address: Address, expected: NodeId | None, message: KnownRequest) -> Answer:
+    async def _request(self, address: Address, expected: NodeId | None, message: KnownRequest, attempts: int) -> Answer:
         """An exchange, and another one where the first has only brought a cookie."""
         had_cookie = expected is not None and bool(self.cookie_for(address, expected))
-        answer = await self._exchange(address, expected, message)
+        answer = await self._exchange(address, expected, message, attempts)
         if (had_cookie and not answer.head.validated) or _lacks_cookie(answer):
             # The peer has restarted and kept its answer as short as our request, or it does not know us well enough
             # to store something without a cookie. Ask with the new one.
-            answer = await self._exchange(address, expected, message)
+            answer = await self._exchange(address, expected, message, MAX_ATTEMPTS)
         return answer
 
     def cookie_for(self, address: Address, node_id: NodeId) -> bytes:
@@ -188,12 +191,14 @@ class Caller:
             pending.failure = outcome
         pending.done.set()
 
-    async def _exchange(self, address: Address, expected: NodeId | None, message: KnownRequest) -> Answer:
+    async def _exchange(
+        self, address: Address, expected: NodeId | None, message: KnownRequest, attempts: int
+    ) -> Answer:
         request_id = self._entropy(REQUEST_ID_BYTES)
         pending = _Pending(address, expected, message.kind)
         self._pending[request_id] = pending
         try:
-            await self._attempt(pending, self._datagrams(request_id, pending, message))
+            await self._attempt(pending, self._datagrams(request_id, pending, message), attempts)
         finally:
             del self._pending[request_id]
         if pending.failure is not None:
@@ -202,11 +207,11 @@ class Caller:
             raise NoReplyError(f"no reply from {address}")
         return pending.answer
 
-    async def _attempt(self, pending: _Pending, datagram_for: Callable[[bool], bytes]) -> None:
+    async def _attempt(self, pending: _Pending, datagram_for: Callable[[bool], bytes], attempts: int) -> None:
         """Send, wait, send again. The same bytes each time: a peer may well answer twice, we take one."""
         started = trio.current_time()
         unit = self._round_trips.wait_s()
-        for number, waits in enumerate(ATTEMPT_WAITS):
+        for number, waits in enumerate(ATTEMPT_WAITS[:attempts]):
             if not await self._send(datagram_for, pending.address):
                 return
             with trio.move_on_after(unit * waits):

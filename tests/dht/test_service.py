@@ -1,5 +1,7 @@
 """Whole services on a virtual network under a clock that jumps: joining, looking up, storing, finding."""
 
+import contextlib
+
 import pytest
 import trio
 
@@ -11,6 +13,7 @@ from shoal.dht import (
     K,
     NetworkParameters,
     NoPeersError,
+    NoReplyError,
     RecordKey,
     RecordKind,
     RecordTooLargeError,
@@ -323,6 +326,33 @@ async def test_a_silent_node_is_probed_before_it_is_forgotten(autojump_clock, la
     lab.network.cut.clear()
     await trio.sleep(60)  # the probe is answered
     assert len(nodes[0].contacts()) == 4
+
+
+async def test_who_fell_silent_is_asked_by_one_datagram_until_it_is_back(autojump_clock, lab):
+    """Each question to a node that was away once cost three."""
+    nodes = await lab.grid(4)
+    gone, identity = nodes[3].addresses[0], nodes[3].identity
+    (contact,) = [each for each in nodes[1].contacts() if each.address == gone]
+    lab.stop(nodes[3])
+    for _ in range(3):
+        await nodes[1].find_closest(contact.node_id)
+        await trio.sleep(60)
+    assert contact not in nodes[1].contacts()
+
+    async def ask() -> int:
+        before = len(lab.network.sent)
+        with contextlib.suppress(NoReplyError):
+            await nodes[1].query(contact, 1, b"?")
+        return sum(source == nodes[1].addresses[0] for source, target, _ in lab.network.sent[before:] if target == gone)
+
+    assert await ask() == 1
+    back = await lab.node(gone.host, identity=identity)
+    await back.bootstrap([nodes[0].addresses[0]])
+    await trio.sleep(60)
+    assert contact in nodes[1].contacts()
+    lab.stop(back)
+    await trio.sleep(1)
+    assert await ask() == 3
 
 
 async def test_a_node_that_restarted_is_found_under_its_new_id(autojump_clock, lab):
