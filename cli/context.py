@@ -63,6 +63,10 @@ class Globals:
         self.output.detail(f"home: {where}")
         self.output.detail(f"network file: {self.network or 'the one shipped'}")
         self.output.detail(f"peers named: {', '.join(self.bootstrap) or 'none'}")
+        if self.output.verbose:
+            from shoal.erasure import best_codec
+
+            self.output.detail(f"erasure code: {best_codec().name}")
         return open_node(self.home, network=self.network, bootstrap=self.bootstrap)
 
     def command(self, *words: str, with_home: bool = True) -> str:

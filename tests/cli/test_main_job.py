@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from shoal.erasure import best_codec
 from shoal.erasure.link import Link, LinkKind, parse_link
 from shoal.erasure.manifest import FileId
 
@@ -89,6 +90,13 @@ def test_json_of_publish_and_fetch(client: Client) -> None:
     summary = last(done.stdout)
     assert summary.keys() >= FETCH_FIELDS
     assert (summary["path"], summary["size"], summary["name"]) == (str(target), 5000, source.name)
+
+
+def test_verbose_says_which_codec_runs(client: Client) -> None:
+    done = client("-v", "publish", str(client.file(b"some bytes")))
+    assert done.returncode == 0
+    assert f"erasure code: {best_codec().name}\n" in done.stderr
+    assert "home: " in done.stderr
 
 
 def test_pipes_both_ways(client: Client) -> None:
