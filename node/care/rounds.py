@@ -176,13 +176,13 @@ class Round:
     async def _poll(self, contact: Contact, file_ids: Sequence[FileId]) -> list[Shares] | Outcome | None:
         """What a peer answers to a poll; None where it has to be asked by the channel.
 
-        That is so when it says that it keeps nothing, since the owner may have deleted it, and when it is silent for
-        the first time. Who was away already is believed to be still away; before it is lost it is asked once more.
+        That is so when it says that it keeps nothing, since the owner may have deleted it. Who is silent is taken for
+        away: before it is lost it is asked by the channel as well.
         """
         try:
             clock, said = await poll(self._context, contact, file_ids)
         except NoReplyError:
-            return Outcome.OFFLINE if self._presence.is_away(contact.node_id) else None
+            return Outcome.OFFLINE
         except (RequestError, MalformedPoll):
             return None
         if len(said) < len(file_ids) or not all(said):

@@ -152,7 +152,7 @@ def test_who_keeps_nothing_is_asked_again_and_a_deletion_is_heard(tmp_path: Path
     run_world(62, tmp_path, story, epoch_s=EPOCH_S)
 
 
-def test_who_is_silent_is_asked_by_the_channel_the_first_time_and_before_it_is_lost(
+def test_who_is_silent_is_asked_by_the_channel_before_it_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(world: World) -> None:
@@ -178,11 +178,10 @@ def test_who_is_silent_is_asked_by_the_channel_the_first_time_and_before_it_is_l
         charge = await care._charge(FileId(published.link.id))
         ids = {each.share: each.node_id for each in charge.statements}
         holder_ids, looker_id, gone_id = set(ids.values()), ids[0], ids[1]
-        first = await look()
-        assert first >= 1
-        for _ in range(2):
-            await trio.sleep(EPOCH_S / 10)
+        for _ in range(3):
             assert await look() == 0
+            assert care.presence.is_away(gone_id)
+            await trio.sleep(EPOCH_S / 10)
         await trio.sleep(3 * EPOCH_S)
         assert await look() >= 1
         assert care.presence.is_lost(gone_id, trio.current_time())
