@@ -195,7 +195,8 @@ class Lab:
         """`count` nodes that have all joined through the first."""
         nodes = [await self.node(**options) for _ in range(count)]
         for node in nodes[1:]:
-            assert await node.bootstrap([nodes[0].addresses[0]]) >= 1
+            await node.bootstrap([nodes[0].addresses[0]])
+            await node.wait_joined(60)  # where datagrams are lost the first three may all be
         await trio.sleep(60)
         return nodes
 
