@@ -152,9 +152,20 @@ class Round:
             now = trio.current_time()
             if said is Outcome.OFFLINE and self._presence.is_to_be_sought(contact.node_id, now):
                 said = await self._ask_wherever_it_is(contact, some)
+            elif said is Outcome.OFFLINE and self._has_no_grace(contact.node_id, some, now):
+                said = await self._ask_by_channel(contact, some)
             if isinstance(said, Outcome):
                 self._presence.silent(contact.node_id, trio.current_time())
             self._take(self._moved.get(contact.node_id, contact), some, said)
+
+    def _has_no_grace(self, holder: NodeId, charges: Sequence[Charge], now: float) -> bool:
+        """Whether a silent holder would be lost at once, since it never answered us and its share is long gone."""
+        return any(
+            self._presence.is_without_grace(charge.file_id, each.share, holder, now)
+            for charge in charges
+            for each in charge.statements
+            if each.node_id == holder
+        )
 
     async def _ask_wherever_it_is(self, contact: Contact, charges: Sequence[Charge]) -> list[Shares] | Outcome:
         """A holder whose line got another address says where it is now, and signs it."""

@@ -10,9 +10,11 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.dht import NodeId
+from shoal.dht import NodeId, NoReplyError
 from shoal.erasure import FileId
 from shoal.node import Published
+from shoal.node.care import rounds
+from shoal.node.care.health import Outcome
 from shoal.node.care.polls import (
     MAX_ANSWER_BYTES,
     MAX_POLLED,
@@ -187,6 +189,25 @@ def test_who_is_silent_is_asked_by_the_channel_before_it_is_lost(
         assert care.presence.is_lost(gone_id, trio.current_time())
 
     run_world(63, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_whoever_has_no_grace_is_asked_by_the_channel_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder that we have only now heard of, of a share long gone: one silent poll once made it lost."""
+
+    async def silent(*_: object) -> None:
+        raise NoReplyError("lost on the way")
+
+    async def story(world: World) -> None:
+        published, holders = await prepare(world, 14)
+        file_id = FileId(published.link.id)
+        care = caretaker(holders[0])
+        care.presence.note_shares(file_id, 12, set(), trio.current_time() - 10 * EPOCH_S)
+        monkeypatch.setattr(rounds, "poll", silent)
+        charge = await care._charge(file_id)
+        await care._round()._survey_all([charge])
+        assert {each.outcome for each in charge.observations} == {Outcome.OK}
+
+    run_world(67, tmp_path, story, epoch_s=EPOCH_S)
 
 
 def test_an_old_poll_sent_again_counts_for_nobody(tmp_path: Path) -> None:
