@@ -80,7 +80,7 @@ class TlsStream:
             await self._flush()
         except ssl.SSLError as error:
             self.abort()
-            raise Disconnected(f"{self.remote}: {error.reason}") from None
+            raise Disconnected(f"{self.remote}: {error.reason or error.strerror or 'closed'}") from None
         except BaseException:  # cancelled or broken: nobody knows how much the peer has got
             self.abort()
             raise
