@@ -138,13 +138,17 @@ class Membership:
         """Look around a few times while the network is still growing, that is while looking finds somebody new."""
         for pause_s in SETTLING_S:
             await trio.sleep(pause_s * self._rng.uniform(0.8, 1.2))
-            if len(self._table) >= LARGE_COUNT or len(self._table) == self._settled_with >= SETTLED_COUNT:
+            if self._is_large() or len(self._table) == self._settled_with >= SETTLED_COUNT:
                 break
             await self._look_around()
             self._acquainted.set()
         self._acquainted.set()
-        if min(len(self._table), len(self._doors)) < LARGE_COUNT:  # else those of last time are all over the place
+        if len(self._doors) < LARGE_COUNT or not self._is_large():  # else those of last time are all over the place
             await self._look_up(self._rng.randbytes(NODE_ID_BYTES))  # once into the distance
+
+    def _is_large(self) -> bool:
+        """Whether the network is not just starting: many are met at once, or some of the many of last time."""
+        return len(self._table) >= (SETTLED_COUNT if len(self._doors) >= LARGE_COUNT else LARGE_COUNT)
 
     async def _look_around(self) -> None:
         """Look for our neighbours. Remembers the contacts before it if it found nobody new, else that it did."""

@@ -12,6 +12,7 @@ import trio
 from shoal.dht import Address, Announcement, Contact, Identity, NodeId, RecordKey
 from shoal.erasure import FileId
 from shoal.node.announcers import CLASSES, STAND_INS_DEEP, Hint, announcers, class_key, pack_announcement, slice_for
+from shoal.node.care.refresh import URGENT_S
 from shoal.node.context import Context
 from shoal.node.statements import (
     LIFETIME_S,
@@ -111,18 +112,27 @@ class Companions:
         kept = self._store.statements(file_id) if held else []
         return held, self._valid([each.statement for each in kept])
 
-    async def learn(self, file_id: FileId, payload: bytes) -> int:
-        """Keep the valid statements of a payload; how many are known now. MalformedStatement, StoreError."""
-        return await self._env.call(self._learn, file_id, unpack_statements(payload)[:MAX_STATEMENTS])
+    async def learn(self, file_id: FileId, payload: bytes, *, said_by: NodeId | None = None) -> int:
+        """Keep the valid statements of a payload; how many are known now. MalformedStatement, StoreError.
 
-    def _learn(self, file_id: FileId, signed: Sequence[bytes]) -> int:
+        `said_by`: whose list it is, where it was asked for. What a holder says of itself is signed anew whenever it is
+        asked, and no other holder has heard it: where all have heard the same, and it is good for a while, that stays.
+        """
+        signed = unpack_statements(payload)[:MAX_STATEMENTS]
+        return await self._env.call(self._learn, file_id, signed, said_by)
+
+    def _learn(self, file_id: FileId, signed: Sequence[bytes], said_by: NodeId | None) -> int:
         """The same, in a worker. Lists are mostly alike: what is kept is neither checked nor written again."""
         now = self._env.wall()
-        known = {each.statement for each in self._store.statements(file_id) if each.expires > now}
+        known = [each for each in self._store.statements(file_id) if each.expires > now]
+        same = {each.statement for each in known}
+        heard = {(each.share_number, each.holder_id, each.lease_end) for each in known if each.expires > now + URGENT_S}
         valid = [
             each
-            for each in self._valid([item for item in signed if item not in known])
-            if each.file_id == file_id and each.node_id != self._identity.node_id
+            for each in self._valid([item for item in signed if item not in same])
+            if each.file_id == file_id
+            and each.node_id != self._identity.node_id
+            and (each.node_id != said_by or (each.share, bytes(each.node_id), each.lease_end) not in heard)
         ]
         if not valid:
             return len(known)

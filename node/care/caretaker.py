@@ -29,7 +29,7 @@ from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion
 from shoal.node.errors import NotOneFile, ShoalError
 from shoal.node.repair import Repairer, RepairJob
 from shoal.node.search import Search
-from shoal.node.statements import HolderStatement, MalformedStatement, pack_statements
+from shoal.node.statements import HolderStatement, MalformedStatement, newest_by_share, pack_statements
 from shoal.node.store import ShareStore, StoreError
 
 BATCH_FILES = 256  # looked at together at most; their manifests and statements are in memory meanwhile
@@ -300,9 +300,10 @@ class Caretaker:
         self._turn_count += len(charges)
         looker = self._round()
         await looker.look(charges)
+        charges = [charge for charge in charges if await self._compare(charge, looker)]
+        await looker.refresh(charges)
         for charge in charges:
             try:
-                await self._compare(charge, looker)
                 if not await self._drop_deleted(charge):
                     await self._prove(charge, looker)
                     await self._act(charge)
@@ -317,12 +318,20 @@ class Caretaker:
             kept.pop(file_id, None)
         self._no_file.discard(file_id)
 
-    async def _compare(self, charge: Charge, looker: Round) -> None:
+    async def _compare(self, charge: Charge, looker: Round) -> bool:
         """Learn of holders that we do not know, and look at those as well.
 
         Whoever was away has missed what the others stated meanwhile, and would take their shares for lost. So some of
-        the others are asked whom they know; before a repair everybody who can be found is.
+        the others are asked whom they know; before a repair everybody who can be found is. False where our disk fails.
         """
+        try:
+            await self._hear_others(charge, looker)
+        except StoreError as error:  # of ours; the others' disks may well do
+            log.warning("looking after a file failed: %s", error)
+            return False
+        return True
+
+    async def _hear_others(self, charge: Charge, looker: Round) -> None:
         living = self._teller.living(charge)
         await self._learn_from(charge, self._env.rng.sample(living, min(COMPARED_LISTS, len(living))))
         await self._look_at_unknown(charge, looker)
@@ -358,7 +367,7 @@ class Caretaker:
                 break
             try:
                 reply = await self._context.ask(statement.contact, GetHolders(charge.file_id))
-                await self._companions.learn(charge.file_id, bytes(reply.payload))
+                await self._companions.learn(charge.file_id, bytes(reply.payload), said_by=statement.node_id)
                 answered += 1
             except (PeerError, MalformedStatement):
                 continue
@@ -373,9 +382,11 @@ class Caretaker:
         await self._companions.learn(charge.file_id, pack_statements(each.signed for each in located.statements))
 
     async def _look_at_unknown(self, charge: Charge, looker: Round) -> None:
-        known = {(each.share, each.node_id) for each in charge.statements}
-        others = await self._companions.known(charge.file_id)
-        unknown = [each for each in others if (each.share, each.node_id) not in known]
+        """Go on with what is stated by now: newer statements of the known, and holders that were unknown."""
+        stated = newest_by_share(await self._companions.known(charge.file_id))
+        known = {(each.share, each.node_id): each for each in charge.statements}
+        charge.statements = [stated.get(key, each) for key, each in known.items()]
+        unknown = [each for key, each in stated.items() if key not in known]
         if unknown:
             await looker.look_also(charge, unknown)
 

@@ -22,6 +22,7 @@ from shoal.node.care.doubts import Doubts
 from shoal.node.care.health import Health, Observation, Outcome
 from shoal.node.care.polls import MAX_POLLED, MalformedPoll, Shares, poll
 from shoal.node.care.presence import Presence
+from shoal.node.care.refresh import refresh_horizon
 from shoal.node.channel import MAX_SURVEY_COUNT, PeerError, Read
 from shoal.node.context import Context
 from shoal.node.nursery import open_nursery
@@ -38,7 +39,6 @@ DOUBTED_AUDITS = 64  # of one peer in doubt at one look: 4 MiB; what it claims b
 # Of one peer in doubt on one file, a few as on a network with fewer hosts than shares: who claims them all is one host
 # for one of them, and what it was not asked to show does not count.
 DOUBTED_CLAIMS = 4
-REFRESH_BEFORE_S = 3.5 * 86400.0  # a statement that expires sooner is asked for anew and spread
 
 
 @dataclass
@@ -172,17 +172,16 @@ class Round:
         found = await relocate(self._context, contact.node_id) or contact
         if found.address != contact.address:
             self._moved[contact.node_id] = found
-        return await self._ask_by_channel(found, charges)
+        return await self._ask_by_channel(found, charges, with_statements=contact.node_id in self._moved)
 
     async def _ask(self, contact: Contact, charges: Sequence[Charge]) -> list[Shares] | Outcome:
         """What a peer says that it keeps of some files, or why it says nothing: by poll where that will do."""
-        refresh = any(self._needs_refresh(charge, contact.node_id) for charge in charges)
-        if len(charges) <= MAX_POLLED and (not refresh or self._presence.is_away(contact.node_id)):
+        if len(charges) <= MAX_POLLED:
             async with self._limit:
                 said = await self._poll(contact, [charge.file_id for charge in charges])
-            if said is Outcome.OFFLINE or (said is not None and not refresh):
+            if said is not None:
                 return said
-        return await self._ask_by_channel(contact, charges)
+        return await self._ask_by_channel(contact, charges, with_statements=contact.node_id in self._moved)
 
     async def _poll(self, contact: Contact, file_ids: Sequence[FileId]) -> list[Shares] | Outcome | None:
         """What a peer answers to a poll; None where it has to be asked by the channel.
@@ -201,11 +200,10 @@ class Round:
         self._note_answer(contact, clock)
         return said
 
-    async def _ask_by_channel(self, contact: Contact, charges: Sequence[Charge]) -> list[Shares] | Outcome:
+    async def _ask_by_channel(
+        self, contact: Contact, charges: Sequence[Charge], *, with_statements: bool = False
+    ) -> list[Shares] | Outcome:
         """The same by survey; statements and deletions that come along are noted with their files."""
-        with_statements = contact.node_id in self._moved or any(
-            self._needs_refresh(charge, contact.node_id) for charge in charges
-        )
         ids = [charge.file_id for charge in charges]
         async with self._limit:
             try:
@@ -228,10 +226,6 @@ class Round:
         self._presence.answered(contact.node_id, now)
         self._clocks.note(contact.node_id, float(clock), self._context.env.wall(), now)
 
-    def _needs_refresh(self, charge: Charge, holder: NodeId) -> bool:
-        limit = self._context.env.wall() + REFRESH_BEFORE_S
-        return any(each.node_id == holder and each.expires < limit for each in charge.statements)
-
     def _take(self, contact: Contact, charges: Sequence[Charge], said: list[Shares] | Outcome) -> None:
         """Note what one peer said of some files."""
         holder, host = contact.node_id, self._host(contact)
@@ -252,6 +246,31 @@ class Round:
         return self._presence.is_lost(holder, now) or self._presence.is_without_grace(
             charge.file_id, share, holder, now
         )
+
+    # --- statements
+
+    async def refresh(self, charges: Iterable[Charge]) -> None:
+        """Ask holders that answered for new statements, of the files where that is worth a message to all holders."""
+        asked: dict[NodeId, tuple[Contact, list[Charge]]] = {}
+        for charge in charges:
+            for contact in self._to_refresh(charge):
+                asked.setdefault(contact.node_id, (contact, []))[1].append(charge)
+        async with open_nursery() as nursery:
+            for contact, files in asked.values():
+                for at in range(0, len(files), MAX_SURVEY_COUNT):
+                    nursery.start_soon(self._ask_statements, contact, files[at : at + MAX_SURVEY_COUNT])
+
+    async def _ask_statements(self, contact: Contact, charges: Sequence[Charge]) -> None:
+        """Whoever does not answer now is asked again at the next look."""
+        await self._ask_by_channel(contact, charges, with_statements=True)
+
+    def _to_refresh(self, charge: Charge) -> list[Contact]:
+        """Whom to ask for a new statement of a file. Whoever is in doubt gives no occasion: it may never give one."""
+        now = self._context.env.wall()
+        there = {each.holder for each in charge.observations if each.outcome is Outcome.OK} - {self._me}
+        theirs = [each for each in charge.statements if each.node_id in there]
+        horizon = refresh_horizon([each.expires - now for each in theirs if each.node_id not in self._doubts])
+        return list({each.node_id: each.contact for each in theirs if each.expires - now < horizon}.values())
 
     # --- audits
 

@@ -3,21 +3,25 @@ is gone.
 """
 
 import logging
-from collections.abc import Collection
 
 from shoal.dht import NodeId
 from shoal.node.announcers import announcers
 from shoal.node.care.health import Outcome
+from shoal.node.care.refresh import MANY_S
 from shoal.node.care.rounds import Charge
 from shoal.node.channel import Announce, PeerError, TellHolders
 from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.nursery import open_nursery
-from shoal.node.statements import HolderStatement, MalformedStatement, check_statement, pack_statements
+from shoal.node.statements import (
+    HolderStatement,
+    MalformedStatement,
+    check_statement,
+    newest_by_share,
+    pack_statements,
+)
 from shoal.node.store import StoreError
 
-TELL_BEFORE_S = 2 * 86400.0  # a statement ends that a newer one replaces: every holder hears of that one
-TELL_PART = 0.25  # of n: so many new statements are told at once
 NEWER_S = 86400.0  # a statement that is newer by less is not worth a message to every holder
 ANNOUNCE_TIMEOUT_S = 60.0
 
@@ -34,16 +38,16 @@ class Teller:
         self._companions = companions
 
     async def spread_news(self, charge: Charge, fresh: list[HolderStatement]) -> None:
-        """Keep statements that are new, and give them to every living holder if that cannot wait for more of them."""
+        """Keep statements that are new, and give them to every living holder, with all that are young besides."""
         if not fresh:
             return
-        payload = pack_statements(each.signed for each in fresh)
         try:
-            await self._companions.learn(charge.file_id, payload)
+            await self._companions.learn(charge.file_id, pack_statements(each.signed for each in fresh))
         except StoreError as error:
             log.warning("statements of other holders could not be kept: %s", error)  # but told they can be
-        if self._is_worth_telling(charge, fresh):
-            await self._tell(charge, payload)
+        young_until = self._env.wall() + MANY_S
+        newest = newest_by_share([*charge.statements, *fresh]).values()
+        await self._tell(charge, pack_statements(each.signed for each in newest if each.expires > young_until))
 
     async def introduce(self, charge: Charge) -> None:
         """Tell all other holders that we keep what we keep."""
@@ -65,13 +69,6 @@ class Teller:
             ):
                 fresh.append(each)
         return fresh
-
-    def _is_worth_telling(self, charge: Charge, fresh: Collection[HolderStatement]) -> bool:
-        """Whether others must hear of statements now; else they wait for more of them, to be told in one message."""
-        known = {(each.share, each.node_id, each.address): each.expires for each in charge.statements}
-        soon = self._env.wall() + TELL_BEFORE_S
-        urgent = any(known.get((each.share, each.node_id, each.address), 0) < soon for each in fresh)
-        return urgent or len(fresh) >= charge.manifest.n * TELL_PART
 
     async def _tell(self, charge: Charge, payload: bytes) -> None:
         async def tell(statement: HolderStatement) -> None:
