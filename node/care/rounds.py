@@ -3,7 +3,8 @@
 Every peer is asked once, about all the files it shares with us. Of each file a few shares are audited, so that every
 share is about once a week; an audit is a read of one random block, whose path proves it against the manifest. (The
 block itself comes back, so a nonce would add nothing: it matters only where a hash is sent in place of the bytes.)
-Where somebody is caught claiming what he cannot show, all claims on that file are audited, and all of his from then on.
+Where somebody is caught claiming what he cannot show, more claims on that file are audited until all of those hold, and
+his own at every look from then on.
 """
 
 import math
@@ -35,6 +36,7 @@ ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
 SURVEY_TIMEOUT_S = 20.0
 AUDIT_TIMEOUT_S = 30.0
 AUDIT_EVERY_S = 7 * 86400.0  # of one share: 64 KiB a week and share at most (DESIGN section 6)
+MORE_AUDITS, MORE_PART = 4, 0.25  # of the other claims on a file, when one was false: so many at least, and such a part
 DOUBTED_AUDITS = 64  # of one peer in doubt at one look: 4 MiB; what it claims beyond that waits for the next
 # Of one peer in doubt on one file, a few as on a network with fewer hosts than shares: who claims them all is one host
 # for one of them, and what it was not asked to show does not count.
@@ -275,17 +277,22 @@ class Round:
     # --- audits
 
     async def _audit(self, charges: Iterable[Charge], choose: Callable[[Charge], Collection[int]]) -> None:
-        """Audit the chosen observations of each file, and all of a file where somebody fails who was trusted."""
+        """Audit the chosen observations of each file."""
         async with open_nursery() as nursery:
             for charge in charges:
                 nursery.start_soon(self._audit_file, charge, choose)
 
     async def _audit_file(self, charge: Charge, choose: Callable[[Charge], Collection[int]]) -> None:
-        chosen = sorted(choose(charge))
-        trusted = [at for at in chosen if charge.observations[at].holder not in self._doubts]
-        await self._audit_some(charge, chosen)
-        if any(charge.observations[at].outcome not in (Outcome.OK, Outcome.OFFLINE) for at in trusted):
-            await self._audit_some(charge, self._unproven(charge))
+        """Audit what is chosen, and more for as long as somebody fails who was trusted: where many lie, all of it."""
+        chosen = choose(charge)
+        while chosen:
+            trusted = [at for at in chosen if charge.observations[at].holder not in self._doubts]
+            await self._audit_some(charge, sorted(chosen))
+            if all(charge.observations[at].outcome in (Outcome.OK, Outcome.OFFLINE) for at in trusted):
+                break
+            rest = self._unproven(charge)
+            more = max(MORE_AUDITS, math.ceil(len(rest) * MORE_PART))
+            chosen = {*self._context.env.rng.sample(rest, min(more, len(rest))), *self._doubted(charge)}
 
     async def _audit_some(self, charge: Charge, chosen: Collection[int]) -> None:
         contacts = {each.node_id: each.contact for each in charge.statements} | self._moved
