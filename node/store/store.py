@@ -55,14 +55,15 @@ class ShareStore:
         self._root = root
         with disk_errors(f"share directory {root}"):
             disk.make_directories(root / "shares")
-        self._database = open_database(disk, root / DATABASE_NAME)
+        database = root / DATABASE_NAME
+        self._database = open_database(disk, database)
         self._catalogue = Catalogue(self._database)
         self._handles = HandleCache(SHARE_HANDLES)
         self._accounts = Accounts(
             capacity_bytes=capacity_bytes,
             reserve_bytes=reserve_bytes,
             free_bytes=lambda: disk.free_bytes(root),
-            database_bytes=lambda: disk.database_bytes(root / DATABASE_NAME),
+            database_bytes=lambda: disk.database_bytes(database),
             intake=self._load_intake(),
             private=private,
         )
