@@ -386,11 +386,13 @@ class SimConnection(sqlite3.Connection):
 
     _disk: SimDisk | None = None
     _path = Path()
+    _page_bytes = 0
     _length: int | None = None  # as long as nothing is written
 
     def attach_to(self, disk: SimDisk, path: Path) -> None:
         """Belong to a disk from now on."""
         self._disk, self._path = disk, path
+        (self._page_bytes,) = super().execute("PRAGMA page_size").fetchone()
 
     def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
         """As in sqlite3, but a commit can fail as a disk does."""
@@ -417,8 +419,7 @@ class SimConnection(sqlite3.Connection):
         """Bytes the database would take on disk."""
         if self._length is None:
             (pages,) = super().execute("PRAGMA page_count").fetchone()
-            (page_bytes,) = super().execute("PRAGMA page_size").fetchone()
-            self._length = int(pages) * int(page_bytes)
+            self._length = int(pages) * self._page_bytes
         return self._length
 
     def close(self) -> None:
