@@ -160,7 +160,7 @@ class VirtualSocket:
         self._bound = bound
         self._arrived: deque[tuple[bytes, Address]] = deque()
         self._under_way = 0
-        self._waiting = trio.lowlevel.ParkingLot()
+        self._changed = trio.Event()
         self._closed = False
 
     @property
@@ -181,7 +181,9 @@ class VirtualSocket:
         while not self._closed:
             if self._arrived:
                 return self._arrived.popleft()
-            await self._waiting.park()
+            if self._changed.is_set():
+                self._changed = trio.Event()
+            await self._changed.wait()
         raise trio.ClosedResourceError("the socket was closed")
 
     def close(self) -> None:
@@ -189,7 +191,7 @@ class VirtualSocket:
         self._closed = True
         self._arrived.clear()
         self._world.forget(self._place)
-        self._waiting.unpark_all()
+        self._changed.set()
 
     def expect(self) -> bool:
         """A datagram is under way. False if there is no room for it, and it is lost."""
@@ -203,7 +205,7 @@ class VirtualSocket:
         self._under_way -= 1
         if not self._closed:
             self._arrived.append((data, source))
-            self._waiting.unpark()
+            self._changed.set()
 
 
 def _never_separated(source: str, destination: str) -> bool:
