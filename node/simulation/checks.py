@@ -5,6 +5,7 @@
 * a file is readable while k good shares of it are up.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
@@ -80,6 +81,16 @@ class StoreWatch:
             for each in machine.serving.store.held(file.file_id):
                 if (machine.name, (bytes(file.file_id), each.share_number)) not in self.rotten:
                     found.add(each.share_number)
+        return found
+
+    def all_good_shares(self, machines: Iterable[Machine]) -> defaultdict[bytes, set[int]]:
+        """The same for each file of which there are any, by file id: one look into every store."""
+        found: defaultdict[bytes, set[int]] = defaultdict(set)
+        for machine in machines:
+            if machine.name not in self._liars:
+                for key in shares_of(machine.serving.store):
+                    if (machine.name, key) not in self.rotten:
+                        found[key[0]].add(key[1])
         return found
 
     def known_shares(self, file: Acked, is_alive: Callable[[str], bool]) -> set[int]:

@@ -280,7 +280,8 @@ class Study:
         day = 0
         while await self._sleep_until(HOUR_S + day * SAMPLE_EVERY_S):
             up = self._world.running()
-            counts = [len(self._watch.good_shares(file, up)) for file in self._files]
+            good = self._watch.all_good_shares(up)
+            counts = [len(good[bytes(file.file_id)]) for file in self._files]
             sample = Sample(float(day), len(up), min(counts, default=0), sum(counts) / len(counts) if counts else 0.0)
             self._report.samples.append(sample)
             self._say(
