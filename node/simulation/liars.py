@@ -5,6 +5,7 @@ as the nearest to whatever is looked up. They survey files shortly before every 
 others take them for cared for, and never do anything for them. Besides, each has a habit.
 """
 
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
@@ -68,6 +69,7 @@ class Liars:
         self.habits: dict[str, Habit] = {}
         self.widths: dict[bytes, int] = {}  # file id -> n
         self._keepers: dict[tuple[bytes, int], Machine] = {}  # of shares, as far as they were looked for
+        self._looked: dict[bytes, tuple[float, dict[int, Machine]]] = {}  # file id -> when, and what was found then
         self.count = 0
 
     def __contains__(self, name: object) -> bool:
@@ -94,7 +96,8 @@ class Liars:
 
     def running(self) -> list[Machine]:
         """The liars whose nodes run."""
-        return [machine for machine in self._world.running() if machine.name in self.habits]
+        machines = (self._world.machines.get(name) for name in self.habits)
+        return [machine for machine in machines if machine is not None and machine.running]
 
     def honest(self) -> list[Machine]:
         """The others that run."""
@@ -103,13 +106,22 @@ class Liars:
     def keeper(self, request: Read) -> Machine | None:
         """An honest machine that has what is asked for; the last one again if it still does."""
         key = (bytes(request.file_id), request.share_number)
-        last = self._keepers.pop(key, None)
-        likely = [last] if last is not None and last.running else []
-        for machine in [*likely, *self.honest()]:
-            if _keeps(machine, request):
-                self._keepers[key] = machine
-                return machine
-        return None
+        machine = self._keepers.pop(key, None)
+        if machine is None or not _keeps(machine, *key):
+            machine = self._keepers_now(key[0]).get(key[1])
+        if machine is None or not machine.running:
+            return None
+        self._keepers[key] = machine
+        return machine
+
+    def _keepers_now(self, file_id: bytes) -> dict[int, Machine]:
+        """The first honest machine that has each share of a file. Often several are asked for at the same moment."""
+        now = trio.current_time()
+        looked_at, keepers = self._looked.get(file_id, (-math.inf, {}))
+        if looked_at < now:
+            keepers = {share: each for each in reversed(self.honest()) for share in _shares(each, file_id)}
+            self._looked[file_id] = now, keepers
+        return keepers
 
     def contacts(self) -> list[Contact]:
         """Where they are."""
@@ -259,5 +271,9 @@ def _flipped(block: bytes) -> bytes:
     return bytes([block[0] ^ 1]) + block[1:] if block else block
 
 
-def _keeps(machine: Machine, request: Read) -> bool:
-    return any(each.share_number == request.share_number for each in machine.serving.store.held(request.file_id))
+def _shares(machine: Machine, file_id: bytes) -> list[int]:
+    return [each.share_number for each in machine.serving.store.held(file_id)]
+
+
+def _keeps(machine: Machine, file_id: bytes, share: int) -> bool:
+    return machine.running and share in _shares(machine, file_id)
