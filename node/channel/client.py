@@ -19,7 +19,7 @@ from shoal.node.channel.errors import (
 )
 from shoal.node.channel.frames import FrameReader, FrameWriter
 from shoal.node.channel.hello import HELLO_TIMEOUT_S, Role
-from shoal.node.channel.limits import Throttle
+from shoal.node.channel.limits import Throttle, acquire
 from shoal.node.channel.messages import AnyRequest, Failure, R, RawReply, Reply, Request, ServerHello
 from shoal.node.channel.streams import Buffer, ByteStream, StreamNetwork
 
@@ -81,8 +81,11 @@ class PeerConnection:
         `timeout_s`; Refused or another RemoteError when the peer says no; Disconnected; Misbehaved.
         """
         with trio.move_on_after(timeout_s):
-            async with self._room:
+            await acquire(self._room)
+            try:
                 outcome = await self._ask(message, payload)
+            finally:
+                self._room.release()
             if isinstance(outcome, Failure):
                 raise outcome.error()
             reply: R = outcome
@@ -219,6 +222,7 @@ async def open_connection(
 
 async def _exchange_hellos(stream: ByteStream, reader: FrameReader, expected: NodeId | None) -> ServerHello:
     await FrameWriter(stream, Throttle()).send(messages.encode_hello(hello.client_hello()))
+    await reader.wait()  # the whole has its time limit already
     head = await reader.read_head()
     greeting = messages.decode_hello(head.header, ServerHello)
     if head.payload_bytes:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import trio
 
 from shoal.node.channel.errors import Disconnected, MalformedMessage
-from shoal.node.channel.limits import Patience, Throttle
+from shoal.node.channel.limits import Patience, Throttle, acquire
 from shoal.node.channel.messages import MAX_PAYLOAD_BYTES
 from shoal.node.channel.streams import Buffer, ByteStream
 from shoal.node.channel.wire import MAX_HEADER_BYTES
@@ -52,17 +52,14 @@ class FrameReader:
 
     async def read_head(self) -> FrameHead:
         """Read up to the end of the header. Raises MalformedMessage, Disconnected or TimedOut."""
-        lengths = bytearray(_LENGTHS.size)
         self._patience = Patience(_LENGTHS.size)
-        await self._fill(memoryview(lengths))
-        header_bytes, payload_bytes = _LENGTHS.unpack(lengths)
+        header_bytes, payload_bytes = _LENGTHS.unpack(await self._read(_LENGTHS.size))
         if header_bytes > MAX_HEADER_BYTES or payload_bytes > MAX_PAYLOAD_BYTES:
             raise MalformedMessage(f"a frame of {header_bytes} and {payload_bytes} bytes")
         self._patience = Patience(header_bytes + payload_bytes)
-        header = bytearray(header_bytes)
-        await self._fill(memoryview(header))
+        header = await self._read(header_bytes)
         self._payload_left = payload_bytes
-        return FrameHead(bytes(header), payload_bytes)
+        return FrameHead(header, payload_bytes)
 
     async def read_payload(self) -> Buffer:
         """Read the payload of the frame whose head was just read."""
@@ -83,6 +80,16 @@ class FrameReader:
                 self._payload_left -= len(piece)
             else:
                 self._payload_left -= await self._receive(piece)
+
+    async def _read(self, count: int) -> bytes:
+        """A few bytes. Most often they have come together with the first one."""
+        if len(self._unread) >= count:
+            few = bytes(self._unread[:count])
+            self._unread = self._unread[count:]
+            return few
+        buffer = bytearray(count)
+        await self._fill(memoryview(buffer))
+        return bytes(buffer)
 
     async def _fill(self, view: memoryview) -> None:
         filled = self._use_unread(view)
@@ -129,17 +136,19 @@ class FrameWriter:
             raise ValueError(f"a frame of {len(header)} and {payload_bytes} bytes cannot be sent")
         beginning = _LENGTHS.pack(len(header), payload_bytes) + header
         patience = Patience(len(beginning) + payload_bytes)
-        async with self._turn:
-            try:
-                await self._send(patience, [beginning, *payload])
-            except BaseException:  # whatever it was, cancellation too: the frame is not whole
-                self._stream.abort()
-                raise
+        await acquire(self._turn)
+        try:
+            await self._send(patience, [beginning, *payload], len(beginning) + payload_bytes)
+        except BaseException:  # whatever it was, cancellation too: the frame is not whole
+            self._stream.abort()
+            raise
+        finally:
+            self._turn.release()
 
-    async def _send(self, patience: Patience, buffers: list[Buffer]) -> None:
+    async def _send(self, patience: Patience, buffers: list[Buffer], count: int) -> None:
         slice_bytes = self._throttle.up.slice_bytes
-        if sum(map(len, buffers)) <= slice_bytes:
-            await self._throttle.wait_to_send(sum(map(len, buffers)))
+        if count <= slice_bytes:
+            await self._throttle.wait_to_send(count)
             await patience.wait(self._stream.send(*buffers))
             return
         for buffer in buffers:

@@ -100,6 +100,15 @@ class Throttle:
             await trio.sleep(delay_s)
 
 
+async def acquire(turns: trio.Lock | trio.Semaphore) -> None:
+    """Acquire, without the trip through the scheduler that trio makes even where there is nobody to wait for."""
+    await trio.lowlevel.checkpoint_if_cancelled()  # who is cancelled has not had his turn
+    try:
+        turns.acquire_nowait()
+    except trio.WouldBlock:
+        await turns.acquire()
+
+
 class Patience:
     """How long a peer may take over one frame. Time that we ourselves hold it back does not count."""
 
