@@ -104,12 +104,18 @@ class PeerServer:
 
     async def reserve(self, count: int, evict: Callable[[], None]) -> Grant | None:
         """Memory for `count` bytes of payload, or None when there is none for a while; `evict` may be called for it."""
+        grant = self.memory.take(count, trio.current_time(), evict)
+        if grant is None:
+            grant = await self._wait_for_memory(count, evict)
+        return grant
+
+    async def _wait_for_memory(self, count: int, evict: Callable[[], None]) -> Grant | None:
         with trio.move_on_after(MEMORY_WAIT_S):
             while True:
+                await self._freed.park()
                 grant = self.memory.take(count, trio.current_time(), evict)
                 if grant is not None:
                     return grant
-                await self._freed.park()
         return self.memory.take(count, trio.current_time(), evict)
 
     def release(self, grant: Grant) -> None:
@@ -186,6 +192,7 @@ class _Conversation:
         assert self._challenge is not None
         greeting = hello.server_hello(self._server.identity, self._challenge)
         await self._writer.send(messages.encode_hello(greeting))
+        await self._reader.wait()  # the whole has its time limit already
         head = await self._reader.read_head()
         hello.check_version(messages.decode_hello(head.header, messages.ClientHello))
         await self._reader.skip_payload()
