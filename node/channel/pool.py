@@ -18,7 +18,7 @@ from shoal.node.channel.streams import Buffer, StreamNetwork
 
 MAX_CONNECTIONS_COUNT = 64  # ours: a publish to 48 holders and its neighbours; 20 KiB of TLS state each
 IDLE_S = 45.0  # ours: less than the 60 s after which servers close, so that we seldom meet a closing door
-SWEEP_S = 5.0  # how often idle connections are looked for
+SWEEP_S = 5.0  # how long an idle connection may wait for others, to be closed with them
 
 PeerKey = tuple[NodeId | None, Address]
 
@@ -40,6 +40,15 @@ class _Entry:
     def idle(self) -> bool:
         """Whether nobody would miss it. A dial under way is somebody's, even if he has gone."""
         return not self.users and self.dialled.is_set()
+
+    async def peer(self) -> PeerConnection:
+        """The connection, once there is one; raises what the dial failed with."""
+        if not self.dialled.is_set():
+            await self.dialled.wait()
+        if self.connection is None:
+            assert self.error is not None
+            raise self.error.with_traceback(None)
+        return self.connection
 
     @property
     def last_used_s(self) -> float:
@@ -81,8 +90,12 @@ class PeerPool:
     ) -> R:
         """Ask the node `node_id` at `address`; see `PeerConnection.request`. Connecting has its own time
         limit."""
-        async with self.connection(node_id, address) as peer:
+        entry = await self._lease((node_id, address))
+        try:
+            peer = await entry.peer()
             return await peer.request(message, payload=payload, timeout_s=timeout_s)
+        finally:
+            self._give_back(entry)
 
     @asynccontextmanager
     async def connection(self, node_id: NodeId | None, address: Address) -> AsyncIterator[PeerConnection]:
@@ -92,14 +105,9 @@ class PeerPool:
         """
         entry = await self._lease((node_id, address))
         try:
-            await entry.dialled.wait()
-            if entry.connection is None:
-                assert entry.error is not None
-                raise entry.error.with_traceback(None)
-            yield entry.connection
+            yield await entry.peer()
         finally:
-            entry.users -= 1
-            self._waiting.unpark_all()
+            self._give_back(entry)
 
     async def _lease(self, key: PeerKey) -> _Entry:
         while True:
@@ -115,6 +123,10 @@ class PeerPool:
         self._occupied.set()
         entry.users += 1
         return entry
+
+    def _give_back(self, entry: _Entry) -> None:
+        entry.users -= 1
+        self._waiting.unpark_all()
 
     async def _make_room(self) -> None:
         """Close the connection unused for longest, or wait until there may be one."""
@@ -139,6 +151,8 @@ class PeerPool:
             entry.connection = connection
         except PeerError as error:
             entry.error = error
+            if self._entries.get(key) is entry:  # those who wait for it have it in hand
+                del self._entries[key]
         finally:
             entry.dialled.set()
             self._waiting.unpark_all()
@@ -154,13 +168,17 @@ class PeerPool:
         """Close what nobody has used for `IDLE_S`, for ever. Runs in a task of the pool; an empty one sleeps."""
         while True:
             await self._occupied.wait()
-            await trio.sleep(SWEEP_S)
+            await trio.sleep(SWEEP_S + max(0.0, self._next_idle_s() - trio.current_time()))
             limit = trio.current_time() - IDLE_S
             for key, entry in list(self._entries.items()):
                 if entry.idle and (not entry.usable or entry.last_used_s < limit):
                     await self._drop(key, entry)
             if not self._entries:
                 self._occupied = trio.Event()
+
+    def _next_idle_s(self) -> float:
+        """When the first of the connections there are may have been idle for long enough, at the soonest."""
+        return min((entry.last_used_s for entry in self._entries.values()), default=-math.inf) + IDLE_S
 
 
 @asynccontextmanager
