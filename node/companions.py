@@ -118,11 +118,11 @@ class Companions:
         `said_by`: whose list it is, where it was asked for. What a holder says of itself is signed anew whenever it is
         asked, and no other holder has heard it: where all have heard the same, and it is good for a while, that stays.
         """
-        signed = unpack_statements(payload)[:MAX_STATEMENTS]
-        return await self._env.call(self._learn, file_id, signed, said_by)
+        return await self._env.call(self.take_in, file_id, payload, said_by)
 
-    def _learn(self, file_id: FileId, signed: Sequence[bytes], said_by: NodeId | None) -> int:
+    def take_in(self, file_id: FileId, payload: bytes, said_by: NodeId | None = None) -> int:
         """The same, in a worker. Lists are mostly alike: what is kept is neither checked nor written again."""
+        signed = unpack_statements(payload)[:MAX_STATEMENTS]
         now = self._env.wall()
         known = [each for each in self._store.statements(file_id) if each.expires > now]
         same = {each.statement for each in known}
@@ -138,7 +138,7 @@ class Companions:
             return len(known)
         kept = [KeptStatement(each.share, each.node_id, each.expires, each.lease_end, each.signed) for each in valid]
         self._store.add_statements(file_id, kept, now)
-        return len(self._store.statements(file_id))
+        return self._store.statement_count(file_id)
 
     def _valid(self, signed: Sequence[bytes]) -> list[HolderStatement]:
         """Those that are valid here and now; called in a worker, since each costs a signature."""

@@ -288,10 +288,14 @@ class Holder:
 
     async def _tell(self, caller: Caller, request: TellHolders, payload: Buffer) -> Told:
         file_id = FileId(request.file_id)
-        if not await self._call(self._store.held, file_id):
-            raise RequestError(Status.NOT_FOUND, NOT_KEPT)
+
+        def learn() -> int:
+            if not self._store.held(file_id):
+                raise RequestError(Status.NOT_FOUND, NOT_KEPT)
+            return self.companions.take_in(file_id, bytes(payload))
+
         try:
-            return Told(await self._asked(self.companions.learn(file_id, bytes(payload))))
+            return Told(await self._call(learn))
         except MalformedStatement as error:
             raise RequestError(Status.MALFORMED, str(error)) from error
 

@@ -171,15 +171,22 @@ class Catalogue:
         new holder gets a place only while one is free or expired. So nobody pushes out honest holders by
         shouting.
         """
-        taken = 0
         with self.database.transaction() as transaction:
             if not transaction.rows("SELECT 1 FROM files WHERE file_id = ?", file_id):
                 return 0
             transaction.run("DELETE FROM statements WHERE file_id = ? AND expires <= ?", file_id, int(now))
-            for statement in statements:
-                if len(statement.statement) <= MAX_STATEMENT_BYTES and statement.expires > now:
-                    taken += _add_statement(transaction, file_id, statement)
-        return taken
+            places = transaction.rows(
+                "SELECT share_number, holder_id, expires FROM statements WHERE file_id = ?", file_id
+            )
+            taken = _places_taken(places, statements, now)
+            transaction.run_many(
+                "INSERT OR REPLACE INTO statements VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (file_id, each.share_number, each.holder_id, each.expires, each.lease_end, each.statement)
+                    for each in taken
+                ],
+            )
+        return len(taken)
 
     def statements(self, file_id: bytes) -> list[KeptStatement]:
         """All statements kept about a file, by share number."""
@@ -189,6 +196,11 @@ class Catalogue:
             file_id,
         )
         return [KeptStatement(*row) for row in rows]
+
+    def statement_count(self, file_id: bytes) -> int:
+        """How many statements are kept about a file."""
+        row = self.database.row("SELECT count(*) FROM statements WHERE file_id = ?", file_id)
+        return row[0] if row else 0
 
     def holders(self, file_id: bytes) -> list[bytes]:
         """Whoever a statement is kept of, by id."""
@@ -239,21 +251,17 @@ def _read_row(row: Row) -> ShareRow:
     )
 
 
-def _add_statement(transaction: Transaction, file_id: bytes, statement: KeptStatement) -> int:
-    number, holder = statement.share_number, statement.holder_id
-    known = transaction.rows(
-        "SELECT holder_id, expires FROM statements WHERE file_id = ? AND share_number = ?", file_id, number
-    )
-    expires: dict[bytes, int] = dict(known)
-    is_full = holder not in expires and len(expires) >= MAX_STATEMENTS_PER_SHARE
-    if is_full or expires.get(holder, 0) >= statement.expires:
-        return 0
-    return transaction.run(
-        "INSERT OR REPLACE INTO statements VALUES (?, ?, ?, ?, ?, ?)",
-        file_id,
-        number,
-        holder,
-        statement.expires,
-        statement.lease_end,
-        statement.statement,
-    )
+def _places_taken(places: Iterable[Row], statements: Iterable[KeptStatement], now: float) -> list[KeptStatement]:
+    """Those that get a place; `places` are (share number, holder, expires) of the statements kept so far."""
+    expires: dict[int, dict[bytes, int]] = {}
+    for number, holder, end in places:
+        expires.setdefault(number, {})[holder] = end
+    taken = []
+    for each in statements:
+        known = expires.setdefault(each.share_number, {})
+        is_full = each.holder_id not in known and len(known) >= MAX_STATEMENTS_PER_SHARE
+        is_good = len(each.statement) <= MAX_STATEMENT_BYTES and each.expires > now
+        if is_good and not is_full and known.get(each.holder_id, 0) < each.expires:
+            known[each.holder_id] = each.expires
+            taken.append(each)
+    return taken

@@ -241,6 +241,10 @@ class ShareStore:
         """The statements kept about a file."""
         return self._catalogue.statements(file_id)
 
+    def statement_count(self, file_id: bytes) -> int:
+        """How many there are."""
+        return self._catalogue.statement_count(file_id)
+
     def holders(self, file_id: bytes) -> list[bytes]:
         """The ids of those whom statements are kept of, each once."""
         return self._catalogue.holders(file_id)
