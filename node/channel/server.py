@@ -156,7 +156,7 @@ class _Conversation:
         self._challenge: bytes | None = server.entropy(messages.CHALLENGE_BYTES)
         self._reader = FrameReader(stream, server.throttle)
         self._writer = FrameWriter(stream, server.throttle)
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope  # while it runs
         self._in_work = 0
         self._idle_since = 0.0
         self._bytes = 0
@@ -164,13 +164,13 @@ class _Conversation:
 
     async def run(self) -> None:
         """Until the peer leaves, idles, or breaks a rule."""
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                try:
-                    await self._read_requests(nursery)
-                except PeerError as error:
-                    log.debug("%s: %s", self._stream.remote, error)
-                    self._scope.cancel()
+        async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
+            try:
+                await self._read_requests(nursery)
+            except PeerError as error:
+                log.debug("%s: %s", self._stream.remote, error)
+                self._scope.cancel()
 
     async def _read_requests(self, nursery: trio.Nursery) -> None:
         with trio.move_on_after(HELLO_TIMEOUT_S) as opening:
