@@ -137,6 +137,19 @@ async def test_a_request_cancelled_before_its_turn_harms_nobody(autojump_clock: 
         assert await peer.request(FINE, timeout_s=5)
 
 
+async def test_a_request_of_somebody_cancelled_already_leaves_the_connection_in_use(
+    autojump_clock: Clock, serve_virtual: Serve
+) -> None:
+    served = await serve_virtual()
+    async with open_connection(served.network, served.address) as peer:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await peer.request(FINE, timeout_s=5)
+        assert scope.cancelled_caught
+        assert await peer.request(FINE, timeout_s=5)
+        assert served.server.statistics().requests == 1
+
+
 async def test_the_wrong_node_is_noticed(autojump_clock: Clock, serve_virtual: Serve, rng: random.Random) -> None:
     served = await serve_virtual()
     other = Identity.create(0, rng.randbytes)

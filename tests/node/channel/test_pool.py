@@ -71,6 +71,14 @@ async def test_a_failed_dial_is_told_to_all_and_tried_again_later(
         await ask()
 
 
+async def test_a_failed_dial_takes_no_place_in_the_pool(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    served = await serve_virtual()
+    async with open_pool(served.network) as pool:
+        with pytest.raises(Unreachable):
+            await pool.request(None, Address(served.address.host, 1), FINE, timeout_s=5)
+        assert len(pool) == 0
+
+
 async def test_the_wrong_node_never_gets_a_request(autojump_clock: Clock, serve_virtual: Serve, rng: Any) -> None:
     served = await serve_virtual()
     stranger = Identity.create(0, rng.randbytes).node_id
