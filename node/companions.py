@@ -140,6 +140,19 @@ class Companions:
         self._store.add_statements(file_id, kept, now)
         return self._store.statement_count(file_id)
 
+    async def are_we_named(self, payload: bytes) -> bool:
+        """Whether another's list has a statement of ours that says where we are and is good for a while.
+
+        MalformedStatement.
+        """
+        ours = [item for item in unpack_statements(payload) if self._identity.public_key in item]
+        return any(
+            each.node_id == self._identity.node_id
+            and each.address == self._own_address()
+            and each.expires > self._env.wall() + URGENT_S
+            for each in await self._env.call(self._valid, ours)
+        )
+
     def _valid(self, signed: Sequence[bytes]) -> list[HolderStatement]:
         """Those that are valid here and now; called in a worker, since each costs a signature."""
         valid = []

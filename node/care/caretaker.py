@@ -333,7 +333,9 @@ class Caretaker:
 
     async def _hear_others(self, charge: Charge, looker: Round) -> None:
         living = self._teller.living(charge)
-        await self._learn_from(charge, self._env.rng.sample(living, min(COMPARED_LISTS, len(living))))
+        named = await self._learn_from(charge, self._env.rng.sample(living, min(COMPARED_LISTS, len(living))))
+        if named and not any(named):
+            await self._teller.introduce(charge)
         await self._look_at_unknown(charge, looker)
         few = len(charge.health.counted) <= repair_at(charge.manifest.k, charge.manifest.n)
         if few and bytes(charge.file_id) not in self._no_file:
@@ -341,7 +343,7 @@ class Caretaker:
             await self._look_at_unknown(charge, looker)
 
     async def _rejoin(self, file_id: FileId) -> None:
-        """After a long absence: learn who keeps a file by now, and tell them that we are here.
+        """After a long absence: learn who keeps a file by now, and tell them that we are here if some may not know.
 
         Statements expire. A holder that nobody has a statement of is not surveyed, however long it is there again; its
         share would be made once more, or be missed by a reader where it is the one that matters.
@@ -352,26 +354,30 @@ class Caretaker:
         others = [each for each in charge.statements if each.node_id != self._me]
         self._env.rng.shuffle(others)
         try:
-            if await self._learn_from(charge, others) < COMPARED_LISTS:
+            named = await self._learn_from(charge, others)
+            if len(named) < COMPARED_LISTS:
                 await self._search(charge)
+            elif all(named):
+                return
             charge.statements = await self._companions.known(file_id)
         except StoreError as error:
             log.warning("statements of other holders could not be kept: %s", error)
         await self._teller.introduce(charge)
 
-    async def _learn_from(self, charge: Charge, statements: Iterable[HolderStatement]) -> int:
-        """Ask some holders for their lists until enough have answered; how many have."""
-        answered = 0
+    async def _learn_from(self, charge: Charge, statements: Iterable[HolderStatement]) -> list[bool]:
+        """Ask some holders for their lists until enough have answered; for each answer, whether it names us as well."""
+        named: list[bool] = []
         for statement in statements:
-            if answered == COMPARED_LISTS:
+            if len(named) == COMPARED_LISTS:
                 break
             try:
                 reply = await self._context.ask(statement.contact, GetHolders(charge.file_id))
-                await self._companions.learn(charge.file_id, bytes(reply.payload), said_by=statement.node_id)
-                answered += 1
+                payload = bytes(reply.payload)
+                await self._companions.learn(charge.file_id, payload, said_by=statement.node_id)
+                named.append(await self._companions.are_we_named(payload))
             except (PeerError, MalformedStatement):
                 continue
-        return answered
+        return named
 
     async def _search(self, charge: Charge) -> None:
         """Learn of everybody who can be found."""
