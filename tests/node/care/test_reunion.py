@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import trio
 
 from shoal.node.simulation.world import Machine, World, run_world
 
 DAY_S = 86400.0
+EPOCH_S = 3600.0
 K, N = 3, 6
 
 
@@ -41,3 +43,30 @@ def test_a_holder_that_all_others_have_forgotten_tells_them_when_it_is_back(tmp_
         assert all(known_to(away, machine, file_id) for machine in others)
 
     run_world(7, tmp_path, story)
+
+
+def test_a_holder_that_is_in_nobodys_list_says_so_when_it_looks_itself(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        for number in range(N):
+            await world.start(f"node-{number}")
+        await trio.sleep(60)
+        async with world.client("publisher") as client:
+            published = await client.publish(chunks(world.rng.randbytes(20_000)), needed=K, total=N)
+        assert published.complete
+        file_id = published.link.id
+        await trio.sleep(60)
+        forgotten, *others = world.machines.values()
+        for machine in others:
+            forget(machine, forgotten, file_id)
+        assert not any(known_to(machine, forgotten, file_id) for machine in others)
+        await trio.sleep(40 * EPOCH_S)
+        assert all(known_to(machine, forgotten, file_id) for machine in others)
+
+    run_world(8, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def forget(machine: Machine, other: Machine, file_id: bytes) -> None:
+    assert other.node is not None
+    store: Any = machine.serving.store
+    with store._database.transaction() as transaction:
+        transaction.run("DELETE FROM statements WHERE file_id = ? AND holder_id = ?", file_id, other.node.node_id)
