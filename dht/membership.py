@@ -117,20 +117,17 @@ class Membership:
             retry_s = min(retry_s * RETRY_GROWTH, MAX_RETRY_S)
 
     async def run_upkeep(self, on_tick: Callable[[], None]) -> None:
-        """Probe the doubtful, refresh the idle, seek lost halves: when the time has come, and after a silence.
+        """Probe the doubtful, refresh the idle, seek lost halves; call `on_tick` each time.
 
-        `on_tick` is called when the time has come. Until cancelled.
+        Until cancelled.
         """
         self._reunion_at = trio.current_time() + REUNION_S * self._rng.uniform(0.5, 1.5)
-        tick_at = trio.current_time() + UPKEEP_S * self._rng.uniform(0.8, 1.2)
         while True:
-            with trio.move_on_at(tick_at):
+            with trio.move_on_after(UPKEEP_S * self._rng.uniform(0.8, 1.2)):
                 await self._wake_upkeep.wait()
                 self._wake_upkeep = trio.Event()  # before the pause: who falls silent during it has a turn too
                 await trio.sleep(FOLLOW_UP_S)
-            if trio.current_time() >= tick_at:
-                tick_at = trio.current_time() + UPKEEP_S * self._rng.uniform(0.8, 1.2)
-                on_tick()
+            on_tick()
             due = self._table.due_for_probe(trio.current_time())
             await self._ping_all([(contact.address, contact.node_id) for contact in due])
             for target in self._table.stale_ranges(trio.current_time(), REFRESH_AGE_S, self._rng):

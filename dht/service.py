@@ -8,6 +8,7 @@ async with trio.open_nursery() as nursery:
         async for record in found: ...
 """
 
+import math
 import os
 import random
 import time
@@ -36,6 +37,8 @@ from shoal.dht.responder import QueryHandler, Responder
 from shoal.dht.routing import ContactTable
 from shoal.dht.store import RecordStore, StoreLimits
 from shoal.dht.transport import DatagramNetwork
+
+EXPIRY_SWEEP_S = 3600.0  # how often dead records are looked for; they are never handed out in between
 
 
 class DhtService:
@@ -95,6 +98,7 @@ class DhtService:
             on_contact=lambda: self._membership.on_contact(),
             on_silence=lambda: self._membership.on_silence(),
         )
+        self._sweep_at = -math.inf  # dead records are looked for then
         self._membership = Membership(identity.node_id, self._table, self._peers.ping, self.find_closest, self._rng)
         self._announcer = Announcer(
             params,
@@ -325,5 +329,8 @@ class DhtService:
         return next((address for address in candidates if self._params.allows(address)), None)
 
     def _on_tick(self) -> None:
-        self._store.expire(trio.current_time())
         self._announcer.on_tick()
+        now = trio.current_time()
+        if now >= self._sweep_at:
+            self._sweep_at = now + EXPIRY_SWEEP_S
+            self._store.expire(now)

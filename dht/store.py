@@ -17,8 +17,6 @@ from shoal.dht.records import MAX_LIFETIME_S, MAX_RECORDS_PER_KEY, Record, Recor
 GAP_S = 40 * 3600.0  # a renewal (every 30 h, with jitter) is late: the place may go to somebody else
 assert GAP_S < MAX_LIFETIME_S, "a gap must show before the record is gone anyway"
 
-EXPIRY_SWEEP_S = 60.0  # how often dead records are looked for; they are never handed out in between
-
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:

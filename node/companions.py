@@ -12,7 +12,7 @@ import trio
 from shoal.dht import Address, Announcement, Contact, Identity, NodeId, RecordKey
 from shoal.erasure import FileId
 from shoal.node.announcers import CLASSES, STAND_INS_DEEP, Hint, announcers, class_key, pack_announcement, slice_for
-from shoal.node.care.refresh import URGENT_S
+from shoal.node.care.refresh import LOOKS
 from shoal.node.context import Context
 from shoal.node.statements import (
     LIFETIME_S,
@@ -112,46 +112,52 @@ class Companions:
         kept = self._store.statements(file_id) if held else []
         return held, self._valid([each.statement for each in kept])
 
-    async def learn(self, file_id: FileId, payload: bytes, *, said_by: NodeId | None = None) -> int:
-        """Keep the valid statements of a payload; how many are known now. MalformedStatement, StoreError.
+    async def learn(self, file_id: FileId, payload: bytes) -> int:
+        """Keep the valid statements of a payload; how many are known now. MalformedStatement, StoreError."""
+        return await self._env.call(self.take_in, file_id, payload)
 
-        `said_by`: whose list it is, where it was asked for. What a holder says of itself is signed anew whenever it is
-        asked, and no other holder has heard it: where all have heard the same, and it is good for a while, that stays.
-        """
-        return await self._env.call(self.take_in, file_id, payload, said_by)
-
-    def take_in(self, file_id: FileId, payload: bytes, said_by: NodeId | None = None) -> int:
+    def take_in(self, file_id: FileId, payload: bytes) -> int:
         """The same, in a worker. Lists are mostly alike: what is kept is neither checked nor written again."""
         signed = unpack_statements(payload)[:MAX_STATEMENTS]
         now = self._env.wall()
-        known = [each for each in self._store.statements(file_id) if each.expires > now]
-        same = {each.statement for each in known}
-        heard = {(each.share_number, each.holder_id, each.lease_end) for each in known if each.expires > now + URGENT_S}
-        valid = [
-            each
-            for each in self._valid([item for item in signed if item not in same])
-            if each.file_id == file_id
-            and each.node_id != self._identity.node_id
-            and (each.node_id != said_by or (each.share, bytes(each.node_id), each.lease_end) not in heard)
+        known = {each.statement for each in self._store.statements(file_id) if each.expires > now}
+        valid = self._valid_on(file_id, [item for item in signed if item not in known])
+        return self._keep(file_id, valid) if valid else len(known)
+
+    async def hear(self, file_id: FileId, payload: bytes) -> list[HolderStatement]:
+        """Keep another holder's list; its valid statements, ours too. MalformedStatement, StoreError."""
+
+        def hear() -> list[HolderStatement]:
+            said = self._valid_on(file_id, unpack_statements(payload)[:MAX_STATEMENTS])
+            self._keep(file_id, said)
+            return said
+
+        return await self._env.call(hear)
+
+    def is_named(self, held: Iterable[int], said: Iterable[HolderStatement]) -> bool:
+        """Whether a list has statements of ours on all shares `held` here, good for a while and with our address."""
+        good_until = self._env.wall() + LOOKS * self._context.network.epoch_s
+        named = {
+            each.share
+            for each in said
+            if each.node_id == self._identity.node_id
+            and each.address == self._own_address()
+            and each.expires > good_until
+        }
+        return named.issuperset(held)
+
+    def _keep(self, file_id: FileId, valid: Iterable[HolderStatement]) -> int:
+        """Keep what others state; how many are known now. Blocking."""
+        kept = [
+            KeptStatement(each.share, each.node_id, each.expires, each.lease_end, each.signed)
+            for each in valid
+            if each.node_id != self._identity.node_id
         ]
-        if not valid:
-            return len(known)
-        kept = [KeptStatement(each.share, each.node_id, each.expires, each.lease_end, each.signed) for each in valid]
-        self._store.add_statements(file_id, kept, now)
+        self._store.add_statements(file_id, kept, self._env.wall())
         return self._store.statement_count(file_id)
 
-    async def are_we_named(self, payload: bytes) -> bool:
-        """Whether another's list has a statement of ours that says where we are and is good for a while.
-
-        MalformedStatement.
-        """
-        ours = [item for item in unpack_statements(payload) if self._identity.public_key in item]
-        return any(
-            each.node_id == self._identity.node_id
-            and each.address == self._own_address()
-            and each.expires > self._env.wall() + URGENT_S
-            for each in await self._env.call(self._valid, ours)
-        )
+    def _valid_on(self, file_id: FileId, signed: Sequence[bytes]) -> list[HolderStatement]:
+        return [each for each in self._valid(signed) if each.file_id == file_id]
 
     def _valid(self, signed: Sequence[bytes]) -> list[HolderStatement]:
         """Those that are valid here and now; called in a worker, since each costs a signature."""

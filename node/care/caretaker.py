@@ -20,6 +20,7 @@ from shoal.node.care.epochs import BACK_OFF_PARTS, end_of_epoch, epoch_of, may_a
 from shoal.node.care.health import Outcome, repair_at
 from shoal.node.care.polls import Polls
 from shoal.node.care.presence import Presence
+from shoal.node.care.refresh import Place, commonly_known, forgotten_after_s
 from shoal.node.care.rounds import Charge, Round, RoundCounts
 from shoal.node.care.telling import Teller
 from shoal.node.channel import GetHolders, PeerError, RequestError
@@ -39,7 +40,6 @@ EARLY_PARTS = 4  # of an epoch: turns come in its first half; a clock that is fa
 FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come back at once
 PAGE_FILES = 500
 COMPARED_LISTS = 2  # of other holders at each look
-FORGOTTEN_S = 2.5 * 86400.0  # away: those whom we met last may have had a statement of us that ended so soon
 REUNION_WITHIN_S = 3600.0  # of a start; not all files at once
 REUNION_EVERY_S = 2.0  # where there are so many that an hour is too short for them
 PROVE_EPOCHS = 7.0  # all claims on a file are audited before a repair, so often at most: it may wait for hosts for long
@@ -183,7 +183,7 @@ class Caretaker:
         after, now = b"", self._env.wall()
         count = (await self._env.call(self._store.usage)).files
         spread_s = max(REUNION_WITHIN_S, count * REUNION_EVERY_S)
-        was_away_long = now - await self._env.call(self._store.last_up) > FORGOTTEN_S
+        was_away_long = now - await self._env.call(self._store.last_up) > forgotten_after_s(self._epoch_s)
         while page := await self._env.call(self._store.files, after, PAGE_FILES):
             files = [FileId(raw) for raw in page]
             await self._schedule(dict.fromkeys(files, now))
@@ -333,8 +333,9 @@ class Caretaker:
 
     async def _hear_others(self, charge: Charge, looker: Round) -> None:
         living = self._teller.living(charge)
-        named = await self._learn_from(charge, self._env.rng.sample(living, min(COMPARED_LISTS, len(living))))
-        if named and not any(named):
+        lists = await self._hear_lists(charge, self._env.rng.sample(living, min(COMPARED_LISTS, len(living))))
+        charge.common = commonly_known([_times(each) for each in (charge.statements, *lists)])
+        if lists and not any(self._is_named(charge, each) for each in lists):
             await self._teller.introduce(charge)
         await self._look_at_unknown(charge, looker)
         few = len(charge.health.counted) <= repair_at(charge.manifest.k, charge.manifest.n)
@@ -354,30 +355,32 @@ class Caretaker:
         others = [each for each in charge.statements if each.node_id != self._me]
         self._env.rng.shuffle(others)
         try:
-            named = await self._learn_from(charge, others)
-            if len(named) < COMPARED_LISTS:
+            lists = await self._hear_lists(charge, others)
+            if len(lists) < COMPARED_LISTS:
                 await self._search(charge)
-            elif all(named):
+            elif all(self._is_named(charge, each) for each in lists):
                 return
             charge.statements = await self._companions.known(file_id)
         except StoreError as error:
             log.warning("statements of other holders could not be kept: %s", error)
         await self._teller.introduce(charge)
 
-    async def _learn_from(self, charge: Charge, statements: Iterable[HolderStatement]) -> list[bool]:
-        """Ask some holders for their lists until enough have answered; for each answer, whether it names us as well."""
-        named: list[bool] = []
+    async def _hear_lists(self, charge: Charge, statements: Iterable[HolderStatement]) -> list[list[HolderStatement]]:
+        """Ask some holders for their lists until enough have answered."""
+        lists: list[list[HolderStatement]] = []
         for statement in statements:
-            if len(named) == COMPARED_LISTS:
+            if len(lists) == COMPARED_LISTS:
                 break
             try:
                 reply = await self._context.ask(statement.contact, GetHolders(charge.file_id))
-                payload = bytes(reply.payload)
-                await self._companions.learn(charge.file_id, payload, said_by=statement.node_id)
-                named.append(await self._companions.are_we_named(payload))
+                lists.append(await self._companions.hear(charge.file_id, bytes(reply.payload)))
             except (PeerError, MalformedStatement):
                 continue
-        return named
+        return lists
+
+    def _is_named(self, charge: Charge, said: Iterable[HolderStatement]) -> bool:
+        """Whether another's list has what we keep of a file."""
+        return self._companions.is_named([each.share for each in charge.statements if each.node_id == self._me], said)
 
     async def _search(self, charge: Charge) -> None:
         """Learn of everybody who can be found."""
@@ -504,3 +507,8 @@ def _one_per_share(charge: Charge) -> list[HolderStatement]:
         if each.share not in longest or longest[each.share].lease_end < each.lease_end:
             longest[each.share] = each
     return list(longest.values())
+
+
+def _times(statements: Iterable[HolderStatement]) -> dict[Place, int]:
+    """When each was issued."""
+    return {place: each.issued for place, each in newest_by_share(statements).items()}

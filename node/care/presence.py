@@ -54,11 +54,6 @@ class Presence:
             seen.away_since = now
         self._bound(now)
 
-    def is_away(self, peer: NodeId) -> bool:
-        """Whether it did not answer the last time."""
-        seen = self._peers.get(peer)
-        return seen is not None and seen.away_since is not None
-
     def lost_at(self, peer: NodeId) -> float | None:
         """When the grace of an absent peer ends; None for one that is there, or that nobody asked."""
         seen = self._peers.get(peer)

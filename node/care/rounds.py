@@ -23,13 +23,13 @@ from shoal.node.care.doubts import Doubts
 from shoal.node.care.health import Health, Observation, Outcome
 from shoal.node.care.polls import MAX_POLLED, MalformedPoll, Shares, poll
 from shoal.node.care.presence import Presence
-from shoal.node.care.refresh import refresh_horizon
+from shoal.node.care.refresh import Place, refresh_horizon
 from shoal.node.channel import MAX_SURVEY_COUNT, PeerError, Read
 from shoal.node.context import Context
 from shoal.node.nursery import open_nursery
 from shoal.node.placement import host_of
 from shoal.node.relocation import relocate
-from shoal.node.statements import HolderStatement
+from shoal.node.statements import LIFETIME_S, HolderStatement
 from shoal.node.surveys import ask_survey, rows_of
 
 ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
@@ -54,6 +54,16 @@ class Charge:
     fresh: list[bytes] = field(default_factory=list)
     deletions: list[bytes] = field(default_factory=list)  # as others showed them, unchecked
     audited: set[int] = field(default_factory=set)  # places of observations
+    common: dict[Place, int] = field(default_factory=dict)  # when the statement was issued that most holders know
+
+    def commonly_issued(self, statement: HolderStatement) -> int:
+        """When the statement was issued that most holders know in place of this one; this one where they know none."""
+        return self.common.get((statement.share, statement.node_id), statement.issued)
+
+    @property
+    def there(self) -> set[Place]:
+        """The shares that were there, with those who have them."""
+        return {(each.share, each.holder) for each in self.observations if each.outcome is Outcome.OK}
 
     @property
     def health(self) -> Health:
@@ -268,11 +278,15 @@ class Round:
 
     def _to_refresh(self, charge: Charge) -> list[Contact]:
         """Whom to ask for a new statement of a file. Whoever is in doubt gives no occasion: it may never give one."""
-        now = self._context.env.wall()
-        there = {each.holder for each in charge.observations if each.outcome is Outcome.OK} - {self._me}
-        theirs = [each for each in charge.statements if each.node_id in there]
-        horizon = refresh_horizon([each.expires - now for each in theirs if each.node_id not in self._doubts])
-        return list({each.node_id: each.contact for each in theirs if each.expires - now < horizon}.values())
+        there, now = charge.there, self._context.env.wall()
+        left = {
+            each: charge.commonly_issued(each) + LIFETIME_S - now
+            for each in charge.statements
+            if each.node_id != self._me and (each.share, each.node_id) in there
+        }
+        trusted = [left_s for each, left_s in left.items() if each.node_id not in self._doubts]
+        horizon = refresh_horizon(trusted, self._context.network.epoch_s)
+        return list({each.node_id: each.contact for each, left_s in left.items() if left_s < horizon}.values())
 
     # --- audits
 

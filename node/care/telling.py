@@ -6,8 +6,7 @@ import logging
 
 from shoal.dht import NodeId
 from shoal.node.announcers import announcers
-from shoal.node.care.health import Outcome
-from shoal.node.care.refresh import MANY_S
+from shoal.node.care.refresh import YOUNG_S
 from shoal.node.care.rounds import Charge
 from shoal.node.channel import Announce, PeerError, TellHolders
 from shoal.node.companions import Companions
@@ -38,16 +37,23 @@ class Teller:
         self._companions = companions
 
     async def spread_news(self, charge: Charge, fresh: list[HolderStatement]) -> None:
-        """Keep statements that are new, and give them to every living holder, with all that are young besides."""
+        """Keep statements that are new, and give them to every living holder."""
         if not fresh:
             return
         try:
             await self._companions.learn(charge.file_id, pack_statements(each.signed for each in fresh))
         except StoreError as error:
             log.warning("statements of other holders could not be kept: %s", error)  # but told they can be
-        young_until = self._env.wall() + MANY_S
-        newest = newest_by_share([*charge.statements, *fresh]).values()
-        await self._tell(charge, pack_statements(each.signed for each in newest if each.expires > young_until))
+        told = newest_by_share([*fresh, *self._young(charge, max(each.issued for each in fresh))])
+        await self._tell(charge, pack_statements(each.signed for each in told.values()))
+
+    def _young(self, charge: Charge, latest: int) -> list[HolderStatement]:
+        """What goes along: the young statements of all that are there, which not everybody may have."""
+        return [
+            each
+            for each in charge.statements
+            if each.issued > latest - YOUNG_S and (each.share, each.node_id) in charge.there
+        ]
 
     async def introduce(self, charge: Charge) -> None:
         """Tell all other holders that we keep what we keep."""
@@ -56,17 +62,14 @@ class Teller:
 
     def news(self, charge: Charge) -> list[HolderStatement]:
         """The statements that came with the surveys and are worth spreading; called in a worker."""
-        known = {(each.share, each.node_id, each.address): each.issued for each in charge.statements}
+        known = newest_by_share(charge.statements)
         fresh = []
         for signed in charge.fresh:
             try:
                 each = check_statement(signed, self._context.network, self._env.scheme, self._env.wall())
             except MalformedStatement:
                 continue
-            if (
-                each.file_id == charge.file_id
-                and each.issued > known.get((each.share, each.node_id, each.address), 0) + NEWER_S
-            ):
+            if each.file_id == charge.file_id and _is_news(each, known.get((each.share, each.node_id)), charge):
                 fresh.append(each)
         return fresh
 
@@ -75,16 +78,16 @@ class Teller:
             try:
                 await self._context.ask(statement.contact, TellHolders(charge.file_id), payload=[payload])
             except PeerError:
-                return  # it hears of them in a later epoch
+                return  # it hears of them when they are renewed the next time, or when it compares lists
 
         async with open_nursery() as nursery:
             for statement in self.living(charge):
                 nursery.start_soon(tell, statement)
 
     def living(self, charge: Charge) -> list[HolderStatement]:
-        """A statement of each other holder that was there."""
-        silent = {each.holder for each in charge.observations if each.outcome is not Outcome.OK}
-        unique = {each.node_id: each for each in charge.statements if each.node_id not in silent}
+        """A statement of each other holder that was there, with whatever share."""
+        there = {holder for _, holder in charge.there}
+        unique = {each.node_id: each for each in charge.statements if each.node_id in there}
         return [each for node_id, each in sorted(unique.items()) if node_id != self._me]
 
     async def see_to_announcers(self, charge: Charge) -> None:
@@ -107,3 +110,12 @@ class Teller:
                     await self._context.ask(contacts[node_id], request, timeout_s=ANNOUNCE_TIMEOUT_S)
             except (PeerError, StoreError):
                 continue
+
+
+def _is_news(statement: HolderStatement, known: HolderStatement | None, charge: Charge) -> bool:
+    """Whether it says more than what most holders know."""
+    return (
+        known is None
+        or known.address != statement.address
+        or statement.issued > charge.commonly_issued(known) + NEWER_S
+    )

@@ -101,7 +101,10 @@ class Throttle:
 
 
 async def acquire(turns: trio.Lock | trio.Semaphore) -> None:
-    """Acquire, without the trip through the scheduler that trio makes even where there is nobody to wait for."""
+    """Acquire, without the trip through the scheduler that trio makes even where there is nobody to wait for.
+
+    So nobody else has a turn; whoever does this over and over must give them one.
+    """
     await trio.lowlevel.checkpoint_if_cancelled()  # who is cancelled has not had his turn
     try:
         turns.acquire_nowait()

@@ -129,12 +129,12 @@ class PeerPool:
         self._waiting.unpark_all()
 
     async def _make_room(self) -> None:
-        """Close the connection unused for longest, or wait until there may be one."""
-        for key, entry in self._entries.items():
-            if entry.idle:
-                await self._drop(key, entry)
-                return
-        await self._waiting.park()
+        """Close a connection that is dead, or the one unused for longest, or wait until there may be one."""
+        idle = [(key, entry) for key, entry in self._entries.items() if entry.idle]
+        if not idle:
+            await self._waiting.park()
+            return
+        await self._drop(*next((each for each in idle if not each[1].usable), idle[0]))
 
     async def _drop(self, key: PeerKey, entry: _Entry) -> None:
         del self._entries[key]

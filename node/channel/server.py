@@ -271,6 +271,7 @@ class _Conversation:
         self._less_to_do.set()
 
     async def _fail(self, type_number: int, request_id: int, failure: Failure) -> None:
+        await trio.lowlevel.checkpoint()  # a peer may send thousands of requests that we refuse: others have their turn
         await self._writer.send(messages.encode_failure(type_number, request_id, failure))
 
     async def _fail_or_identify(self, request_id: int, proof: Identify) -> None:

@@ -1,4 +1,4 @@
-"""What a holder takes up again after a start from its own disk, and what it learns from others' lists."""
+"""What a holder takes up again after a start from its own disk."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,11 +10,9 @@ import trio
 from shoal.erasure import FileId
 from shoal.node import Published
 from shoal.node.simulation.world import Machine, World, run_world
-from shoal.node.statements import pack_statements
 from shoal.node.store import KeptStatement
 
 EPOCH_S = 3600.0
-DAY_S = 86400.0
 
 
 async def chunks(data: bytes) -> AsyncIterator[bytes]:
@@ -67,39 +65,6 @@ def test_a_statement_damaged_on_disk_is_left_out_and_harms_no_other(tmp_path: Pa
         assert len(announced(machine, file_id)) >= 1
 
     run_world(72, tmp_path, story, epoch_s=EPOCH_S)
-
-
-def test_what_a_holder_says_of_itself_waits_for_all_to_hear_unless_it_is_new_or_about_to_end(tmp_path: Path) -> None:
-    async def story(world: World) -> None:
-        published, (here, there, *_) = await prepare(world, 14)
-        file_id = FileId(published.link.id)
-        learning: Any = here.serving.companions
-        saying: Any = there.serving.companions
-        assert there.node is not None
-        its_id = there.node.node_id
-
-        def kept() -> bytes:
-            return next(each.statement for each in here.serving.store.statements(file_id) if each.holder_id == its_id)
-
-        async def hear(*, as_list: bool, lease_end: int | None = None) -> bytes:
-            (held,) = there.serving.store.held(file_id)
-            held = held if lease_end is None else replace(held, lease_end=lease_end)
-            said: bytes = saying.own(file_id, held).signed
-            await learning.learn(file_id, pack_statements([said]), said_by=its_id if as_list else None)
-            return said
-
-        await trio.sleep(60)
-        first = kept()
-        await trio.sleep(2 * DAY_S)
-        assert await hear(as_list=True) != kept() == first
-        renewed = await hear(as_list=True, lease_end=there.serving.store.held(file_id)[0].lease_end + 1)
-        assert kept() == renewed != first
-        await trio.sleep(60)
-        assert await hear(as_list=False) == kept() != renewed
-        await trio.sleep(5.6 * DAY_S)
-        assert await hear(as_list=True) == kept()
-
-    run_world(73, tmp_path, story, epoch_s=1000 * DAY_S)  # nobody looks
 
 
 def announced(machine: Machine, file_id: FileId) -> dict[int, Any]:

@@ -182,7 +182,7 @@ def test_who_is_silent_is_asked_by_the_channel_before_it_is_lost(
         holder_ids, looker_id, gone_id = set(ids.values()), ids[0], ids[1]
         for _ in range(3):
             assert await look() == 0
-            assert care.presence.is_away(gone_id)
+            assert care.presence.lost_at(gone_id) is not None
             await trio.sleep(EPOCH_S / 10)
         await trio.sleep(3 * EPOCH_S)
         assert await look() >= 1

@@ -1,11 +1,18 @@
 """Statements of holders are renewed before they end, many at a time."""
 
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shoal.node.care.refresh import refresh_horizon
+from shoal.dht import NodeId
+from shoal.node.care.refresh import commonly_known, forgotten_after_s, refresh_horizon
+from shoal.node.care.rounds import Charge
+from shoal.node.care.telling import Teller
 from shoal.node.simulation.world import World, run_world
 
 DAY_S = 86400.0
@@ -17,23 +24,60 @@ async def chunks(data: bytes) -> AsyncIterator[bytes]:
 
 
 def test_young_statements_are_left_alone() -> None:
-    assert refresh_horizon([]) == 0
-    assert refresh_horizon([7 * DAY_S, 5 * DAY_S, 4.6 * DAY_S]) == 0
+    assert refresh_horizon([], DAY_S) == 0
+    assert refresh_horizon([7 * DAY_S, 5 * DAY_S, 4.6 * DAY_S], DAY_S) == 0
 
 
 def test_few_that_are_older_wait_for_the_others() -> None:
-    assert refresh_horizon([6.9 * DAY_S] * 5 + [2 * DAY_S] * 5) == 0
+    assert refresh_horizon([6.9 * DAY_S] * 5 + [2.1 * DAY_S] * 5, DAY_S) == 0
 
 
 def test_when_most_are_older_all_but_the_newest_are_renewed() -> None:
-    assert refresh_horizon([6.9 * DAY_S] * 4 + [4 * DAY_S] * 5) == 6 * DAY_S
+    assert refresh_horizon([6.9 * DAY_S] * 4 + [4 * DAY_S] * 5, DAY_S) == 6 * DAY_S
 
 
 def test_one_that_ends_soon_takes_only_the_older_along() -> None:
-    assert refresh_horizon([6.9 * DAY_S] * 5 + [1 * DAY_S]) == 4.5 * DAY_S
+    assert refresh_horizon([6.9 * DAY_S] * 5 + [1 * DAY_S], DAY_S) == 4.5 * DAY_S
 
 
-def test_holders_that_stay_always_know_of_each_other_and_seldom_write_again(tmp_path: Path) -> None:
+@given(st.floats(3600.0, 4 * DAY_S))
+def test_nothing_ends_between_two_looks(epoch_s: float) -> None:
+    left_s = 1.4 * epoch_s
+    assert refresh_horizon([7 * DAY_S] * 5 + [left_s], epoch_s) > left_s
+    assert forgotten_after_s(epoch_s) + epoch_s <= max(2 * DAY_S, 1.5 * epoch_s)
+
+
+def test_what_one_of_three_knows_alone_is_not_commonly_known() -> None:
+    a, b, c = ((number, NodeId(bytes([number]) * 32)) for number in range(3))
+    ours, away, ahead = {a: 10, b: 10}, {a: 5, b: 5}, {a: 20, b: 10, c: 20}
+    assert commonly_known([ours, away, ahead]) == {a: 10, b: 10}
+    assert commonly_known([away, ours]) == {a: 5, b: 5}
+    assert commonly_known([ahead]) == ahead
+    assert commonly_known([]) == {}
+
+
+@given(st.lists(st.dictionaries(st.integers(0, 3), st.integers(0, 9)), min_size=2, max_size=3), st.randoms())
+def test_no_single_view_decides_what_is_commonly_known(views: list[dict[int, int]], rng: random.Random) -> None:
+    known = [{(share, NodeId(bytes(32))): at for share, at in view.items()} for view in views]
+    common = commonly_known(known)
+    for place, at in common.items():
+        assert sum(view.get(place, -1) >= at for view in known) >= 2
+    rng.shuffle(known)
+    assert commonly_known(known) == common
+
+
+def test_holders_that_stay_always_know_of_each_other_and_seldom_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told_at: list[float] = []
+    tell = Teller._tell
+
+    async def noted(self: Teller, charge: Charge, payload: bytes) -> None:
+        told_at.append(trio.current_time())
+        await tell(self, charge, payload)
+
+    monkeypatch.setattr(Teller, "_tell", noted)
+
     async def story(world: World) -> None:
         for number in range(N):
             await world.start(f"node-{number}")
@@ -41,16 +85,12 @@ def test_holders_that_stay_always_know_of_each_other_and_seldom_write_again(tmp_
         async with world.client("publisher") as client:
             published = await client.publish(chunks(world.rng.randbytes(20_000)), needed=K, total=N)
         assert published.complete
-        file_id = published.link.id
-        renewed: dict[tuple[str, bytes], set[int]] = {}
         for _ in range(15):
             await trio.sleep(DAY_S)
-            for name, machine in world.machines.items():
-                known = machine.serving.store.statements(file_id)
-                valid = [each for each in known if each.expires > machine.clock.read() + 3.5 * DAY_S]
-                assert len({each.holder_id for each in valid}) == N - 1
-                for each in valid:
-                    renewed.setdefault((name, each.holder_id), set()).add(each.expires)
-        assert all(4 <= len(times) <= 6 for times in renewed.values())  # every third or fourth day
+            for machine in world.machines.values():
+                known = machine.serving.store.statements(published.link.id)
+                good_until = machine.clock.read() + 3.4 * DAY_S
+                assert len({each.holder_id for each in known if each.expires > good_until}) == N - 1
 
     run_world(3, tmp_path, story)
+    assert 4 <= len(told_at) <= 6  # every third day or so

@@ -118,6 +118,29 @@ async def test_silence_and_trickles_end(autojump_clock: Clock, serve_virtual: Se
     assert served.server.memory.used_bytes == 0
 
 
+class Turns(trio.abc.Instrument):
+    """How often a task had its turn."""
+
+    count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+async def test_whoever_sends_many_requests_that_are_refused_leaves_others_their_turns(
+    autojump_clock: Clock, serve_virtual: Serve
+) -> None:
+    served, count, turns = await serve_virtual(), 1000, Turns()
+    stream = await served.network.connect(served.address)
+    trio.lowlevel.add_instrument(turns)
+    await stream.send(HELLO, packed(99, 5, "future") * count)
+    view, received = memoryview(bytearray(65_536)), 0
+    while received < count * len(frame(msgpack.packb([0x80 | 99, 5, Status.UNSUPPORTED]))):
+        received += await stream.receive_into(view)
+    trio.lowlevel.remove_instrument(turns)
+    assert turns.count >= count
+
+
 async def test_a_caller_who_never_reads_is_dropped(autojump_clock: Clock, serve_virtual: Serve) -> None:
     served = await serve_virtual()
     stream = await served.network.connect(served.address)
