@@ -40,14 +40,20 @@ LookUp = Callable[[bytes], Awaitable[object]]
 
 class Membership:
     """Keeps the routing table alive through `ping` and `look_up`, which put what they learn into the
-    table."""
+    table.
 
-    def __init__(self, own_id: NodeId, table: ContactTable, ping: Ping, look_up: LookUp, rng: Random) -> None:
+    serving: whether others are to find us; a client needs no more than somebody to ask.
+    """
+
+    def __init__(
+        self, own_id: NodeId, table: ContactTable, ping: Ping, look_up: LookUp, rng: Random, *, serving: bool
+    ) -> None:
         self._own_id = own_id
         self._table = table
         self._ping = ping
         self._look_up = look_up
         self._rng = rng
+        self._serving = serving
         self._doors: dict[Address, NodeId | None] = {}
         self._joined = trio.Event()
         self._wake_join = trio.Event()
@@ -138,17 +144,21 @@ class Membership:
         """Look around a few times while the network is still growing, that is while looking finds somebody new."""
         for pause_s in SETTLING_S:
             await trio.sleep(pause_s * self._rng.uniform(0.8, 1.2))
-            if self._is_large() or len(self._table) == self._settled_with >= SETTLED_COUNT:
+            if self._knows_enough() or len(self._table) == self._settled_with >= SETTLED_COUNT:
                 break
             await self._look_around()
             self._acquainted.set()
         self._acquainted.set()
-        if len(self._doors) < LARGE_COUNT or not self._is_large():  # else those of last time are all over the place
+        if not (self._some_will_do() and self._knows_enough()):
             await self._look_up(self._rng.randbytes(NODE_ID_BYTES))  # once into the distance
 
-    def _is_large(self) -> bool:
-        """Whether the network is not just starting: many are met at once, or some of the many of last time."""
-        return len(self._table) >= (SETTLED_COUNT if len(self._doors) >= LARGE_COUNT else LARGE_COUNT)
+    def _knows_enough(self) -> bool:
+        """Whether the network is not just starting: many are met at once, or some where some will do."""
+        return len(self._table) >= (SETTLED_COUNT if self._some_will_do() else LARGE_COUNT)
+
+    def _some_will_do(self) -> bool:
+        """Whether we only ask, or know many from last time, who are all over the place."""
+        return not self._serving or len(self._doors) >= LARGE_COUNT
 
     async def _look_around(self) -> None:
         """Look for our neighbours. Remembers the contacts before it if it found nobody new, else that it did."""

@@ -99,7 +99,9 @@ class DhtService:
             on_silence=lambda: self._membership.on_silence(),
         )
         self._sweep_at = -math.inf  # dead records are looked for then
-        self._membership = Membership(identity.node_id, self._table, self._peers.ping, self.find_closest, self._rng)
+        self._membership = Membership(
+            identity.node_id, self._table, self._peers.ping, self.find_closest, self._rng, serving=self.serving
+        )
         self._announcer = Announcer(
             params,
             identity,

@@ -125,11 +125,13 @@ class Companions:
         return self._keep(file_id, valid) if valid else len(known)
 
     async def hear(self, file_id: FileId, payload: bytes) -> list[HolderStatement]:
-        """Keep another holder's list; its valid statements, ours too. MalformedStatement, StoreError."""
+        """Keep what is new in another holder's list; its valid statements, ours too. MalformedStatement, StoreError."""
 
         def hear() -> list[HolderStatement]:
             said = self._valid_on(file_id, unpack_statements(payload)[:MAX_STATEMENTS])
-            self._keep(file_id, said)
+            known = {each.statement for each in self._store.statements(file_id)}
+            if new := [each for each in said if each.signed not in known]:
+                self._keep(file_id, new)
             return said
 
         return await self._env.call(hear)

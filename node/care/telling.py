@@ -49,11 +49,8 @@ class Teller:
 
     def _young(self, charge: Charge, latest: int) -> list[HolderStatement]:
         """What goes along: the young statements of all that are there, which not everybody may have."""
-        return [
-            each
-            for each in charge.statements
-            if each.issued > latest - YOUNG_S and (each.share, each.node_id) in charge.there
-        ]
+        there, since = charge.there, latest - YOUNG_S
+        return [each for each in charge.statements if each.issued > since and (each.share, each.node_id) in there]
 
     async def introduce(self, charge: Charge) -> None:
         """Tell all other holders that we keep what we keep."""
