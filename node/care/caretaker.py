@@ -13,6 +13,7 @@ import trio
 
 from shoal.dht import NodeId
 from shoal.erasure import FileId, Manifest
+from shoal.node.care.acquaintances import Acquaintances
 from shoal.node.care.agenda import Agenda, Errand
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import Doubts
@@ -20,17 +21,16 @@ from shoal.node.care.epochs import BACK_OFF_PARTS, end_of_epoch, epoch_of, may_a
 from shoal.node.care.health import Outcome, repair_at
 from shoal.node.care.polls import Polls
 from shoal.node.care.presence import Presence
-from shoal.node.care.refresh import Place, commonly_known, forgotten_after_s
+from shoal.node.care.refresh import forgotten_after_s
 from shoal.node.care.rounds import Charge, Round, RoundCounts
 from shoal.node.care.telling import Teller
-from shoal.node.channel import GetHolders, PeerError, RequestError
+from shoal.node.channel import RequestError
 from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion
 from shoal.node.errors import NotOneFile, ShoalError
 from shoal.node.repair import Repairer, RepairJob
-from shoal.node.search import Search
-from shoal.node.statements import HolderStatement, MalformedStatement, newest_by_share, pack_statements
+from shoal.node.statements import HolderStatement
 from shoal.node.store import ShareStore, StoreError
 
 BATCH_FILES = 256  # looked at together at most; their manifests and statements are in memory meanwhile
@@ -39,7 +39,6 @@ LONGEST_SLEEP_S = 3600.0  # so that a wall clock that was set back is noticed
 EARLY_PARTS = 4  # of an epoch: turns come in its first half; a clock that is fast, or a turn taken along, counts for it
 FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come back at once
 PAGE_FILES = 500
-COMPARED_LISTS = 2  # of other holders at each look
 REUNION_WITHIN_S = 3600.0  # of a start; not all files at once
 REUNION_EVERY_S = 2.0  # where there are so many that an hour is too short for them
 PROVE_EPOCHS = 7.0  # all claims on a file are audited before a repair, so often at most: it may wait for hosts for long
@@ -96,6 +95,7 @@ class Caretaker:
         self._companions = companions
         self._delete = delete
         self._teller = Teller(context, me, companions)
+        self._acquaintances = Acquaintances(context, me, companions, self._teller)
         self._agenda = Agenda()
         self._unfinished: dict[bytes, None] = {}  # repairs that placed fewer shares than were missing
         self._claims: dict[bytes, list[Claim]] = {}  # who looked after a file lately; all of one epoch
@@ -170,7 +170,8 @@ class Caretaker:
         await self._take_new()
         due, missed, reunions = await self._take_due()
         for file_id in reunions:
-            await self._rejoin(file_id)
+            if (charge := await self._charge(file_id)) is not None:
+                await self._acquaintances.rejoin(charge)
         due += await self._worse(missed)
         await self._companions.review()
         self.doubts.review(trio.current_time())
@@ -319,85 +320,19 @@ class Caretaker:
         self._no_file.discard(file_id)
 
     async def _compare(self, charge: Charge, looker: Round) -> bool:
-        """Learn of holders that we do not know, and look at those as well.
+        """Learn of holders that we do not know, and look at those as well; before a repair, everybody who can be found.
 
-        Whoever was away has missed what the others stated meanwhile, and would take their shares for lost. So some of
-        the others are asked whom they know; before a repair everybody who can be found is. False where our disk fails.
+        False where our disk fails.
         """
         try:
-            await self._hear_others(charge, looker)
+            await self._acquaintances.compare(charge, looker)
+            few = len(charge.health.counted) <= repair_at(charge.manifest.k, charge.manifest.n)
+            if few and bytes(charge.file_id) not in self._no_file:
+                await self._acquaintances.search(charge, looker)
         except StoreError as error:  # of ours; the others' disks may well do
             log.warning("looking after a file failed: %s", error)
             return False
         return True
-
-    async def _hear_others(self, charge: Charge, looker: Round) -> None:
-        living = self._teller.living(charge)
-        lists = await self._hear_lists(charge, self._env.rng.sample(living, min(COMPARED_LISTS, len(living))))
-        charge.common = commonly_known([_times(each) for each in (charge.statements, *lists)])
-        if lists and not any(self._is_named(charge, each) for each in lists):
-            await self._teller.introduce(charge)
-        await self._look_at_unknown(charge, looker)
-        few = len(charge.health.counted) <= repair_at(charge.manifest.k, charge.manifest.n)
-        if few and bytes(charge.file_id) not in self._no_file:
-            await self._search(charge)
-            await self._look_at_unknown(charge, looker)
-
-    async def _rejoin(self, file_id: FileId) -> None:
-        """After a long absence: learn who keeps a file by now, and tell them that we are here if some may not know.
-
-        Statements expire. A holder that nobody has a statement of is not surveyed, however long it is there again; its
-        share would be made once more, or be missed by a reader where it is the one that matters.
-        """
-        charge = await self._charge(file_id)
-        if charge is None:
-            return
-        others = [each for each in charge.statements if each.node_id != self._me]
-        self._env.rng.shuffle(others)
-        try:
-            lists = await self._hear_lists(charge, others)
-            if len(lists) < COMPARED_LISTS:
-                await self._search(charge)
-            elif all(self._is_named(charge, each) for each in lists):
-                return
-            charge.statements = await self._companions.known(file_id)
-        except StoreError as error:
-            log.warning("statements of other holders could not be kept: %s", error)
-        await self._teller.introduce(charge)
-
-    async def _hear_lists(self, charge: Charge, statements: Iterable[HolderStatement]) -> list[list[HolderStatement]]:
-        """Ask some holders for their lists until enough have answered."""
-        lists: list[list[HolderStatement]] = []
-        for statement in statements:
-            if len(lists) == COMPARED_LISTS:
-                break
-            try:
-                reply = await self._context.ask(statement.contact, GetHolders(charge.file_id))
-                lists.append(await self._companions.hear(charge.file_id, bytes(reply.payload)))
-            except (PeerError, MalformedStatement):
-                continue
-        return lists
-
-    def _is_named(self, charge: Charge, said: Iterable[HolderStatement]) -> bool:
-        """Whether another's list has what we keep of a file."""
-        return self._companions.is_named([each.share for each in charge.statements if each.node_id == self._me], said)
-
-    async def _search(self, charge: Charge) -> None:
-        """Learn of everybody who can be found."""
-        try:
-            located = await Search(self._context, charge.file_id, manifest=charge.manifest).run(thorough=True)
-        except ShoalError:
-            return
-        await self._companions.learn(charge.file_id, pack_statements(each.signed for each in located.statements))
-
-    async def _look_at_unknown(self, charge: Charge, looker: Round) -> None:
-        """Go on with what is stated by now: newer statements of the known, and holders that were unknown."""
-        stated = newest_by_share(await self._companions.known(charge.file_id))
-        known = {(each.share, each.node_id): each for each in charge.statements}
-        charge.statements = [stated.get(key, each) for key, each in known.items()]
-        unknown = [each for key, each in stated.items() if key not in known]
-        if unknown:
-            await looker.look_also(charge, unknown)
 
     async def _drop_deleted(self, charge: Charge) -> bool:
         """Whether another holder showed that the file's owner has deleted it; then we drop it as well."""
@@ -507,8 +442,3 @@ def _one_per_share(charge: Charge) -> list[HolderStatement]:
         if each.share not in longest or longest[each.share].lease_end < each.lease_end:
             longest[each.share] = each
     return list(longest.values())
-
-
-def _times(statements: Iterable[HolderStatement]) -> dict[Place, int]:
-    """When each was issued."""
-    return {place: each.issued for place, each in newest_by_share(statements).items()}

@@ -82,9 +82,9 @@ class Teller:
                 nursery.start_soon(tell, statement)
 
     def living(self, charge: Charge) -> list[HolderStatement]:
-        """A statement of each other holder that was there, with whatever share."""
-        there = {holder for _, holder in charge.there}
-        unique = {each.node_id: each for each in charge.statements if each.node_id in there}
+        """A statement of each other holder, those left out that were asked and not there with any share."""
+        silent = {each.holder for each in charge.observations} - {holder for _, holder in charge.there}
+        unique = {each.node_id: each for each in charge.statements if each.node_id not in silent}
         return [each for node_id, each in sorted(unique.items()) if node_id != self._me]
 
     async def see_to_announcers(self, charge: Charge) -> None:

@@ -4,8 +4,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
+from shoal.erasure import FileId
+from shoal.node.care.caretaker import Caretaker
 from shoal.node.simulation.world import Machine, World, run_world
 
 DAY_S = 86400.0
@@ -24,7 +27,14 @@ def known_to(machine: Machine, other: Machine, file_id: bytes) -> bool:
     return any(each.holder_id == other.node.node_id and each.expires > now for each in kept)
 
 
-def test_a_holder_that_all_others_have_forgotten_tells_them_when_it_is_back(tmp_path: Path) -> None:
+def test_a_holder_that_all_others_have_forgotten_tells_them_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(self: Caretaker, files: list[FileId]) -> None:
+        """No look tells them."""
+
+    monkeypatch.setattr(Caretaker, "_look_after", nothing)
+
     async def story(world: World) -> None:
         for number in range(N):
             await world.start(f"node-{number}")
