@@ -38,7 +38,8 @@ from shoal.dht.routing import ContactTable
 from shoal.dht.store import RecordStore, StoreLimits
 from shoal.dht.transport import DatagramNetwork
 
-EXPIRY_SWEEP_S = 3600.0  # how often dead records are looked for; they are never handed out in between
+EXPIRY_SWEEP_S = 2700.0  # how often dead records are looked for at most; they are never handed out in between
+ADDRESS_CHECK_S = 600.0  # and whether we are still where we announced: one that comes and goes is not worth more
 
 
 class DhtService:
@@ -98,7 +99,7 @@ class DhtService:
             on_contact=lambda: self._membership.on_contact(),
             on_silence=lambda: self._membership.on_silence(),
         )
-        self._sweep_at = -math.inf  # dead records are looked for then
+        self._sweep_at = self._address_check_at = -math.inf
         self._membership = Membership(
             identity.node_id, self._table, self._peers.ping, self.find_closest, self._rng, serving=self.serving
         )
@@ -331,8 +332,10 @@ class DhtService:
         return next((address for address in candidates if self._params.allows(address)), None)
 
     def _on_tick(self) -> None:
-        self._announcer.on_tick()
         now = trio.current_time()
+        if now >= self._address_check_at:
+            self._address_check_at = now + ADDRESS_CHECK_S
+            self._announcer.on_tick()
         if now >= self._sweep_at:
             self._sweep_at = now + EXPIRY_SWEEP_S
             self._store.expire(now)

@@ -12,7 +12,7 @@ import trio
 from shoal.dht import Address, Announcement, Contact, Identity, NodeId, RecordKey
 from shoal.erasure import FileId
 from shoal.node.announcers import CLASSES, STAND_INS_DEEP, Hint, announcers, class_key, pack_announcement, slice_for
-from shoal.node.care.refresh import LOOKS
+from shoal.node.care.refresh import GOOD_S, LOOKS
 from shoal.node.context import Context
 from shoal.node.statements import (
     LIFETIME_S,
@@ -121,24 +121,25 @@ class Companions:
         signed = unpack_statements(payload)[:MAX_STATEMENTS]
         now = self._env.wall()
         known = {each.statement for each in self._store.statements(file_id) if each.expires > now}
-        valid = self._valid_on(file_id, [item for item in signed if item not in known])
-        return self._keep(file_id, valid) if valid else len(known)
+        new = [
+            each
+            for each in self._valid_on(file_id, [item for item in signed if item not in known])
+            if each.node_id != self._identity.node_id
+        ]
+        return self._keep(file_id, new) if new else len(known)
 
-    async def hear(self, file_id: FileId, payload: bytes) -> list[HolderStatement]:
-        """Keep what is new in another holder's list; its valid statements, ours too. MalformedStatement, StoreError."""
+    async def read(self, file_id: FileId, payload: bytes) -> list[HolderStatement]:
+        """The valid statements of another's list, ours too; nothing is kept. MalformedStatement."""
+        return await self._env.call(self._valid_on, file_id, unpack_statements(payload)[:MAX_STATEMENTS])
 
-        def hear() -> list[HolderStatement]:
-            said = self._valid_on(file_id, unpack_statements(payload)[:MAX_STATEMENTS])
-            known = {each.statement for each in self._store.statements(file_id)}
-            if new := [each for each in said if each.signed not in known]:
-                self._keep(file_id, new)
-            return said
-
-        return await self._env.call(hear)
+    async def keep(self, file_id: FileId, valid: Sequence[HolderStatement]) -> None:
+        """Keep what others state. StoreError."""
+        if valid:
+            await self._env.call(self._keep, file_id, valid)
 
     def is_named(self, held: Iterable[int], said: Iterable[HolderStatement]) -> bool:
         """Whether a list has statements of ours on all shares `held` here, good for a while and with our address."""
-        good_until = self._env.wall() + LOOKS * self._context.network.epoch_s
+        good_until = self._env.wall() + min(LOOKS * self._context.network.epoch_s, GOOD_S)
         named = {
             each.share
             for each in said
@@ -150,11 +151,7 @@ class Companions:
 
     def _keep(self, file_id: FileId, valid: Iterable[HolderStatement]) -> int:
         """Keep what others state; how many are known now. Blocking."""
-        kept = [
-            KeptStatement(each.share, each.node_id, each.expires, each.lease_end, each.signed)
-            for each in valid
-            if each.node_id != self._identity.node_id
-        ]
+        kept = [KeptStatement(each.share, each.node_id, each.expires, each.lease_end, each.signed) for each in valid]
         self._store.add_statements(file_id, kept, self._env.wall())
         return self._store.statement_count(file_id)
 

@@ -5,10 +5,13 @@ of the others are asked whom they know, and after an absence whether they still 
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from shoal.dht import NodeId
-from shoal.node.care.refresh import Place, commonly_known
+import trio
+
+from shoal.dht import Address, NodeId
+from shoal.node.care.clocks import ClockComparison
+from shoal.node.care.refresh import Place, commonly_known, worth_keeping
 from shoal.node.care.rounds import Charge, Round
 from shoal.node.care.telling import Teller
 from shoal.node.channel import GetHolders, PeerError
@@ -20,6 +23,8 @@ from shoal.node.statements import HolderStatement, MalformedStatement, newest_by
 from shoal.node.store import StoreError
 
 COMPARED_LISTS = 2  # of other holders
+MAX_ASKED = 4  # for these: some are too busy, or away by now
+INTRODUCE_EVERY_S = 3 * 86400.0  # to the same holders with the same address: who does not take our word now never will
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +32,21 @@ log = logging.getLogger(__name__)
 class Acquaintances:
     """Compares what the holders of files know. The connections of `context` prove that `me` asks."""
 
-    def __init__(self, context: Context, me: NodeId, companions: Companions, teller: Teller) -> None:
+    def __init__(
+        self, context: Context, me: NodeId, companions: Companions, teller: Teller, clocks: ClockComparison
+    ) -> None:
         self._context = context
+        self._env = context.env
         self._rng = context.env.rng
         self._me = me
         self._companions = companions
         self._teller = teller
+        self._clocks = clocks
+        self._introduced: dict[bytes, tuple[Address, float]] = {}  # as whom, and when (monotonic); of files kept
+
+    def forget(self, file_id: bytes) -> None:
+        """Nothing of a file is kept here any more."""
+        self._introduced.pop(file_id, None)
 
     async def compare(self, charge: Charge, looker: Round) -> None:
         """Ask some of those who are there for their lists, and look at holders that we did not know. StoreError.
@@ -40,10 +54,12 @@ class Acquaintances:
         Notes what is commonly known. Whom none of them names makes itself known.
         """
         living = self._teller.living(charge)
-        lists = await self._ask_for_lists(charge, self._rng.sample(living, min(COMPARED_LISTS, len(living))))
-        charge.common = commonly_known([_times(each) for each in (charge.statements, *lists)])
-        if lists and not any(self._are_we_in(each, charge) for each in lists):
-            await self._teller.introduce(charge)
+        lists = await self._ask_for_lists(charge, self._rng.sample(living, min(MAX_ASKED, len(living))))
+        views = [_times(charge.statements), *(_times(said, without=giver) for giver, said in lists.items())]
+        charge.common = commonly_known(views)
+        if lists and not any(self._are_we_in(said, charge) for said in lists.values()):
+            await self._introduce(charge)
+        await self._learn(charge, lists)
         await self._look_at_unknown(charge, looker)
 
     async def search(self, charge: Charge, looker: Round) -> None:
@@ -51,50 +67,73 @@ class Acquaintances:
         await self._search(charge)
         await self._look_at_unknown(charge, looker)
 
-    async def rejoin(self, charge: Charge) -> None:
+    async def rejoin(self, charge: Charge) -> bool:
         """After a long absence: learn who keeps a file by now, and tell them that we are here if some may not know.
 
         Statements expire. A holder that nobody has a statement of is not surveyed, however long it is there again; its
-        share would be made once more, or be missed by a reader where it is the one that matters.
+        share would be made once more, or be missed by a reader where it is the one that matters. False where nobody
+        was heard of, so that it has to be done again.
         """
-        others = [each for each in charge.statements if each.node_id != self._me]
+        others = self._teller.living(charge)
         self._rng.shuffle(others)
+        lists = await self._ask_for_lists(charge, others[:MAX_ASKED])
+        if len(lists) == COMPARED_LISTS and all(self._are_we_in(said, charge) for said in lists.values()):
+            return True
         try:
-            lists = await self._ask_for_lists(charge, others)
-            if len(lists) < COMPARED_LISTS:
-                await self._search(charge)
-            elif all(self._are_we_in(each, charge) for each in lists):
-                return
+            await self._learn(charge, lists)
+            found = len(lists) == COMPARED_LISTS or await self._search(charge)
             charge.statements = await self._companions.known(charge.file_id)
         except StoreError as error:
             log.warning("statements of other holders could not be kept: %s", error)
-        await self._teller.introduce(charge)
+            found = False
+        if found or lists:
+            await self._introduce(charge)
+        return found or bool(lists)
 
     async def _ask_for_lists(
         self, charge: Charge, statements: Iterable[HolderStatement]
-    ) -> list[list[HolderStatement]]:
-        """The lists of the first holders that answer."""
-        lists: list[list[HolderStatement]] = []
+    ) -> dict[NodeId, list[HolderStatement]]:
+        """The lists of the first holders that answer, by holder."""
+        lists: dict[NodeId, list[HolderStatement]] = {}
         for statement in statements:
             if len(lists) == COMPARED_LISTS:
                 break
             try:
                 reply = await self._context.ask(statement.contact, GetHolders(charge.file_id))
-                lists.append(await self._companions.hear(charge.file_id, bytes(reply.payload)))
+                lists[statement.node_id] = await self._companions.read(charge.file_id, bytes(reply.payload))
             except (PeerError, MalformedStatement):
                 continue
         return lists
+
+    async def _learn(self, charge: Charge, lists: Mapping[NodeId, list[HolderStatement]]) -> None:
+        """Keep what is worth it of others' lists."""
+        said = [[each for each in one if each.node_id != self._me] for one in lists.values()]
+        epoch_s = self._context.network.epoch_s
+        await self._companions.keep(charge.file_id, worth_keeping(charge.statements, said, self._env.wall(), epoch_s))
 
     def _are_we_in(self, said: Iterable[HolderStatement], charge: Charge) -> bool:
         """Whether another's list has what we keep of a file."""
         return self._companions.is_named([each.share for each in charge.statements if each.node_id == self._me], said)
 
-    async def _search(self, charge: Charge) -> None:
+    async def _introduce(self, charge: Charge) -> None:
+        """Tell the others of us, unless they have been told, or cannot believe it because our clock is wrong."""
+        now = trio.current_time()
+        address = next((each.address for each in charge.statements if each.node_id == self._me), None)
+        before = self._introduced.get(charge.file_id)
+        told = before is not None and before[0] == address and now - before[1] < INTRODUCE_EVERY_S
+        if address is None or told or self._clocks.misleads(now):
+            return
+        self._introduced[charge.file_id] = (address, now)
+        await self._teller.introduce(charge)
+
+    async def _search(self, charge: Charge) -> bool:
+        """Learn of everybody who can be found; whether anybody else was."""
         try:
             located = await Search(self._context, charge.file_id, manifest=charge.manifest).run(thorough=True)
         except ShoalError:
-            return
+            return False
         await self._companions.learn(charge.file_id, pack_statements(each.signed for each in located.statements))
+        return any(each.node_id != self._me for each in located.statements)
 
     async def _look_at_unknown(self, charge: Charge, looker: Round) -> None:
         """Go on with what is stated by now: newer statements of the known, and holders that were unknown."""
@@ -106,6 +145,7 @@ class Acquaintances:
             await looker.look_also(charge, unknown)
 
 
-def _times(statements: Iterable[HolderStatement]) -> dict[Place, int]:
-    """When each was issued."""
-    return {place: each.issued for place, each in newest_by_share(statements).items()}
+def _times(statements: Iterable[HolderStatement], *, without: NodeId | None = None) -> dict[Place, int]:
+    """When each was issued, those of one holder left out."""
+    newest = newest_by_share(statements)
+    return {place: each.issued for place, each in newest.items() if each.node_id != without}

@@ -6,7 +6,7 @@ else. docs/protocol.md, "Staying alive", has the rules.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -95,7 +95,6 @@ class Caretaker:
         self._companions = companions
         self._delete = delete
         self._teller = Teller(context, me, companions)
-        self._acquaintances = Acquaintances(context, me, companions, self._teller)
         self._agenda = Agenda()
         self._unfinished: dict[bytes, None] = {}  # repairs that placed fewer shares than were missing
         self._claims: dict[bytes, list[Claim]] = {}  # who looked after a file lately; all of one epoch
@@ -106,6 +105,8 @@ class Caretaker:
         self.presence = Presence(self._epoch_s)
         self.doubts = Doubts(self._epoch_s)
         self.clocks = ClockComparison()
+        self._acquaintances = Acquaintances(context, me, companions, self._teller, self.clocks)
+        self._up_at = 0.0  # when we were last seen to run (wall clock)
         self.polls = Polls(context.env, me, store, self._on_poll)
         self._counts = RoundCounts()
         self._turn_count = self._repairs = self._rebuilt = self._repair_bytes = 0
@@ -167,11 +168,11 @@ class Caretaker:
     async def _take_turns(self) -> None:
         """Sleep until something is to be done, and do it."""
         await self._sleep()
+        await self._notice_absence()
         await self._take_new()
         due, missed, reunions = await self._take_due()
         for file_id in reunions:
-            if (charge := await self._charge(file_id)) is not None:
-                await self._acquaintances.rejoin(charge)
+            await self._rejoin(file_id)
         due += await self._worse(missed)
         await self._companions.review()
         self.doubts.review(trio.current_time())
@@ -181,18 +182,38 @@ class Caretaker:
             await self._look_after(due[at : at + BATCH_FILES])
 
     async def _load(self) -> None:
-        after, now = b"", self._env.wall()
-        count = (await self._env.call(self._store.usage)).files
-        spread_s = max(REUNION_WITHIN_S, count * REUNION_EVERY_S)
-        was_away_long = now - await self._env.call(self._store.last_up) > forgotten_after_s(self._epoch_s)
-        while page := await self._env.call(self._store.files, after, PAGE_FILES):
-            files = [FileId(raw) for raw in page]
+        now = self._env.wall()
+        async for files in self._pages():
             await self._schedule(dict.fromkeys(files, now))
             for file_id in files:
                 self.polls.keep(file_id)
-            for file_id in files if was_away_long else ():
-                self._agenda.put(Errand.REUNION, file_id, now + self._env.rng.random() * spread_s)
+        self._up_at = await self._env.call(self._store.last_up)
+        await self._notice_absence()
+
+    async def _pages(self) -> AsyncIterator[list[FileId]]:
+        """All files that are kept here, some at a time."""
+        after = b""
+        while page := await self._env.call(self._store.files, after, PAGE_FILES):
+            yield [FileId(raw) for raw in page]
             after = page[-1]
+
+    async def _notice_absence(self) -> None:
+        """Were we down or asleep for long, or does the clock only now tell so: then others may have forgotten us."""
+        now = self._env.wall()
+        away_s, self._up_at = now - self._up_at, now
+        if away_s > forgotten_after_s(self._epoch_s):
+            count = (await self._env.call(self._store.usage)).files
+            spread_s = max(REUNION_WITHIN_S, count * REUNION_EVERY_S)
+            async for files in self._pages():
+                for file_id in files:
+                    self._agenda.put(Errand.REUNION, file_id, now + self._env.rng.random() * spread_s)
+
+    async def _rejoin(self, file_id: FileId) -> None:
+        """Make ourselves known to the holders of a file; later again where none of them is to be found."""
+        charge = await self._charge(file_id)
+        if charge is not None and not await self._acquaintances.rejoin(charge):
+            jitter = 1 + self._env.rng.random()
+            self._agenda.put(Errand.REUNION, file_id, self._env.wall() + jitter * REUNION_WITHIN_S)
 
     async def _take_new(self) -> None:
         """Files that we have come to keep: whoever published or mended them was there just now, so their next epoch is
@@ -318,6 +339,7 @@ class Caretaker:
         for kept in (self._claims, self._unfinished, self._proved):
             kept.pop(file_id, None)
         self._no_file.discard(file_id)
+        self._acquaintances.forget(file_id)
 
     async def _compare(self, charge: Charge, looker: Round) -> bool:
         """Learn of holders that we do not know, and look at those as well; before a repair, everybody who can be found.

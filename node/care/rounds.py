@@ -51,7 +51,7 @@ class Charge:
     manifest: Manifest
     statements: list[HolderStatement]
     observations: list[Observation] = field(default_factory=list)
-    fresh: list[bytes] = field(default_factory=list)
+    fresh: list[tuple[NodeId, bytes]] = field(default_factory=list)  # statements, unchecked, and who showed them
     deletions: list[bytes] = field(default_factory=list)  # as others showed them, unchecked
     audited: set[int] = field(default_factory=set)  # places of observations
     common: dict[Place, int] = field(default_factory=dict)  # when the statement was issued that most holders know
@@ -229,7 +229,7 @@ class Round:
             if isinstance(entry, bytes):
                 charge.deletions.append(entry)
             else:
-                charge.fresh += [row.statement for row in entry if row.statement]
+                charge.fresh += [(contact.node_id, row.statement) for row in entry if row.statement]
         return [{row.share for row in rows_of(entries, place)} for place in range(len(charges))]
 
     def _note_answer(self, contact: Contact, clock: int) -> None:

@@ -37,15 +37,21 @@ class Teller:
         self._companions = companions
 
     async def spread_news(self, charge: Charge, fresh: list[HolderStatement]) -> None:
-        """Keep statements that are new, and give them to every living holder."""
+        """Keep statements that are new, and give them to every living holder.
+
+        Those that there is no place for here, as where too many say to keep the same share, have none elsewhere.
+        """
         if not fresh:
             return
         try:
-            await self._companions.learn(charge.file_id, pack_statements(each.signed for each in fresh))
+            await self._companions.keep(charge.file_id, fresh)
+            kept = {each.signed for each in await self._companions.known(charge.file_id)}
+            fresh = [each for each in fresh if each.signed in kept]
         except StoreError as error:
             log.warning("statements of other holders could not be kept: %s", error)  # but told they can be
-        told = newest_by_share([*fresh, *self._young(charge, max(each.issued for each in fresh))])
-        await self._tell(charge, pack_statements(each.signed for each in told.values()))
+        if fresh:
+            told = newest_by_share([*fresh, *self._young(charge, max(each.issued for each in fresh))])
+            await self._tell(charge, pack_statements(each.signed for each in told.values()))
 
     def _young(self, charge: Charge, latest: int) -> list[HolderStatement]:
         """What goes along: the young statements of all that are there, which not everybody may have."""
@@ -61,12 +67,13 @@ class Teller:
         """The statements that came with the surveys and are worth spreading; called in a worker."""
         known = newest_by_share(charge.statements)
         fresh = []
-        for signed in charge.fresh:
+        for said_by, signed in charge.fresh:
             try:
                 each = check_statement(signed, self._context.network, self._env.scheme, self._env.wall())
             except MalformedStatement:
                 continue
-            if each.file_id == charge.file_id and _is_news(each, known.get((each.share, each.node_id)), charge):
+            old = known.get((each.share, each.node_id))
+            if each.file_id == charge.file_id and each.node_id == said_by and _is_news(each, old, charge):
                 fresh.append(each)
         return fresh
 
@@ -111,8 +118,6 @@ class Teller:
 
 def _is_news(statement: HolderStatement, known: HolderStatement | None, charge: Charge) -> bool:
     """Whether it says more than what most holders know."""
-    return (
-        known is None
-        or known.address != statement.address
-        or statement.issued > charge.commonly_issued(known) + NEWER_S
-    )
+    if known is None or (known.address != statement.address and statement.issued > known.issued):
+        return True
+    return statement.issued > charge.commonly_issued(known) + NEWER_S

@@ -9,14 +9,17 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.dht import NodeId
-from shoal.node.care.refresh import commonly_known, forgotten_after_s, refresh_horizon
+from shoal.dht import Address, NodeId
+from shoal.erasure import FileId
+from shoal.node.care.refresh import commonly_known, forgotten_after_s, refresh_horizon, worth_keeping
 from shoal.node.care.rounds import Charge
 from shoal.node.care.telling import Teller
 from shoal.node.simulation.world import World, run_world
+from shoal.node.statements import LIFETIME_S, HolderStatement
 
 DAY_S = 86400.0
-K, N = 3, 6
+FILE = FileId(bytes(32))
+NODES = [NodeId(bytes([number]) * 32) for number in range(6)]
 
 
 async def chunks(data: bytes) -> AsyncIterator[bytes]:
@@ -66,8 +69,33 @@ def test_no_single_view_decides_what_is_commonly_known(views: list[dict[int, int
     assert commonly_known(known) == common
 
 
+def statement(share: int, holder: int, issued: float, *, port: int = 4750, lease_end: int = 0) -> HolderStatement:
+    address = Address.parse(f"10.0.0.{holder}:{port}")
+    ends = int(issued) + LIFETIME_S
+    return HolderStatement(FILE, share, NODES[holder], address, lease_end, int(issued), ends, bytes([share, holder]))
+
+
+def test_of_others_lists_is_learnt_whom_we_do_not_know_and_what_all_of_them_have() -> None:
+    old, now = 10 * DAY_S, 11 * DAY_S
+    ours = [statement(0, 1, old), statement(1, 2, old), statement(2, 3, old), statement(3, 4, old - 5 * DAY_S)]
+    unknown = statement(5, 5, now - 5)
+    moved = statement(2, 3, now - 4, port=4751)
+    first = [statement(0, 1, now - 1), statement(1, 2, now - 3), moved, statement(3, 4, now - 2), unknown]
+    second = [statement(1, 2, now - 2)]
+    kept = worth_keeping(ours, [first, second], now, DAY_S)
+    assert {(each.share, each.issued) for each in kept} == {
+        (1, now - 3),  # both have it
+        (2, now - 4),  # it has moved
+        (3, now - 2),  # ours is about to end
+        (5, now - 5),  # whom we did not know
+    }
+    assert worth_keeping(ours, [[statement(1, 2, old - 1, port=4751)]], now, DAY_S) == []  # old news
+    assert worth_keeping([], [], now, DAY_S) == []
+
+
+@pytest.mark.parametrize(("k", "n", "days"), [(1, 3, 30), (3, 6, 15)])
 def test_holders_that_stay_always_know_of_each_other_and_seldom_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k: int, n: int, days: int
 ) -> None:
     told_at: list[float] = []
     tell = Teller._tell
@@ -79,18 +107,18 @@ def test_holders_that_stay_always_know_of_each_other_and_seldom_write(
     monkeypatch.setattr(Teller, "_tell", noted)
 
     async def story(world: World) -> None:
-        for number in range(N):
+        for number in range(n):
             await world.start(f"node-{number}")
         await trio.sleep(60)
         async with world.client("publisher") as client:
-            published = await client.publish(chunks(world.rng.randbytes(20_000)), needed=K, total=N)
+            published = await client.publish(chunks(world.rng.randbytes(20_000)), needed=k, total=n)
         assert published.complete
-        for _ in range(15):
+        for _ in range(days):
             await trio.sleep(DAY_S)
             for machine in world.machines.values():
                 known = machine.serving.store.statements(published.link.id)
                 good_until = machine.clock.read() + 3.4 * DAY_S
-                assert len({each.holder_id for each in known if each.expires > good_until}) == N - 1
+                assert len({each.holder_id for each in known if each.expires > good_until}) == n - 1
 
     run_world(3, tmp_path, story)
-    assert 4 <= len(told_at) <= 6  # every third day or so
+    assert days / 4 <= len(told_at) <= days / 2.5  # every third day or so

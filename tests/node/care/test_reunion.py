@@ -27,27 +27,36 @@ def known_to(machine: Machine, other: Machine, file_id: bytes) -> bool:
     return any(each.holder_id == other.node.node_id and each.expires > now for each in kept)
 
 
-def test_a_holder_that_all_others_have_forgotten_tells_them_when_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def prepare(world: World) -> tuple[FileId, Machine, list[Machine]]:
+    """A published file of K of N, one of its holders, and the others."""
+    for number in range(N):
+        await world.start(f"node-{number}")
+    await trio.sleep(60)
+    async with world.client("publisher") as client:
+        published = await client.publish(chunks(world.rng.randbytes(20_000)), needed=K, total=N)
+    assert published.complete
+    await trio.sleep(60)
+    one, *others = world.machines.values()
+    return FileId(published.link.id), one, others
+
+
+@pytest.fixture
+def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody learns or tells anything in looks."""
+
     async def nothing(self: Caretaker, files: list[FileId]) -> None:
-        """No look tells them."""
+        pass
 
     monkeypatch.setattr(Caretaker, "_look_after", nothing)
 
+
+@pytest.mark.usefixtures("no_looks")
+def test_a_holder_that_all_others_have_forgotten_tells_them_when_it_is_back(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        for number in range(N):
-            await world.start(f"node-{number}")
-        await trio.sleep(60)
-        async with world.client("publisher") as client:
-            published = await client.publish(chunks(world.rng.randbytes(20_000)), needed=K, total=N)
-        assert published.complete
-        file_id = published.link.id
-        away, *others = world.machines.values()
+        file_id, away, others = await prepare(world)
         await world.stop(away.name)
         await trio.sleep(10 * DAY_S)
-        door = others[0].address
-        await world.start(away.name, doors=[door])
+        await world.start(away.name, doors=[others[0].address])
         await trio.sleep(2 * 3600)
         assert all(known_to(machine, away, file_id) for machine in others)
         assert all(known_to(away, machine, file_id) for machine in others)
@@ -55,17 +64,44 @@ def test_a_holder_that_all_others_have_forgotten_tells_them_when_it_is_back(
     run_world(7, tmp_path, story)
 
 
+@pytest.mark.usefixtures("no_looks")
+def test_it_tells_them_later_where_it_finds_nobody_at_first(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        file_id, away, others = await prepare(world)
+        await world.stop(away.name)
+        await trio.sleep(10 * DAY_S)
+        for machine in others:
+            await world.stop(machine.name)
+        await world.start(away.name, doors=[others[0].address])
+        await trio.sleep(3 * 3600)
+        for machine in others:
+            await world.start(machine.name, doors=[others[0].address])
+        await trio.sleep(4 * 3600)
+        assert all(known_to(machine, away, file_id) for machine in others)
+
+    run_world(9, tmp_path, story)
+
+
+@pytest.mark.usefixtures("no_looks")
+def test_so_does_one_whose_clock_tells_only_later_that_it_was_away(tmp_path: Path) -> None:
+    """As where a machine slept, or starts with the time at which it was switched off until the network tells it."""
+
+    async def story(world: World) -> None:
+        file_id, away, others = await prepare(world)
+        object.__setattr__(away.clock, "ahead_s", -3 * DAY_S)
+        await trio.sleep(2 * 3600)
+        for machine in others:
+            forget(machine, away, file_id)
+        object.__setattr__(away.clock, "ahead_s", 0.0)
+        await trio.sleep(3 * 3600)
+        assert all(known_to(machine, away, file_id) for machine in others)
+
+    run_world(10, tmp_path, story)
+
+
 def test_a_holder_that_is_in_nobodys_list_says_so_when_it_looks_itself(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        for number in range(N):
-            await world.start(f"node-{number}")
-        await trio.sleep(60)
-        async with world.client("publisher") as client:
-            published = await client.publish(chunks(world.rng.randbytes(20_000)), needed=K, total=N)
-        assert published.complete
-        file_id = published.link.id
-        await trio.sleep(60)
-        forgotten, *others = world.machines.values()
+        file_id, forgotten, others = await prepare(world)
         for machine in others:
             forget(machine, forgotten, file_id)
         assert not any(known_to(machine, forgotten, file_id) for machine in others)
