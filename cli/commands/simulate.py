@@ -1,20 +1,19 @@
 """`shoal simulate`: whole nodes through months of virtual time, and a report of what was lost. Needs no network."""
 
 import signal
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError
-from shoal.cli.signals import interrupt
+from shoal.cli.signals import caught_signals, interrupt
 from shoal.cli.tables import fields
 from shoal.cli.units import UnitError, parse_count, parse_duration, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import FrameType
 
     from shoal.node.simulation.plan import StudyPlan
@@ -135,8 +134,8 @@ def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
     output = settings.output
     output.note(f"Simulating. The same again: {replay_command(plan)}")
     output.note("Ctrl-C ends it early, with a report on what it had until then; pressed twice, at once.")
-    with interruptions() as interrupted:
-        report = run_study(plan, output.note, enough=interrupted)
+    with Interruptions() as interruptions:
+        report = run_study(plan, output.note, enough=interruptions.seen, on_start=interruptions.stop_by)
     if target is not None:
         _draw(report, target)
         output.note(
@@ -152,23 +151,41 @@ def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
     return Code.OK if report.good else Code.FAILED
 
 
-@contextmanager
-def interruptions() -> "Iterator[Callable[[], bool]]":
-    """Tells whether Ctrl-C was pressed. The first time does nothing else, the second ends the command."""
-    before = signal.getsignal(signal.SIGINT)
-    seen = False
+class Interruptions:
+    """The signals that end a command, while it simulates: Ctrl-C does nothing but be remembered the first time. The
+    second time, and whatever else, ends the study at once.
+    """
 
-    def on_interrupt(number: int, frame: "FrameType | None") -> None:
-        nonlocal seen
-        if seen:
+    def __init__(self) -> None:
+        self._seen = False
+        self._stop: Callable[[], None] | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def seen(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self._seen
+
+    def stop_by(self, stop: "Callable[[], None]") -> None:
+        """Stop the study by this function from now on."""
+        self._stop = stop
+
+    def __enter__(self) -> "Interruptions":
+        """Take the signals over."""
+        self._before = {number: signal.signal(number, self._on_signal) for number in caught_signals()}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give them back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: "FrameType | None") -> None:
+        if number == signal.SIGINT and not self._seen:
+            self._seen = True
+        elif self._stop is not None:
+            self._stop()
+        else:
             interrupt(number, frame)
-        seen = True
-
-    signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield lambda: seen
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _draw(report: "Report", target: Path) -> None:

@@ -31,7 +31,7 @@ from shoal.node.simulation.datagrams import Weather
 from shoal.node.simulation.liars import Liars
 from shoal.node.simulation.plan import DAY_S, GRAIN_S, HOUR_S, StudyPlan
 from shoal.node.simulation.report import Report, Sample
-from shoal.node.simulation.world import Clock, Machine, World, run_world
+from shoal.node.simulation.world import Clock, Machine, OnStart, World, run_world
 
 OPENING_S = 300.0  # in which the first machines start, one after another
 PUBLISH_FROM_S, PUBLISH_UNTIL_S = 600.0, HOUR_S
@@ -346,9 +346,10 @@ def run_study(
     say: Say = lambda text: None,
     folder: Path | None = None,
     enough: Callable[[], bool] = lambda: False,
+    on_start: OnStart = lambda stop: None,
 ) -> Report:
     """Do a study, with its homes below `folder` or in a temporary one. `say` hears how it goes; `enough` is asked every
-    simulated day whether to end it early.
+    simulated day whether to end it early; `on_start` is given a function that ends it at once (see `run_world`).
     """
     started = time.process_time()
     with tempfile.TemporaryDirectory(prefix="shoal-study-", dir=folder) as name:
@@ -358,6 +359,7 @@ def run_study(
             lambda world: Study(plan, world, say, enough).run(),
             weather=plan.hazards.weather,
             grain_s=GRAIN_S,
+            on_start=on_start,
         )
     report.cpu_s = time.process_time() - started
     return report

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import trio
 
@@ -43,6 +43,10 @@ PORT = 4750
 EPOCH_START = 1_800_000_000.0  # the wall clock when a simulation begins; any time after 2020 would do
 STOP_TIMEOUT_S = 30.0  # of virtual time: a node that does not stop is a bug
 CAPACITY_BYTES = 10**9
+
+
+OnStart: TypeAlias = Callable[[Callable[[], None]], None]
+"""Is given a function that ends what starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,14 +266,19 @@ def run_world(
     private: bool = True,
     epoch_s: float = 86400.0,
     grain_s: float = 0.0,
+    on_start: OnStart = lambda stop: None,
 ) -> T:
     """Run a story in a world of its own, in virtual time, replayable from `seed`. `folder` holds the homes.
 
-    grain_s: what travels arrives at multiples of it, which makes long stories cheaper.
+    grain_s: what travels arrives at multiples of it, which makes long stories cheaper.    on_start: is given a function
+    that ends the story at once, with KeyboardInterrupt; a signal handler may call it. (An exception that a handler
+    raises comes up anywhere, in the scheduler too, which need not survive it.)
     """
 
     async def main() -> T:
+        token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
+            on_start(lambda: token.run_sync_soon(nursery.cancel_scope.cancel))
             world = World(
                 seed,
                 folder,
@@ -282,6 +291,7 @@ def run_world(
             )
             result = await story(world)
             nursery.cancel_scope.cancel()
-        return result
+            return result
+        raise KeyboardInterrupt
 
     return run_seeded(seed, main)

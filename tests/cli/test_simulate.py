@@ -36,7 +36,7 @@ def test_loss_is_told_and_is_a_failure(recorded: Callable[..., Any], monkeypatch
     from shoal.node.simulation import study
 
     report = Report(StudyPlan(seed=77), published=2, lost_files=1, violation_count=1, violations=["day 3.00: a file"])
-    monkeypatch.setattr(study, "run_study", lambda plan, say, enough: report)
+    monkeypatch.setattr(study, "run_study", lambda plan, say, **more: report)
     output = recorded()
     assert simulate._simulate(Globals(None, None, (), output), StudyPlan(seed=77), None) == 1
     assert "1 lost" in output.out.getvalue()
@@ -45,14 +45,28 @@ def test_loss_is_told_and_is_a_failure(recorded: Callable[..., Any], monkeypatch
 
 
 def test_ctrl_c_is_remembered_once_and_ends_the_command_the_second_time() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with simulate.interruptions() as interrupted:
-        assert not interrupted()
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with simulate.Interruptions() as interruptions:
+        assert not interruptions.seen()
         signal.raise_signal(signal.SIGINT)
-        assert interrupted()
+        assert interruptions.seen()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_study_that_runs_ends_between_two_steps_of_the_scheduler(number: signal.Signals, tmp_path: Path) -> None:
+    """An exception raised by the handler came up wherever it liked; a study once went on for ever after one."""
+    from shoal.node.simulation.study import run_study
+
+    def say(text: str) -> None:
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+
+    with simulate.Interruptions() as interruptions, pytest.raises(KeyboardInterrupt):
+        run_study(StudyPlan(nodes=13, files=1, days=9.0), say, tmp_path, on_start=interruptions.stop_by)
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
