@@ -5,11 +5,11 @@ of the others are asked whom they know, and after an absence whether they still 
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import trio
 
-from shoal.dht import Address, NodeId
+from shoal.dht import NodeId
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.refresh import Place, commonly_known, worth_keeping
 from shoal.node.care.rounds import Charge, Round
@@ -19,7 +19,7 @@ from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.errors import ShoalError
 from shoal.node.search import Search
-from shoal.node.statements import HolderStatement, MalformedStatement, newest_by_share, pack_statements
+from shoal.node.statements import HolderStatement, MalformedStatement, newest_by_share
 from shoal.node.store import StoreError
 
 COMPARED_LISTS = 2  # of other holders
@@ -42,7 +42,7 @@ class Acquaintances:
         self._companions = companions
         self._teller = teller
         self._clocks = clocks
-        self._introduced: dict[bytes, tuple[Address, float]] = {}  # as whom, and when (monotonic); of files kept
+        self._introduced: dict[bytes, HolderStatement] = {}  # by what; of files kept
 
     def forget(self, file_id: bytes) -> None:
         """Nothing of a file is kept here any more."""
@@ -57,38 +57,42 @@ class Acquaintances:
         lists = await self._ask_for_lists(charge, self._rng.sample(living, min(MAX_ASKED, len(living))))
         views = [_times(charge.statements), *(_times(said, without=giver) for giver, said in lists.items())]
         charge.common = commonly_known(views)
+        await self._learn(charge, lists.values())
+        await self._look_at_unknown(charge, looker)
         if lists and not any(self._are_we_in(said, charge) for said in lists.values()):
             await self._introduce(charge)
-        await self._learn(charge, lists)
-        await self._look_at_unknown(charge, looker)
 
     async def search(self, charge: Charge, looker: Round) -> None:
-        """Learn of everybody who can be found, and look at those that we did not know. StoreError."""
+        """Learn of everybody who can be found, and look at those that we did not know. StoreError.
+
+        Who knew nobody is not likely to be known either.
+        """
+        knew_nobody = all(each.node_id == self._me for each in charge.statements)
         await self._search(charge)
         await self._look_at_unknown(charge, looker)
+        if knew_nobody:
+            await self._introduce(charge)
 
     async def rejoin(self, charge: Charge) -> bool:
         """After a long absence: learn who keeps a file by now, and tell them that we are here if some may not know.
 
         Statements expire. A holder that nobody has a statement of is not surveyed, however long it is there again; its
         share would be made once more, or be missed by a reader where it is the one that matters. False where nobody
-        was heard of, so that it has to be done again.
+        could be told, so that it has to be done again.
         """
         others = self._teller.living(charge)
         self._rng.shuffle(others)
         lists = await self._ask_for_lists(charge, others[:MAX_ASKED])
         if len(lists) == COMPARED_LISTS and all(self._are_we_in(said, charge) for said in lists.values()):
             return True
+        await self._learn(charge, lists.values())
+        found = len(lists) == COMPARED_LISTS or await self._search(charge) or bool(lists)
         try:
-            await self._learn(charge, lists)
-            found = len(lists) == COMPARED_LISTS or await self._search(charge)
             charge.statements = await self._companions.known(charge.file_id)
         except StoreError as error:
-            log.warning("statements of other holders could not be kept: %s", error)
-            found = False
-        if found or lists:
-            await self._introduce(charge)
-        return found or bool(lists)
+            log.warning("statements of other holders could not be read: %s", error)
+            return False
+        return found and await self._introduce(charge)
 
     async def _ask_for_lists(
         self, charge: Charge, statements: Iterable[HolderStatement]
@@ -105,26 +109,35 @@ class Acquaintances:
                 continue
         return lists
 
-    async def _learn(self, charge: Charge, lists: Mapping[NodeId, list[HolderStatement]]) -> None:
-        """Keep what is worth it of others' lists."""
-        said = [[each for each in one if each.node_id != self._me] for one in lists.values()]
-        epoch_s = self._context.network.epoch_s
-        await self._companions.keep(charge.file_id, worth_keeping(charge.statements, said, self._env.wall(), epoch_s))
+    async def _learn(self, charge: Charge, lists: Iterable[list[HolderStatement]]) -> None:
+        """Keep what is worth it of others' lists; where our disk cannot, we go on with what we know."""
+        said = [[each for each in one if each.node_id != self._me] for one in lists]
+        worth_it = worth_keeping(charge.statements, said, self._env.wall(), self._context.network.epoch_s)
+        try:
+            await self._companions.keep(charge.file_id, worth_it)
+        except StoreError as error:
+            log.warning("statements of other holders could not be kept: %s", error)
 
     def _are_we_in(self, said: Iterable[HolderStatement], charge: Charge) -> bool:
         """Whether another's list has what we keep of a file."""
         return self._companions.is_named([each.share for each in charge.statements if each.node_id == self._me], said)
 
-    async def _introduce(self, charge: Charge) -> None:
-        """Tell the others of us, unless they have been told, or cannot believe it because our clock is wrong."""
-        now = trio.current_time()
-        address = next((each.address for each in charge.statements if each.node_id == self._me), None)
-        before = self._introduced.get(charge.file_id)
-        told = before is not None and before[0] == address and now - before[1] < INTRODUCE_EVERY_S
-        if address is None or told or self._clocks.misleads(now):
-            return
-        self._introduced[charge.file_id] = (address, now)
-        await self._teller.introduce(charge)
+    async def _introduce(self, charge: Charge) -> bool:
+        """Tell the others of us, unless they have been told. False where nobody hears it, or nobody would believe it
+        because our clock is wrong.
+        """
+        own = next((each for each in charge.statements if each.node_id == self._me), None)
+        if own is None or self._is_told(own):
+            return True
+        if self._clocks.misleads(trio.current_time()) or not await self._teller.introduce(charge):
+            return False
+        self._introduced[bytes(charge.file_id)] = own
+        return True
+
+    def _is_told(self, own: HolderStatement) -> bool:
+        """Whether the others were told much the same. (By its times, since a clock may have been wrong, or asleep.)"""
+        told = self._introduced.get(bytes(own.file_id))
+        return told is not None and told.address == own.address and 0 <= own.issued - told.issued < INTRODUCE_EVERY_S
 
     async def _search(self, charge: Charge) -> bool:
         """Learn of everybody who can be found; whether anybody else was."""
@@ -132,8 +145,9 @@ class Acquaintances:
             located = await Search(self._context, charge.file_id, manifest=charge.manifest).run(thorough=True)
         except ShoalError:
             return False
-        await self._companions.learn(charge.file_id, pack_statements(each.signed for each in located.statements))
-        return any(each.node_id != self._me for each in located.statements)
+        others = [each for each in located.statements if each.node_id != self._me]
+        await self._learn(charge, [others])
+        return bool(others)
 
     async def _look_at_unknown(self, charge: Charge, looker: Round) -> None:
         """Go on with what is stated by now: newer statements of the known, and holders that were unknown."""

@@ -5,8 +5,9 @@ the wall clock's, because holders must agree on it roughly; a clock that jumps c
 else. docs/protocol.md, "Staying alive", has the rules.
 """
 
+import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -40,6 +41,8 @@ EARLY_PARTS = 4  # of an epoch: turns come in its first half; a clock that is fa
 FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come back at once
 PAGE_FILES = 500
 REUNION_WITHIN_S = 3600.0  # of a start; not all files at once
+REUNION_TRIES = 5  # where nobody is found: after an hour or two, twice that, and so on; then looks have to do
+REUNIONS_AT_ONCE = 16
 REUNION_EVERY_S = 2.0  # where there are so many that an hour is too short for them
 PROVE_EPOCHS = 7.0  # all claims on a file are audited before a repair, so often at most: it may wait for hosts for long
 MAX_CLAIMS = 16  # remembered of one file; who floods us with surveys has us look ourselves
@@ -106,7 +109,8 @@ class Caretaker:
         self.doubts = Doubts(self._epoch_s)
         self.clocks = ClockComparison()
         self._acquaintances = Acquaintances(context, me, companions, self._teller, self.clocks)
-        self._up_at = 0.0  # when we were last seen to run (wall clock)
+        self._up_at = 0.0  # when we last ran (wall clock)
+        self._reunions_tried: dict[bytes, int] = {}
         self.polls = Polls(context.env, me, store, self._on_poll)
         self._counts = RoundCounts()
         self._turn_count = self._repairs = self._rebuilt = self._repair_bytes = 0
@@ -171,8 +175,6 @@ class Caretaker:
         await self._notice_absence()
         await self._take_new()
         due, missed, reunions = await self._take_due()
-        for file_id in reunions:
-            await self._rejoin(file_id)
         due += await self._worse(missed)
         await self._companions.review()
         self.doubts.review(trio.current_time())
@@ -180,40 +182,67 @@ class Caretaker:
         await self._schedule({file_id: self._epoch_end(file_id, now) for file_id in due})
         for at in range(0, len(due), BATCH_FILES):
             await self._look_after(due[at : at + BATCH_FILES])
+        await self._rejoin_some(reunions)
+        self._up_at = self._env.wall()  # what we did took no absence
 
     async def _load(self) -> None:
-        now = self._env.wall()
-        async for files in self._pages():
+        await self._schedule_all(self._env.wall())
+        self._up_at = self._up_at or await self._env.call(self._store.last_up)
+        await self._notice_absence()
+
+    async def _schedule_all(self, now: float) -> None:
+        for files in await self._pages():
             await self._schedule(dict.fromkeys(files, now))
             for file_id in files:
                 self.polls.keep(file_id)
-        self._up_at = await self._env.call(self._store.last_up)
-        await self._notice_absence()
 
-    async def _pages(self) -> AsyncIterator[list[FileId]]:
+    async def _pages(self) -> list[list[FileId]]:
         """All files that are kept here, some at a time."""
-        after = b""
-        while page := await self._env.call(self._store.files, after, PAGE_FILES):
-            yield [FileId(raw) for raw in page]
-            after = page[-1]
+        pages: list[list[FileId]] = []
+        while page := await self._env.call(self._store.files, pages[-1][-1] if pages else b"", PAGE_FILES):
+            pages.append([FileId(raw) for raw in page])
+        return pages
 
     async def _notice_absence(self) -> None:
-        """Were we down or asleep for long, or does the clock only now tell so: then others may have forgotten us."""
+        """Were we down or asleep for long, or does the clock only now tell so: then others may have forgotten us.
+
+        A clock that was set back has us schedule anew what was to be done at times that it will not see for long.
+        """
         now = self._env.wall()
-        away_s, self._up_at = now - self._up_at, now
-        if away_s > forgotten_after_s(self._epoch_s):
-            count = (await self._env.call(self._store.usage)).files
-            spread_s = max(REUNION_WITHIN_S, count * REUNION_EVERY_S)
-            async for files in self._pages():
-                for file_id in files:
+        away_s = now - self._up_at
+        was_ahead = away_s < -self._epoch_s / EARLY_PARTS
+        if was_ahead:
+            await self._schedule_all(now)
+        if was_ahead or away_s > forgotten_after_s(self._epoch_s):
+            self.clocks.forget()
+            pages = await self._pages()
+            spread_s = max(REUNION_WITHIN_S, sum(map(len, pages)) * REUNION_EVERY_S)
+            for file_id in itertools.chain.from_iterable(pages):
+                when = self._agenda.when(Errand.REUNION, file_id)
+                if when is None or not now <= when <= now + spread_s:
                     self._agenda.put(Errand.REUNION, file_id, now + self._env.rng.random() * spread_s)
+        self._up_at = now
+
+    async def _rejoin_some(self, files: Sequence[FileId]) -> None:
+        """Make ourselves known to the holders of files: of a few at once, since turns must not wait for them."""
+        for file_id in files[REUNIONS_AT_ONCE:]:
+            self._agenda.put(Errand.REUNION, file_id, self._env.wall())
+        for file_id in files[:REUNIONS_AT_ONCE]:
+            await self._rejoin(file_id)
 
     async def _rejoin(self, file_id: FileId) -> None:
-        """Make ourselves known to the holders of a file; later again where none of them is to be found."""
-        charge = await self._charge(file_id)
-        if charge is not None and not await self._acquaintances.rejoin(charge):
-            jitter = 1 + self._env.rng.random()
-            self._agenda.put(Errand.REUNION, file_id, self._env.wall() + jitter * REUNION_WITHIN_S)
+        """Make ourselves known to the holders of a file; where none of them is to be found, later again a few times."""
+        tries = self._reunions_tried.pop(bytes(file_id), 0) + 1
+        try:
+            charge = await self._charge(file_id)
+            done = charge is None or await self._acquaintances.rejoin(charge)
+        except StoreError as error:
+            log.warning("making ourselves known failed: %s", error)
+            done = False
+        if not done and tries < REUNION_TRIES:
+            self._reunions_tried[bytes(file_id)] = tries
+            pause_s = 2 ** (tries - 1) * REUNION_WITHIN_S * (1 + self._env.rng.random())
+            self._agenda.put(Errand.REUNION, file_id, self._env.wall() + pause_s)
 
     async def _take_new(self) -> None:
         """Files that we have come to keep: whoever published or mended them was there just now, so their next epoch is
@@ -272,19 +301,30 @@ class Caretaker:
         missed: dict[FileId, None] = {}
         reunions: dict[FileId, None] = {}
         until = now + self._ahead_s
-        for when, errand, raw in self._agenda.take(until):
+        taken = self._agenda.take(until)
+        for when, errand, raw in taken:
             file_id = FileId(raw)
             if errand is Errand.ABSENT:
                 missed[file_id] = None
             elif errand is Errand.REUNION:
                 reunions[file_id] = None
-            elif errand is Errand.TURN and await self._is_cared_for(file_id, when):
-                await self._schedule({file_id: self._epoch_end(file_id, when)})
-            elif errand is Errand.TURN and await self._is_too_early(file_id, when, until):
-                continue  # others come first meanwhile
-            else:
+            elif errand is not Errand.TURN or await self._is_due(file_id, when, until, taken):
                 due[file_id] = None
         return list(due), [file_id for file_id in missed if file_id not in due], list(reunions)
+
+    async def _is_due(
+        self, file_id: FileId, when: float, until: float, taken: Sequence[tuple[float, Errand, bytes]]
+    ) -> bool:
+        """Whether it is our turn; else the next one is set. Where our disk fails, nothing that was taken is lost."""
+        try:
+            if await self._is_cared_for(file_id, when):
+                await self._schedule({file_id: self._epoch_end(file_id, when)})
+                return False
+            return not await self._is_too_early(file_id, when, until)  # others may come first meanwhile
+        except StoreError:
+            for at, errand, raw in taken:
+                self._agenda.put(errand, raw, at)
+            raise
 
     async def _worse(self, files: Sequence[FileId]) -> list[FileId]:
         """Of files whose holders were not all there, those to be looked at in full now, since too many stayed away.
@@ -292,7 +332,7 @@ class Caretaker:
         Only the absent are asked again, and those not who have answered meanwhile, about whatever file.
         """
         absent = {*self.presence.away(), *self.doubts.peers()}
-        charges = [charge for file_id in files if (charge := await self._charge(file_id)) is not None]
+        charges = await self._charges(files)
         for at in range(0, len(charges), BATCH_FILES):
             await self._round().look_for(absent, charges[at : at + BATCH_FILES])
         return [charge.file_id for charge in charges if charge.health.needs_repair]
@@ -312,13 +352,7 @@ class Caretaker:
     # --- a turn
 
     async def _look_after(self, files: list[FileId]) -> None:
-        charges = []
-        for file_id in files:
-            charge = await self._charge(file_id)
-            if charge is None:
-                self._forget(bytes(file_id))
-            else:
-                charges.append(charge)
+        charges = await self._charges(files)
         self._turn_count += len(charges)
         looker = self._round()
         await looker.look(charges)
@@ -336,7 +370,7 @@ class Caretaker:
         """Nothing of a file is kept here any more."""
         self._agenda.forget(file_id)
         self.polls.forget(FileId(file_id))
-        for kept in (self._claims, self._unfinished, self._proved):
+        for kept in (self._claims, self._unfinished, self._proved, self._reunions_tried):
             kept.pop(file_id, None)
         self._no_file.discard(file_id)
         self._acquaintances.forget(file_id)
@@ -375,13 +409,25 @@ class Caretaker:
             self._proved[bytes(charge.file_id)] = now
             await looker.prove(charge)
 
+    async def _charges(self, files: Iterable[FileId]) -> list[Charge]:
+        """The files of which something is kept; the others are forgotten. What our disk fails to tell is left out."""
+        charges = []
+        for file_id in files:
+            try:
+                charge = await self._charge(file_id)
+            except StoreError as error:
+                log.warning("looking after a file failed: %s", error)
+                continue
+            if charge is None:
+                self._forget(bytes(file_id))
+            else:
+                charges.append(charge)
+        return charges
+
     async def _charge(self, file_id: FileId) -> Charge | None:
-        """A file with what is known of it; None when nothing of it is kept any more."""
-        try:
-            manifest = await self._env.call(self._store.manifest, file_id)
-            statements = await self._companions.known(file_id)
-        except StoreError:
-            return None
+        """A file with what is known of it; None when nothing of it is kept any more. StoreError."""
+        manifest = await self._env.call(self._store.manifest, file_id)
+        statements = await self._companions.known(file_id)
         if manifest is None or not statements:
             return None
         return Charge(file_id, Manifest.decode(manifest), statements)

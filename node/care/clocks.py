@@ -29,6 +29,10 @@ class ClockComparison:
         while len(self._offsets) > MAX_PEERS:
             self._offsets.popitem(last=False)
 
+    def forget(self) -> None:
+        """Our clock was set."""
+        self._offsets.clear()
+
     def agrees(self, now: float) -> bool:
         """Whether enough peers were heard lately and their median is within a day of us."""
         ahead_s = self.peers_ahead_s(now)

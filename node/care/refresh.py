@@ -45,9 +45,9 @@ def urgent_s(epoch_s: float) -> float:
 def commonly_known(views: Sequence[Mapping[Place, int]]) -> dict[Place, int]:
     """When the statement was issued that at least two of some holders know, of each place that two of them know.
 
-    views: what each of them knows, as place -> time. The only view where there is but one. So neither one that was away
-    nor one that knows more than it tells the others can make statements look older, or younger, than they are to most.
-    What a holder says of itself is new whenever it is asked, and no part of a view.
+    views: what each of them knows, as place -> time. The only view where there is but one, and the older time where two
+    know a place. So who knows more than it tells the others cannot make statements look younger than they are to most,
+    nor can one of three make them look older. What a holder says of itself is new whenever it is asked: it is left out.
     """
     if len(views) < 2:
         return dict(views[0]) if views else {}

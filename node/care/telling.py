@@ -58,10 +58,10 @@ class Teller:
         there, since = charge.there, latest - YOUNG_S
         return [each for each in charge.statements if each.issued > since and (each.share, each.node_id) in there]
 
-    async def introduce(self, charge: Charge) -> None:
-        """Tell all other holders that we keep what we keep."""
+    async def introduce(self, charge: Charge) -> int:
+        """Tell all other holders that we keep what we keep; how many have heard it."""
         own = [each.signed for each in charge.statements if each.node_id == self._me]
-        await self._tell(charge, pack_statements(own))
+        return await self._tell(charge, pack_statements(own))
 
     def news(self, charge: Charge) -> list[HolderStatement]:
         """The statements that came with the surveys and are worth spreading; called in a worker."""
@@ -77,16 +77,21 @@ class Teller:
                 fresh.append(each)
         return fresh
 
-    async def _tell(self, charge: Charge, payload: bytes) -> None:
+    async def _tell(self, charge: Charge, payload: bytes) -> int:
+        heard = 0
+
         async def tell(statement: HolderStatement) -> None:
+            nonlocal heard
             try:
                 await self._context.ask(statement.contact, TellHolders(charge.file_id), payload=[payload])
+                heard += 1
             except PeerError:
                 return  # it hears of them when they are renewed the next time, or when it compares lists
 
         async with open_nursery() as nursery:
             for statement in self.living(charge):
                 nursery.start_soon(tell, statement)
+        return heard
 
     def living(self, charge: Charge) -> list[HolderStatement]:
         """A statement of each other holder, those left out that were asked and not there with any share."""

@@ -1,5 +1,6 @@
 """A holder that comes back after a long absence makes itself known again."""
 
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,12 @@ import pytest
 import trio
 
 from shoal.erasure import FileId
-from shoal.node.care.caretaker import Caretaker
+from shoal.node.care.acquaintances import Acquaintances
+from shoal.node.care.agenda import Errand
+from shoal.node.care.caretaker import REUNION_TRIES, Caretaker
+from shoal.node.care.rounds import Charge
 from shoal.node.simulation.world import Machine, World, run_world
+from shoal.node.store import StoreError
 
 DAY_S = 86400.0
 EPOCH_S = 3600.0
@@ -80,6 +85,50 @@ def test_it_tells_them_later_where_it_finds_nobody_at_first(tmp_path: Path) -> N
         assert all(known_to(machine, away, file_id) for machine in others)
 
     run_world(9, tmp_path, story)
+
+
+@pytest.mark.usefixtures("no_looks")
+def test_where_nobody_is_left_it_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried_at: list[float] = []
+    rejoin = Acquaintances.rejoin
+
+    async def noted(self: Acquaintances, charge: Charge) -> bool:
+        tried_at.append(trio.current_time())
+        return await rejoin(self, charge)
+
+    monkeypatch.setattr(Acquaintances, "rejoin", noted)
+
+    async def story(world: World) -> None:
+        _, left, others = await prepare(world)
+        for machine in world.machines.values():
+            await world.stop(machine.name)
+        await trio.sleep(3 * DAY_S)
+        await world.start(left.name, doors=[others[0].address])
+        await trio.sleep(10 * DAY_S)
+
+    run_world(11, tmp_path, story)
+    pauses = [later - at for at, later in itertools.pairwise(tried_at)]
+    assert len(tried_at) == REUNION_TRIES
+    assert pauses == sorted(pauses)
+
+
+def test_a_disk_that_fails_once_takes_no_file_out_of_care(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        file_id, one, _ = await prepare(world)
+        store: Any = one.serving.store
+        care: Any = one.serving.caretaker
+        read = store.manifest
+
+        def fail(file_id: bytes) -> bytes:
+            store.manifest = read
+            raise StoreError("an error of the disk")
+
+        store.manifest = fail
+        assert await care._charges([file_id]) == []
+        assert care._agenda.has(Errand.TURN, file_id)
+        assert len(await care._charges([file_id])) == 1
+
+    run_world(12, tmp_path, story)
 
 
 @pytest.mark.usefixtures("no_looks")
