@@ -23,7 +23,7 @@ from shoal.node.statements import HolderStatement, MalformedStatement, newest_by
 from shoal.node.store import StoreError
 
 COMPARED_LISTS = 2  # of other holders
-MAX_ASKED = 4  # for these: some are too busy, or away by now
+MAX_ASKED = 8  # for these: some are too busy, or away; with fewer lists a search would have to do, which costs hundreds
 INTRODUCE_EVERY_S = 3 * 86400.0  # to the same holders with the same address: who does not take our word now never will
 
 log = logging.getLogger(__name__)
