@@ -109,23 +109,24 @@ class Companions:
     def _kept(self, file_id: FileId) -> tuple[list[HeldShare], list[HolderStatement]]:
         """Our shares of a file, and the valid statements of others if there are any; called in a worker."""
         held = self._store.held(file_id)
-        kept = self._store.statements(file_id) if held else []
-        return held, self._valid([each.statement for each in kept])
+        return held, self._valid([each.statement for each in self._of_others(file_id)] if held else [])
+
+    def _of_others(self, file_id: FileId) -> list[KeptStatement]:
+        return [each for each in self._store.statements(file_id) if each.holder_id != self._identity.node_id]
 
     async def learn(self, file_id: FileId, payload: bytes) -> int:
         """Keep the valid statements of a payload; how many are known now. MalformedStatement, StoreError."""
         return await self._env.call(self.take_in, file_id, payload)
 
     def take_in(self, file_id: FileId, payload: bytes) -> int:
-        """The same, in a worker. Lists are mostly alike: what is kept is neither checked nor written again."""
+        """The same, in a worker. Lists are mostly alike: what is kept is neither checked nor written again.
+
+        Of ourselves is kept what others are told (see `was_told`).
+        """
         signed = unpack_statements(payload)[:MAX_STATEMENTS]
         now = self._env.wall()
         known = {each.statement for each in self._store.statements(file_id) if each.expires > now}
-        new = [
-            each
-            for each in self._valid_on(file_id, [item for item in signed if item not in known])
-            if each.node_id != self._identity.node_id
-        ]
+        new = self._valid_on(file_id, [item for item in signed if item not in known])
         return self._keep(file_id, new) if new else len(known)
 
     async def read(self, file_id: FileId, payload: bytes) -> list[HolderStatement]:
@@ -133,9 +134,22 @@ class Companions:
         return await self._env.call(self._valid_on, file_id, unpack_statements(payload)[:MAX_STATEMENTS])
 
     async def keep(self, file_id: FileId, valid: Sequence[HolderStatement]) -> None:
-        """Keep what others state. StoreError."""
+        """Keep what others state, or what they were told of us. StoreError."""
         if valid:
             await self._env.call(self._keep, file_id, valid)
+
+    async def was_told(self, file_id: FileId) -> bool:
+        """Whether the others were told that we keep what we keep of a file, so that they need not hear it now.
+
+        By whoever told it to us as well. StoreError.
+        """
+        held, told = await self._env.call(self._told, file_id)
+        return self.is_named(held, told)
+
+    def _told(self, file_id: FileId) -> tuple[list[int], list[HolderStatement]]:
+        kept = [each for each in self._store.statements(file_id) if each.holder_id == self._identity.node_id]
+        held = [each.share_number for each in self._store.held(file_id)]
+        return held, self._valid([each.statement for each in kept])
 
     def is_named(self, held: Iterable[int], said: Iterable[HolderStatement]) -> bool:
         """Whether a list has statements of ours on all shares `held` here, good for a while and with our address."""
@@ -150,7 +164,7 @@ class Companions:
         return named.issuperset(held)
 
     def _keep(self, file_id: FileId, valid: Iterable[HolderStatement]) -> int:
-        """Keep what others state; how many are known now. Blocking."""
+        """Keep statements; how many are known now. Blocking."""
         kept = [KeptStatement(each.share, each.node_id, each.expires, each.lease_end, each.signed) for each in valid]
         self._store.add_statements(file_id, kept, self._env.wall())
         return self._store.statement_count(file_id)
@@ -250,7 +264,7 @@ class Companions:
         whoever reads an announcement believes nothing in it.
         """
         now = self._env.wall()
-        kept = [each for each in self._store.statements(file_id) if each.expires > now]
+        kept = [each for each in self._of_others(file_id) if each.expires > now]
         if not self._duties(file_id, [NodeId(each.holder_id) for each in kept]):
             return {}
         shares = [held.share_number for held in self._store.held(file_id)]

@@ -84,6 +84,7 @@ class Acquaintances:
         self._rng.shuffle(others)
         lists = await self._ask_for_lists(charge, others[:MAX_ASKED])
         if len(lists) == COMPARED_LISTS and all(self._are_we_in(said, charge) for said in lists.values()):
+            await self._teller.note_told(charge, min(lists.values(), key=self._latest_of_us))
             return True
         await self._learn(charge, lists.values())
         found = len(lists) == COMPARED_LISTS or await self._search(charge) or bool(lists)
@@ -118,18 +119,22 @@ class Acquaintances:
         except StoreError as error:
             log.warning("statements of other holders could not be kept: %s", error)
 
+    def _latest_of_us(self, said: Iterable[HolderStatement]) -> int:
+        return max(each.issued for each in said if each.node_id == self._me)
+
     def _are_we_in(self, said: Iterable[HolderStatement], charge: Charge) -> bool:
         """Whether another's list has what we keep of a file."""
         return self._companions.is_named([each.share for each in charge.statements if each.node_id == self._me], said)
 
     async def _introduce(self, charge: Charge) -> bool:
-        """Tell the others of us, unless they have been told. False where nobody hears it, or nobody would believe it
-        because our clock is wrong.
+        """Tell the others of us, unless they have been told. False where nobody hears it, or it would be of no use,
+        because our clock is wrong or our address unknown.
         """
         own = next((each for each in charge.statements if each.node_id == self._me), None)
         if own is None or self._is_told(own):
             return True
-        if self._clocks.misleads(trio.current_time()) or not await self._teller.introduce(charge):
+        is_useful = bool(self._context.dht.own_addresses()) and not self._clocks.misleads(trio.current_time())
+        if not is_useful or not await self._teller.introduce(charge):
             return False
         self._introduced[bytes(charge.file_id)] = own
         return True

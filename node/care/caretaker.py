@@ -7,6 +7,7 @@ else. docs/protocol.md, "Staying alive", has the rules.
 
 import itertools
 import logging
+import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,8 @@ from shoal.node.care.epochs import BACK_OFF_PARTS, end_of_epoch, epoch_of, may_a
 from shoal.node.care.health import Outcome, repair_at
 from shoal.node.care.polls import Polls
 from shoal.node.care.presence import Presence
-from shoal.node.care.refresh import forgotten_after_s
+from shoal.node.care.refresh import long_absence_s
+from shoal.node.care.reunions import Reunions
 from shoal.node.care.rounds import Charge, Round, RoundCounts
 from shoal.node.care.telling import Teller
 from shoal.node.channel import RequestError
@@ -40,10 +42,7 @@ LONGEST_SLEEP_S = 3600.0  # so that a wall clock that was set back is noticed
 EARLY_PARTS = 4  # of an epoch: turns come in its first half; a clock that is fast, or a turn taken along, counts for it
 FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come back at once
 PAGE_FILES = 500
-REUNION_WITHIN_S = 3600.0  # of a start; not all files at once
-REUNION_TRIES = 5  # where nobody is found: after an hour or two, twice that, and so on; then looks have to do
-REUNIONS_AT_ONCE = 16
-REUNION_EVERY_S = 2.0  # where there are so many that an hour is too short for them
+NOTICED_S = 2 * LONGEST_SLEEP_S  # of absence, by our clock
 PROVE_EPOCHS = 7.0  # all claims on a file are audited before a repair, so often at most: it may wait for hosts for long
 MAX_CLAIMS = 16  # remembered of one file; who floods us with surveys has us look ourselves
 
@@ -97,7 +96,8 @@ class Caretaker:
         self._store = store
         self._companions = companions
         self._delete = delete
-        self._teller = Teller(context, me, companions)
+        self.clocks = ClockComparison()
+        self._teller = Teller(context, me, companions, self.clocks)
         self._agenda = Agenda()
         self._unfinished: dict[bytes, None] = {}  # repairs that placed fewer shares than were missing
         self._claims: dict[bytes, list[Claim]] = {}  # who looked after a file lately; all of one epoch
@@ -107,10 +107,10 @@ class Caretaker:
         self._wake = trio.Event()
         self.presence = Presence(self._epoch_s)
         self.doubts = Doubts(self._epoch_s)
-        self.clocks = ClockComparison()
         self._acquaintances = Acquaintances(context, me, companions, self._teller, self.clocks)
+        self._reunions = Reunions(context, companions, self._acquaintances)
         self._up_at = 0.0  # when we last ran (wall clock)
-        self._reunions_tried: dict[bytes, int] = {}
+        self._is_back = False  # what is to be done after a start is planned
         self.polls = Polls(context.env, me, store, self._on_poll)
         self._counts = RoundCounts()
         self._turn_count = self._repairs = self._rebuilt = self._repair_bytes = 0
@@ -174,7 +174,7 @@ class Caretaker:
         await self._sleep()
         await self._notice_absence()
         await self._take_new()
-        due, missed, reunions = await self._take_due()
+        due, missed = await self._take_due()
         due += await self._worse(missed)
         await self._companions.review()
         self.doubts.review(trio.current_time())
@@ -182,13 +182,14 @@ class Caretaker:
         await self._schedule({file_id: self._epoch_end(file_id, now) for file_id in due})
         for at in range(0, len(due), BATCH_FILES):
             await self._look_after(due[at : at + BATCH_FILES])
-        await self._rejoin_some(reunions)
+        await self._reunions.hold(self._charge)
         self._up_at = self._env.wall()  # what we did took no absence
 
     async def _load(self) -> None:
         await self._schedule_all(self._env.wall())
         self._up_at = self._up_at or await self._env.call(self._store.last_up)
-        await self._notice_absence()
+        await self._notice_absence(NOTICED_S if self._is_back else -math.inf)
+        self._is_back = True
 
     async def _schedule_all(self, now: float) -> None:
         for files in await self._pages():
@@ -197,14 +198,14 @@ class Caretaker:
                 self.polls.keep(file_id)
 
     async def _pages(self) -> list[list[FileId]]:
-        """All files that are kept here, some at a time."""
+        """All files that are kept here, by pages."""
         pages: list[list[FileId]] = []
         while page := await self._env.call(self._store.files, pages[-1][-1] if pages else b"", PAGE_FILES):
             pages.append([FileId(raw) for raw in page])
         return pages
 
-    async def _notice_absence(self) -> None:
-        """Were we down or asleep for long, or does the clock only now tell so: then others may have forgotten us.
+    async def _notice_absence(self, least_s: float = NOTICED_S) -> None:
+        """Were we down or asleep, or does the clock only now tell so: then others may have forgotten us.
 
         A clock that was set back has us schedule anew what was to be done at times that it will not see for long.
         """
@@ -213,36 +214,11 @@ class Caretaker:
         was_ahead = away_s < -self._epoch_s / EARLY_PARTS
         if was_ahead:
             await self._schedule_all(now)
-        if was_ahead or away_s > forgotten_after_s(self._epoch_s):
+        if was_ahead or away_s >= least_s:
             self.clocks.forget()
-            pages = await self._pages()
-            spread_s = max(REUNION_WITHIN_S, sum(map(len, pages)) * REUNION_EVERY_S)
-            for file_id in itertools.chain.from_iterable(pages):
-                when = self._agenda.when(Errand.REUNION, file_id)
-                if when is None or not now <= when <= now + spread_s:
-                    self._agenda.put(Errand.REUNION, file_id, now + self._env.rng.random() * spread_s)
+            files = list(itertools.chain.from_iterable(await self._pages()))
+            self._reunions.plan(files, ask_anyway=was_ahead or away_s > long_absence_s(self._epoch_s))
         self._up_at = now
-
-    async def _rejoin_some(self, files: Sequence[FileId]) -> None:
-        """Make ourselves known to the holders of files: of a few at once, since turns must not wait for them."""
-        for file_id in files[REUNIONS_AT_ONCE:]:
-            self._agenda.put(Errand.REUNION, file_id, self._env.wall())
-        for file_id in files[:REUNIONS_AT_ONCE]:
-            await self._rejoin(file_id)
-
-    async def _rejoin(self, file_id: FileId) -> None:
-        """Make ourselves known to the holders of a file; where none of them is to be found, later again a few times."""
-        tries = self._reunions_tried.pop(bytes(file_id), 0) + 1
-        try:
-            charge = await self._charge(file_id)
-            done = charge is None or await self._acquaintances.rejoin(charge)
-        except StoreError as error:
-            log.warning("making ourselves known failed: %s", error)
-            done = False
-        if not done and tries < REUNION_TRIES:
-            self._reunions_tried[bytes(file_id)] = tries
-            pause_s = 2 ** (tries - 1) * REUNION_WITHIN_S * (1 + self._env.rng.random())
-            self._agenda.put(Errand.REUNION, file_id, self._env.wall() + pause_s)
 
     async def _take_new(self) -> None:
         """Files that we have come to keep: whoever published or mended them was there just now, so their next epoch is
@@ -285,32 +261,29 @@ class Caretaker:
         """Until the next turn, or until there is a new file."""
         if not self._new:
             self._wake = trio.Event()
-        next_at = self._agenda.next_at()
-        left = LONGEST_SLEEP_S if next_at is None else next_at - self._env.wall()
+        coming = [at for at in (self._agenda.next_at(), self._reunions.next_at()) if at is not None]
+        left = min(coming, default=math.inf) - self._env.wall()
         with trio.move_on_after(min(max(left, 0.0), LONGEST_SLEEP_S)):
             await self._wake.wait()
 
-    async def _take_due(self) -> tuple[list[FileId], list[FileId], list[FileId]]:
-        """The files whose turn has come or comes very soon, and which nobody has looked after this epoch; those whose
-        absent holders are to be asked again; and those whose holders are to hear of us again.
+    async def _take_due(self) -> tuple[list[FileId], list[FileId]]:
+        """The files whose turn has come or comes very soon, and which nobody has looked after this epoch; and those
+        whose absent holders are to be asked again.
         """
         now, next_at = self._env.wall(), self._agenda.next_at()
         if next_at is None or next_at > now:
-            return [], [], []
+            return [], []
         due: dict[FileId, None] = {}
         missed: dict[FileId, None] = {}
-        reunions: dict[FileId, None] = {}
         until = now + self._ahead_s
         taken = self._agenda.take(until)
         for when, errand, raw in taken:
             file_id = FileId(raw)
             if errand is Errand.ABSENT:
                 missed[file_id] = None
-            elif errand is Errand.REUNION:
-                reunions[file_id] = None
             elif errand is not Errand.TURN or await self._is_due(file_id, when, until, taken):
                 due[file_id] = None
-        return list(due), [file_id for file_id in missed if file_id not in due], list(reunions)
+        return list(due), [file_id for file_id in missed if file_id not in due]
 
     async def _is_due(
         self, file_id: FileId, when: float, until: float, taken: Sequence[tuple[float, Errand, bytes]]
@@ -370,10 +343,11 @@ class Caretaker:
         """Nothing of a file is kept here any more."""
         self._agenda.forget(file_id)
         self.polls.forget(FileId(file_id))
-        for kept in (self._claims, self._unfinished, self._proved, self._reunions_tried):
+        for kept in (self._claims, self._unfinished, self._proved):
             kept.pop(file_id, None)
         self._no_file.discard(file_id)
         self._acquaintances.forget(file_id)
+        self._reunions.forget(file_id)
 
     async def _compare(self, charge: Charge, looker: Round) -> bool:
         """Learn of holders that we do not know, and look at those as well; before a repair, everybody who can be found.

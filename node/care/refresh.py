@@ -32,9 +32,9 @@ def refresh_horizon(left_s: Collection[float], epoch_s: float) -> float:
     return many if any(left < urgent for left in left_s) else 0.0
 
 
-def forgotten_after_s(epoch_s: float) -> float:
-    """Who was away for longer may be in nobody's list: its statements may have had no more time left when it went."""
-    return urgent_s(epoch_s) - epoch_s
+def long_absence_s(epoch_s: float) -> float:
+    """Who was away for longer has missed a renewal of the others' statements, wherever they follow the rules."""
+    return max(YOUNG_S, LOOKS * epoch_s)
 
 
 def urgent_s(epoch_s: float) -> float:

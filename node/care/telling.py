@@ -3,9 +3,13 @@ is gone.
 """
 
 import logging
+from collections.abc import Iterable, Sequence
+
+import trio
 
 from shoal.dht import NodeId
 from shoal.node.announcers import announcers
+from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.refresh import YOUNG_S
 from shoal.node.care.rounds import Charge
 from shoal.node.channel import Announce, PeerError, TellHolders
@@ -30,11 +34,12 @@ log = logging.getLogger(__name__)
 class Teller:
     """Tells the holders of files. The connections of `context` prove that `me` does."""
 
-    def __init__(self, context: Context, me: NodeId, companions: Companions) -> None:
+    def __init__(self, context: Context, me: NodeId, companions: Companions, clocks: ClockComparison) -> None:
         self._context = context
         self._env = context.env
         self._me = me
         self._companions = companions
+        self._clocks = clocks
 
     async def spread_news(self, charge: Charge, fresh: list[HolderStatement]) -> None:
         """Keep statements that are new, and give them to every living holder.
@@ -51,7 +56,7 @@ class Teller:
             log.warning("statements of other holders could not be kept: %s", error)  # but told they can be
         if fresh:
             told = newest_by_share([*fresh, *self._young(charge, max(each.issued for each in fresh))])
-            await self._tell(charge, pack_statements(each.signed for each in told.values()))
+            await self._tell(charge, list(told.values()))
 
     def _young(self, charge: Charge, latest: int) -> list[HolderStatement]:
         """What goes along: the young statements of all that are there, which not everybody may have."""
@@ -60,8 +65,7 @@ class Teller:
 
     async def introduce(self, charge: Charge) -> int:
         """Tell all other holders that we keep what we keep; how many have heard it."""
-        own = [each.signed for each in charge.statements if each.node_id == self._me]
-        return await self._tell(charge, pack_statements(own))
+        return await self._tell(charge, [each for each in charge.statements if each.node_id == self._me])
 
     def news(self, charge: Charge) -> list[HolderStatement]:
         """The statements that came with the surveys and are worth spreading; called in a worker."""
@@ -77,7 +81,9 @@ class Teller:
                 fresh.append(each)
         return fresh
 
-    async def _tell(self, charge: Charge, payload: bytes) -> int:
+    async def _tell(self, charge: Charge, statements: Sequence[HolderStatement]) -> int:
+        """Give statements to all other holders, and note what most of them hear of us; how many have."""
+        payload = pack_statements(each.signed for each in statements)
         heard = 0
 
         async def tell(statement: HolderStatement) -> None:
@@ -88,10 +94,20 @@ class Teller:
             except PeerError:
                 return  # it hears of them when they are renewed the next time, or when it compares lists
 
+        living = self.living(charge)
         async with open_nursery() as nursery:
-            for statement in self.living(charge):
+            for statement in living:
                 nursery.start_soon(tell, statement)
+        if 2 * heard > len(living) and not self._clocks.misleads(trio.current_time()):
+            await self.note_told(charge, statements)
         return heard
+
+    async def note_told(self, charge: Charge, statements: Iterable[HolderStatement]) -> None:
+        """Other holders have these statements: what they say of us need not be told again for a while."""
+        try:
+            await self._companions.keep(charge.file_id, [each for each in statements if each.node_id == self._me])
+        except StoreError as error:
+            log.warning("what others know of us could not be kept: %s", error)  # so it is told again
 
     def living(self, charge: Charge) -> list[HolderStatement]:
         """A statement of each other holder, those left out that were asked and not there with any share."""

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import trio
 
+from shoal.dht import Address, DhtService
 from shoal.erasure import FileId
 from shoal.node.care.acquaintances import Acquaintances
 from shoal.node.care.agenda import Errand
-from shoal.node.care.caretaker import REUNION_TRIES, Caretaker
+from shoal.node.care.caretaker import Caretaker
+from shoal.node.care.reunions import TRIES
 from shoal.node.care.rounds import Charge
 from shoal.node.simulation.world import Machine, World, run_world
 from shoal.node.store import StoreError
@@ -69,18 +71,126 @@ def test_a_holder_that_all_others_have_forgotten_tells_them_when_it_is_back(tmp_
     run_world(7, tmp_path, story)
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Whose holders others were asked for, each time: file ids."""
+    files: list[bytes] = []
+    rejoin = Acquaintances.rejoin
+
+    async def noted(self: Acquaintances, charge: Charge) -> bool:
+        files.append(charge.file_id)
+        return await rejoin(self, charge)
+
+    monkeypatch.setattr(Acquaintances, "rejoin", noted)
+    return files
+
+
+@pytest.mark.usefixtures("no_looks")
+@pytest.mark.parametrize(
+    ("known_days", "away_days", "times"),
+    [(0.0, 2.0, 0), (3.5, 1.5, 0), (4.5, 1.5, 1), (0.0, 3.0, 1)],
+    ids=["told lately", "good for a while", "about to end", "away too long to believe it"],
+)
+def test_nobody_is_asked_while_what_the_others_were_told_is_good(
+    tmp_path: Path, asked: list[bytes], known_days: float, away_days: float, times: int
+) -> None:
+    async def story(world: World) -> None:
+        file_id, away, others = await prepare(world)
+        await trio.sleep(3 * 3600 + known_days * DAY_S)  # when it was up last is noted every two hours
+        assert all(known_to(machine, away, file_id) for machine in others)
+        for machine in others:
+            forget(machine, away, file_id)
+        await world.stop(away.name)
+        await trio.sleep(away_days * DAY_S)
+        await world.start(away.name, doors=[others[0].address])
+        await trio.sleep(3 * 3600)
+        assert all(known_to(machine, away, file_id) == bool(times) for machine in others)
+        assert asked == [file_id] * times
+        await world.stop(away.name)  # what they were told now need not be told again
+        await world.start(away.name, doors=[others[0].address])
+        await trio.sleep(2 * 3600)
+        assert len(asked) == times
+
+    run_world(13, tmp_path, story)
+
+
+@pytest.mark.usefixtures("no_looks")
+def test_a_holder_that_has_moved_tells_the_others_at_once(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        file_id, moved, others = await prepare(world)
+        await world.stop(moved.name)
+        world.move(moved)
+        await world.start(moved.name, doors=[others[0].address])
+        await trio.sleep(2 * 3600)
+        for machine in others:
+            statements = await machine.serving.companions.known(file_id)
+            assert moved.address in [each.address for each in statements]
+
+    run_world(14, tmp_path, story)
+
+
+@pytest.mark.usefixtures("no_looks")
+@pytest.mark.parametrize(("hearing", "times"), [(5, 1), (1, 2)], ids=["all", "one of five"])
+def test_it_need_not_be_told_again_once_most_have_heard_it(
+    tmp_path: Path, asked: list[bytes], hearing: int, times: int
+) -> None:
+    async def story(world: World) -> None:
+        _, away, others = await prepare(world)
+        await trio.sleep(3.2 * DAY_S)
+        await world.stop(away.name)
+        await trio.sleep(3 * DAY_S)
+        for machine in others[hearing:]:
+            await world.stop(machine.name)
+        for _ in range(2):
+            await world.start(away.name, doors=[others[0].address])
+            await trio.sleep(3 * 3600)
+            await world.stop(away.name)
+        assert len(asked) == times
+
+    run_world(15, tmp_path, story)
+
+
+@pytest.mark.usefixtures("no_looks")
+def test_it_waits_until_it_knows_its_own_address(
+    tmp_path: Path, asked: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind a router, or where it listens on all addresses."""
+    own_addresses, is_known = DhtService.own_addresses, True
+
+    def addresses(self: DhtService) -> tuple[Address, ...]:
+        return own_addresses(self) if is_known else ()
+
+    monkeypatch.setattr(DhtService, "own_addresses", addresses)
+
+    async def story(world: World) -> None:
+        nonlocal is_known
+        file_id, away, others = await prepare(world)
+        await world.stop(away.name)
+        await trio.sleep(10 * DAY_S)
+        is_known = False
+        await world.start(away.name, doors=[others[0].address])
+        await trio.sleep(10 * 3600)
+        assert asked == []
+        is_known = True
+        await trio.sleep(2 * 3600)
+        assert asked == [file_id]
+        for machine in others:
+            statements = await machine.serving.companions.known(file_id)
+            assert away.address in [each.address for each in statements]
+
+    run_world(16, tmp_path, story)
+
+
 @pytest.mark.usefixtures("no_looks")
 def test_it_tells_them_later_where_it_finds_nobody_at_first(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         file_id, away, others = await prepare(world)
         await world.stop(away.name)
         await trio.sleep(10 * DAY_S)
-        for machine in others:
-            await world.stop(machine.name)
+        world.separate(lambda one, other: away.host in (one, other))
         await world.start(away.name, doors=[others[0].address])
         await trio.sleep(3 * 3600)
-        for machine in others:
-            await world.start(machine.name, doors=[others[0].address])
+        world.heal()
         await trio.sleep(4 * 3600)
         assert all(known_to(machine, away, file_id) for machine in others)
 
@@ -108,7 +218,7 @@ def test_where_nobody_is_left_it_gives_up(tmp_path: Path, monkeypatch: pytest.Mo
 
     run_world(11, tmp_path, story)
     pauses = [later - at for at, later in itertools.pairwise(tried_at)]
-    assert len(tried_at) == REUNION_TRIES
+    assert len(tried_at) == TRIES
     assert pauses == sorted(pauses)
 
 

@@ -1,0 +1,92 @@
+"""Making ourselves known again, after an absence, to the other holders of each file kept here.
+
+Statements expire, and a renewal that we were not there for does not name us. Nobody is asked, though, where we know
+what the others were told of us last, and it is good for a while. docs/protocol.md, "Staying alive", has the rules.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from shoal.erasure import FileId
+from shoal.node.care.acquaintances import Acquaintances
+from shoal.node.care.agenda import Agenda, Errand
+from shoal.node.care.rounds import Charge
+from shoal.node.companions import Companions
+from shoal.node.context import Context
+from shoal.node.store import StoreError
+
+WITHIN_S = 3600.0  # of a start; not all files at once
+EVERY_S = 2.0  # where there are so many that an hour is too short for them
+TRIES = 5  # where nobody is found: after an hour or two, twice that, and so on; then looks have to do
+AT_ONCE = 16  # files: turns must not wait for more
+PAUSE_S = 300.0  # while we do not know our address
+
+log = logging.getLogger(__name__)
+
+
+class Reunions:
+    """The files whose holders are to hear of us again, and when (wall clock)."""
+
+    def __init__(self, context: Context, companions: Companions, acquaintances: Acquaintances) -> None:
+        self._dht = context.dht
+        self._env = context.env
+        self._companions = companions
+        self._acquaintances = acquaintances
+        self._agenda = Agenda()
+        self._ask_anyway: set[bytes] = set()
+        self._tried: dict[bytes, int] = {}
+
+    def plan(self, files: Sequence[FileId], *, ask_anyway: bool) -> None:
+        """Do it soon for these files. `ask_anyway`, whatever we know that the others were told of us."""
+        now = self._env.wall()
+        spread_s = max(WITHIN_S, len(files) * EVERY_S)
+        for file_id in files:
+            when = self._agenda.when(Errand.REUNION, file_id)
+            if when is None or when > now + spread_s:
+                self._agenda.put(Errand.REUNION, file_id, now + self._env.rng.random() * spread_s)
+        if ask_anyway:
+            self._ask_anyway.update(bytes(file_id) for file_id in files)
+
+    def forget(self, file_id: bytes) -> None:
+        """Nothing of a file is kept here any more."""
+        self._agenda.forget(file_id)
+        self._ask_anyway.discard(file_id)
+        self._tried.pop(file_id, None)
+
+    def next_at(self) -> float | None:
+        """When the next of them is due."""
+        return self._agenda.next_at()
+
+    async def hold(self, charge_of: Callable[[FileId], Awaitable[Charge | None]]) -> None:
+        """Do it for some of the files that are due. `charge_of` reads a file as `Caretaker` does (StoreError)."""
+        now = self._env.wall()
+        due = self._agenda.take(now)
+        is_addressed = bool(self._dht.own_addresses())  # else we would tell the others one that is of no use to them
+        for place, (when, errand, raw) in enumerate(due):
+            if not is_addressed:
+                self._agenda.put(errand, raw, now + PAUSE_S)
+            elif place >= AT_ONCE:
+                self._agenda.put(errand, raw, when)
+        for _, _, raw in due[:AT_ONCE] if is_addressed else ():
+            await self._rejoin(FileId(raw), charge_of)
+
+    async def _rejoin(self, file_id: FileId, charge_of: Callable[[FileId], Awaitable[Charge | None]]) -> None:
+        """Where none of the holders is to be found, or our disk fails, later again a few times."""
+        try:
+            done = await self._is_known(file_id) or await self._tell(await charge_of(file_id))
+        except StoreError as error:
+            log.warning("making ourselves known failed: %s", error)
+            done = False
+        tries = self._tried.pop(bytes(file_id), 0) + 1
+        if done or tries == TRIES:
+            self._ask_anyway.discard(bytes(file_id))
+        else:
+            self._tried[bytes(file_id)] = tries
+            pause_s = 2 ** (tries - 1) * WITHIN_S * (1 + self._env.rng.random())
+            self._agenda.put(Errand.REUNION, file_id, self._env.wall() + pause_s)
+
+    async def _is_known(self, file_id: FileId) -> bool:
+        return bytes(file_id) not in self._ask_anyway and await self._companions.was_told(file_id)
+
+    async def _tell(self, charge: Charge | None) -> bool:
+        return charge is None or await self._acquaintances.rejoin(charge)
