@@ -74,7 +74,7 @@ class Acquaintances:
             await self._introduce(charge)
 
     async def rejoin(self, charge: Charge) -> bool:
-        """After a long absence: learn who keeps a file by now, and tell them that we are here if some may not know.
+        """After an absence: learn who keeps a file by now, and tell them that we are here if some may not know.
 
         Statements expire. A holder that nobody has a statement of is not surveyed, however long it is there again; its
         share would be made once more, or be missed by a reader where it is the one that matters. False where nobody
@@ -127,14 +127,13 @@ class Acquaintances:
         return self._companions.is_named([each.share for each in charge.statements if each.node_id == self._me], said)
 
     async def _introduce(self, charge: Charge) -> bool:
-        """Tell the others of us, unless they have been told. False where nobody hears it, or it would be of no use,
-        because our clock is wrong or our address unknown.
+        """Tell the others of us, unless they have been told. False where nobody hears it, or nobody would believe it
+        because our clock is wrong.
         """
         own = next((each for each in charge.statements if each.node_id == self._me), None)
         if own is None or self._is_told(own):
             return True
-        is_useful = bool(self._context.dht.own_addresses()) and not self._clocks.misleads(trio.current_time())
-        if not is_useful or not await self._teller.introduce(charge):
+        if self._clocks.misleads(trio.current_time()) or not await self._teller.introduce(charge):
             return False
         self._introduced[bytes(charge.file_id)] = own
         return True

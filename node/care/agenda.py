@@ -1,6 +1,7 @@
 """When to do what about which file. Plain bookkeeping; times are of the wall clock."""
 
 import heapq
+import math
 from enum import IntEnum
 
 
@@ -42,13 +43,13 @@ class Agenda:
         """When to look next: by then there may be something to do."""
         return self._order[0][0] if self._order else None
 
-    def take(self, until: float) -> list[tuple[float, Errand, bytes]]:
+    def take(self, until: float, *, most: float = math.inf) -> list[tuple[float, Errand, bytes]]:
         """What is to be done until then, earliest first. Turns are remembered: they are set again, not taken off.
 
         What was put there twice for the same time is one thing to do.
         """
         taken: dict[tuple[float, Errand, bytes], None] = {}
-        while self._order and self._order[0][0] <= until:
+        while self._order and self._order[0][0] <= until and len(taken) < most:
             when, errand, file_id = heapq.heappop(self._order)
             if self._when.get((errand, file_id)) != when:
                 continue

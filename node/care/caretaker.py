@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import trio
 
-from shoal.dht import NodeId
+from shoal.dht import Address, NodeId
 from shoal.erasure import FileId, Manifest
 from shoal.node.care.acquaintances import Acquaintances
 from shoal.node.care.agenda import Agenda, Errand
@@ -33,7 +33,7 @@ from shoal.node.context import Context
 from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion
 from shoal.node.errors import NotOneFile, ShoalError
 from shoal.node.repair import Repairer, RepairJob
-from shoal.node.statements import HolderStatement
+from shoal.node.statements import MAX_SKEW_S, HolderStatement
 from shoal.node.store import ShareStore, StoreError
 
 BATCH_FILES = 256  # looked at together at most; their manifests and statements are in memory meanwhile
@@ -110,7 +110,7 @@ class Caretaker:
         self._acquaintances = Acquaintances(context, me, companions, self._teller, self.clocks)
         self._reunions = Reunions(context, companions, self._acquaintances)
         self._up_at = 0.0  # when we last ran (wall clock)
-        self._is_back = False  # what is to be done after a start is planned
+        self._address: Address | None = None  # which we take care that the others know
         self.polls = Polls(context.env, me, store, self._on_poll)
         self._counts = RoundCounts()
         self._turn_count = self._repairs = self._rebuilt = self._repair_bytes = 0
@@ -172,6 +172,7 @@ class Caretaker:
     async def _take_turns(self) -> None:
         """Sleep until something is to be done, and do it."""
         await self._sleep()
+        woken_at = trio.current_time()
         await self._notice_absence()
         await self._take_new()
         due, missed = await self._take_due()
@@ -183,13 +184,12 @@ class Caretaker:
         for at in range(0, len(due), BATCH_FILES):
             await self._look_after(due[at : at + BATCH_FILES])
         await self._reunions.hold(self._charge)
-        self._up_at = self._env.wall()  # what we did took no absence
+        self._up_at += trio.current_time() - woken_at  # what we did was no absence, except where the machine slept
 
     async def _load(self) -> None:
-        await self._schedule_all(self._env.wall())
         self._up_at = self._up_at or await self._env.call(self._store.last_up)
-        await self._notice_absence(NOTICED_S if self._is_back else -math.inf)
-        self._is_back = True
+        await self._schedule_all(self._env.wall())
+        await self._notice_absence()
 
     async def _schedule_all(self, now: float) -> None:
         for files in await self._pages():
@@ -204,21 +204,25 @@ class Caretaker:
             pages.append([FileId(raw) for raw in page])
         return pages
 
-    async def _notice_absence(self, least_s: float = NOTICED_S) -> None:
-        """Were we down or asleep, or does the clock only now tell so: then others may have forgotten us.
+    async def _notice_absence(self) -> None:
+        """Were we down or asleep, or does the clock only now tell so: then others may have forgotten us. Where we have
+        another address, as maybe after every start, they do not know it.
 
         A clock that was set back has us schedule anew what was to be done at times that it will not see for long.
         """
         now = self._env.wall()
         away_s = now - self._up_at
-        was_ahead = away_s < -self._epoch_s / EARLY_PARTS
+        was_ahead = away_s < -min(self._epoch_s / EARLY_PARTS, MAX_SKEW_S)
+        was_away = was_ahead or away_s >= NOTICED_S
+        address = next(iter(self._context.dht.own_addresses()), self._address)
         if was_ahead:
             await self._schedule_all(now)
-        if was_ahead or away_s >= least_s:
+        if was_away:
             self.clocks.forget()
+        if was_away or address != self._address:
             files = list(itertools.chain.from_iterable(await self._pages()))
             self._reunions.plan(files, ask_anyway=was_ahead or away_s > long_absence_s(self._epoch_s))
-        self._up_at = now
+        self._up_at, self._address = now, address
 
     async def _take_new(self) -> None:
         """Files that we have come to keep: whoever published or mended them was there just now, so their next epoch is

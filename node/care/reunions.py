@@ -13,13 +13,13 @@ from shoal.node.care.agenda import Agenda, Errand
 from shoal.node.care.rounds import Charge
 from shoal.node.companions import Companions
 from shoal.node.context import Context
+from shoal.node.nursery import open_nursery
 from shoal.node.store import StoreError
 
 WITHIN_S = 3600.0  # of a start; not all files at once
 EVERY_S = 2.0  # where there are so many that an hour is too short for them
 TRIES = 5  # where nobody is found: after an hour or two, twice that, and so on; then looks have to do
 AT_ONCE = 16  # files: turns must not wait for more
-PAUSE_S = 300.0  # while we do not know our address
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +37,14 @@ class Reunions:
         self._tried: dict[bytes, int] = {}
 
     def plan(self, files: Sequence[FileId], *, ask_anyway: bool) -> None:
-        """Do it soon for these files. `ask_anyway`, whatever we know that the others were told of us."""
+        """Do it soon for these files; what is overdue stays so. `ask_anyway`: whatever the others were told of us."""
         now = self._env.wall()
         spread_s = max(WITHIN_S, len(files) * EVERY_S)
         for file_id in files:
             when = self._agenda.when(Errand.REUNION, file_id)
             if when is None or when > now + spread_s:
                 self._agenda.put(Errand.REUNION, file_id, now + self._env.rng.random() * spread_s)
+            self._tried.pop(bytes(file_id), None)
         if ask_anyway:
             self._ask_anyway.update(bytes(file_id) for file_id in files)
 
@@ -54,21 +55,16 @@ class Reunions:
         self._tried.pop(file_id, None)
 
     def next_at(self) -> float | None:
-        """When the next of them is due."""
-        return self._agenda.next_at()
+        """When the next of them is due. None while we do not know our address: a wrong one would be of no use."""
+        return self._agenda.next_at() if self._dht.own_addresses() else None
 
     async def hold(self, charge_of: Callable[[FileId], Awaitable[Charge | None]]) -> None:
         """Do it for some of the files that are due. `charge_of` reads a file as `Caretaker` does (StoreError)."""
-        now = self._env.wall()
-        due = self._agenda.take(now)
-        is_addressed = bool(self._dht.own_addresses())  # else we would tell the others one that is of no use to them
-        for place, (when, errand, raw) in enumerate(due):
-            if not is_addressed:
-                self._agenda.put(errand, raw, now + PAUSE_S)
-            elif place >= AT_ONCE:
-                self._agenda.put(errand, raw, when)
-        for _, _, raw in due[:AT_ONCE] if is_addressed else ():
-            await self._rejoin(FileId(raw), charge_of)
+        if self.next_at() is None:
+            return
+        async with open_nursery() as nursery:
+            for _, _, raw in self._agenda.take(self._env.wall(), most=AT_ONCE):
+                nursery.start_soon(self._rejoin, FileId(raw), charge_of)
 
     async def _rejoin(self, file_id: FileId, charge_of: Callable[[FileId], Awaitable[Charge | None]]) -> None:
         """Where none of the holders is to be found, or our disk fails, later again a few times."""

@@ -82,7 +82,14 @@ class Teller:
         return fresh
 
     async def _tell(self, charge: Charge, statements: Sequence[HolderStatement]) -> int:
-        """Give statements to all other holders, and note what most of them hear of us; how many have."""
+        """Give statements to all other holders, and note what most of them hear of us; how many have.
+
+        Those of ours are left out while we do not know our address: in place of a good one they would do harm.
+        """
+        if not self._context.dht.own_addresses():
+            statements = [each for each in statements if each.node_id != self._me]
+        if not statements:
+            return 0
         payload = pack_statements(each.signed for each in statements)
         heard = 0
 

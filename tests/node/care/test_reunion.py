@@ -130,6 +130,29 @@ def test_a_holder_that_has_moved_tells_the_others_at_once(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("no_looks")
+def test_so_does_one_whose_line_gets_another_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new, moved = Address("10.9.9.9", 4000), set[int]()
+    own_addresses = DhtService.own_addresses
+
+    def addresses(self: DhtService) -> tuple[Address, ...]:
+        return (new,) if id(self) in moved else own_addresses(self)
+
+    monkeypatch.setattr(DhtService, "own_addresses", addresses)
+
+    async def story(world: World) -> None:
+        file_id, one, others = await prepare(world)
+        await trio.sleep(DAY_S)
+        node: Any = one.node
+        moved.add(id(node._context.dht))
+        await trio.sleep(3 * 3600)
+        for machine in others:
+            statements = await machine.serving.companions.known(file_id)
+            assert new in [each.address for each in statements]
+
+    run_world(17, tmp_path, story)
+
+
+@pytest.mark.usefixtures("no_looks")
 @pytest.mark.parametrize(("hearing", "times"), [(5, 1), (1, 2)], ids=["all", "one of five"])
 def test_it_need_not_be_told_again_once_most_have_heard_it(
     tmp_path: Path, asked: list[bytes], hearing: int, times: int
