@@ -5,6 +5,7 @@ of the others are asked whom they know, and after an absence whether they still 
 """
 
 import logging
+import math
 from collections.abc import Iterable
 
 import trio
@@ -24,6 +25,7 @@ from shoal.node.store import StoreError
 
 COMPARED_LISTS = 2  # of other holders
 MAX_ASKED = 8  # for these: some are too busy, or away; with fewer lists a search would have to do, which costs hundreds
+ALONE_EPOCHS = 3.5  # between searches of a holder that knows nobody and found nobody
 INTRODUCE_EVERY_S = 3 * 86400.0  # to the same holders with the same address: who does not take our word now never will
 
 log = logging.getLogger(__name__)
@@ -42,11 +44,14 @@ class Acquaintances:
         self._companions = companions
         self._teller = teller
         self._clocks = clocks
+        self._epoch_s = context.network.epoch_s
         self._introduced: dict[bytes, HolderStatement] = {}  # by what; of files kept
+        self._alone_at: dict[bytes, float] = {}  # when nobody else was found (monotonic); likewise
 
     def forget(self, file_id: bytes) -> None:
         """Nothing of a file is kept here any more."""
         self._introduced.pop(file_id, None)
+        self._alone_at.pop(file_id, None)
 
     async def compare(self, charge: Charge, looker: Round) -> None:
         """Ask some of those who are there for their lists, and look at holders that we did not know. StoreError.
@@ -65,13 +70,18 @@ class Acquaintances:
     async def search(self, charge: Charge, looker: Round) -> None:
         """Learn of everybody who can be found, and look at those that we did not know. StoreError.
 
-        Who knew nobody is not likely to be known either.
+        Who knew nobody is not likely to be known either. Whoever is a file's last holder, or takes what the others
+        state for old because its clock is wrong, looks in every epoch: what it seeks in vain it seeks seldom.
         """
-        knew_nobody = all(each.node_id == self._me for each in charge.statements)
+        knew_nobody, now = self._is_alone(charge), trio.current_time()
+        if knew_nobody and now - self._alone_at.get(bytes(charge.file_id), -math.inf) < ALONE_EPOCHS * self._epoch_s:
+            return
         await self._search(charge)
         await self._look_at_unknown(charge, looker)
         if knew_nobody:
             await self._introduce(charge)
+            if self._is_alone(charge):
+                self._alone_at[bytes(charge.file_id)] = now
 
     async def rejoin(self, charge: Charge) -> bool:
         """After an absence: learn who keeps a file by now, and tell them that we are here if some may not know.
@@ -142,6 +152,9 @@ class Acquaintances:
         """Whether the others were told much the same. (By its times, since a clock may have been wrong, or asleep.)"""
         told = self._introduced.get(bytes(own.file_id))
         return told is not None and told.address == own.address and 0 <= own.issued - told.issued < INTRODUCE_EVERY_S
+
+    def _is_alone(self, charge: Charge) -> bool:
+        return all(each.node_id == self._me for each in charge.statements)
 
     async def _search(self, charge: Charge) -> bool:
         """Learn of everybody who can be found; whether anybody else was."""
