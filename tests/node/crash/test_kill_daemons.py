@@ -6,9 +6,9 @@ publishes or repairs. The daemon is started again on the same home at once, and 
 acknowledged must be served with the right bytes, the files be fetched, what was deleted stay deleted.
 
 SHOAL_CRASH_POINTS sets how many processes are killed (default 8, each kind once); the store alone is killed in
-tests/node/store/test_kill.py. The long run, with its figures:
+tests/node/store/test_kill.py (default 12, so that a run of all tests has 20 points). The long run, with its figures:
 
-    SHOAL_CRASH_POINTS=200 python -m pytest -s tests/node/crash
+    SHOAL_CRASH_POINTS=500 python -m pytest -s tests/node/crash
 """
 
 import json
@@ -464,12 +464,16 @@ async def test_no_acknowledged_share_is_lost_by_kill_9(fleet: Any, tmp_path: Pat
         check_disk(daemon, ledger.live)
     starts_s = sorted(fleet.starts_s)
     usual_s = starts_s[len(starts_s) // 2]
+    slow = sum(start_s >= START_LIMIT_S for start_s in starts_s)
     print(f"\n{'killed while':40} points  amid it")
     for kind, count in sorted(killer.points.items()):
         print(f"{kind:40} {count:6}  {killer.amid[kind]:7}")
     print(
         f"{POINTS} points in {time.monotonic() - begun:.0f} s; {ledger.checked_shares} shares read back, "
-        f"{ledger.fetches} files fetched, 0 acknowledged shares lost; {len(starts_s)} starts took {usual_s:.2f} s, "
-        f"the longest {starts_s[-1]:.2f} s"
+        f"{ledger.fetches} files fetched, 0 acknowledged shares lost"
+    )
+    print(
+        f"{len(starts_s)} starts: the median took {usual_s:.2f} s, the longest {starts_s[-1]:.2f} s; {slow} of them "
+        f"{START_LIMIT_S:.0f} s or more"
     )
     assert usual_s < START_LIMIT_S  # a single one may meet a machine that stands still

@@ -3,11 +3,10 @@
 The process puts shares, and also lets some expire, deletes files for their owners, and damages some and finds it; what
 it said it had given up is not held, and what it was about to give up is whole or gone.
 
-SHOAL_CRASH_POINTS sets how often (default 12). The long run, with its figures, takes minutes:
+SHOAL_CRASH_POINTS sets how often (default 12; the other 8 points of a run of all tests are in tests/node/crash). The
+long run, with its figures, takes minutes:
 
     SHOAL_CRASH_POINTS=500 python -m pytest -s tests/node/store/test_kill.py
-
-Whole daemons are killed in tests/node/crash.
 """
 
 import os
@@ -187,7 +186,9 @@ def test_every_acked_share_is_served_after_kill_9(tmp_path, kit, files):
     assert any(held.values())
     starts_s.sort()
     usual_s = starts_s[len(starts_s) // 2]
+    slow = sum(start_s >= START_LIMIT_S for start_s in starts_s)
     print(
-        f"\n{POINTS} points, 0 acknowledged shares lost; starts took {usual_s:.2f} s, the longest {starts_s[-1]:.2f} s"
+        f"\n{POINTS} points, 0 acknowledged shares lost; {len(starts_s)} starts: the median took {usual_s:.2f} s, the "
+        f"longest {starts_s[-1]:.2f} s; {slow} of them {START_LIMIT_S:.0f} s or more"
     )
     assert usual_s < START_LIMIT_S  # a single one may meet a machine that stands still
