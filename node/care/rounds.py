@@ -1,8 +1,8 @@
 """One look at some files: ask their holders what they keep, audit a few blocks, and mend what is lost.
 
 Every peer is asked once, about all the files it shares with us. Of each file a few shares are audited, so that every
-share is about once a week; an audit is a read of one random block, whose path proves it against the manifest. (The
-block itself comes back, so a nonce would add nothing: it matters only where a hash is sent in place of the bytes.)
+share is about once in seven epochs (a week, where an epoch is a day); an audit is a read of one random block, whose
+path proves it against the manifest. (The block itself comes back, so a nonce would add nothing: it matters only where a hash is sent in place of the bytes.)
 Where somebody is caught claiming what he cannot show, more claims on that file are audited until all of those hold, and
 his own at every look from then on.
 """
@@ -35,7 +35,7 @@ from shoal.node.surveys import ask_survey, rows_of
 ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
 SURVEY_TIMEOUT_S = 20.0
 AUDIT_TIMEOUT_S = 30.0
-AUDIT_EVERY_S = 7 * 86400.0  # of one share: 64 KiB a week and share at most (DESIGN section 6)
+AUDIT_EPOCHS = 7.0  # between audits of one share: at most 64 KiB a week where an epoch is a day (DESIGN section 6)
 MORE_AUDITS, MORE_PART = 4, 0.25  # of the other claims on a file, when one was false: so many at least, and such a part
 DOUBTED_AUDITS = 64  # of one peer in doubt at one look: 4 MiB; what it claims beyond that waits for the next
 # Of one peer in doubt on one file, a few as on a network with fewer hosts than shares: who claims them all is one host
@@ -324,11 +324,10 @@ class Round:
         ]
 
     def _sample(self, charge: Charge) -> set[int]:
-        """So many of the claims that each share's turn comes about once a week; those of peers in doubt besides."""
+        """So many of the claims that each share's turn comes about once in seven epochs; those of peers in doubt besides."""
         rng: random.Random = self._context.env.rng
         candidates = self._unproven(charge)
-        share_of_week = min(1.0, self._context.network.epoch_s / AUDIT_EVERY_S)
-        expected = len(candidates) * share_of_week
+        expected = len(candidates) * (1.0 / AUDIT_EPOCHS)
         count = math.floor(expected) + (rng.random() < expected % 1)
         return {*rng.sample(candidates, min(count, len(candidates))), *self._doubted(charge)}
 

@@ -1,6 +1,6 @@
 """Holders that lie to those who look after their files: nothing honest is dropped, and the file comes back.
 
-An hour is a day here, and a week of them a week.
+An epoch is an hour here.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -14,7 +14,6 @@ import trio
 from shoal.dht import Address, Identity
 from shoal.erasure import FileId
 from shoal.node import Published
-from shoal.node.care import rounds
 from shoal.node.care.agenda import Errand
 from shoal.node.care.epochs import MAX_RANK, epoch_of, offset_of, rank_of
 from shoal.node.channel import (
@@ -37,11 +36,6 @@ EPOCH_S = 3600.0
 DAY_S = 86400.0
 K, N = 4, 12
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
-
-
-@pytest.fixture(autouse=True)
-def hours_for_days(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "AUDIT_EVERY_S", 7 * EPOCH_S)
 
 
 async def chunks(data: bytes) -> AsyncIterator[bytes]:
