@@ -2,9 +2,9 @@
 
 Every peer is asked once, about all the files it shares with us. Of each file a few shares are audited, so that every
 share is about once in seven epochs (a week, where an epoch is a day); an audit is a read of one random block, whose
-path proves it against the manifest. (The block itself comes back, so a nonce would add nothing: it matters only where a hash is sent in place of the bytes.)
-Where somebody is caught claiming what he cannot show, more claims on that file are audited until all of those hold, and
-his own at every look from then on.
+path proves it against the manifest. (The block itself comes back, so a nonce would add nothing: it matters only where a
+hash is sent in place of the bytes.) Where somebody is caught claiming what he cannot show, more claims on that file are
+audited until all of those hold, and his own at every look from then on.
 """
 
 import math
@@ -324,7 +324,7 @@ class Round:
         ]
 
     def _sample(self, charge: Charge) -> set[int]:
-        """So many of the claims that each share's turn comes about once in seven epochs; those of peers in doubt besides."""
+        """So many claims that each share's turn comes about once in seven epochs; those of peers in doubt besides."""
         rng: random.Random = self._context.env.rng
         candidates = self._unproven(charge)
         expected = len(candidates) * (1.0 / AUDIT_EPOCHS)
