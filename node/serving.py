@@ -108,9 +108,11 @@ class Serving:
             own = replace(context, pool=pool, throttle=throttle)
             self.caretaker = Caretaker(own, self._identity.node_id, self.store, holder.companions, holder.delete)
             own.dht.serve(POLL_TOPIC, self.caretaker.polls.answer)
-            self.upkeep = Upkeep(own, self.store, self.caretaker.clocks, self.trouble)
+            own_shares = self.caretaker.own_shares
+            self.upkeep = Upkeep(own, self.store, self.caretaker.clocks, self.trouble, own_shares.note)
             async with open_nursery() as nursery:
                 nursery.start_soon(self.upkeep.run)
+                nursery.start_soon(own_shares.run)
                 await nursery.start(self.caretaker.run)
                 task_status.started()
 

@@ -21,6 +21,7 @@ from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.epochs import BACK_OFF_PARTS, end_of_epoch, epoch_of, may_act, next_turn
 from shoal.node.care.health import Outcome, repair_at
+from shoal.node.care.own_shares import OwnShares
 from shoal.node.care.polls import Polls
 from shoal.node.care.presence import Presence
 from shoal.node.care.refresh import long_absence_s
@@ -109,6 +110,7 @@ class Caretaker:
         self.doubts = Doubts(self._epoch_s)
         self._acquaintances = Acquaintances(context, me, companions, self._teller, self.clocks)
         self._reunions = Reunions(context, companions, self._acquaintances)
+        self.own_shares = OwnShares(context, me, store, self.clocks, self._no_file, delete, self._on_own_share)
         self._up_at = 0.0  # when we last ran (wall clock)
         self._address: Address | None = None  # which we take care that the others know
         self.polls = Polls(context.env, me, store, self._on_poll)
@@ -120,13 +122,13 @@ class Caretaker:
         counts = self._counts
         return CareStatistics(
             self._turn_count,
-            self._repairs,
-            self._rebuilt,
+            self._repairs + self.own_shares.made,
+            self._rebuilt + self.own_shares.made,
             counts.surveys,
             counts.audits_passed,
             counts.audits_failed,
             counts.audit_bytes,
-            self._repair_bytes,
+            self._repair_bytes + self.own_shares.received_bytes,
         )
 
     # --- what others tell
@@ -135,6 +137,11 @@ class Caretaker:
         """A share of this file is kept here from now on."""
         self._new[bytes(file_id)] = None
         self._wake.set()
+
+    def _on_own_share(self, file_id: FileId) -> None:
+        """A share that was damaged here is whole again. The others may have come to forget us meanwhile."""
+        self._reunions.plan([file_id], ask_anyway=False)
+        self.on_file(file_id)
 
     def on_survey(self, caller: NodeId | None, file_ids: Iterable[FileId]) -> None:
         """A peer that has proven who it is looks after these files. Whether its turn it can be is seen at ours."""

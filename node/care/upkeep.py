@@ -4,12 +4,13 @@ None of them is urgent. They run one after another at a slow beat, so that an id
 """
 
 import logging
+from collections.abc import Callable, Sequence
 
 import trio
 
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.context import Context
-from shoal.node.store import ShareStore, StoreError, scrub_budget_bytes
+from shoal.node.store import ShareKey, ShareStore, StoreError, scrub_budget_bytes
 from shoal.node.trouble import Trouble
 
 BEAT_S = 7200.0  # ours: the uptime that a crash may lose; leases are counted in weeks
@@ -21,14 +22,22 @@ log = logging.getLogger(__name__)
 
 class Upkeep:
     """Runs the chores of one store. `clocks` says whether the wall clock may end a lease; `trouble` hears of a disk
-    that fails, and of one that works again.
+    that fails, and of one that works again. `on_damaged` is told at each beat what is damaged or lost then.
     """
 
-    def __init__(self, context: Context, store: ShareStore, clocks: ClockComparison, trouble: Trouble) -> None:
+    def __init__(
+        self,
+        context: Context,
+        store: ShareStore,
+        clocks: ClockComparison,
+        trouble: Trouble,
+        on_damaged: Callable[[Sequence[ShareKey]], None],
+    ) -> None:
         self._env = context.env
         self._store = store
         self._clocks = clocks
         self._trouble = trouble
+        self._on_damaged = on_damaged
         self._beat_s = min(BEAT_S, context.network.epoch_s / BEATS_PER_EPOCH)
         self.dropped = 0
         self.damaged = 0
@@ -41,14 +50,15 @@ class Upkeep:
             beats += 1
             agrees = self._clocks.agrees(trio.current_time())
             try:
-                await self._env.call(self._beat, agrees, beats % LEASES_EVERY_BEATS == 0)
+                damaged = await self._env.call(self._beat, agrees, beats % LEASES_EVERY_BEATS == 0)
                 self._trouble.worked()
+                self._on_damaged(damaged)
             except StoreError as error:  # the disk; what was not done is done at the next beat
                 self._trouble.failed(error)
                 log.warning("upkeep of the share store failed: %s", error)
 
-    def _beat(self, clock_agrees: bool, look_at_leases: bool) -> None:
-        """All chores of a beat; called in a worker."""
+    def _beat(self, clock_agrees: bool, look_at_leases: bool) -> list[ShareKey]:
+        """All chores of a beat; what is damaged or lost after it. Called in a worker."""
         now = self._env.wall()
         self._store.note_uptime(self._beat_s, now)
         self._store.expire(now)
@@ -56,3 +66,4 @@ class Upkeep:
             self.dropped += len(self._store.drop_expired(now, clock_agrees))
         report = self._store.scrub(now, scrub_budget_bytes(self._store.share_bytes, self._beat_s))
         self.damaged += len(report.damaged)
+        return self._store.damaged()

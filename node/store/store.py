@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shoal.erasure import BLOCK_BYTES, Buffer
 from shoal.node.store.accounts import Accounts, Usage
-from shoal.node.store.catalogue import Catalogue, HeldFile, HeldShare, KeptStatement, ShareKey
+from shoal.node.store.catalogue import Catalogue, HeldFile, HeldShare, KeptStatement, ShareKey, ShareState
 from shoal.node.store.commit import Committer, read_promise
 from shoal.node.store.database import open_database
 from shoal.node.store.disk import Disk
@@ -178,6 +178,11 @@ class ShareStore:
     def damaged(self) -> list[ShareKey]:
         """Up to 1000 shares that are lost or damaged, for repair."""
         return self._catalogue.damaged()
+
+    def damaged_until(self, file_id: bytes, share_number: int) -> int | None:
+        """The lease end of a lost or damaged share; None when it is whole or not there."""
+        row = self._catalogue.share((file_id, share_number))
+        return None if row is None or row.state is ShareState.WHOLE else row.lease_end
 
     def renew(self, file_id: bytes, share_number: int, lease_end: int) -> int:
         """Move a lease end forward, never back; the lease end now. NotHeld."""

@@ -288,6 +288,26 @@ def counting(counts: dict[type, int], kind: type, honest: Handler) -> Handler:
     return answer
 
 
+def test_a_rotten_share_of_what_is_no_file_is_tried_twice_at_most(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 15)
+        published = await publish_forgery(world, world.rng.randbytes(250_000))
+        victim = holders(world, published)[N - 1]  # of the false share: made again, it misses its root
+        (path,) = victim.disk.files()
+        victim.disk.flip_bit(path, 12_345)
+        counts = count_bytes(world)
+        await trio.sleep(24 * EPOCH_S)
+        share_bytes = 65_536
+        assert 0 < counts[Read] <= (2 * (N + K) + 24 * N) * share_bytes  # the usual audits are among it
+        assert sorted(kept(world, published)) == list(range(N - 1))
+        assert victim.serving.care_statistics().rebuilt_shares == 0
+        own: Any = victim.serving.caretaker
+        assert [key[0] for key in own.own_shares._damaged] == [published.link.id]
+        assert published.link.id in own._no_file
+
+    run_world(16, tmp_path, story, epoch_s=EPOCH_S)
+
+
 def test_shares_that_are_no_file_are_tried_once_by_each_holder_and_never_again(tmp_path: Path) -> None:
     """The false share is among the lost, so that only a whole rebuilt share shows it. No holder is blamed for it."""
 
