@@ -63,6 +63,7 @@ class OwnLane(Lane):
                 self.store.write, self.upload_id, batch.first, blocks, leaves, context.env.wall()
             )
         except StoreError as error:
+            log.warning("our store did not take a share that is made again: %s", error)
             raise _StoreRefused(str(error)) from error
 
     async def keep(self, context: Context, manifest: Manifest, lease_end: int) -> None:
@@ -173,9 +174,7 @@ class OwnShares:
         if lane.share not in job.missing:
             return
         self.received_bytes += await rebuild_onto(context, audited.manifest, audited.good_hints, [lane])
-        if not lane.alive:
-            log.warning("our store took no share that was made again: %s", lane.reason)
-        else:
+        if lane.alive:
             await lane.keep(context, audited.manifest, max(lease_end, int(min(job.lease_end, now + MAX_LEASE_S))))
             self.made += 1
             self._on_made(audited.manifest.id)
