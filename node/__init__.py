@@ -10,7 +10,7 @@ From the file to the wire: `sources` -> `sealing` (`cipher`) -> `lanes` -> `chan
 
 from shoal.dht import Address, NetworkParameters, NodeId
 from shoal.erasure import FileId, Link, LinkKind
-from shoal.node.daemon import daemon_status
+from shoal.node.daemon import daemon_status, stop_daemon
 from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import (
     AlreadyRunning,
@@ -95,4 +95,5 @@ __all__ = [
     "open_node",
     "parse_receipt",
     "real_environment",
+    "stop_daemon",
 ]

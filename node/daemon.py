@@ -1,7 +1,7 @@
 """How other processes of the same user find and ask the daemon of a home.
 
-The daemon writes where it listens into its home. Whoever can read the daemon's key may ask it for its status, over the
-same port and protocol as any peer: there is no second socket.
+The daemon writes where it listens into its home. Whoever can read the daemon's key may ask it for its status, or to
+end, over the same port and protocol as any peer: there is no second socket.
 """
 
 import json
@@ -11,16 +11,29 @@ from typing import Any
 import msgpack
 import trio
 
-from shoal.dht import Address, AddressError, NodeId
-from shoal.node.channel import GetStatus, PeerError, Role, open_connection
+from shoal.dht import Address, AddressError, Identity, NetworkParameters, NodeId
+from shoal.node.channel import (
+    Disconnected,
+    GetStatus,
+    PeerError,
+    RemoteError,
+    Request,
+    Role,
+    Status,
+    Stop,
+    open_connection,
+)
+from shoal.node.channel.messages import R
 from shoal.node.environment import Environment, real_environment
-from shoal.node.errors import LocalError
-from shoal.node.home import Home, write_private
+from shoal.node.errors import AlreadyRunning, LocalError
+from shoal.node.home import Home, daemon_lock, write_private
 from shoal.node.network import Network
 from shoal.node.nursery import open_nursery
 from shoal.node.settings import load_identity
 
-STATUS_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 10.0  # of a daemon on the same machine, be it busy
+END_TIMEOUT_S = 30.0  # ours: a daemon ends within a second; a disk that is slow to take the last bytes may need this
+LOOK_EVERY_S = 0.1  # whether the home is free
 MAX_FILE_BYTES = 65536
 
 
@@ -62,32 +75,111 @@ def remove_note(home: Home) -> None:
     home.daemon_file.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Administrator:
+    """Who has the key of a home, and may thus ask its daemon what nobody else may."""
+
+    home: Home
+    parameters: NetworkParameters
+    identity: Identity
+    env: Environment
+
+    async def ask(self, address: Address, request: Request[R]) -> R:
+        """One request to the daemon, at one of its addresses. PeerError."""
+        async with (
+            open_nursery(),
+            open_connection(self.env.streams, address, self.identity.node_id) as connection,
+        ):
+            await connection.identify(self.identity, self.parameters, Role.ADMIN, timeout_s=ANSWER_TIMEOUT_S)
+            return await connection.request(request, timeout_s=ANSWER_TIMEOUT_S)
+
+    async def ask_to_end(self, note: DaemonNote) -> bool:
+        """Whether the daemon will end; False when it cannot be reached now. AlreadyRunning when it will not."""
+        for address in note.reachable():
+            try:
+                await self.ask(address, Stop())
+            except Disconnected:
+                return True  # it was there, and went while it was asked
+            except RemoteError as error:
+                self._check_refusal(error)
+            except PeerError:
+                continue
+            else:
+                return True
+        return False
+
+    def _check_refusal(self, error: RemoteError) -> None:
+        """Raise for an answer that stays what it is; one that has no room now, say, may be asked again."""
+        if error.status == Status.UNSUPPORTED:
+            raise AlreadyRunning(
+                f"A process has {self.home.data} that does not end on request: a node of an older version, another "
+                "leave, or a program with a node inside."
+            ) from error
+        if error.status == Status.FORBIDDEN:
+            raise AlreadyRunning(f"The node on {self.home.data} runs on another network than this command.") from error
+
+
+def _administrator(home: Home, network: Network | None, environment: Environment | None) -> _Administrator:
+    """UsageError before `node init`."""
+    env = environment or real_environment()
+    parameters = (network or Network.load()).parameters
+    return _Administrator(home, parameters, load_identity(home, parameters, env.scheme), env)
+
+
 async def daemon_status(
     home: Home, *, network: Network | None = None, environment: Environment | None = None
 ) -> dict[str, Any]:
     """The status of the daemon that runs on `home`; LocalError when none does, UsageError before `node init`."""
-    env = environment or real_environment()
-    parameters = (network or Network.load()).parameters
-    identity = load_identity(home, parameters, env.scheme)
+    admin = _administrator(home, network, environment)
     note = read_note(home)
     if note is None:
         raise LocalError(f"No node runs on {home.data}. Start it with: shoal node run")
-    with trio.move_on_after(STATUS_TIMEOUT_S):
+    with trio.move_on_after(ANSWER_TIMEOUT_S):
         for address in note.reachable():
             try:
-                async with (
-                    open_nursery(),
-                    open_connection(env.streams, address, identity.node_id) as connection,
-                ):
-                    await connection.identify(identity, parameters, Role.ADMIN, timeout_s=STATUS_TIMEOUT_S)
-                    reply = await connection.request(GetStatus(), timeout_s=STATUS_TIMEOUT_S)
-                    return _plain(bytes(reply.payload))
+                return _plain(bytes((await admin.ask(address, GetStatus())).payload))
             except PeerError:
                 continue
     raise LocalError(
         f"The node that ran on {home.data} does not answer at {', '.join(map(str, note.addresses))}: it has stopped, "
         "or it runs on another network. Start it with: shoal node run"
     )
+
+
+async def stop_daemon(
+    home: Home, *, network: Network | None = None, environment: Environment | None = None
+) -> tuple[Address, ...]:
+    """Have the daemon that runs on `home` end, and wait until the home is free.
+
+    The addresses it listened on, with real port numbers; none where it had ended before it could be asked. Raises
+    AlreadyRunning when it cannot be asked, does not end on request, or not in time; UsageError before `node init`.
+    """
+    admin = _administrator(home, network, environment)
+    addresses: tuple[Address, ...] = ()
+    is_asked = False
+    with trio.move_on_after(ANSWER_TIMEOUT_S) as scope:
+        while not await admin.env.call(_is_free, home):
+            if not is_asked:
+                note = read_note(home)  # None while it starts, or ends already
+                addresses = addresses if note is None else note.addresses
+                is_asked = note is not None and await admin.ask_to_end(note)
+                if is_asked:
+                    scope.deadline = trio.current_time() + END_TIMEOUT_S
+            await trio.sleep(LOOK_EVERY_S)
+        return addresses
+    raise AlreadyRunning(
+        f"The node that runs on {home.data} was asked to end, and has not within {END_TIMEOUT_S:g} s."
+        if is_asked
+        else f"The node that runs on {home.data} does not answer to the request to end."
+    )
+
+
+def _is_free(home: Home) -> bool:
+    try:
+        with daemon_lock(home):
+            return True
+    except AlreadyRunning:
+        return False
 
 
 def _plain(payload: bytes) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from shoal.node.channel import (
     Role,
     Status,
     StatusReport,
+    Stop,
     Survey,
     Surveyed,
     TellHolders,
@@ -52,6 +53,7 @@ from shoal.node.channel import (
 from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.deletion import TOMBSTONE_S, Deletion
+from shoal.node.ending import Ending
 from shoal.node.statements import MalformedStatement, pack_statements
 from shoal.node.store import (
     Deleted,
@@ -80,7 +82,7 @@ class Holder:
     """Answers the requests of peers and announces what is kept here.
 
     `own_address` gives the address to put into statements; `status` the administrator's report. `trouble` hears of a
-    disk that fails.
+    disk that fails, `ending` of the administrator's wish that the node end.
     """
 
     def __init__(
@@ -91,12 +93,14 @@ class Holder:
         own_address: Callable[[], Address],
         status: Report,
         trouble: Trouble,
+        ending: Ending,
     ) -> None:
         self._context = context
         self._env = context.env
         self._store = store
         self._status = status
         self._trouble = trouble
+        self._ending = ending
         self.companions = Companions(context, identity, store, own_address)
         self._handlers: dict[type[AnyRequest], Handler] = {
             Offer: self._offer,
@@ -113,6 +117,7 @@ class Holder:
             Renew: self._renew,
             Delete: self._delete,
             GetStatus: self._report,
+            Stop: self._stop,
         }
 
     async def dispatch(self, caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
@@ -311,7 +316,17 @@ class Holder:
     # --- for the administrator
 
     async def _report(self, caller: Caller, request: GetStatus, payload: Buffer) -> StatusReport:
-        if caller.role is not Role.ADMIN:
-            raise RequestError(Status.FORBIDDEN, "only the node's own administrator may ask this")
+        _check_administrator(caller)
         report = await self._status()
         return StatusReport(msgpack.packb(dict(report), use_bin_type=True))
+
+    async def _stop(self, caller: Caller, request: Stop, payload: Buffer) -> Done:
+        _check_administrator(caller)
+        if not self._ending.ask():
+            raise RequestError(Status.UNSUPPORTED, "the program that this node is part of does not end on request")
+        return Done()
+
+
+def _check_administrator(caller: Caller) -> None:
+    if caller.role is not Role.ADMIN:
+        raise RequestError(Status.FORBIDDEN, "only the node's own administrator may ask this")

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from shoal.dht import Address, NodeId, NoPeersError
 from shoal.erasure import Link, LinkKind, parse_link
 from shoal.node.check import check_file
@@ -285,6 +287,14 @@ class Node:
         with translated():
             await self.wait_joined()
             return await Leaver(self._context, self._serving.store, self._serving.companions, on_progress).run()
+
+    def end_wanted(self) -> trio.Event:
+        """Set once this machine's administrator wants the serving node to end, as `shoal node leave` does: then leave
+        the node's block. Such wishes are refused before the first call. UsageError for a client.
+        """
+        if self._serving is None:
+            raise UsageError("Only a node that serves can be asked to end.")
+        return self._serving.ending.listen()
 
     def published(self) -> list[PublishedFile]:
         """What this home has published, the latest last."""

@@ -28,6 +28,7 @@ from shoal.node.channel import (
 )
 from shoal.node.companions import Companions
 from shoal.node.context import Context
+from shoal.node.ending import Ending
 from shoal.node.environment import Environment
 from shoal.node.errors import LocalError
 from shoal.node.holder import Holder, Report
@@ -65,6 +66,7 @@ class Serving:
         self.server = PeerServer(identity, network.parameters, self._dispatch, entropy=env.entropy, throttle=throttle)
         self._throttle = throttle
         self.trouble = Trouble()
+        self.ending = Ending()
         self.caretaker: Caretaker | None = None
         self.upkeep: Upkeep | None = None
         self._slots = ConnectionSlots(per_host=None) if network.parameters.private else ConnectionSlots()
@@ -94,7 +96,9 @@ class Serving:
         self, nursery: trio.Nursery, context: Context, own_address: Callable[[], Address], status: Report
     ) -> None:
         """Answer requests from now on, and look after what is kept here."""
-        self._holder = holder = Holder(context, self._identity, self.store, own_address, status, self.trouble)
+        self._holder = holder = Holder(
+            context, self._identity, self.store, own_address, status, self.trouble, self.ending
+        )
         await nursery.start(holder.run)
         await nursery.start(self._take_care, context, holder)
 

@@ -1,46 +1,45 @@
 """`shoal node leave`: hand over what this machine keeps, before it goes for good."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
 
 from shoal.cli.context import Globals, Job, globals_of
-from shoal.cli.exits import Code, CommandError
+from shoal.cli.exits import Code, CommandError, explain
 from shoal.cli.output import visible
 from shoal.cli.units import format_size, plural
 
 if TYPE_CHECKING:
-    from shoal.node import Home, Left
+    from shoal.node import Home, Left, NodeSettings
+
+GOES_ON = "What was handed over is safe; the same command goes on with the rest."
+RESTARTED = "The node that ran here has ended on request, and something has started it again."
 
 
 def leave(context: typer.Context) -> Job:
     """Hand this machine's shares over to other hosts, before it goes for good.
 
-    Stop the running node first; this command serves others in its place until it is through.
+    A node that runs is ended first; this command serves others in its place until it is through.
     """
     settings = globals_of(context)
     return settings.job(lambda: _leave(settings))
 
 
 async def _leave(settings: Globals) -> int:
-    from shoal.cli.progress import open_progress
-    from shoal.node import AlreadyRunning, load_settings, open_node
+    from shoal.node import AlreadyRunning, load_settings
 
     output = settings.output
     home = settings.locate_home()
     chosen = load_settings(home)
-    output.interrupt_hint = "What was handed over is safe; the same command goes on with the rest."
+    output.interrupt_hint = GOES_ON
+    restart = ""
     try:
-        async with (
-            open_node(
-                home, network=settings.network, bootstrap=settings.bootstrap, serve=True, settings=chosen
-            ) as node,
-            open_progress(output) as progress,
-        ):
-            left = await node.leave(on_progress=progress)
-    except AlreadyRunning as error:
-        raise CommandError(running_words(home), Code.DAEMON_RUNS) from error
-    output.result(words(left, visible(str(home.store_folder))))
+        left = await _hand_over(settings, home, chosen)
+    except AlreadyRunning:
+        restart = settings.command("node", "run")
+        left = await _take_over(settings, home, chosen, restart)
+    output.result(words(left, visible(str(home.store_folder)), restart))
     output.summary(
         handed_over=left.handed_over,
         elsewhere=left.elsewhere,
@@ -51,16 +50,51 @@ async def _leave(settings: Globals) -> int:
     return Code.PARTIAL if left.remaining else Code.OK
 
 
-def running_words(home: "Home") -> str:
-    """What to do about the node that runs."""
+async def _hand_over(settings: Globals, home: "Home", chosen: "NodeSettings") -> "Left":
+    from shoal.cli.progress import open_progress
+    from shoal.node import open_node
+
+    async with (
+        open_node(home, network=settings.network, bootstrap=settings.bootstrap, serve=True, settings=chosen) as node,
+        open_progress(settings.output) as progress,
+    ):
+        return await node.leave(on_progress=progress)
+
+
+async def _take_over(settings: Globals, home: "Home", chosen: "NodeSettings", restart: str) -> "Left":
+    """End the node that runs, and hand over in its place. `restart`: the command that starts it again."""
+    from shoal.node import AlreadyRunning, ShoalError, stop_daemon
+
+    output = settings.output
+    output.note("A node runs here: it is asked to end, and this command serves in its place.")
+    output.interrupt_hint = f"The node was asked to end. {GOES_ON} Or start the node again: {restart}"
+    try:
+        addresses = await stop_daemon(home, network=settings.load_network())
+    except AlreadyRunning as error:
+        raise CommandError(running_words(error), Code.DAEMON_RUNS) from error
+    stopped = f"The node that ran here has stopped. {GOES_ON} Or start the node again: {restart}"
+    output.interrupt_hint = stopped
+    # Where it was started with other addresses than the home's, the others know it by those.
+    chosen = replace(chosen, listen=addresses or chosen.listen)
+    try:
+        return await _hand_over(settings, home, chosen)
+    except AlreadyRunning as error:
+        raise CommandError(running_words(RESTARTED), Code.DAEMON_RUNS) from error
+    except ShoalError as error:
+        raise CommandError(f"{error} {stopped}", explain(error).code) from error
+
+
+def running_words(reason: object) -> str:
+    """What to do about the node that runs on. `reason`: why it could not be ended, a sentence."""
     return (
-        f"A node runs on {visible(str(home.data))}. Stop it first (Ctrl-C where it was started, or: systemctl stop), "
-        "then run this command again: it serves others in the node's place until all shares are handed over."
+        f"{visible(str(reason))} Stop it first (Ctrl-C where it was started, or: systemctl stop), then run this "
+        "command again: it serves others in the node's place until all shares are handed over."
     )
 
 
-def words(left: "Left", store: str) -> str:
-    """What was reached, and what is left to do. `store`: the folder of the shares."""
+def words(left: "Left", store: str, restart: str = "") -> str:
+    """What was reached, and what is left to do. `store`: the folder of the shares; `restart`: the command that starts
+    the node again, where it ran before."""
     parts = ["No share was left to hand over."]
     if left.handed_over or left.remaining:
         parts = [f"Handed over {plural(left.handed_over, 'share')} ({format_size(left.sent_bytes)})."]
@@ -73,6 +107,8 @@ def words(left: "Left", store: str) -> str:
             f"{plural(left.remaining, 'share')} found no other host: run the command again later, or leave all the "
             "same: the other holders make up for it in time."
         )
+        if restart:
+            parts.append(f"The node that ran here has stopped; to serve others until then: {restart}")
     else:
         parts.append(f"This node may go: nothing is lost with it. To free the disk, remove {store}")
     return " ".join(parts)

@@ -15,6 +15,8 @@ from shoal.cli.units import UnitError, exact_size, parse_rate, parse_size, plura
 from shoal.cli.volunteer import News, table
 
 if TYPE_CHECKING:
+    import trio
+
     from shoal.node import Node, NodeSettings
 
 T = TypeVar("T")
@@ -178,6 +180,8 @@ def run(
 ) -> Job:
     """Run this machine's node until it is stopped (Ctrl-C, SIGTERM), which ends it with exit code 130.
 
+    `node leave` ends it too, with exit code 0, and takes its place.
+
     Options given here hold for this run only, instead of what `node init` wrote into config.toml.
     """
     settings = globals_of(context)
@@ -196,19 +200,17 @@ async def _run(settings: Globals, wishes: Wishes, stop_on_eof: bool) -> int:
     async with open_node(
         home, network=settings.network, bootstrap=settings.bootstrap, serve=True, settings=chosen
     ) as node:
+        end_wanted = node.end_wanted()
         _announce(settings, node)
         news = News()
         await _report_problems(settings, node, news)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_report_joining, settings, node)
             nursery.start_soon(_keep_looking, settings, node, news)
-            if stop_on_eof:
-                await _wait_for_eof()
-                nursery.cancel_scope.cancel()
-            else:
-                await trio.sleep_forever()
+            reason = await _wait_for_end(end_wanted, stop_on_eof)
+            nursery.cancel_scope.cancel()
         node_id = node.node_id.hex()
-    settings.output.note("The node has stopped: its standard input has ended.")
+    settings.output.note(f"The node has stopped: {reason}.")
     settings.output.summary(node_id=node_id)
     return Code.OK
 
@@ -261,6 +263,28 @@ async def _keep_looking(settings: Globals, node: "Node", news: News) -> None:
     while True:
         await trio.sleep(LOOK_EVERY_S)
         await _report_problems(settings, node, news)
+
+
+async def _wait_for_end(end_wanted: "trio.Event", stop_on_eof: bool) -> str:
+    """Until the node is to end in good order; why, for people."""
+    import trio
+
+    reason = "its standard input has ended"
+    async with trio.open_nursery() as nursery:
+
+        async def obey() -> None:
+            nonlocal reason
+            await end_wanted.wait()
+            reason = "another command on this machine, such as shoal node leave, asked it to end"
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(obey)
+        if stop_on_eof:
+            await _wait_for_eof()
+        else:
+            await trio.sleep_forever()
+        nursery.cancel_scope.cancel()
+    return reason
 
 
 async def _wait_for_eof() -> None:

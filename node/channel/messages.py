@@ -391,6 +391,15 @@ class Delete(Request[Done]):
     signature: bytes = field(metadata=wire.exactly(SIGNATURE_BYTES))
 
 
+@dataclass(frozen=True, slots=True)
+class Stop(Request[Done]):
+    """Ask a node to end (type 17). For the administrator alone; "unsupported" by a node whose process does not end on
+    request. Done means that it begins to: when it has ended, its home is free."""
+
+    TYPE = 17
+    REPLY = Done
+
+
 REQUESTS: dict[int, type[Request[Any]]] = {
     each.TYPE: each
     for each in (
@@ -409,6 +418,7 @@ REQUESTS: dict[int, type[Request[Any]]] = {
         Survey,
         Renew,
         Delete,
+        Stop,
     )
 }
 """Every request of this version by its number. There is none to audit: a Read of one random block, with its path to

@@ -14,7 +14,7 @@ from shoal.cli.context import Globals
 from shoal.cli.exits import OutputClosedError
 from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
-from shoal.node import Fetched, FileInfo, Home, Left, Published, PublishedFile
+from shoal.node import Fetched, FileInfo, Left, Published, PublishedFile
 from shoal.node.lanes import BROKE_THE_PROTOCOL
 from shoal.node.publish import PublishOptions
 
@@ -268,4 +268,6 @@ def test_leaving_says_what_may_be_removed_and_what_not() -> None:
         "Handed over 1 share (266 B). 2 shares had a lease about to end. 1 share found no other host"
     )
     assert "/h/store" not in stuck
-    assert "Stop it first" in leave.running_words(Home.at(Path("/h")))
+    assert "node run" not in stuck
+    assert leave.words(Left(1, 0, 2, 1, 266), "/h/store", "shoal node run").endswith("until then: shoal node run")
+    assert leave.running_words("It runs on.").startswith("It runs on. Stop it first")

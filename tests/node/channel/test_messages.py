@@ -45,6 +45,7 @@ REQUESTS: list[m.AnyRequest] = [
     m.Survey(FILE_ID + counting(32, 0x20), True),
     m.Renew(FILE_ID, 7_776_000),
     m.Delete(FILE_ID, 1_800_000_000, counting(64, 0x40)),
+    m.Stop(),
 ]
 REPLIES: list[tuple[m.AnyRequest, m.Reply]] = list(
     zip(
@@ -64,6 +65,7 @@ REPLIES: list[tuple[m.AnyRequest, m.Reply]] = list(
             m.Done(),
             m.Surveyed(1_800_000_000, b"\x92\x90\x90"),
             m.Renewed(((3, 1_807_776_000),)),
+            m.Done(),
             m.Done(),
         ],
         strict=True,
@@ -117,7 +119,7 @@ def test_failures_become_errors_that_keep_the_numbers() -> None:
 
 
 def test_every_request_type_has_one_number() -> None:
-    assert sorted(m.REQUESTS) == list(range(2, 17))
+    assert sorted(m.REQUESTS) == list(range(2, 18))
     assert {type(each) for each in REQUESTS} == set(m.REQUESTS.values())
 
 
