@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TypeAlias
 
 import trio
 
@@ -37,6 +38,11 @@ from shoal.node.tally import Finding, Tally
 PAGE_FILES = 100  # between two looks at who has room
 LEAST_LEASE_S = 3600  # a share whose lease ends sooner is not worth the way
 CANDIDATES = 100
+FILES_AT_ONCE = 4  # a small share is mostly waiting: for its host's disk, for those who are told, for the announcers
+
+
+Task: TypeAlias = tuple[HeldFile, list[Contact]]
+"""A file, and the hosts to choose from for its shares."""
 
 
 class Fate(Enum):
@@ -69,16 +75,23 @@ class Leaver:
         self._on_progress = on_progress
         self._fates: Counter[Fate] = Counter()
         self._sent_bytes = 0
+        # One sends at a time, in turns: together they get no more out of our line, and one that stalls is told by an
+        # idle line, which others that send would hide.
+        self._turns = trio.CapacityLimiter(1)
 
     async def run(self) -> Left:
-        """All shares, file by file."""
+        """All shares: a few files at a time, the shares of one file one after another, on a host each."""
         total = (await self._env.call(self._store.usage)).shares
-        async for page in self._pages():
-            candidates = await gather(self._context, CANDIDATES)
-            for file in page:
-                for held in file.shares:
-                    self._fates[await self._leave(FileId(file.file_id), held, candidates)] += 1
-                    self._report(total)
+        send, receive = trio.open_memory_channel[Task](0)
+        with receive:
+            async with open_nursery() as nursery:
+                for _ in range(FILES_AT_ONCE):
+                    nursery.start_soon(self._work, receive, total)
+                with send:
+                    async for page in self._pages():
+                        candidates = await gather(self._context, CANDIDATES)
+                        for file in page:
+                            await send.send((file, candidates))
         return Left(
             handed_over=self._fates[Fate.HANDED_OVER],
             elsewhere=self._fates[Fate.ELSEWHERE],
@@ -86,6 +99,13 @@ class Leaver:
             remaining=self._fates[Fate.REMAINING],
             sent_bytes=self._sent_bytes,
         )
+
+    async def _work(self, tasks: "trio.MemoryReceiveChannel[Task]", total: int) -> None:
+        async for file, candidates in tasks:
+            for held in file.shares:
+                fate = await self._leave(FileId(file.file_id), held, candidates)
+                self._fates[fate] += 1
+                self._report(total)
 
     def _report(self, total: int) -> None:
         if self._on_progress is not None:
@@ -168,7 +188,7 @@ class Leaver:
         async with open_nursery() as watch:
             watch.start_soon(drop_stalled, [lane], self._context.throttle)
             async with open_nursery() as nursery:
-                await nursery.start(lane.run, self._context, trio.CapacityLimiter(1))
+                await nursery.start(lane.run, self._context, self._turns)
                 for first in range(0, total, MAX_READ_BLOCKS):
                     try:
                         await lane.put(await self._batch(manifest, lane.share, first, total), False)

@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import trio
 
-from shoal.node import Published
+from shoal.node import Left, Progress, Published
 from shoal.node.simulation.world import World, run_world
 
 
@@ -15,7 +16,7 @@ async def chunks(data: bytes) -> AsyncIterator[bytes]:
 
 def test_shares_are_handed_over_and_nothing_is_rebuilt(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        for number in range(16):
+        for number in range(8):
             await world.start(f"node-{number}")
         await trio.sleep(30)
         small, large = world.rng.randbytes(3_000), world.rng.randbytes(5_000_000)
@@ -35,6 +36,35 @@ def test_shares_are_handed_over_and_nothing_is_rebuilt(tmp_path: Path) -> None:
                     assert b"".join([chunk async for chunk in file]) == data
 
     run_world(21, tmp_path, story)
+
+
+def test_many_files_are_handed_over_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a fraction of the time, each share once, the same way every time, and progress only ever grows."""
+
+    async def story(world: World) -> tuple[Left, float, list[int]]:
+        for number in range(6):
+            await world.start(f"node-{number}")
+        await trio.sleep(30)
+        async with world.client("publisher") as client:
+            for number in range(8):
+                await client.publish(chunks(bytes([number]) * 5_000), needed=1, total=4)
+        busiest = max(world.running(), key=lambda each: _shares(each.node))
+        assert busiest.node is not None
+        held, begun, seen = _shares(busiest.node), trio.current_time(), list[Progress]()
+        assert held >= 5
+        left = await busiest.node.leave(on_progress=seen.append)
+        assert (left.handed_over, left.remaining) == (held, 0)
+        assert {each.wanted_shares for each in seen} == {held}
+        assert seen[-1].done_bytes == left.sent_bytes
+        return left, trio.current_time() - begun, [each.shares for each in seen]
+
+    runs = [run_world(25, tmp_path / f"{number}", story) for number in range(2)]
+    assert runs[0] == runs[1]
+    monkeypatch.setattr("shoal.node.leaving.FILES_AT_ONCE", 1)
+    left, took_s, shares = run_world(25, tmp_path / "alone", story)
+    assert (left, shares) == (runs[0][0], runs[0][2])
+    assert shares == list(range(1, left.handed_over + 1))
+    assert runs[0][1] < took_s / 2
 
 
 def test_leaving_again_sends_nothing_twice(tmp_path: Path) -> None:
