@@ -38,11 +38,14 @@ from shoal.node.tally import Finding, Tally
 PAGE_FILES = 100  # between two looks at who has room
 LEAST_LEASE_S = 3600  # a share whose lease ends sooner is not worth the way
 CANDIDATES = 100
+HOSTS_TRIED = 4  # for one share, of those that agreed to take it; so many failures in a row are more likely ours
 FILES_AT_ONCE = 4  # a small share is mostly waiting: for its host's disk, for those who are told, for the announcers
 
 
+OUR_DISK_FAILED = "our disk failed"
+
 Task: TypeAlias = tuple[HeldFile, list[Contact]]
-"""A file, and the hosts to choose from for its shares."""
+"""A file, and the hosts to choose from for its shares; the list is the same one for all files of a page."""
 
 
 class Fate(Enum):
@@ -156,31 +159,36 @@ class Leaver:
         known: Sequence[HolderStatement],
         candidates: list[Contact],
     ) -> bool:
-        """Whether another host keeps the share now."""
+        """Whether another host keeps the share now. One that agrees and then fails is taken off the candidates."""
         share_bytes = manifest.layout.share_bytes
         recruiter = Recruiter(self._context, candidates, share_bytes, self._env.rng)
         recruiter.exclude(each.contact for each in known)
-        lanes = await recruiter.recruit([share], share_bytes, lease_s)
-        if not lanes:
-            return False
-        await self._send(manifest, lanes[0])
         settling = Settling(self._context, manifest, lease_s=lease_s, statements=self._others(known))
-        await settling.commit(lanes)
-        self._sent_bytes += lanes[0].sent_bytes
-        if not lanes[0].alive:
-            return False
-        await settling.tell()
-        await self._remember(manifest.id, settling)
-        await settling.announce()
-        return True
+        for _ in range(HOSTS_TRIED):
+            lanes = await recruiter.recruit([share], share_bytes, lease_s)
+            if not lanes:
+                return False
+            lane = lanes[0]
+            await self._send(manifest, lane)
+            await settling.commit(lanes)
+            self._sent_bytes += lane.sent_bytes
+            if lane.alive:
+                await self._make_known(manifest.id, settling)
+                return True
+            if lane.reason == OUR_DISK_FAILED:
+                return False
+            candidates[:] = [each for each in candidates if each.node_id != lane.contact.node_id]
+        return False
 
     def _others(self, known: Iterable[HolderStatement]) -> list[HolderStatement]:
         return [each for each in known if each.node_id != self._context.dht.identity.node_id]
 
-    async def _remember(self, file_id: FileId, settling: Settling) -> None:
-        """Note who has taken the share, so that nobody is asked a second time."""
+    async def _make_known(self, file_id: FileId, settling: Settling) -> None:
+        """Tell the holders and the network who has taken the share, and note it: nobody is asked a second time."""
+        await settling.tell()
         with suppress(StoreError, MalformedStatement):  # then the next look asks the holders
             await self._companions.learn(file_id, pack_statements(each.signed for each in settling.statements))
+        await settling.announce()
 
     async def _send(self, manifest: Manifest, lane: Lane) -> None:
         """The share's blocks, from our disk into the lane; a disk that fails ends the lane."""
@@ -193,7 +201,7 @@ class Leaver:
                     try:
                         await lane.put(await self._batch(manifest, lane.share, first, total), False)
                     except StoreError:
-                        lane.drop("our disk failed")
+                        lane.drop(OUR_DISK_FAILED)
                         break
                 lane.close()
             watch.cancel_scope.cancel()

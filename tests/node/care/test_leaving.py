@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from shoal.node import Left, Progress, Published
+from shoal.node.channel import Buffer, Caller, Reply, Write
 from shoal.node.simulation.world import World, run_world
 
 
@@ -93,6 +94,34 @@ def test_leaving_again_sends_nothing_twice(tmp_path: Path) -> None:
         assert (third.handed_over, third.elsewhere, third.remaining) == (1, 0, 0)
 
     run_world(23, tmp_path, story)
+
+
+def test_a_host_that_stalls_is_replaced_and_holds_nobody_up(tmp_path: Path) -> None:
+    """It says yes to every offer and takes nothing; most shares find it first."""
+
+    async def story(world: World) -> None:
+        for number in range(5):
+            await world.start(f"node-{number}")
+        await trio.sleep(30)
+        async with world.client("publisher") as client:
+            for number in range(6):
+                await client.publish(chunks(bytes([number]) * 5_000), needed=1, total=5)
+        for name in ("stalling", "good"):
+            await world.start(name)
+        world.machines["stalling"].serving._holder._handlers[Write] = _stall  # type: ignore[union-attr]
+        await trio.sleep(30)
+        leaver, begun = world.machines["node-2"].node, trio.current_time()
+        assert leaver is not None
+        left = await leaver.leave()
+        assert (left.handed_over, left.remaining) == (6, 0)
+        assert trio.current_time() - begun < 6 * 40, "half a minute each at most, for a host that stalls"
+
+    run_world(26, tmp_path, story)
+
+
+async def _stall(caller: Caller, request: Write, payload: Buffer) -> Reply:
+    await trio.sleep_forever()
+    raise AssertionError("unreachable")
 
 
 def test_a_share_about_to_end_is_not_carried_away(tmp_path: Path) -> None:
