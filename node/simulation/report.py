@@ -26,7 +26,9 @@ class Report:
     lost_files: published ones that nobody could read at the end, with the network healed and every machine that
     lives up.  wrong_bytes: read, and different from what was published.  repair_bytes: share bytes fetched and sent by
     repairs.  messages: datagrams and stream messages.  liars: machines that lied, of all there were.
-    reads_waited: tried while fewer than k shares were up.
+    reads_waited: tried while fewer than k shares were up.  first_machines: of the beginning, as far as they were ever
+    up.  first_deaths: those of them that died for good.  least_absences: the fewest of any of the others; 0 when none
+    is left. What came later counts there for nothing: it had no time to go away.
     violations: of what must always hold, each a sentence.
     """
 
@@ -52,6 +54,8 @@ class Report:
     stream_messages: int = 0
     stream_bytes: int = 0
     deaths: int = 0
+    first_machines: int = 0
+    first_deaths: int = 0
     absences: int = 0
     least_absences: int = 0
     power_cuts: int = 0
@@ -109,6 +113,8 @@ class Report:
             "stream_messages": self.stream_messages,
             "stream_bytes": self.stream_bytes,
             "deaths": self.deaths,
+            "first_machines": self.first_machines,
+            "first_deaths": self.first_deaths,
             "absences": self.absences,
             "least_absences": self.least_absences,
             "power_cuts": self.power_cuts,
@@ -142,10 +148,8 @@ class Report:
         share_days = self.published * self.plan.days or 1.0
         return [
             ("machines", f"{self.plan.nodes} at a time, {self.deaths} died and were replaced"),
-            (
-                "absences",
-                f"{self.absences}, {self.power_cuts} with a power cut; at least {self.least_absences} a machine",
-            ),
+            ("machines of the beginning", self._first_words()),
+            ("absences", f"{self.absences}, {self.power_cuts} with a power cut"),
             (
                 "calamities",
                 f"cuts in two: {self.partitions}, bits rotted: {self.flipped_bits}, disks full: {self.full_disks}",
@@ -161,6 +165,16 @@ class Report:
             ("stream messages", f"{self.stream_messages / share_days:.0f} per file and day"),
             ("violations", str(self.violation_count)),
         ]
+
+    def _first_words(self) -> str:
+        """What became of the machines that were there from the beginning."""
+        if not self.first_machines:
+            return ""
+        share = f"{self.first_deaths} of {self.first_machines} died for good"
+        share += f" ({100 * self.first_deaths / self.first_machines:.0f} %)"
+        if self.first_deaths == self.first_machines:
+            return share
+        return f"{share}; each of the others was away {self.least_absences} times or more"
 
 
 def _exact(number: float) -> str:

@@ -69,6 +69,7 @@ class Study:
         )
         self._care = CareCounts()
         self._machines_made = self._clients_made = 0
+        self._first: set[str] = set()  # machines of the beginning, dead or alive
         self._absences: dict[str, int] = {}
         self._started: dict[str, float] = {}
         self._report = Report(plan)
@@ -118,6 +119,8 @@ class Study:
         while born < self._plan.end_s:
             name = f"machine-{self._machines_made:04d}"
             self._machines_made += 1
+            if not newborn:
+                self._first.add(name)
             rng = random.Random(f"{self._plan.seed} {name} life")
             for event in life(self._plan, rng, born, newborn=newborn):
                 if not await self._sleep_until(event.at):
@@ -136,6 +139,7 @@ class Study:
             self._note_down(machine)
         if change is Change.DEATH:
             self._report.deaths += 1
+            self._report.first_deaths += name in self._first
             self._watch.forget(name)
             await self._world.retire(name)
             self._liars.forget(name)
@@ -331,8 +335,9 @@ class Study:
         report.partitions, report.flipped_bits = counts.partitions, counts.flipped_bits
         report.full_disks = counts.full_disks
         report.liars = self._liars.count
-        old = [self._absences[name] for name, machine in self._world.machines.items()]
-        report.least_absences = min(old, default=0)
+        report.first_machines = len(self._first & self._absences.keys())
+        alive = [self._absences[name] for name in self._world.machines if name in self._first]
+        report.least_absences = min(alive, default=0)
         report.least_shares = min((sample.least for sample in report.samples), default=0)
         report.violation_count, report.violations = self._violations.count, self._violations.texts
 

@@ -93,6 +93,24 @@ def test_a_study_notices_a_share_that_is_dropped_early(monkeypatch: pytest.Monke
     assert any("dropped before its lease" in text for text in report.violations)
 
 
+def test_absences_are_counted_of_machines_that_were_there_all_the_time() -> None:
+    """A machine that came an hour before the end was away at most once: the least of all machines said nothing."""
+    report = run_study(replace(SMALL, days=0.9, mean_life_days=1.5, absences=3_000))
+    assert report.first_machines == 14
+    assert 0 < report.first_deaths < 14
+    assert report.first_deaths <= report.deaths
+    assert report.least_absences >= 3, "of about seven"
+    assert report.fields()["first_deaths"] == report.first_deaths
+    (words,) = [text for name, text in report.rows() if name == "machines of the beginning"]
+    assert words.startswith(f"{report.first_deaths} of 14 died for good")
+    assert words.endswith(f"was away {report.least_absences} times or more")
+
+
+def test_machines_of_the_beginning_that_are_all_gone_were_away_never() -> None:
+    report = Report(StudyPlan(), first_machines=4, first_deaths=4)
+    assert ("machines of the beginning", "4 of 4 died for good (100 %)") in report.rows()
+
+
 # --- lives
 
 
