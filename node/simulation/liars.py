@@ -132,6 +132,22 @@ class Liars:
         width = self.widths.get(file_id)
         return None if width is None else random.Random(name.encode() + file_id).randrange(width)
 
+    def claims(self, name: str, file_id: bytes) -> set[int]:
+        """The shares that a liar says it keeps besides those it does keep; none for one that denies all."""
+        habit = self.habits[name]
+        if habit is Habit.DENIES:
+            return set()
+        if habit is Habit.PROXIES:
+            return set(range(self.widths.get(file_id, 0)))
+        claimed = self.claimed(name, file_id)
+        return set() if claimed is None else {claimed}
+
+    def says_it_keeps(self, machine: Machine, file_id: bytes) -> set[int]:
+        """What a running liar answers when it is asked which shares of a file it keeps."""
+        if self.habits[machine.name] is Habit.DENIES:
+            return set()
+        return {*_shares(machine, file_id), *self.claims(machine.name, file_id)}
+
 
 class _Table:
     """A routing table that knows liars only, whatever is looked up."""
@@ -192,11 +208,8 @@ class _Liar:
         self._learn(file_id)
         kept = () if isinstance(honest, bytes) else honest
         known = {row.share for row in kept}
-        claimed = self._league.claimed(self._machine.name, file_id)
-        claims = {claimed} if claimed is not None else set()
-        if self._habit is Habit.PROXIES:
-            claims |= set(range(self._league.widths.get(file_id, 0)))
-        return (*kept, *(SurveyRow(share, self._lease_end()) for share in sorted(claims - known)))
+        claims = self._league.claims(self._machine.name, file_id) - known
+        return (*kept, *(SurveyRow(share, self._lease_end()) for share in sorted(claims)))
 
     async def _read(self, caller: Caller, request: Read, payload: Buffer) -> Reply:
         if self._habit in (Habit.FORGETS, Habit.DENIES):

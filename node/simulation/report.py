@@ -29,6 +29,7 @@ class Report:
     reads_waited: tried while fewer than k shares were up.  first_machines: of the beginning, as far as they were ever
     up.  first_deaths: those of them that died for good.  least_absences: the fewest of any of the others; 0 when none
     is left. What came later counts there for nothing: it had no time to go away.
+    healing_days: from the end until nothing was left to repair, the days that are always waited among them.
     violations: of what must always hold, each a sentence.
     """
 
@@ -65,6 +66,7 @@ class Report:
     liars: int = 0
     up_node_days: float = 0.0
     least_shares: int = 0
+    healing_days: float = 0.0
     violation_count: int = 0
     violations: list[str] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
@@ -78,7 +80,7 @@ class Report:
     @property
     def node_years(self) -> float:
         """Simulated, of machines up or away, with the days after the end."""
-        return self.plan.nodes * (self.plan.days + self.plan.settle_s / DAY_S) / YEAR_DAYS
+        return self.plan.nodes * (self.plan.days + self.healing_days) / YEAR_DAYS
 
     def fields(self) -> dict[str, object]:
         """For scripts: everything, what depends on the machine apart."""
@@ -124,6 +126,7 @@ class Report:
             "liars": self.liars,
             "up_node_days": round(self.up_node_days, 3),
             "least_shares": self.least_shares,
+            "healing_days": round(self.healing_days, 3),
             "violations": self.violation_count,
             "violation_texts": list(self.violations),
             "replay": replay_command(plan),
@@ -163,6 +166,7 @@ class Report:
             ("audits", f"{self.audits_passed} passed, {self.audits_failed} failed"),
             ("datagrams", f"{self.datagrams / per_node_day:.0f} per node and day up"),
             ("stream messages", f"{self.stream_messages / share_days:.0f} per file and day"),
+            ("days after the end", f"{self.healing_days:.2f}, until nothing was left to repair or we gave up"),
             ("violations", str(self.violation_count)),
         ]
 
