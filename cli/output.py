@@ -126,6 +126,10 @@ class Output:
         if not self.json:
             self._print_aside(visible_lines(text))
 
+    def insist(self, text: str) -> None:
+        """A line on standard error with every option, --json and --quiet too."""
+        self._print_aside(visible_lines(text))
+
     def error(self, outcome: Outcome) -> None:
         """The last word of a command that failed."""
         message = self.in_full(outcome.message)

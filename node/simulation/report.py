@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shoal.node.simulation.plan import DAY_S, YEAR_DAYS, StudyPlan
+from shoal.node.simulation.plan import YEAR_DAYS, StudyPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,22 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """Whether nothing was lost, nothing wrong, and everything held that must."""
-        return not (self.lost_files or self.wrong_bytes or self.violation_count)
+        """Whether files were published, nothing was lost, nothing wrong, and everything held that must."""
+        return not (self.showed_nothing or self.lost_files or self.wrong_bytes or self.violation_count)
+
+    @property
+    def showed_nothing(self) -> bool:
+        """Whether there were to be files, and none came to be published."""
+        return self.plan.files > 0 and not self.published
+
+    @property
+    def verdict(self) -> str:
+        """In a sentence."""
+        if self.good:
+            return "Nothing was lost and nothing went wrong."
+        if self.lost_files or self.wrong_bytes or self.violation_count:
+            return "Something was lost or went wrong."
+        return f"None of the {self.plan.files} files was published, so nothing was shown."
 
     @property
     def node_years(self) -> float:
@@ -97,6 +111,7 @@ class Report:
             "refused_publishes": self.refused_publishes,
             "k": self.k,
             "n": self.n,
+            "good": self.good,
             "lost_files": self.lost_files,
             "wrong_bytes": self.wrong_bytes,
             "reads": self.reads,
@@ -158,7 +173,7 @@ class Report:
                 f"cuts in two: {self.partitions}, bits rotted: {self.flipped_bits}, disks full: {self.full_disks}",
             ),
             ("liars", f"{self.liars} of all machines; what they keep counts for nothing" if self.liars else ""),
-            ("files", f"{self.published} published as {self.k} of {self.n}, {self.lost_files} lost"),
+            ("files", self._file_words()),
             ("bytes read wrong", str(self.wrong_bytes)),
             ("reads on the way", f"{self.reads}, {self.reads_waited} while fewer than k shares were up"),
             ("fewest good shares up", f"{self.least_shares} of {self.n}, {self.k} needed"),
@@ -169,6 +184,12 @@ class Report:
             ("days after the end", f"{self.healing_days:.2f}, until nothing was left to repair or we gave up"),
             ("violations", str(self.violation_count)),
         ]
+
+    def _file_words(self) -> str:
+        refused = f"; {self.refused_publishes} refused" if self.refused_publishes else ""
+        if not self.published:
+            return f"none published{refused}"
+        return f"{self.published} published as {self.k} of {self.n}, {self.lost_files} lost{refused}"
 
     def _first_words(self) -> str:
         """What became of the machines that were there from the beginning."""
@@ -193,7 +214,7 @@ def replay_command(plan: StudyPlan) -> str:
         "--days": _exact(plan.days),
         "--files": plan.files,
         "--size": plan.size_bytes,
-        "--mean-life": f"{plan.mean_life_days * DAY_S:.0f}s",
+        "--mean-life": f"{_exact(plan.mean_life_days)}d",
         "--uptime": _exact(plan.uptime),
         "--absences": _exact(plan.absences),
         **({"--k": plan.k, "--n": plan.n} if plan.k is not None else {}),

@@ -160,22 +160,38 @@ def test_plans_that_make_no_sense(change: dict[str, float]) -> None:
 
 def test_a_world_in_which_at_times_nobody_is_up() -> None:
     plan = StudyPlan(seed=1, nodes=4, days=1, files=2, size_bytes=1000, uptime=0.05)
-    assert run_study(plan).good, "two machines cannot keep three shares"
+    assert run_study(plan).good
+
+
+def test_a_study_without_a_file_shows_nothing() -> None:
+    """It ended well once, although every publish was refused: nothing was lost, since there was nothing."""
+    report = run_study(StudyPlan(seed=1, nodes=4, days=0.2, files=2, size_bytes=1000, uptime=0.05))
+    assert not report.violations
+    assert report.published == 0
+    assert not report.good
+    assert report.verdict == "None of the 2 files was published, so nothing was shown."
+    assert dict(report.rows())["files"].startswith("none published")
+
+
+def test_a_study_of_no_files_is_good_when_nothing_goes_wrong() -> None:
+    assert Report(StudyPlan(files=0)).good
+    assert not Report(StudyPlan(files=1)).good
+    assert Report(StudyPlan(files=1), published=1).good
 
 
 # --- reports
 
 
 def test_the_command_does_the_very_same_again() -> None:
-    command = replay_command(StudyPlan(days=1.123456789, uptime=0.123456789, absences=12.5))
-    for text in ("--days 1.123456789", "--uptime 0.123456789", "--absences 12.5"):
+    command = replay_command(StudyPlan(days=1.123456789, uptime=0.123456789, absences=12.5, mean_life_days=60.1234567))
+    for text in ("--days 1.123456789", "--mean-life 60.1234567d", "--uptime 0.123456789", "--absences 12.5"):
         assert text in command
 
 
 def test_the_command_that_does_it_again() -> None:
     command = replay_command(StudyPlan(seed=9, k=3, n=10))
     assert command == (
-        "shoal simulate --nodes 100 --days 365 --files 100 --size 65536 --mean-life 15552000s --uptime 0.7 "
+        "shoal simulate --nodes 100 --days 365 --files 100 --size 65536 --mean-life 180d --uptime 0.7 "
         "--absences 75 --k 3 --n 10 --seed 9"
     )
 
