@@ -1,21 +1,23 @@
 """`shoal simulate`: whole nodes through months of virtual time, and a report of what was lost. Needs no network."""
 
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from shoal.cli.context import Globals, Job, globals_of
-from shoal.cli.exits import BadUsageError, Code, CommandError
+from shoal.cli.exits import BadUsageError, Code, CommandError, explain
 from shoal.cli.signals import caught_signals, interrupt
 from shoal.cli.tables import fields
-from shoal.cli.units import UnitError, parse_count, parse_duration, parse_size
+from shoal.cli.units import MAX_DURATION_S, UnitError, parse_count, parse_duration, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
+    from shoal.cli.output import Output
     from shoal.node.simulation.plan import StudyPlan
     from shoal.node.simulation.report import Report
 
@@ -26,11 +28,11 @@ MOST_SEED = 2**53  # what JSON readers keep exact
 def simulate(
     context: typer.Context,
     nodes: Annotated[str, typer.Option("--nodes", metavar="COUNT", help="Machines at any time.")] = "100",
-    days: Annotated[str, typer.Option("--days", metavar="COUNT", help="Days to simulate.")] = "365",
+    days: Annotated[str, typer.Option("--days", metavar="DAYS", help="How long: days, or such as 36h.")] = "365",
     files: Annotated[str, typer.Option("--files", metavar="COUNT", help="Files, published in the first hour.")] = "100",
     size: Annotated[str, typer.Option("--size", metavar="SIZE", help="Size of each file.")] = "64KiB",
     mean_life: Annotated[
-        str, typer.Option("--mean-life", metavar="TIME", help="Mean life of a machine; it dies with its disk.")
+        str, typer.Option("--mean-life", metavar="DAYS", help="Mean life of a machine; it dies with its disk.")
     ] = "180d",
     uptime: Annotated[
         str, typer.Option("--uptime", metavar="PART", help="Part of its life that a machine is up, 0.05 to 1.")
@@ -57,8 +59,8 @@ def simulate(
     The nodes are the real ones; networks, disks and clocks are not, and time jumps ahead. Publishers vanish after the
     first hour; machines go away and come back, lose power, die and are replaced; the network is cut in two at times,
     bits rot, disks are full, clocks are wrong. Once a month a passing client renews the leases; holders do the rest.
-    The same arguments give the same report, except for what it says of this machine. Ends with 0 when nothing was lost
-    and nothing was wrong, else with 1.
+    The same arguments give the same report, except for what it says of this machine. Ends with 0 when files were
+    published, nothing was lost and nothing was wrong, else with 1.
     """
     settings = globals_of(context)
     target = None if plot is None else plot_target(plot)
@@ -85,10 +87,10 @@ def read_plan(
         return StudyPlan(
             seed=_count("--seed", seed, 0, MOST_SEED),
             nodes=_count("--nodes", nodes, 4, 2_000),
-            days=_number("--days", days),
+            days=_days("--days", days),
             files=_count("--files", files, 0, 100_000),
-            size_bytes=parse_size(size),
-            mean_life_days=parse_duration(mean_life) / DAY_S,
+            size_bytes=_size("--size", size),
+            mean_life_days=_days("--mean-life", mean_life),
             uptime=_number("--uptime", uptime),
             absences=_number("--absences", absences),
             k=None if k is None else _count("--k", k, 1, 256),
@@ -105,6 +107,31 @@ def _count(option: str, text: str, least: int, most: int) -> int:
         return parse_count(text, least=least, most=most)
     except UnitError as error:
         raise UnitError(f"{option}: {error}") from error
+
+
+def _size(option: str, text: str) -> int:
+    try:
+        return parse_size(text)
+    except UnitError as error:
+        raise UnitError(f"{option}: {error}") from error
+
+
+def _days(option: str, text: str) -> float:
+    """Days: a bare number, or a duration with a unit. A number of days need not be whole seconds, as others must."""
+    stripped = text.strip()
+    try:
+        try:
+            days = float(stripped.removesuffix("d"))
+        except ValueError:
+            days = parse_duration(stripped) / DAY_S
+    except UnitError:
+        days = -1.0
+    if not 0 <= days <= MAX_DURATION_S / DAY_S:
+        raise UnitError(
+            f"{option}: {text!r} is neither a number of days such as 30 or 0.5 nor a duration such as 36h, 30d or 2w, "
+            "a century at most"
+        )
+    return days
 
 
 def _number(option: str, text: str) -> float:
@@ -134,7 +161,7 @@ def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
     output = settings.output
     output.note(f"Simulating. The same again: {replay_command(plan)}")
     output.note("Ctrl-C ends it early, with a report on what it had until then; pressed twice, at once.")
-    with Interruptions() as interruptions:
+    with Interruptions() as interruptions, _replay_told(output, plan):
         report = run_study(plan, output.note, enough=interruptions.seen, on_start=interruptions.stop_by)
     if target is not None:
         _draw(report, target)
@@ -146,9 +173,22 @@ def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
     for text in report.violations:
         output.complain(text)
     if not report.good:
-        output.complain(f"Something was lost or went wrong. The same again: {replay_command(plan)}")
+        output.complain(f"{report.verdict} The same again: {replay_command(plan)}")
     output.summary(**report.fields())
     return Code.OK if report.good else Code.FAILED
+
+
+@contextmanager
+def _replay_told(output: "Output", plan: "StudyPlan") -> "Iterator[None]":
+    """When a study breaks, say how to break it again, whatever else is said: nobody may have seen the seed."""
+    from shoal.node.simulation.report import replay_command
+
+    try:
+        yield
+    except BaseException as error:  # it goes on up, where every error of a command ends
+        if explain(error).code is not Code.INTERRUPTED:
+            output.insist(f"The study itself broke. The same again: {replay_command(plan)}")
+        raise
 
 
 class Interruptions:

@@ -11,7 +11,7 @@ import pytest
 from shoal.cli.commands import simulate
 from shoal.cli.main import run
 from shoal.node.simulation.plan import StudyPlan
-from shoal.node.simulation.report import Report
+from shoal.node.simulation.report import Report, replay_command
 
 SMALL = ["--nodes", "13", "--days", "0.2", "--files", "1", "--size", "2kB", "--seed", "5"]
 
@@ -77,13 +77,65 @@ def test_a_study_that_runs_ends_between_two_steps_of_the_scheduler(number: signa
         (["--uptime", "1.5"], "up between"),
         (["--size", "3 potatoes"], "potatoes"),
         (["--k", "4"], "together"),
-        (["--mean-life", "180"], "no unit"),
+        (["--days", "-3"], "--days"),
+        (["--days", "nan"], "36h, 30d"),
+        (["--size", "many"], "--size"),
+        (["--mean-life", "long"], "--mean-life: 'long' is neither a number of days"),
+        (["--mean-life", "5x"], "36h, 30d"),
+        (["--mean-life", "1e9"], "century"),
         (["--plot", "picture.jpg"], ".png"),
     ],
 )
 def test_usage_errors(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["simulate", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "days"), [("60", 60), ("0.5", 0.5), ("60d", 60), ("1.25d", 1.25), ("36h", 1.5)])
+def test_days_are_a_number_or_a_duration(text: str, days: float) -> None:
+    assert simulate._days("--days", text) == days
+
+
+def test_what_the_replay_says_is_understood() -> None:
+    plan = StudyPlan(days=1.1234567, mean_life_days=60.1234567, uptime=0.123, absences=12.5, k=2, n=5)
+    words = replay_command(plan).split()[2:]
+    options = {name.removeprefix("--").replace("-", "_"): value for name, value in zip(*[iter(words)] * 2, strict=True)}
+    assert simulate.read_plan(**options) == plan
+
+
+def test_a_study_that_published_nothing_fails_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = ["--nodes", "4", "--days", "0.2", "--files", "2", "--size", "1kB", "--uptime", "0.05"]
+    assert run(["--quiet", "simulate", *refused]) == 1
+    told = capsys.readouterr()
+    assert "none published" in told.out
+    assert "None of the 2 files was published, so nothing was shown. The same again: shoal simulate" in told.err
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--quiet"]])
+def test_a_study_that_breaks_tells_its_seed(
+    options: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shoal.node.simulation import study
+
+    def break_down(self: object) -> None:
+        raise AssertionError("an error of ours")
+
+    monkeypatch.setattr(study.Study, "_fill_in", break_down)
+    assert run([*options, "simulate", *SMALL]) == 1
+    assert "The study itself broke. The same again: shoal simulate --nodes 13" in capsys.readouterr().err
+
+
+def test_a_study_that_is_interrupted_is_not_broken(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shoal.node.simulation import study
+
+    def stop(*_: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "run_study", stop)
+    assert run(["--quiet", "simulate", *SMALL]) == 130
+    assert "broke" not in capsys.readouterr().err
 
 
 def test_a_picture_that_cannot_be_written_is_known_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
