@@ -16,6 +16,10 @@ Ways to lie:
   ghosts   name K ids next to the target where nobody answers
   divert   name the nodes truly nearest to the target, at wrong addresses
   mixed    each liar does one of these
+
+The bar: with 20, 30 and 50 % liars, 0.99, 0.97 and 0.90 of the thorough lookups, those with the most paths, must find.
+It is told on their lines, and the script ends with 1 where one is missed.
+
 With --poisoned the liars lie already while everybody joins. Newcomers come in through DOORS, honest nodes as in a
 bootstrap list, and everybody looks around once more when all are there. Through one door kept by a liar nobody
 gets in at all, whatever the lookup does.
@@ -39,6 +43,7 @@ ONE_WAY_S = (0.005, 0.1)  # uniform: from one city to the other side of the worl
 TIMEOUT_S = 1.5  # after which a silent node is reported as failed
 LIES = ("collude", "squat", "ghosts", "divert")
 SEEDS_PER_PATH = 3
+BARS = {0.2: 0.99, 0.3: 0.97, 0.5: 0.90}  # share of liars: what thorough lookups must find at least
 DOORS = 3  # the first nodes: everybody's way in, and never liars
 
 
@@ -207,8 +212,23 @@ def measure(network: Network, lookups: int, paths: int) -> Quality:
     )
 
 
-def survive_liars(nodes: int, lookups: int, seed: int, shares: Sequence[float], poisoned: bool) -> None:
-    """Print the quality of lookups under each way of lying."""
+def bar(share: float) -> float | None:
+    """What must be found with so many liars: the bar of the next larger share that has one; None beyond all."""
+    return next((BARS[each] for each in sorted(BARS) if share <= each), None)
+
+
+def judged(quality: Quality, share: float, paths: int) -> tuple[str, bool]:
+    """What to say of a line, and whether a bar is missed."""
+    least = bar(share) if paths == THOROUGH_PATHS else None
+    if least is None:
+        return "", False
+    missed = quality.found < least
+    return f"  bar {least:.2f} {'MISSED' if missed else 'met'}", missed
+
+
+def survive_liars(nodes: int, lookups: int, seed: int, shares: Sequence[float], poisoned: bool) -> int:
+    """Print the quality of lookups under each way of lying; how often a bar was missed."""
+    missed = 0
     joins = "poisoned" if poisoned else "clean"
     print(f"{nodes} nodes, {lookups} lookups per line, seed {seed}, {joins} joins")
     print(f"{'lie':8} {'liars':>5} {'paths':>5} {HEADINGS}")
@@ -219,7 +239,12 @@ def survive_liars(nodes: int, lookups: int, seed: int, shares: Sequence[float], 
             if not poisoned:
                 network.recruit(share, lie)
             for paths in (1, PATHS, THOROUGH_PATHS):
-                print(f"{lie:8} {share:5.0%} {paths:5} {measure(network, lookups, paths)}", flush=True)
+                quality = measure(network, lookups, paths)
+                words, is_missed = judged(quality, share, paths)
+                missed += is_missed
+                print(f"{lie:8} {share:5.0%} {paths:5} {quality}{words}", flush=True)
+    print(f"bars missed: {missed}")
+    return missed
 
 
 def count_messages(lookups: int, seed: int, sizes: Sequence[int]) -> None:
@@ -248,7 +273,8 @@ def main() -> None:
     if options.messages:
         count_messages(options.lookups, options.seed, (50, 100, 200, 400, 800))
     else:
-        survive_liars(options.nodes, options.lookups, options.seed, options.shares, options.poisoned)
+        missed = survive_liars(options.nodes, options.lookups, options.seed, options.shares, options.poisoned)
+        raise SystemExit(missed > 0)
 
 
 if __name__ == "__main__":
