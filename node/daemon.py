@@ -5,6 +5,8 @@ end, over the same port and protocol as any peer: there is no second socket.
 """
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from shoal.dht import Address, AddressError, Identity, NetworkParameters, NodeId
 from shoal.node.channel import (
     Disconnected,
     GetStatus,
+    PeerConnection,
     PeerError,
     RemoteError,
     Request,
@@ -86,26 +89,31 @@ class _Administrator:
 
     async def ask(self, address: Address, request: Request[R]) -> R:
         """One request to the daemon, at one of its addresses. PeerError."""
+        async with self._connected(address) as connection:
+            return await connection.request(request, timeout_s=ANSWER_TIMEOUT_S)
+
+    @asynccontextmanager
+    async def _connected(self, address: Address) -> AsyncIterator[PeerConnection]:
+        """A connection whose other end knows who asks. PeerError."""
         async with (
             open_nursery(),
             open_connection(self.env.streams, address, self.identity.node_id) as connection,
         ):
             await connection.identify(self.identity, self.parameters, Role.ADMIN, timeout_s=ANSWER_TIMEOUT_S)
-            return await connection.request(request, timeout_s=ANSWER_TIMEOUT_S)
+            yield connection
 
     async def ask_to_end(self, note: DaemonNote) -> bool:
         """Whether the daemon will end; False when it cannot be reached now. AlreadyRunning when it will not."""
         for address in note.reachable():
             try:
-                await self.ask(address, Stop())
-            except Disconnected:
-                return True  # it was there, and went while it was asked
+                async with self._connected(address) as connection:
+                    with suppress(Disconnected):  # it had our request, and may go while it answers
+                        await connection.request(Stop(), timeout_s=ANSWER_TIMEOUT_S)
+                return True
             except RemoteError as error:
                 self._check_refusal(error)
             except PeerError:
                 continue
-            else:
-                return True
         return False
 
     def _check_refusal(self, error: RemoteError) -> None:
@@ -170,7 +178,7 @@ async def stop_daemon(
     raise AlreadyRunning(
         f"The node that runs on {home.data} was asked to end, and has not within {END_TIMEOUT_S:g} s."
         if is_asked
-        else f"The node that runs on {home.data} does not answer to the request to end."
+        else f"The node that runs on {home.data} does not answer the request to end."
     )
 
 

@@ -13,6 +13,7 @@ class Ending:
     def __init__(self) -> None:
         self._wanted = trio.Event()
         self._is_heard = False
+        self.is_open = False  # before that, nobody can have said yet that it listens
 
     def listen(self) -> trio.Event:
         """Take wishes from now on; the event is set by the first."""

@@ -101,6 +101,7 @@ class Holder:
         self._status = status
         self._trouble = trouble
         self._ending = ending
+        self.is_leaving = False
         self.companions = Companions(context, identity, store, own_address)
         self._handlers: dict[type[AnyRequest], Handler] = {
             Offer: self._offer,
@@ -162,6 +163,7 @@ class Holder:
     # --- taking shares
 
     async def _offer(self, caller: Caller, request: Offer, payload: Buffer) -> Offered:
+        self._check_staying()
         source = caller.remote.prefix()
         durable = await self._call(
             self._store.begin, request.upload_id, source, request.size_bound_bytes, self._env.wall()
@@ -182,6 +184,7 @@ class Holder:
         return Written(*await self._call(write))
 
     async def _commit(self, caller: Caller, request: Commit, payload: Buffer) -> Committed:
+        self._check_staying()
         now = self._env.wall()
         lease_end = int(now) + min(request.lease_s, LEASE_LIMIT_S)
         manifest = bytes(payload)
@@ -191,6 +194,11 @@ class Holder:
         file_id = Manifest.decode(manifest).id
         statement = self.companions.own(file_id, HeldShare(request.share_number, kept_until))
         return Committed(kept_until, statement.signed)
+
+    def _check_staying(self) -> None:
+        """What comes while the node leaves could be overlooked, and removed with its disk."""
+        if self.is_leaving:
+            raise RequestError(Status.REFUSED, "this node is about to leave the network")
 
     async def _abort(self, caller: Caller, request: Abort, payload: Buffer) -> Done:
         await self._call(self._store.abort, request.upload_id, self._env.wall())
@@ -322,6 +330,8 @@ class Holder:
 
     async def _stop(self, caller: Caller, request: Stop, payload: Buffer) -> Done:
         _check_administrator(caller)
+        if not self._ending.is_open:
+            raise RequestError(Status.BUSY, "still starting")
         if not self._ending.ask():
             raise RequestError(Status.UNSUPPORTED, "the program that this node is part of does not end on request")
         return Done()

@@ -277,7 +277,8 @@ class Node:
             return deleted
 
     async def leave(self, *, on_progress: OnProgress | None = None) -> Left:
-        """Hand all shares kept here over to other hosts, before this node goes for good. It goes on serving meanwhile.
+        """Hand all shares kept here over to other hosts, before this node goes for good. It goes on serving meanwhile,
+        and takes no further shares from then on.
 
         `remaining` shares found no host, or their lease was ending; the other holders rebuild those in time. Raises
         UsageError for a client, NoPeers.
@@ -286,6 +287,7 @@ class Node:
             raise UsageError("Only a node that serves keeps shares it could hand over.")
         with translated():
             await self.wait_joined()
+            self._serving.leave()
             return await Leaver(self._context, self._serving.store, self._serving.companions, on_progress).run()
 
     def end_wanted(self) -> trio.Event:

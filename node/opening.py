@@ -206,6 +206,7 @@ class _Opener:
         ledger = Ledger(plan.home.ledger_file)
         if serving is not None:
             self._nursery.start_soon(Keeper(context, ledger).run)
+            serving.ending.is_open = True
         return Node(context, plan.home, ledger, serving, joining)
 
 

@@ -102,6 +102,11 @@ class Serving:
         await nursery.start(holder.run)
         await nursery.start(self._take_care, context, holder)
 
+    def leave(self) -> None:
+        """Take no further shares."""
+        if self._holder is not None:
+            self._holder.is_leaving = True
+
     async def _take_care(self, context: Context, holder: Holder, *, task_status: trio.TaskStatus[None]) -> None:
         """The node's own work for the files it keeps: over connections of its own, which prove who it is."""
         throttle = Throttle(

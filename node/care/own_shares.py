@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from shoal.dht import Contact, NodeId
-from shoal.erasure import FileId, MalformedManifest, Manifest, manifest_id
+from shoal.erasure import FileId, Manifest
 from shoal.node.announcers import Hint
 from shoal.node.audit import Audit, Audited
 from shoal.node.care.clocks import ClockComparison
@@ -28,7 +28,7 @@ from shoal.node.repair import plan
 from shoal.node.sealing import Batch
 from shoal.node.search import Search
 from shoal.node.statements import MalformedStatement, unchecked_statement
-from shoal.node.store import ShareKey, ShareStore, StoreError
+from shoal.node.store import OWN_SOURCE, ShareKey, ShareStore, StoreError
 
 MOST_SHARES = 4  # after one beat of the upkeep: a disk that lost thousands is mended over weeks, or by the others
 SPREAD_S = 3600.0  # within which it begins: what befell several disks at once is not mended by all at once
@@ -36,7 +36,8 @@ SPREAD_PARTS = 8.0  # of an epoch: where a network beats faster
 # One share is tried an epoch later, two after that, and so on: k may not answer, others may have it, or the disk may
 # spoil what is put on it.
 LONGEST_PAUSE_EPOCHS = 32
-SOURCE = b"own"  # in the accounts of who sent how much
+MEND_TIMEOUT_S = 6 * 3600.0  # of one share: holders that are as slow as they may be hold up the others for so long
+END_TIMEOUT_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class OwnLane(Lane):
 
     async def begin(self, context: Context, size_bound: int) -> None:
         """Set room aside. StoreError where there is none."""
-        await context.env.call(self.store.begin, self.upload_id, SOURCE, size_bound, context.env.wall())
+        await context.env.call(self.store.begin, self.upload_id, OWN_SOURCE, size_bound, context.env.wall())
 
     async def _send(self, context: Context, batch: Batch, sync: bool) -> None:
         leaves = [segment.data_leaf for segment in batch.segments]
@@ -73,8 +74,9 @@ class OwnLane(Lane):
         )
 
     async def end(self, context: Context) -> None:
-        """Give the room back, unless it was kept. StoreError."""
-        await context.env.call(self.store.abort, self.upload_id, context.env.wall())
+        """Give the room back, unless it was kept: when we are to end, too. StoreError."""
+        with trio.move_on_after(END_TIMEOUT_S, shield=True):
+            await context.env.call(self.store.abort, self.upload_id, context.env.wall())
 
 
 class OwnShares:
@@ -143,7 +145,8 @@ class OwnShares:
         self._tried[key] = (tries + 1, now + min(2**tries, LONGEST_PAUSE_EPOCHS) * self._epoch_s)
         async with open_pool(self._env.streams, throttle=self._context.throttle) as pool:
             try:
-                await self._make_again(replace(self._context, pool=pool), key, contact)
+                with trio.move_on_after(MEND_TIMEOUT_S):
+                    await self._make_again(replace(self._context, pool=pool), key, contact)
             except NotOneFile:
                 self._no_file.add(key[0])
             except (ShoalError, StoreError, RequestError) as error:
@@ -196,8 +199,9 @@ class OwnShares:
                 with suppress(MalformedStatement):  # damaged on disk; nothing in the others is believed either
                     said = unchecked_statement(each.statement)
                     hints.append(Hint(said.share, said.contact))
-        encoded = self._store.manifest(file_id) or b""
-        with suppress(MalformedManifest):
-            if manifest_id(encoded) == file_id:
-                return Manifest.decode(encoded), hints
+        with suppress(StoreError):  # it is damaged, too
+            encoded = self._store.manifest(file_id)
+            if encoded is not None:
+                manifest = Manifest.decode(encoded)
+                return manifest, [hint for hint in hints if hint.share < manifest.n]
         return None, hints

@@ -31,7 +31,7 @@ from shoal.node.simulation.checks import StoreWatch, Violations
 from shoal.node.simulation.churn import Change, life
 from shoal.node.simulation.datagrams import Weather
 from shoal.node.simulation.liars import Liars
-from shoal.node.simulation.plan import DAY_S, GRAIN_S, HOUR_S, StudyPlan
+from shoal.node.simulation.plan import DAY_S, GRAIN_S, HOUR_S, LEAST_DAYS, StudyPlan
 from shoal.node.simulation.report import Report, Sample
 from shoal.node.simulation.world import Clock, Machine, OnStart, World, run_world
 
@@ -102,7 +102,7 @@ class Study:
         look_at = HOUR_S + ENOUGH_AFTER_S
         while self._plan.end_s - trio.current_time() > 1.0:
             await trio.sleep_until(min(look_at, self._plan.end_s))
-            if look_at < self._plan.end_s and self._enough():
+            if LEAST_DAYS * DAY_S <= look_at < self._plan.end_s and self._enough():
                 self._say("Ending early: the network heals, and all files are read back.")
                 self._plan = self._report.plan = replace(self._plan, days=look_at / DAY_S)
             look_at += SAMPLE_EVERY_S

@@ -38,7 +38,7 @@ from shoal.node.store.errors import (
     UploadGap,
 )
 from shoal.node.store.health import Health
-from shoal.node.store.limits import GRACE_S, MAX_READ_BLOCKS
+from shoal.node.store.limits import GRACE_S, MAX_READ_BLOCKS, OWN_SOURCE
 from shoal.node.store.reading import ReadResult
 from shoal.node.store.reconcile import Reconciled
 from shoal.node.store.scrub import ScrubReport, scrub_budget_bytes
@@ -48,6 +48,7 @@ from shoal.node.store.uploads import split_blocks
 __all__ = [
     "GRACE_S",
     "MAX_READ_BLOCKS",
+    "OWN_SOURCE",
     "BadManifest",
     "BadRange",
     "BadShare",

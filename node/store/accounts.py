@@ -17,6 +17,7 @@ from shoal.node.store.intake import Intake
 from shoal.node.store.limits import (
     MAX_UPLOADS,
     MAX_UPLOADS_PER_SOURCE,
+    OWN_SOURCE,
     share_cost_bytes,
     uncommitted_limit_bytes,
 )
@@ -105,13 +106,14 @@ class Accounts:
     # uploads
 
     def admit(self, upload_id: bytes, source: bytes, bound: int, now: float) -> None:
-        """Open an account for an upload, or StoreFull."""
+        """Open an account for an upload, or StoreFull. Our own need room alone, and have to tell their size."""
         with self._lock, disk_errors("free space"):
-            self._check_counts(source)
-            self._check_uncommitted(self._total, share_cost_bytes(bound))
             self._check_room(share_cost_bytes(bound or BLOCK_BYTES))
-            self._check_source(source, bound, now)
-            self._intake.charge(source, bound, now)
+            if source != OWN_SOURCE:
+                self._check_counts(source)
+                self._check_uncommitted(self._total, share_cost_bytes(bound))
+                self._check_source(source, bound, now)
+                self._intake.charge(source, bound, now)
             self._open(upload_id, source, bound, 0)
 
     def restore(self, upload_id: bytes, source: bytes, bound: int, received: int) -> None:
@@ -146,7 +148,7 @@ class Accounts:
             if charge is None:
                 return
             self._count(charge, -1)
-            if charge.bound > charge.received:
+            if charge.bound > charge.received and charge.source != OWN_SOURCE:
                 self._intake.charge(charge.source, charge.received - charge.bound, now)
 
     def intake_changes(self) -> list[tuple[bytes, int, int]]:

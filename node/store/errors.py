@@ -90,6 +90,13 @@ class ShareDamaged(LocalFailure):
         super().__init__(f"share {share_number} of {file_id.hex()[:16]} is damaged on disk: {what}")
 
 
+class ManifestDamaged(LocalFailure):
+    """A manifest in the database is no longer what was stored."""
+
+    def __init__(self, file_id: bytes) -> None:
+        super().__init__(f"the manifest of {file_id.hex()[:16]} is damaged in the database")
+
+
 class StoreUnusable(LocalFailure):
     """The store cannot be opened: not ours, damaged, or written by a newer version. Nothing was changed."""
 

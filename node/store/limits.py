@@ -8,6 +8,7 @@ SHARE_HANDLES = 64  # shares kept open for reading; descriptors are scarce (1024
 
 MAX_UPLOADS = 4096  # open uploads in all: about 1 KiB of memory each
 MAX_UPLOADS_PER_SOURCE = 64  # of one /24 (/48); lifted in a private network
+OWN_SOURCE = b"this node"  # of shares made again here; no prefix of an address is so long
 UPLOAD_KEEP_S = 24 * 3600.0  # how long an uncommitted upload outlives its last block (DESIGN §5)
 UNSYNCED_KEEP_S = 600.0  # ours: an upload nothing of which was made durable was promised nothing
 AUTO_SYNC_BLOCKS = 1024  # 64 MiB: bounds dirty pages and unsaved leaf hashes (64 bytes a block) per upload

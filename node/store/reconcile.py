@@ -16,7 +16,7 @@ from shoal.node.store.catalogue import Catalogue, ShareKey, ShareState, insert_s
 from shoal.node.store.database import Transaction
 from shoal.node.store.disk import Disk
 from shoal.node.store.errors import StoreError, disk_errors
-from shoal.node.store.limits import MAX_LEASE_S, allocated_bytes
+from shoal.node.store.limits import MAX_LEASE_S, OWN_SOURCE, allocated_bytes
 from shoal.node.store.quarantine_start import QuarantineStart
 from shoal.node.store.removal import garbage_path, note_garbage, remove_garbage
 from shoal.node.store.rows import share_row
@@ -211,7 +211,7 @@ class Reconciler:
         )
         broken = []
         for upload_id, source, bound, touched, blocks, length, is_small in rows:
-            if is_small or self._has_blocks(upload_id, length, found):
+            if source != OWN_SOURCE and (is_small or self._has_blocks(upload_id, length, found)):
                 yield Upload(
                     upload_id,
                     source,

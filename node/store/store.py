@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from shoal.erasure import BLOCK_BYTES, Buffer
+from shoal.erasure import BLOCK_BYTES, Buffer, manifest_id
 from shoal.node.store.accounts import Accounts, Usage
 from shoal.node.store.catalogue import Catalogue, HeldFile, HeldShare, KeptStatement, ShareKey, ShareState
 from shoal.node.store.commit import Committer, read_promise
 from shoal.node.store.database import open_database
 from shoal.node.store.disk import Disk
-from shoal.node.store.errors import NotHeld, disk_errors
+from shoal.node.store.errors import ManifestDamaged, NotHeld, disk_errors
 from shoal.node.store.health import Health, health
 from shoal.node.store.intake import Intake
 from shoal.node.store.leases import Leases
@@ -146,8 +146,11 @@ class ShareStore:
     # reading
 
     def manifest(self, file_id: bytes) -> bytes | None:
-        """Manifest bytes of a file any share of which is kept, lost or damaged, else None."""
-        return self._catalogue.manifest(file_id)
+        """Manifest bytes of a file any share of which is kept, lost or damaged, else None. ManifestDamaged."""
+        encoded = self._catalogue.manifest(file_id)
+        if encoded is not None and manifest_id(encoded) != file_id:
+            raise ManifestDamaged(file_id)
+        return encoded
 
     def read(self, file_id: bytes, share_number: int, first_block: int, count: int, want_data: bool) -> ReadResult:
         """Up to 16 blocks with proofs, all checked. NotHeld, BadRange, ShareDamaged, DiskFailed.

@@ -103,7 +103,7 @@ def test_a_node_that_cannot_be_ended_is_told(inside: Any, tmp_path: Path, monkey
     with daemon_lock(Home.at(tmp_path / "home")):
         done = inside("node", "leave", environment=variables)
     assert done.returncode == 11
-    assert "does not answer to the request to end. Stop it first" in done.stderr
+    assert "does not answer the request to end. Stop it first" in done.stderr
 
 
 def network_file(folder: Path) -> str:

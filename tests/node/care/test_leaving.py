@@ -163,3 +163,22 @@ def _host_of_share(published: Published, share: int) -> str:
 
 def _shares(node: object) -> int:
     return int(node._serving.store.usage().shares)  # type: ignore[attr-defined]
+
+
+def test_a_node_that_leaves_takes_no_further_shares(tmp_path: Path) -> None:
+    """What came to it meanwhile would be lost with its disk."""
+
+    async def story(world: World) -> None:
+        for number in range(6):
+            await world.start(f"node-{number}")
+        await trio.sleep(30)
+        async with world.client("publisher") as client:
+            await client.publish(chunks(b"before"), needed=1, total=3)
+            leaver = max(world.running(), key=lambda each: _shares(each.node))
+            assert leaver.node is not None
+            await leaver.node.leave()
+            published = await client.publish(chunks(b"after"), needed=1, total=5)
+        assert published.complete
+        assert leaver.host not in {address.host for address in published.holders.values()}
+
+    run_world(26, tmp_path, story)

@@ -10,6 +10,7 @@ import trio
 from shoal.erasure import FileId
 from shoal.node import Published
 from shoal.node.simulation.world import Machine, World, run_world
+from shoal.node.store.errors import ManifestDamaged
 from shoal.node.store.store import DATABASE_NAME
 
 EPOCH_S = 3600.0
@@ -219,3 +220,44 @@ def test_a_disk_without_room_is_asked_again_later(tmp_path: Path) -> None:
         await until(lambda: states(victim) == (1, 0, 0), 5)
 
     run_world(76, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def spoil_manifest(machine: Machine) -> None:
+    """Flip one bit of the only manifest in the database."""
+    database = machine.disk.open_database(machine.home.store_folder / DATABASE_NAME)
+    ((manifest,),) = database.execute("SELECT manifest FROM files").fetchall()
+    database.execute("UPDATE files SET manifest = ?", (bytes([manifest[0] ^ 1]) + manifest[1:],))
+
+
+def test_a_damaged_manifest_ends_no_node_and_comes_back_with_the_share(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, data, holders = await prepare(world, 14, LARGE)
+        victim = holders[0]
+        spoil_manifest(victim)
+        with pytest.raises(ManifestDamaged):
+            victim.serving.store.manifest(published.link.id)
+        care: Any = victim.serving.caretaker
+        assert await care._charges([FileId(published.link.id)]) == []
+        await until(lambda: states(victim) == (0, 1, 0), 40)
+        await until(lambda: states(victim) == (1, 0, 0), 5)
+        assert victim.running
+        assert victim.serving.store.manifest(published.link.id) is not None
+        assert await fetched(world, published, victim.name) == data
+
+    run_world(77, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_on_a_public_network_a_large_share_of_our_own_is_no_strangers(tmp_path: Path) -> None:
+    """A stranger may send a tenth of the free space a day; this share is more than that."""
+
+    async def story(world: World) -> None:
+        _, _, holders = await prepare(world, 14, LARGE)
+        victim = holders[0]
+        usage = victim.serving.store.usage()
+        victim.disk.total_bytes -= usage.free_disk_bytes - usage.reserve_bytes - 2 * LARGE // K
+        assert victim.serving.store.usage().available_bytes == 2 * LARGE // K
+        rot(victim, 0, LARGE)
+        await until(lambda: states(victim) == (0, 1, 0), 2, 60.0)
+        await until(lambda: states(victim) == (1, 0, 0), 5)
+
+    run_world(78, tmp_path, story, epoch_s=EPOCH_S, private=False)

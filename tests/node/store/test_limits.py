@@ -8,7 +8,7 @@ from shoal.erasure import BLOCK_BYTES
 from shoal.node.store import StoreFull
 from shoal.node.store.accounts import Accounts
 from shoal.node.store.intake import Intake
-from shoal.node.store.limits import MAX_UPLOADS_PER_SOURCE, share_cost_bytes, uncommitted_limit_bytes
+from shoal.node.store.limits import MAX_UPLOADS_PER_SOURCE, OWN_SOURCE, share_cost_bytes, uncommitted_limit_bytes
 
 MB = 10**6
 GB = 10**9
@@ -190,6 +190,35 @@ def test_the_source_limit_survives_a_restart(place, kit, medium):
         with pytest.raises(StoreFull) as full:
             store.begin(kit.upload_id(9), kit.SOURCE, 11 * BLOCK_BYTES, kit.NOW)
         assert full.value.reason == "source"
+
+
+def test_a_share_of_our_own_that_is_made_again_needs_room_and_nothing_else():
+    """No stranger's uploads stand in its way, nor is it one source's share of the day."""
+    book = accounts(capacity=10 * GB)
+    with pytest.raises(StoreFull) as full:
+        for number in range(100):
+            book.admit(uid(number), bytes([number]), 150 * MB, 0.0)
+    assert full.value.reason == "uploads"
+    book.admit(uid(100), OWN_SOURCE, 6 * GB, 0.0)
+    with pytest.raises(StoreFull) as full:
+        book.admit(uid(101), OWN_SOURCE, 6 * GB, 0.0)
+    assert full.value.reason == "capacity"
+    book.close(uid(100), 0.0)
+    assert OWN_SOURCE not in {source for source, _, _ in book.intake_changes()}
+
+
+def test_what_was_made_again_only_in_part_is_gone_after_a_restart(place, kit, medium):
+    """It goes by a number that nobody else knows, so nobody could go on with it."""
+    store = place.open()
+    for source, number in ((OWN_SOURCE, 1), (kit.SOURCE, 2)):
+        store.begin(kit.upload_id(number), source, medium.manifest.layout.share_bytes, kit.NOW)
+        store.write(kit.upload_id(number), 0, medium.blocks[0][:1], medium.data_leaves[:1], kit.NOW)
+        store.sync(kit.upload_id(number), kit.NOW)
+    store.close()
+    store = place.open()
+    assert store.usage().uploads == 1
+    assert store.durable_blocks(kit.upload_id(2)) == 1
+    store.close()
 
 
 def test_one_source_opens_a_bounded_number_of_uploads():
