@@ -195,9 +195,11 @@ def test_the_source_limit_survives_a_restart(place, kit, medium):
 def test_a_share_of_our_own_that_is_made_again_needs_room_and_nothing_else():
     """No stranger's uploads stand in its way, nor is it one source's share of the day."""
     book = accounts(capacity=10 * GB)
+    limit = uncommitted_limit_bytes(10 * GB)
+    for number in range(limit // (900 * MB) + 1):
+        book.admit(uid(number), bytes([number]), 900 * MB, 0.0)
     with pytest.raises(StoreFull) as full:
-        for number in range(100):
-            book.admit(uid(number), bytes([number]), 150 * MB, 0.0)
+        book.admit(uid(99), b"late", 900 * MB, 0.0)
     assert full.value.reason == "uploads"
     book.admit(uid(100), OWN_SOURCE, 6 * GB, 0.0)
     with pytest.raises(StoreFull) as full:
