@@ -100,6 +100,8 @@ class DhtService:
             on_silence=lambda: self._membership.on_silence(),
         )
         self._sweep_at = self._address_check_at = -math.inf
+        self._own: tuple[Address, ...] = ()
+        self._own_by: tuple[object, ...] = ()  # what that was found by
         self._membership = Membership(
             identity.node_id, self._table, self._peers.ping, self.find_closest, self._rng, serving=self.serving
         )
@@ -159,8 +161,12 @@ class DhtService:
         """
         if not self.serving:
             return ()
-        found = (self._own_address(ipv6=ipv6) for ipv6 in (False, True))
-        return tuple(address for address in found if address is not None)
+        families = (False, True)
+        known = (self.addresses, *(self._peers.observed.best(ipv6=ipv6) for ipv6 in families))
+        if self._own_by != known:
+            found = (self._own_address(ipv6=ipv6) for ipv6 in families)
+            self._own_by, self._own = known, tuple(address for address in found if address is not None)
+        return self._own
 
     # -- joining ---------------------------------------------------------------------------------------
 

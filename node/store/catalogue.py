@@ -172,13 +172,15 @@ class Catalogue:
         shouting.
         """
         with self.database.transaction() as transaction:
-            if not transaction.rows("SELECT 1 FROM files WHERE file_id = ?", file_id):
-                return 0
-            transaction.run("DELETE FROM statements WHERE file_id = ? AND expires <= ?", file_id, int(now))
             places = transaction.rows(
                 "SELECT share_number, holder_id, expires FROM statements WHERE file_id = ?", file_id
             )
-            taken = _places_taken(places, statements, now)
+            if not places and not transaction.rows("SELECT 1 FROM files WHERE file_id = ?", file_id):
+                return 0
+            good = [place for place in places if place[2] > int(now)]
+            if len(good) < len(places):
+                transaction.run("DELETE FROM statements WHERE file_id = ? AND expires <= ?", file_id, int(now))
+            taken = _places_taken(good, statements, now)
             transaction.run_many(
                 "INSERT OR REPLACE INTO statements VALUES (?, ?, ?, ?, ?, ?)",
                 [
