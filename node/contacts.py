@@ -10,17 +10,46 @@ from shoal.node.home import write_private
 
 MAX_CONTACTS = 200  # ours: ten buckets' worth; any one that is still alive is enough
 MAX_CACHE_BYTES = 2**18
-SAVE_EVERY_S = 6 * 3600.0  # ours: whom it met that long ago is still a way in; nothing is written where nothing is new
+# The saved cache is not written again while it has such a part of our contacts, and they are such a part of it.
+STILL_GOOD, STILL_ALIVE = 0.75, 0.5
 
 
-def load_contacts(path: Path) -> list[Contact]:
-    """The contacts seen last time; nothing when there is no cache or it is damaged: it is only a shortcut."""
-    try:
-        with open(path, "rb") as file:
-            rows = json.loads(file.read(MAX_CACHE_BYTES))
-        return [Contact(_node_id(row[0]), Address.parse(row[1])) for row in rows[:MAX_CONTACTS]]
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, AddressError):
-        return []
+class ContactCache:
+    """The contacts of last time, in a file. It is only a shortcut: no failure of it is anybody's trouble."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._saved: frozenset[Contact] = frozenset()
+
+    def load(self) -> list[Contact]:
+        """Nothing when there is no cache or it is damaged."""
+        try:
+            with open(self._path, "rb") as file:
+                rows = json.loads(file.read(MAX_CACHE_BYTES))
+            found = [Contact(_node_id(row[0]), Address.parse(row[1])) for row in rows[:MAX_CONTACTS]]
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, AddressError):
+            return []
+        self._saved = frozenset(found)
+        return found
+
+    def save(self, contacts: Sequence[Contact]) -> None:
+        """Replace the cache atomically, unless it is still good. An empty list never replaces a full one; a full disk
+        costs just the cache.
+        """
+        contacts = contacts[:MAX_CONTACTS]
+        if not contacts or self._is_still_good(contacts):
+            return
+        rows = [[contact.node_id.hex(), str(contact.address)] for contact in contacts]
+        try:
+            write_private(self._path, json.dumps(rows, indent=0).encode(), durable=False)
+        except LocalError:
+            return
+        self._saved = frozenset(contacts)
+
+    def _is_still_good(self, contacts: Sequence[Contact]) -> bool:
+        common = len(self._saved.intersection(contacts))
+        enough = max(STILL_GOOD * len(contacts), STILL_ALIVE * len(self._saved))
+        return common >= enough and self._path.exists()
 
 
 def _node_id(text: str) -> NodeId:
@@ -28,14 +57,3 @@ def _node_id(text: str) -> NodeId:
     if len(raw) != 32:
         raise ValueError("not a node id")
     return NodeId(raw)
-
-
-def save_contacts(path: Path, contacts: Sequence[Contact]) -> None:
-    """Replace the cache atomically. An empty list never replaces a full one; a full disk costs just the cache."""
-    if not contacts:
-        return
-    rows = [[contact.node_id.hex(), str(contact.address)] for contact in contacts[:MAX_CONTACTS]]
-    try:
-        write_private(path, json.dumps(rows, indent=0).encode(), durable=False)
-    except LocalError:
-        return

@@ -13,7 +13,7 @@ import trio
 
 from shoal.dht import Address, Contact, DhtService, Identity, ListenError
 from shoal.node.channel import Throttle, open_pool
-from shoal.node.contacts import SAVE_EVERY_S, load_contacts, save_contacts
+from shoal.node.contacts import ContactCache
 from shoal.node.context import Context
 from shoal.node.daemon import DaemonNote, read_note, remove_note, write_note
 from shoal.node.environment import Environment, real_environment
@@ -32,9 +32,9 @@ from shoal.node.store import Disk
 from shoal.node.translate import translated
 from shoal.node.trouble import bare_store
 
-FIRST_SAVE_S = 15.0  # a daemon that lives only seconds leaves a cache all the same
+FIRST_SAVE_S = 15.0  # a daemon that lives only seconds leaves a cache of contacts all the same
+SAVE_EVERY_S = 6 * 3600.0  # ours: whom it met that long ago is still a way in; nothing is written where nothing is new
 CLOSE_TIMEOUT_S = 2.0
-CACHE_STILL_GOOD = 0.75  # of the contacts are in the saved cache: then it is not written again
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,8 @@ class _Opener:
     async def _node(self, context: Context, serving: Serving | None) -> Node:
         """Start to join in the background, keep the contact cache, and hand the node out."""
         plan, dht = self._plan, context.dht
-        cache = plan.home.contacts_file(plan.network.parameters.network_id)
-        cached = await self._env.call(load_contacts, cache)
+        cache = ContactCache(plan.home.contacts_file(plan.network.parameters.network_id))
+        cached = await self._env.call(cache.load)
         doors = [*plan.bootstrap, *(peer.address for peer in plan.network.peers)]
         local = read_note(plan.home) if serving is None else None
         if local is not None:
@@ -202,7 +202,7 @@ class _Opener:
         self._nursery.start_soon(joining.run)
         if serving is not None:
             self._nursery.start_soon(_keep_cache, self._env, dht, cache)
-        self._stack.callback(lambda: save_contacts(cache, dht.contacts()))
+        self._stack.callback(lambda: cache.save(dht.contacts()))
         ledger = Ledger(plan.home.ledger_file)
         if serving is not None:
             self._nursery.start_soon(Keeper(context, ledger).run)
@@ -244,15 +244,11 @@ class _OwnAddress:
         return self._last
 
 
-async def _keep_cache(env: Environment, dht: DhtService, path: Path) -> None:
+async def _keep_cache(env: Environment, dht: DhtService, cache: ContactCache) -> None:
     """Save the contacts now and then, so that kill -9 does not cost the network."""
     await trio.sleep(FIRST_SAVE_S)
-    saved: set[Contact] = set()
     while True:
-        contacts = dht.contacts()
-        if len(saved.intersection(contacts)) < CACHE_STILL_GOOD * len(contacts):
-            await env.call(save_contacts, path, contacts)
-            saved = set(contacts)
+        await env.call(cache.save, dht.contacts())
         await trio.sleep(SAVE_EVERY_S)
 
 

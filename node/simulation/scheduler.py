@@ -24,7 +24,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 TURNS_PER_LOOK = 256  # some milliseconds of real time
-COLLECT_EVERY = (400_000, 2, 3)  # new objects, and collections of the younger generations
+COLLECT_EVERY = (100_000, 2, 3)  # new objects, and collections of the younger generations
 
 _run: Any = trio._core._run  # private, see above: the generator `_r`, the switch _ALLOW_DETERMINISTIC_SCHEDULING
 

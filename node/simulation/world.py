@@ -33,6 +33,7 @@ from shoal.node.settings import NodeSettings, init_node
 from shoal.node.simulation.courier import Courier
 from shoal.node.simulation.datagrams import Separated, VirtualDatagrams, Weather
 from shoal.node.simulation.disk import SimDisk
+from shoal.node.simulation.dismantling import dismantle
 from shoal.node.simulation.scheduler import run_seeded
 from shoal.node.simulation.signatures import FastSignatures
 from shoal.node.simulation.streams import VirtualStreams
@@ -206,6 +207,7 @@ class World:
             ) as node:
                 task_status.started(node)
                 await trio.sleep_forever()
+        dismantle(node)
         machine.node = None
         machine.stopped.set()
 

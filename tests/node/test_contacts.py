@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.dht import Address, Contact, NodeId
-from shoal.node.contacts import MAX_CACHE_BYTES, MAX_CONTACTS, load_contacts, save_contacts
+from shoal.node.contacts import MAX_CACHE_BYTES, MAX_CONTACTS, ContactCache
 
 ID = "00" * 32
 
@@ -31,32 +31,50 @@ def scratch(tmp_path_factory):
 
 def test_what_is_saved_is_loaded(path):
     known = [contact(number) for number in range(50)]
-    save_contacts(path, known)
-    assert load_contacts(path) == known
+    ContactCache(path).save(known)
+    assert ContactCache(path).load() == known
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
 
 
 def test_many_are_cut_and_still_fit(path):
-    save_contacts(path, [contact(number) for number in range(10 * MAX_CONTACTS)])
-    assert load_contacts(path) == [contact(number) for number in range(MAX_CONTACTS)]
+    ContactCache(path).save([contact(number) for number in range(10 * MAX_CONTACTS)])
+    assert ContactCache(path).load() == [contact(number) for number in range(MAX_CONTACTS)]
     assert path.stat().st_size < MAX_CACHE_BYTES
 
 
 def test_nothing_never_replaces_something(path):
-    save_contacts(path, [])
+    ContactCache(path).save([])
     assert not path.exists()
-    save_contacts(path, [contact(1)])
-    save_contacts(path, [])
-    assert load_contacts(path) == [contact(1)]
+    ContactCache(path).save([contact(1)])
+    ContactCache(path).save([])
+    assert ContactCache(path).load() == [contact(1)]
+
+
+@pytest.mark.parametrize(("known", "is_written"), [(range(100), False), (range(30, 130), True), (range(45), True)])
+def test_it_is_written_again_only_where_it_has_aged(path, known, is_written):
+    ContactCache(path).save([contact(number) for number in range(100)])
+    cache = ContactCache(path)
+    cache.load()
+    before = path.read_bytes()
+    cache.save([contact(number) for number in reversed(known)])
+    assert (path.read_bytes() != before) is is_written
+
+
+def test_one_that_was_removed_is_written_again(path):
+    cache = ContactCache(path)
+    cache.save([contact(1)])
+    path.unlink()
+    cache.save([contact(1)])
+    assert cache.load() == [contact(1)]
 
 
 def test_a_disk_that_fails_costs_only_the_cache(tmp_path):
     (tmp_path / "file").write_text("")
-    save_contacts(tmp_path / "file" / "contacts.json", [contact(1)])
-    save_contacts(tmp_path / "missing" / "contacts.json", [contact(1)])
-    save_contacts(tmp_path, [contact(1)])
-    assert load_contacts(tmp_path / "missing" / "contacts.json") == []
-    assert load_contacts(tmp_path) == []
+    ContactCache(tmp_path / "file" / "contacts.json").save([contact(1)])
+    ContactCache(tmp_path / "missing" / "contacts.json").save([contact(1)])
+    ContactCache(tmp_path).save([contact(1)])
+    assert ContactCache(tmp_path / "missing" / "contacts.json").load() == []
+    assert ContactCache(tmp_path).load() == []
 
 
 @pytest.mark.parametrize(
@@ -80,16 +98,16 @@ def test_a_disk_that_fails_costs_only_the_cache(tmp_path):
 )
 def test_a_damaged_cache_is_no_cache(path, value):
     path.write_text(json.dumps(value))
-    assert load_contacts(path) == []
+    assert ContactCache(path).load() == []
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[" * 100_000, b"[" + b" " * MAX_CACHE_BYTES + b"]", b"[[1" * 9])
 def test_bytes_that_are_no_json_are_no_cache(path, content):
     path.write_bytes(content)
-    assert load_contacts(path) == []
+    assert ContactCache(path).load() == []
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3), max_leaves=10))
 def test_no_json_crashes_a_start(scratch, value):
     scratch.write_text(json.dumps(value))
-    assert load_contacts(scratch) == []
+    assert ContactCache(scratch).load() == []
