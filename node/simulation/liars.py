@@ -42,6 +42,7 @@ from shoal.node.surveys import Entry, SurveyRow, pack_survey, unpack_survey
 STALL_S = 600.0  # longer than anybody waits for a block
 NAMED_COLLUDERS = 3  # falsely, in each list of holders
 AHEAD_PART = 1 / 4  # of an epoch: surveys that come so early are still taken for the epoch's own
+KNOWN_S = 600.0  # after which it is looked up again who has which share of a file
 NEAREST = 20  # colluders named in answer to a lookup
 
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
@@ -115,10 +116,10 @@ class Liars:
         return machine
 
     def _keepers_now(self, file_id: bytes) -> dict[int, Machine]:
-        """The first honest machine that has each share of a file. Often several are asked for at the same moment."""
+        """The first honest machine that has each share of a file. Often several are asked for, one after another."""
         now = trio.current_time()
         looked_at, keepers = self._looked.get(file_id, (-math.inf, {}))
-        if looked_at < now:
+        if now - looked_at > KNOWN_S:
             keepers = {share: each for each in reversed(self.honest()) for share in _shares(each, file_id)}
             self._looked[file_id] = now, keepers
         return keepers

@@ -8,7 +8,7 @@ from shoal.node.simulation.datagrams import Weather
 DAY_S = 86_400.0
 HOUR_S = 3_600.0
 YEAR_DAYS = 365.0
-GRAIN_S = 1 / 32  # of arrivals: a quarter of the work of a study was jumping to moments of their own
+GRAIN_S = 1 / 16  # of arrivals: a quarter of the work of a study was jumping to moments of their own
 LEAST_NODES, MOST_NODES = 4, 2_000
 MOST_FILES = 100_000
 MOST_SIZE_BYTES, MOST_BYTES = 64 << 20, 1 << 30  # of a file, and of all: they are kept in memory, three times over
