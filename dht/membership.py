@@ -26,7 +26,7 @@ SETTLED_COUNT = 20  # with fewer contacts than a lookup asks for, it may just be
 LARGE_COUNT = 40  # a network in which so many are met at once is not just starting: it comes to know us by itself
 
 # how often probes and refresh are considered at least; silence of a peer is followed up at once
-UPKEEP_S = 3600.0
+UPKEEP_S = 7200.0
 # of a bucket nobody searched in. DESIGN allows 12 h; lookups of files do most of it, and contacts are probed besides.
 REFRESH_AGE_S = 7 * 24 * 3600.0
 # how often one bootstrap address is pinged although all is well: it joins severed halves

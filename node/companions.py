@@ -33,9 +33,9 @@ STARTUP_PAGE = 200  # files whose announcements are taken up again at once after
 REPEAT_S = 60.0
 REPEAT_WELL_KEPT_S = 48 * 3600.0
 STAND_IN_EPOCHS = 2.5  # whoever looks after a file asks for it in every epoch while an announcer is away
-# An announcer that is away for a night or a day has not to be stood in for while most others are there: what it
-# announced is found for 18 h at least, and what they announce all the while.
-PATIENCE_EPOCHS = 1.5
+# An announcer that is away for some days has not to be stood in for while most others are there: what it announced is
+# found for 18 h at least, and what they announce all the while. Most absences are over by then.
+PATIENCE_EPOCHS = 2.5
 MAX_REMEMBERED_COUNT = 4096  # ours: some 300 bytes each
 MAX_ANNOUNCING_COUNT = 4
 REUSE_S = LIFETIME_S / 7  # ours: a statement of ours is signed anew after a day, long before it expires
@@ -190,7 +190,7 @@ class Companions:
         """Announce now what is ours to announce: class -> (closest nodes, of these stored). None when we keep nothing.
 
         Whoever asks knows which of the first announcers are gone, so those next in rank announce as well; if it is
-        `patient`, only once they are asked to in a third epoch. `from_table`: see `DhtService.announce`. StoreError.
+        `patient`, only once they are asked to in a fourth epoch. `from_table`: see `DhtService.announce`. StoreError.
         """
         async with self._announcing:
             statements = await self.known(file_id)
