@@ -54,7 +54,8 @@ class Liar:
         self.holder = node._serving._holder
         self.identity: Identity = node._context.dht.identity
         self.request = request
-        self.honest: Handler = self.holder._handlers[request]
+        self.handlers: dict[type, Handler] = self.holder._handlers  # its node may be over before it repents
+        self.honest = self.handlers[request]
         self.rng = rng
         self.over = trio.Event()
 
@@ -62,10 +63,10 @@ class Liar:
         async def handler(caller: Caller, request: Any, payload: Buffer) -> Reply:
             return await lie(self, request, payload)
 
-        self.holder._handlers[self.request] = handler
+        self.handlers[self.request] = handler
 
     def repent(self) -> None:
-        self.holder._handlers[self.request] = self.honest
+        self.handlers[self.request] = self.honest
         self.over.set()
 
     def statement(self, file_id: bytes, share: int, **changes: Any) -> bytes:
