@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import trio
 
 from shoal.dht import Address, Announcement, Contact, Identity, NodeId, RecordKey
-from shoal.erasure import FileId
+from shoal.erasure import MAX_SHARES, FileId, Manifest
 from shoal.node.announcers import CLASSES, STAND_INS_DEEP, Hint, announcers, class_key, pack_announcement, slice_for
 from shoal.node.care.refresh import GOOD_S, LOOKS
 from shoal.node.context import Context
@@ -73,6 +73,7 @@ class Companions:
         self._standing_in: dict[bytes, float] = {}  # since when nobody has asked for it again; at most the files kept
         self._asked: dict[bytes, tuple[float, float]] = {}  # to stand in: when first, and when last; likewise
         self._signed: dict[tuple[bytes, int], HolderStatement] = {}
+        self._widths: dict[bytes, int] = {}  # how many shares a file has
 
     # --- statements
 
@@ -112,7 +113,26 @@ class Companions:
         return held, self._valid([each.statement for each in self._of_others(file_id)] if held else [])
 
     def _of_others(self, file_id: FileId) -> list[KeptStatement]:
-        return [each for each in self._store.statements(file_id) if each.holder_id != self._identity.node_id]
+        me, width = self._identity.node_id, self._width(file_id)
+        kept = self._store.statements(file_id)
+        return [each for each in kept if each.holder_id != me and each.share_number < width]
+
+    def _width(self, file_id: FileId) -> int:
+        """How many shares a file has: nobody keeps one beyond that. 256, the most there can be, where its manifest is
+        not at hand. Blocking.
+        """
+        width = self._widths.get(file_id)
+        if width is None:
+            try:
+                encoded = self._store.manifest(file_id)
+            except StoreError:
+                encoded = None  # damaged; whoever needs it says so
+            if encoded is None:
+                return MAX_SHARES
+            width = self._widths[file_id] = Manifest.decode(encoded).n
+            while len(self._widths) > MAX_REMEMBERED_COUNT:
+                del self._widths[next(iter(self._widths))]
+        return width
 
     async def learn(self, file_id: FileId, payload: bytes) -> int:
         """Keep the valid statements of a payload; how many are known now. MalformedStatement, StoreError."""
@@ -165,12 +185,18 @@ class Companions:
 
     def _keep(self, file_id: FileId, valid: Iterable[HolderStatement]) -> int:
         """Keep statements; how many are known now. Blocking."""
-        kept = [KeptStatement(each.share, each.node_id, each.expires, each.lease_end, each.signed) for each in valid]
+        width = self._width(file_id)
+        kept = [
+            KeptStatement(each.share, each.node_id, each.expires, each.lease_end, each.signed)
+            for each in valid
+            if each.share < width
+        ]
         self._store.add_statements(file_id, kept, self._env.wall())
         return self._store.statement_count(file_id)
 
     def _valid_on(self, file_id: FileId, signed: Sequence[bytes]) -> list[HolderStatement]:
-        return [each for each in self._valid(signed) if each.file_id == file_id]
+        width = self._width(file_id)
+        return [each for each in self._valid(signed) if each.file_id == file_id and each.share < width]
 
     def _valid(self, signed: Sequence[bytes]) -> list[HolderStatement]:
         """Those that are valid here and now; called in a worker, since each costs a signature."""

@@ -249,7 +249,8 @@ class Round:
                     for share in sorted(stated)
                 ]
                 continue
-            for share in sorted(stated.union(said[place])):
+            known = range(charge.manifest.n)  # a peer may name any number
+            for share in sorted(share for share in stated.union(said[place]) if share in known):
                 outcome = Outcome.OK if share in said[place] else Outcome.MISSING
                 charge.observations.append(Observation(share, holder, outcome, host=host))
 

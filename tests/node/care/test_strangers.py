@@ -12,6 +12,7 @@ from shoal.dht import Contact, labelled_hash
 from shoal.erasure import FileId, Manifest, best_codec
 from shoal.node import BadData, NodeSettings, Published, open_node
 from shoal.node.channel import (
+    Blocks,
     Buffer,
     Caller,
     Commit,
@@ -239,6 +240,45 @@ def test_an_old_statement_said_again_replaces_no_newer_one(tmp_path: Path) -> No
         assert await told(old) == (speaker.address, honest[1] + 5)
 
     run_world(14, tmp_path, story)
+
+
+def test_shares_that_a_file_cannot_have_are_nobodys(tmp_path: Path) -> None:
+    """An audit of one would be an error of ours: numbers beyond n are neither kept, nor passed on, nor asked for."""
+
+    async def story(world: World) -> None:
+        await populate(world, 14)
+        data = world.rng.randbytes(50_000)
+        published = await publish(world, data)
+        first, file_id = holders(world, published), FileId(published.link.id)
+        stranger = next(machine for machine in world.running() if machine not in first)
+        serving: Any = stranger.serving
+        poll_says(stranger, range(255))
+        poll_says(first[0], range(255))
+
+        async def anything(caller: Caller, request: Read, payload: Buffer) -> Reply:
+            return Blocks(b"", b"", b"", bytes(65_536))
+
+        handlers(stranger)[Read] = handlers(first[0])[Read] = anything
+        for share in (N, 200):
+            signed = make_statement(
+                serving._identity,
+                world.network.parameters.network_id,
+                file_id,
+                share,
+                stranger.address,
+                int(stranger.clock.read() + 30 * DAY_S),
+                stranger.clock.read(),
+            ).signed
+            for machine in first:
+                tell = TellHolders(file_id)
+                await handlers(machine)[TellHolders](Caller(stranger.address), tell, pack_statements([signed]))
+        await trio.sleep(8 * EPOCH_S)
+        for machine in first:
+            assert [each for each in machine.serving.store.statements(file_id) if each.share_number >= N] == []
+        assert sum(machine.serving.care_statistics().audits_passed for machine in first) > 0
+        assert await fetched(world, published) == data
+
+    run_world(17, tmp_path, story, epoch_s=EPOCH_S)
 
 
 # --- publishers
