@@ -118,7 +118,9 @@ class Serving:
             self.caretaker = Caretaker(own, self._identity.node_id, self.store, holder.companions, holder.delete)
             own.dht.serve(POLL_TOPIC, self.caretaker.polls.answer)
             own_shares = self.caretaker.own_shares
-            self.upkeep = Upkeep(own, self.store, self.caretaker.clocks, self.trouble, own_shares.note)
+            self.upkeep = Upkeep(
+                own, self.store, self.caretaker.clocks, self.trouble, own_shares.note, holder.companions.forget
+            )
             async with open_nursery() as nursery:
                 nursery.start_soon(self.upkeep.run)
                 nursery.start_soon(own_shares.run)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from shoal.erasure import FileId
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.context import Context
 from shoal.node.store import ShareKey, ShareStore, StoreError, scrub_budget_bytes
@@ -22,7 +23,8 @@ log = logging.getLogger(__name__)
 
 class Upkeep:
     """Runs the chores of one store. `clocks` says whether the wall clock may end a lease; `trouble` hears of a disk
-    that fails, and of one that works again. `on_damaged` is told at each beat what is damaged or lost then.
+    that fails, and of one that works again. `on_damaged` is told at each beat what is damaged or lost then,
+    `on_dropped` of a file whose last share here was dropped.
     """
 
     def __init__(
@@ -32,12 +34,15 @@ class Upkeep:
         clocks: ClockComparison,
         trouble: Trouble,
         on_damaged: Callable[[Sequence[ShareKey]], None],
+        on_dropped: Callable[[FileId], None],
     ) -> None:
         self._env = context.env
         self._store = store
         self._clocks = clocks
         self._trouble = trouble
         self._on_damaged = on_damaged
+        self._on_dropped = on_dropped
+        self._gone: dict[FileId, None] = {}  # files that were dropped, not yet told
         self._beat_s = min(BEAT_S, context.network.epoch_s / BEATS_PER_EPOCH)
         self.dropped = 0
         self.damaged = 0
@@ -56,6 +61,9 @@ class Upkeep:
             except StoreError as error:  # the disk; what was not done is done at the next beat
                 self._trouble.failed(error)
                 log.warning("upkeep of the share store failed: %s", error)
+            for file_id in self._gone:
+                self._on_dropped(file_id)
+            self._gone.clear()
 
     def _beat(self, clock_agrees: bool, look_at_leases: bool) -> list[ShareKey]:
         """All chores of a beat; what is damaged or lost after it. Called in a worker."""
@@ -63,7 +71,13 @@ class Upkeep:
         self._store.note_uptime(self._beat_s, now)
         self._store.expire(now)
         if look_at_leases:
-            self.dropped += len(self._store.drop_expired(now, clock_agrees))
+            self._drop_expired(now, clock_agrees)
         report = self._store.scrub(now, scrub_budget_bytes(self._store.share_bytes, self._beat_s))
         self.damaged += len(report.damaged)
         return self._store.damaged()
+
+    def _drop_expired(self, now: float, clock_agrees: bool) -> None:
+        dropped = self._store.drop_expired(now, clock_agrees)
+        self.dropped += len(dropped)
+        files = dict.fromkeys(FileId(file_id) for file_id, _ in dropped)
+        self._gone.update((file_id, None) for file_id in files if not self._store.held(file_id))
