@@ -66,19 +66,31 @@ class Search:
         self._statements: list[HolderStatement] = []
 
     async def run(self, *, thorough: bool = False) -> Located:
-        """Find the manifest and the holders; `thorough` hears every announcement. NotFound or NoPeers."""
+        """Find the manifest and the holders; `thorough` hears every announcement. NotFound or NoPeers.
+
+        Nothing is called not found before it was sought on the many paths that liars cannot all stand in.
+        """
         with trio.move_on_after(SEARCH_TIMEOUT_S):
-            async with open_nursery() as nursery:
-                nursery.start_soon(self._hear_announcements, thorough)
-                await self._ask_for_manifest()
-                if not thorough:
-                    nursery.cancel_scope.cancel()
+            await self._seek(thorough=thorough, hear_all=thorough)
+            if self._manifest is None and not thorough and self._context.dht.contacts():
+                await self._seek(thorough=True, hear_all=False)
         if self._manifest is None:
             raise self._not_found()
         await self._ask_for_lists(ENOUGH_LISTS_THOROUGH if thorough else ENOUGH_LISTS)
         statements = list(newest_by_share(self._statements).values())
         hints = [hint for hint in self._leads.hints() if hint.share < self._manifest.n]
         return Located(self._manifest, hints, statements)
+
+    async def _seek(self, *, thorough: bool, hear_all: bool) -> None:
+        """Until the manifest is found or nobody is left to ask; then on, until all announcements are heard, where they
+        are wanted.
+        """
+        self._heard_all = False
+        async with open_nursery() as nursery:
+            nursery.start_soon(self._hear_announcements, thorough)
+            await self._ask_for_manifest()
+            if not hear_all:
+                nursery.cancel_scope.cancel()
 
     @property
     def named(self) -> list[Hint]:

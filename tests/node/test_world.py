@@ -6,7 +6,9 @@ import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -187,6 +189,32 @@ def test_nobody_knows_an_unpublished_file(tmp_path: Path) -> None:
 
     run_world(11, tmp_path / "world", story)
     assert not list(tmp_path.glob("absent*"))
+
+
+def test_what_few_paths_miss_is_sought_on_many(tmp_path: Path) -> None:
+    """Where liars stand in all of the first, quick paths of a search."""
+
+    async def story(world: World) -> None:
+        await populate(world, 6)
+        data = world.rng.randbytes(5_000)
+        async with world.client("publisher") as client:
+            published = await client.publish(chunks(data))
+        async with world.client("reader") as client:
+            dht: Any = client._context.dht
+            honest, asked = dht.search, []
+
+            @asynccontextmanager
+            async def search(kind: int, key: bytes, *, thorough: bool = False) -> AsyncIterator[Any]:
+                asked.append(thorough)
+                async with honest(kind, key if thorough else bytes(32), thorough=thorough) as records:
+                    yield records
+
+            dht.search = search
+            async with client.open_fetch(published.link) as file:
+                assert b"".join([chunk async for chunk in file]) == data
+            assert asked == 3 * [False] + 3 * [True]
+
+    run_world(19, tmp_path, story)
 
 
 def test_without_any_peer(tmp_path: Path) -> None:
