@@ -1,5 +1,6 @@
 """`shoal simulate`: whole nodes through months of virtual time, and a report of what was lost. Needs no network."""
 
+import os
 import signal
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,6 +152,8 @@ def plot_target(text: str) -> Path:
         raise BadUsageError(f"--plot: {text!r} does not end in .png, and a PNG is all that can be drawn.")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise CommandError(f"Cannot write {path}: there is no such folder, or it is a folder itself.")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise CommandError(f"Cannot write {path}: permission denied.")
     return path
 
 
@@ -163,18 +166,18 @@ def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
     output.note("Ctrl-C ends it early, with a report on what it had until then; pressed twice, at once.")
     with Interruptions() as interruptions, _replay_told(output, plan):
         report = run_study(plan, output.note, enough=interruptions.seen, on_start=interruptions.stop_by)
-    if target is not None:
-        _draw(report, target)
-        output.note(
-            f"Drew {target}: good shares that are up, over days; blue: the mean of all files, dark red: the worst. "
-            "Lines across: n and where repair begins in grey, k in red."
-        )
     output.result(words(report))
     for text in report.violations:
         output.complain(text)
     if not report.good:
         output.complain(f"{report.verdict} The same again: {replay_command(plan)}")
     output.summary(**report.fields())
+    if target is not None:  # last: a disk that is full by now must not take the report of hours along
+        _draw(report, target)
+        output.note(
+            f"Drew {target}: good shares that are up, over days; blue: the mean of all files, dark red: the worst. "
+            "Lines across: n and where repair begins in grey, k in red."
+        )
     return Code.OK if report.good else Code.FAILED
 
 

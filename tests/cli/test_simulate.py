@@ -31,6 +31,15 @@ def test_a_small_network_loses_nothing_and_replays(capsys: pytest.CaptureFixture
     assert (tmp_path / "shares.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_that_cannot_be_drawn_costs_no_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "full.png").symlink_to("/dev/full")
+    assert run(["--json", "simulate", *SMALL, "--plot", str(tmp_path / "full.png")]) == 1
+    summary, error = (json.loads(line) for line in capsys.readouterr().out.splitlines()[-2:])
+    assert (summary["message_type"], summary["published"]) == ("summary", 1)
+    assert "Cannot write" in error["message"]
+    assert "No space left" in error["message"]
+
+
 def test_loss_is_told_and_is_a_failure(recorded: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from shoal.cli.context import Globals
     from shoal.node.simulation import study
