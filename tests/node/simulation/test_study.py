@@ -19,6 +19,7 @@ from shoal.node.simulation.plan import DAY_S, Hazards, StudyPlan
 from shoal.node.simulation.plot import plot
 from shoal.node.simulation.report import Report, Sample, replay_command
 from shoal.node.simulation.study import Study, run_study
+from shoal.node.store.limits import INLINE_BYTES
 
 SMALL = StudyPlan(seed=3, nodes=14, days=0.3, files=2, size_bytes=2_000, absences=500)
 
@@ -238,6 +239,19 @@ def test_the_usual_hazards_can_be_calmed() -> None:
 
 
 # --- liars
+
+
+def test_power_cuts_and_rot_lose_nothing_of_shares_that_are_files() -> None:
+    """Small shares live in the database, which a power cut tears nothing of; larger ones are files of a disk."""
+    size_bytes, k = 200_000, 4
+    assert size_bytes / k > INLINE_BYTES
+    hazards = Hazards(power_cuts=1.0, bit_flips=200, liars=0.0, severed_days=100.0)
+    plan = replace(WILD, seed=6, size_bytes=size_bytes, k=k, n=10, hazards=hazards)
+    report = run_study(plan)
+    assert report.good, report.violations
+    assert report.power_cuts > 10
+    assert report.flipped_bits > 0
+    assert report.repairs > 0
 
 
 def test_a_study_among_liars_loses_nothing_and_counts_nothing_of_theirs() -> None:
