@@ -6,7 +6,8 @@ For each size two runs in virtual time, with the same machines, the same weather
 and one with some, published in the middle of the warm-up. The idle figures are those of the first; what a file costs is
 the difference of the two, divided by files and days. The warm-up (a day) is not counted. What happens more seldom than
 daily decides how many days are: five hold four announcements of a file (every 30 hours, the fourth with a lookup), one
-renewal of its holders' statements (every four days), and one or two refreshes of a node's buckets (every 72 hours).
+renewal of its holders' statements (every three to four days). A node's buckets are refreshed once in seven days where
+nobody searched in them: five days hold none, and a refresh is a lookup.
 
 A message of the DHT is a datagram sent, request or reply; one of the streams is a request or a reply between peers, or
 a part of its start. Bytes are those of the payloads: IP, UDP, TCP and TLS come on top. Nobody reads.

@@ -22,8 +22,8 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
         "addresses": [str(address) for address in addresses],
         "peers": dht.contacts,
         "codec": context.codec.name,
-        "sent_bytes": context.throttle.sent_bytes,
-        "received_bytes": context.throttle.received_bytes,
+        "sent_bytes": context.throttle.sent_bytes + dht.bytes_out,  # to peers, and in datagrams
+        "received_bytes": context.throttle.received_bytes + dht.bytes_in,
     }
     if serving is None:
         return status

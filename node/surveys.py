@@ -1,7 +1,7 @@
 """What a survey's answer says: for each file asked about, the shares a peer keeps of it (docs/channel.md, "survey").
 
-One request covers all the files that two peers have in common, so that watching over thousands of files costs a
-message or two per peer and epoch.
+One request covers all the files of one look that two peers have in common, so that watching over thousands of files
+costs a few messages per peer and epoch.
 """
 
 from collections.abc import Iterable, Sequence

@@ -123,8 +123,8 @@ class Teller:
         return [each for node_id, each in sorted(unique.items()) if node_id != self._me]
 
     async def see_to_announcers(self, charge: Charge) -> None:
-        """Where an announcer is gone, ask the next in rank to take over: at once where most of them are gone, else when
-        it is gone in the next epoch, too, since what it announced stays for a while.
+        """Where an announcer is gone, ask the next in rank to take over: at once where most of them are gone, else
+        patiently (see `Companions.announce`), since what it announced stays for a while.
         """
         everybody = sorted({each.node_id for each in charge.statements})
         living = sorted({each.node_id for each in self.living(charge)} | {self._me})

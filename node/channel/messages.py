@@ -262,7 +262,7 @@ class Announced(Reply):
 class Announce(Request[Announced]):
     """Ask a holder to announce the classes of a file it is responsible for, now (type 9).
 
-    `patient`: where that would be to stand in for others, only if it is asked for again in the next epoch.
+    `patient`: where that would be to stand in for others, only once it has been asked for in four epochs.
     """
 
     TYPE = 9
