@@ -37,6 +37,7 @@ from shoal.node.context import Context
 from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion
 from shoal.node.errors import NotOneFile
 from shoal.node.everyone import by_node
+from shoal.node.line import LONGEST_BLOCK_S, SLOWEST_BLOCK_S, Line
 from shoal.node.nursery import open_nursery
 from shoal.node.reading import cut
 from shoal.node.search import Search
@@ -44,11 +45,14 @@ from shoal.node.statements import HolderStatement, MalformedStatement, check_sta
 from shoal.node.surveys import Entry, SurveyRow, ask_survey
 from shoal.node.tally import Finding, Tally
 
+# All of these while our line is idle, since over a busy one nobody can be blamed (`line.py`).
 DEADLINE_S = 15.0  # of a whole audit of up to ASKED_AT_ONCE holders: a dial, a handshake and two answers
 LONGEST_S = 60.0  # of one with more; those whose turn has not come by then are not counted at all
-ASKED_AT_ONCE = 48  # of the 64 connections a node keeps
 SURVEY_TIMEOUT_S = 4.0
-BLOCK_TIMEOUT_S = 10.0  # 64 KiB; on a slow line 48 come at once
+BLOCK_TIMEOUT_S = 10.0
+
+ASKED_AT_ONCE = 48  # of the 64 connections a node keeps
+LONGEST_SURVEY_S = 30.0  # a few hundred bytes, over however busy a line
 PATIENCE_S = 1.0  # most healthy files are through by then; else the search for more begins before dials time out
 
 
@@ -102,6 +106,7 @@ class Audit:
         self._with_statements = with_statements
         self._decoder = SegmentDecoder(manifest, context.codec)
         self._limit = trio.CapacityLimiter(ASKED_AT_ONCE)
+        self._line = Line(context.throttle)
         self._asked: set[NodeId] = set()
         self._trouble = trio.Event()
         segment = context.env.rng.randrange(manifest.layout.segment_count)
@@ -115,15 +120,23 @@ class Audit:
         waves = -(-len({hint.contact.node_id for hint in hints}) // ASKED_AT_ONCE)
         if len({hint.share for hint in hints}) < self._manifest.n:
             self._trouble.set()
-        with trio.move_on_after(min(LONGEST_S, DEADLINE_S * max(1, waves))):
-            async with open_nursery() as nursery:
-                if look_further:
-                    nursery.start_soon(self._look_further)
-                await self._ask_all(hints)
-                if not self._trouble.is_set():
-                    nursery.cancel_scope.cancel()
+        limit_s = min(LONGEST_S, DEADLINE_S * max(1, waves))
+        longest_s = LONGEST_S + self._manifest.n * SLOWEST_BLOCK_S
+        async with open_nursery() as watch:
+            watch.start_soon(self._line.watch)
+            with self._line.patience(limit_s, longest_s):
+                await self._ask_and_look(hints, look_further=look_further)
+            watch.cancel_scope.cancel()
         await self._context.env.call(self._check_codeword)
         return self.result
+
+    async def _ask_and_look(self, hints: Sequence[Hint], *, look_further: bool) -> None:
+        async with open_nursery() as nursery:
+            if look_further:
+                nursery.start_soon(self._look_further)
+            await self._ask_all(hints)
+            if not self._trouble.is_set():
+                nursery.cancel_scope.cancel()
 
     async def _look_further(self) -> None:
         """Search thoroughly once it is clear, or likely, that what is known already does not suffice."""
@@ -168,25 +181,33 @@ class Audit:
         contact, outcome = contacts[0], Outcome.OFFLINE
         for contact in contacts:
             try:
-                _, entries = await ask_survey(
-                    self._context,
-                    contact,
-                    [self._manifest.id],
-                    with_statements=self._with_statements,
-                    timeout_s=SURVEY_TIMEOUT_S,
-                )
-                return contact, entries[0] if entries else ()
+                return contact, await self._ask_survey(contact)
             except PeerError as error:
                 outcome = outcome_of(error, answered=False)
                 if outcome is not Outcome.OFFLINE:
                     break
         return contact, outcome
 
+    async def _ask_survey(self, contact: Contact) -> Entry:
+        """PeerError; a dial has its own time."""
+        async with self._context.pool.connection(contact.node_id, contact.address):
+            with self._line.patience(SURVEY_TIMEOUT_S, LONGEST_SURVEY_S):
+                _, entries = await ask_survey(
+                    self._context,
+                    contact,
+                    [self._manifest.id],
+                    with_statements=self._with_statements,
+                    timeout_s=LONGEST_SURVEY_S,
+                )
+                return entries[0] if entries else ()
+        raise TimedOut("a survey was not answered")
+
     async def _prove(self, contact: Contact, row: SurveyRow) -> None:
         """Have one share proven by its block."""
         request = Read(self._manifest.id, row.share, self.result.segment, 1, True)
         try:
-            reply = await self._context.ask(contact, request, timeout_s=BLOCK_TIMEOUT_S)
+            async with self._line.turn(BLOCK_TIMEOUT_S):
+                reply = await self._context.ask(contact, request, timeout_s=LONGEST_BLOCK_S)
             self.result.read_bytes += len(reply.payload)
             outcome = await self._context.env.call(self._judge, row.share, reply)
         except PeerError as error:

@@ -101,8 +101,11 @@ class Repairer:
             self.refusals[reason] = max(self.refusals[reason], count)
         return lanes
 
-    async def _notice(self, lanes: Iterable[Lane]) -> None:
-        """Drop lanes whose hosts keep a share of the file already; proven ones are taken as placed."""
+    async def _notice(self, lanes: Iterable[Lane], *, sending: bool = False) -> None:
+        """Drop lanes whose hosts keep a share of the file already; proven ones are taken as placed.
+
+        Those that do not answer, too, unless they are `sending`: then our question may be behind the blocks in a queue.
+        """
         hints = [Hint(lane.share, lane.contact) for lane in lanes]
         audit = Audit(self._context, self._manifest, with_statements=True)
         audited = await audit.run(hints, look_further=False)
@@ -111,6 +114,8 @@ class Repairer:
         self.settling.take(each for each in audited.statements if each.share not in self._placed())
         for lane in lanes:
             found = {each.outcome for each in audited.findings.values() if each.contact.node_id == lane.contact.node_id}
+            if sending:
+                found.discard(Outcome.STALLED)
             if found & {Outcome.OK, Outcome.WRONG, Outcome.STALLED}:
                 lane.drop("no answer" if found == {Outcome.STALLED} else ALREADY_THERE)
                 self._full_hosts.append(lane.contact)
@@ -143,7 +148,7 @@ class Repairer:
     async def _watch(self, lanes: list[Lane]) -> None:
         while True:
             await trio.sleep(WATCH_EVERY_S)
-            await self._notice([lane for lane in lanes if lane.alive])
+            await self._notice([lane for lane in lanes if lane.alive], sending=True)
 
 
 def deleted_by_owner() -> NotFound:

@@ -49,6 +49,10 @@ class RateLimit:
         self._paid_until_s = start + count / self.bytes_per_s
         return max(0.0, start - now)
 
+    def is_spent(self, now: float) -> bool:
+        """Whether whoever takes a turn now has to wait for it."""
+        return self._paid_until_s > now
+
     def give_back(self, count: int) -> None:
         """Undo a `take` whose bytes were not moved after all."""
         if self.bytes_per_s is not None:
@@ -98,6 +102,11 @@ class Throttle:
         delay_s = self.down.take(count, trio.current_time())
         if delay_s > 0:
             await trio.sleep(delay_s)
+
+    def holds_back(self, now: float) -> bool:
+        """Whether it is the caps that bytes wait for at the moment, and not the peers or the line."""
+        within = self._within is not None and self._within.holds_back(now)
+        return within or self.up.is_spent(now) or self.down.is_spent(now)
 
 
 async def acquire(turns: trio.Lock | trio.Semaphore) -> None:

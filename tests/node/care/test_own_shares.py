@@ -1,6 +1,7 @@
 """A share that its own holder finds damaged or lost is made again where it was promised."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,23 @@ def test_the_holder_of_a_share_made_again_looks_after_the_file_as_before(tmp_pat
         assert 5 in {each.share for each in known if each.contact.address.host == victim.host}
 
     run_world(72, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_a_damaged_share_is_made_again_behind_a_low_cap(tmp_path: Path) -> None:
+    """Care has a quarter of it: a block of each share takes many seconds, and no holder is to blame for that."""
+
+    async def story(world: World) -> None:
+        _, _, holders = await prepare(world, 14, LARGE)
+        victim = holders[3]
+        await world.stop(victim.name)
+        victim.settings = replace(victim.settings, down_bytes_per_s=80_000)
+        await world.start(victim.name)
+        rot(victim, 3, LARGE)
+        await until(lambda: tries(world) > 0, 2)
+        await until(lambda: states(victim) == (1, 0, 0), 0.5)
+        assert victim.serving.care_statistics().rebuilt_shares == 1
+
+    run_world(73, tmp_path, story, epoch_s=EPOCH_S)
 
 
 def test_while_fewer_than_k_others_answer_a_damaged_share_is_seldom_tried_and_made_later(tmp_path: Path) -> None:
