@@ -75,6 +75,10 @@ class Companions:
         self._signed: dict[tuple[bytes, int], HolderStatement] = {}
         self._widths: dict[bytes, int] = {}  # how many shares a file has
 
+    def by_clock(self, context: Context) -> "Companions":
+        """The same holder by the clock of another context."""
+        return Companions(context, self._identity, self._store, self._own_address)
+
     # --- statements
 
     def own(self, file_id: FileId, held: HeldShare) -> HolderStatement:

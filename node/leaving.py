@@ -3,12 +3,15 @@
 A share is copied from the own disk, under its lease, to a host that keeps nothing of the file, and the other holders
 are told. One that another host has proven to keep needs no second copy: so a leave that was interrupted goes on where
 it stopped. What nobody takes stays here, and the others rebuild it in time as after any loss.
+
+Whoever believed its clock alone would leave everything behind where that is far ahead. So the peers' clocks are asked
+for first: only where they bear out that a lease has ended is its share left; and where ours misleads, theirs are used.
 """
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -18,25 +21,27 @@ from shoal.dht import Contact
 from shoal.erasure import FileId, Manifest
 from shoal.node.announcers import Hint
 from shoal.node.audit import Audit
+from shoal.node.care.asking_time import ask_clocks
 from shoal.node.care.health import Outcome
 from shoal.node.channel import Buffer
 from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile
-from shoal.node.lanes import Lane
+from shoal.node.lanes import MAX_LEASE_S, Lane
 from shoal.node.nursery import open_nursery
 from shoal.node.placement import gather
 from shoal.node.recruit import Recruiter
 from shoal.node.results import Left, OnProgress, Phase, Progress
 from shoal.node.sealing import Batch
+from shoal.node.search import Search
 from shoal.node.settling import Settling
 from shoal.node.stalls import drop_stalled
-from shoal.node.statements import HolderStatement, MalformedStatement, pack_statements
+from shoal.node.statements import MAX_SKEW_S, HolderStatement, MalformedStatement, pack_statements
 from shoal.node.store import MAX_READ_BLOCKS, HeldFile, HeldShare, ShareStore, StoreError, split_blocks
 from shoal.node.tally import Finding, Tally
 
 PAGE_FILES = 100  # between two looks at who has room
-LEAST_LEASE_S = 3600  # a share whose lease ends sooner is not worth the way
+LEAST_LEASE_S = 3600  # a share whose lease ends sooner is not worth the way; and the least that others are asked for
 CANDIDATES = 100
 HOSTS_TRIED = 4  # for one share, of those that agreed to take it; so many failures in a row are more likely ours
 FILES_AT_ONCE = 4  # a small share is mostly waiting: for its host's disk, for those who are told, for the announcers
@@ -53,7 +58,7 @@ class Fate(Enum):
 
     HANDED_OVER = auto()
     ELSEWHERE = auto()  # another host has proven to keep it
-    ENDING = auto()  # so is its lease: nobody misses it
+    ENDING = auto()  # so is its lease, by our clock and those of our peers: nobody misses it
     REMAINING = auto()
 
 
@@ -81,9 +86,12 @@ class Leaver:
         # One sends at a time, in turns: together they get no more out of our line, and one that stalls is told by an
         # idle line, which others that send would hide.
         self._turns = trio.CapacityLimiter(1)
+        self._ahead_s = 0.0  # by so much our clock misleads
+        self._is_clock_borne_out = False
 
     async def run(self) -> Left:
         """All shares: a few files at a time, the shares of one file one after another, on a host each."""
+        await self._compare_clocks()
         total = (await self._env.call(self._store.usage)).shares
         send, receive = trio.open_memory_channel[Task](0)
         with receive:
@@ -102,6 +110,21 @@ class Leaver:
             remaining=self._fates[Fate.REMAINING],
             sent_bytes=self._sent_bytes,
         )
+
+    async def _compare_clocks(self) -> None:
+        """Ask some peers. What even a few say of the time is better for promises than a clock that they contradict."""
+        clocks, now = await ask_clocks(self._context), trio.current_time()
+        self._is_clock_borne_out = clocks.agrees(now)
+        peers_ahead_s = clocks.peers_ahead_s(now, least=1) or 0.0
+        if abs(peers_ahead_s) > MAX_SKEW_S:
+            self._ahead_s, ours = -peers_ahead_s, self._env.wall
+            self._env = replace(self._env, wall=lambda: ours() + peers_ahead_s)
+            self._context = replace(self._context, env=self._env)
+            self._companions = self._companions.by_clock(self._context)
+
+    def _left_s(self, held: HeldShare) -> int:
+        """Of a share's lease: by our own clock or the peers', whichever says more."""
+        return int(held.lease_end - self._env.wall() - min(0.0, self._ahead_s))
 
     async def _work(self, tasks: "trio.MemoryReceiveChannel[Task]", total: int) -> None:
         async for file, candidates in tasks:
@@ -123,9 +146,10 @@ class Leaver:
 
     async def _leave(self, file_id: FileId, held: HeldShare, candidates: list[Contact]) -> Fate:
         """See to one share."""
-        lease_s = int(held.lease_end - self._env.wall())
-        if lease_s < LEAST_LEASE_S:
+        left_s = self._left_s(held)
+        if left_s < LEAST_LEASE_S and self._is_clock_borne_out:
             return Fate.ENDING
+        lease_s = max(LEAST_LEASE_S, min(MAX_LEASE_S, left_s))
         try:
             encoded = await self._env.call(self._store.manifest, file_id)
             known = await self._companions.known(file_id)
@@ -134,10 +158,16 @@ class Leaver:
         if encoded is None:  # given up meanwhile: its owner has deleted it, say
             return Fate.ENDING
         manifest = Manifest.decode(encoded)
+        if self._ahead_s and not self._others(known):
+            known = [*known, *await self._sought(manifest)]
         if await self._is_elsewhere(manifest, held.share_number, self._others(known)):
             return Fate.ELSEWHERE
         is_taken = await self._hand_over(manifest, held.share_number, lease_s, known, candidates)
         return Fate.HANDED_OVER if is_taken else Fate.REMAINING
+
+    async def _sought(self, manifest: Manifest) -> list[HolderStatement]:
+        """What others state: by our clock it was all old, and may not have been kept."""
+        return (await Search(self._context, manifest.id, manifest=manifest).run(thorough=True)).statements
 
     async def _is_elsewhere(self, manifest: Manifest, share: int, others: Sequence[HolderStatement]) -> bool:
         """Whether the share has a host of its own without us, which proves it by a block."""

@@ -280,8 +280,8 @@ class Node:
         """Hand all shares kept here over to other hosts, before this node goes for good. It goes on serving meanwhile,
         and takes no further shares from then on.
 
-        `remaining` shares found no host, or their lease was ending; the other holders rebuild those in time. Raises
-        UsageError for a client, NoPeers.
+        `remaining` shares found no host; the other holders rebuild those in time. `ending` ones are not missed: their
+        lease is over, or nearly, and not by this machine's clock alone. Raises UsageError for a client, NoPeers.
         """
         if self._serving is None:
             raise UsageError("Only a node that serves keeps shares it could hand over.")

@@ -242,7 +242,7 @@ class Deleted:
 @dataclass(frozen=True, slots=True)
 class Left:
     """What came of leaving, in shares: those that other hosts took now; those that another host has proven to keep as
-    well; those whose lease is about to end; and those that nobody took."""
+    well; those whose lease is over or about to end, as the peers bear out; and those that nobody took."""
 
     handed_over: int
     elsewhere: int

@@ -43,7 +43,8 @@ class ClockComparison:
         ahead_s = self.peers_ahead_s(now)
         return ahead_s is not None and abs(ahead_s) > MAX_SKEW_S
 
-    def peers_ahead_s(self, now: float) -> float | None:
-        """By how much the peers that were heard lately are ahead of us, their median; None where they are too few."""
+    def peers_ahead_s(self, now: float, *, least: int = LEAST_PEERS) -> float | None:
+        """By how much the peers that were heard lately are ahead of us, their median; None where they are fewer than
+        `least`."""
         recent = [offset for at, offset in self._offsets.values() if now - at <= MAX_AGE_S]
-        return statistics.median(recent) if len(recent) >= LEAST_PEERS else None
+        return statistics.median(recent) if len(recent) >= least else None

@@ -1,6 +1,7 @@
 """A volunteer that leaves in order takes nothing with it."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,10 @@ import trio
 
 from shoal.node import Left, Progress, Published
 from shoal.node.channel import Buffer, Caller, Reply, Write
-from shoal.node.simulation.world import World, run_world
+from shoal.node.simulation.world import Clock, Machine, World, run_world
+from shoal.node.store.store import DATABASE_NAME
+
+DAY_S = 86400.0
 
 
 async def chunks(data: bytes) -> AsyncIterator[bytes]:
@@ -124,20 +128,94 @@ async def _stall(caller: Caller, request: Write, payload: Buffer) -> Reply:
     raise AssertionError("unreachable")
 
 
-def test_a_share_about_to_end_is_not_carried_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hours", [1.5, 3.0])
+def test_a_share_about_to_end_or_over_is_not_carried_away(tmp_path: Path, hours: float) -> None:
     async def story(world: World) -> None:
         for number in range(8):
             await world.start(f"node-{number}")
         await trio.sleep(30)
         async with world.client("publisher") as client:
             published = await client.publish(chunks(b"short"), needed=2, total=6, ttl_s=2 * 3600)
-        await trio.sleep(1.5 * 3600)
+        await trio.sleep(hours * 3600)
         leaver = next(each for each in world.running() if each.host == _host_of_share(published, 0))
         assert leaver.node is not None
         left = await leaver.node.leave()
         assert (left.handed_over, left.ending, left.remaining) == (0, 1, 0)
 
     run_world(24, tmp_path, story)
+
+
+def test_where_nobody_bears_out_that_a_lease_is_over_its_share_is_carried_away(tmp_path: Path) -> None:
+    """Three others are too few to say so."""
+
+    async def story(world: World) -> None:
+        published, leaver = await _little_file(world, nodes=4, code=(1, 3), ttl_s=2 * 3600)
+        await trio.sleep(3 * 3600)
+        assert leaver.node is not None
+        left = await leaver.node.leave()
+        assert (left.handed_over, left.ending, left.remaining) == (1, 0, 0)
+        await world.crash(leaver.name)
+        async with world.client("reader") as client:
+            assert (await client.check(published.link)).hosts == 3
+
+    run_world(27, tmp_path, story)
+
+
+@pytest.mark.parametrize(("ahead_days", "nodes"), [(100, 8), (-100, 8), (100, 4)])
+def test_a_leaver_whose_clock_is_wrong_leaves_nothing_behind(tmp_path: Path, ahead_days: int, nodes: int) -> None:
+    """By its own clock every lease was over: it sent nothing, and said that all was well."""
+
+    async def story(world: World) -> None:
+        published, leaver = await _little_file(world, nodes=nodes, code=(1, nodes - 2), ttl_s=30 * 86400)
+        await _set_clock(world, leaver, ahead_days * DAY_S)
+        assert leaver.node is not None
+        left = await leaver.node.leave()
+        assert (left.handed_over, left.elsewhere, left.ending, left.remaining) == (1, 0, 0, 0)
+        await _go(world, leaver, published)
+
+    run_world(28, tmp_path, story)
+
+
+def test_a_leaver_whose_wrong_clock_made_it_forget_the_others_gives_none_of_them_a_second_share(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, leaver = await _little_file(world, nodes=10, code=(2, 8), ttl_s=30 * 86400)
+        await _set_clock(world, leaver, 100 * DAY_S)
+        database = leaver.disk.open_database(leaver.home.store_folder / DATABASE_NAME)
+        database.execute("DELETE FROM statements")
+        assert leaver.node is not None
+        left = await leaver.node.leave()
+        assert (left.handed_over, left.remaining) == (1, 0)
+        await _go(world, leaver, published)
+
+    run_world(29, tmp_path, story)
+
+
+async def _little_file(world: World, *, nodes: int, code: tuple[int, int], ttl_s: int) -> tuple[Published, Machine]:
+    """A file, and a holder of one share of it that is no door for others."""
+    for number in range(nodes):
+        await world.start(f"node-{number}")
+    await trio.sleep(30)
+    async with world.client("publisher") as client:
+        published = await client.publish(chunks(b"little"), needed=code[0], total=code[1], ttl_s=ttl_s)
+    hosts = {address.host for address in published.holders.values()}
+    return published, next(each for each in world.running()[1:] if each.host in hosts)
+
+
+async def _set_clock(world: World, machine: Machine, ahead_s: float) -> None:
+    """Start its node again, under another clock."""
+    await world.stop(machine.name)
+    machine.clock = Clock(ahead_s)
+    machine.environment = replace(machine.environment, wall=machine.clock.read)
+    await world.start(machine.name)
+    await trio.sleep(60)
+
+
+async def _go(world: World, leaver: Machine, published: Published) -> None:
+    """The leaver goes, and every share has a host of its own, under a lease as before."""
+    await world.crash(leaver.name)
+    async with world.client("reader") as client:
+        checked = await client.check(published.link)
+    assert (checked.good_shares, checked.hosts) == (published.n, published.n)
 
 
 def test_what_nobody_takes_stays(tmp_path: Path) -> None:
