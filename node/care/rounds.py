@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from shoal.dht import Contact, NodeId, NoReplyError, RequestError
-from shoal.erasure import CorruptBlock, FileId, Manifest, SegmentDecoder
+from shoal.erasure import BLOCK_BYTES, CorruptBlock, FileId, Manifest, SegmentDecoder
 from shoal.node.audit import outcome_of
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import Doubts
@@ -34,7 +34,7 @@ from shoal.node.surveys import ask_survey, rows_of
 
 ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
 SURVEY_TIMEOUT_S = 20.0
-AUDIT_TIMEOUT_S = 30.0
+AUDIT_TIMEOUT_S = 30.0  # or longer where our own cap is so low that the blocks asked for at once need more
 AUDIT_EPOCHS = 7.0  # between audits of one share: at most 64 KiB a week where an epoch is a day (DESIGN section 6)
 MORE_AUDITS, MORE_PART = 4, 0.25  # of the other claims on a file, when one was false: so many at least, and such a part
 DOUBTED_AUDITS = 64  # of one peer in doubt at one look: 4 MiB; what it claims beyond that waits for the next
@@ -376,7 +376,7 @@ class Round:
         index = self._context.env.rng.randrange(decoder.layout.segment_count)
         request = Read(manifest.id, share, index, 1, True)
         try:
-            reply = await self._context.ask(contact, request, timeout_s=AUDIT_TIMEOUT_S)
+            reply = await self._context.ask(contact, request, timeout_s=self._audit_timeout_s())
             self._counts.audit_bytes += len(reply.payload)
             await self._context.env.call(decoder.check_blocks, share, index, [reply.payload], reply.share_proof)
         except CorruptBlock:
@@ -384,3 +384,8 @@ class Round:
         except PeerError as error:
             return outcome_of(error, answered=True)
         return Outcome.OK
+
+    def _audit_timeout_s(self) -> float:
+        """Twice what our cap takes for all that is under way, so that nobody is in doubt because of it."""
+        bytes_per_s = self._context.throttle.down.bytes_per_s or math.inf
+        return max(AUDIT_TIMEOUT_S, 2 * ASKED_AT_ONCE * BLOCK_BYTES / bytes_per_s)

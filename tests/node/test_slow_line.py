@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,21 @@ def test_a_repair_gives_up_no_host_whose_share_is_still_on_its_way(tmp_path: Pat
         assert repaired.sent_bytes < 6.5 * BLOCK_BYTES, "each once"
 
     run_world(83, tmp_path, story)
+
+
+def test_a_holder_with_a_low_cap_doubts_nobody_for_it(tmp_path: Path) -> None:
+    """Care has a quarter of `--down`, and audits up to sixteen claims at the same time."""
+
+    async def story(world: World) -> None:
+        slow = world.machine("node-0")
+        slow.settings = replace(slow.settings, down_bytes_per_s=100_000)
+        published = await prepare(world, N)
+        caretaker: Any = slow.serving.caretaker
+        (charge,) = await caretaker._charges([published.link.id])
+        looker = caretaker._round()
+        await looker.look([charge])
+        await looker.prove(charge)
+        assert len(charge.audited) == N - 1
+        assert len(caretaker.doubts) == 0
+
+    run_world(84, tmp_path, story)
