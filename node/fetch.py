@@ -96,6 +96,11 @@ class FetchStream:
         return self._reader.received_bytes
 
     @property
+    def proven(self) -> list[Hint]:
+        """The holders that have delivered verified blocks so far, each with its share."""
+        return self._reader.sources.proven()
+
+    @property
     def finished(self) -> bool:
         """Whether all of the file has been handed out."""
         return self._position == self.size

@@ -44,6 +44,7 @@ class Source:
     failures: int = 0
     pending: int = 0
     corrupt: bool = False
+    proven: bool = False  # by blocks that were right
     lagged_at: float = float("-inf")
 
     @property
@@ -74,6 +75,10 @@ class SourceTable:
     def corrupt_shares(self) -> set[int]:
         """Distinct shares of which only wrong bytes came."""
         return {source.share for source in self._sources.values() if source.corrupt} - self.usable_shares()
+
+    def proven(self) -> list[Hint]:
+        """Who has delivered blocks of which share, and none that were wrong."""
+        return [hint for hint, source in self._sources.items() if source.proven and not source.corrupt]
 
     def best(self, count: int, *, now: float, asked: set[Source], shares: set[int]) -> list[Source]:
         """Up to `count` sources of distinct shares, without those in `asked` and without these shares."""
@@ -166,7 +171,7 @@ class Answer:
 
 @dataclass(eq=False)
 class Gathering:
-    """One run under way: `collect`, check what came, `blame` who lied, and `collect` again.
+    """One run under way: `collect`, check what came, `blame` who lied and `collect` again, or `confirm`.
 
     `needed` distinct shares are collected, of segments [first, first+count); blocks too, or data leaves alone.
     """
@@ -207,6 +212,11 @@ class Gathering:
         """These answers were wrong: forget them, and ask those who gave them no more."""
         for share in shares:
             self.answers.pop(share).source.corrupt = True
+
+    def confirm(self) -> None:
+        """The answers were right: where they were blocks, those who gave them have these shares."""
+        for answer in self.answers.values():
+            answer.source.proven |= self.want_data
 
     def _ask_missing(self, nursery: trio.Nursery) -> None:
         """Ask as many further sources as it takes, not counting on those who lag; look for others when there are none.

@@ -172,7 +172,7 @@ class Node:
             async with open_stream(self._context, opened, on_progress=on_progress) as stream:
                 yield stream
             if stream.finished:
-                await renew_used(self._context, opened.located)
+                await renew_used(self._context, opened.located, stream.proven)
 
     async def info(self, link: Link | str) -> FileInfo:
         """What the network tells of a file; name and size only with the key. Raises NotFound, NoPeers."""

@@ -114,6 +114,7 @@ class FileReader(Generic[T]):
             replies = {share: answer.reply for share, answer in gathering.answers.items()}
             outcome = await self._env.call(check, replies)
             if not isinstance(outcome, _Corrupt):
+                gathering.confirm()
                 return outcome.value
             gathering.blame(outcome.shares)
 

@@ -3,7 +3,7 @@
 A holder moves a lease to at most 90 days from now. So what is used, or kept by somebody, stays; the rest goes in time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from shoal.erasure import FileId, Manifest
 from shoal.node import channel
@@ -15,12 +15,13 @@ from shoal.node.everyone import ask_everyone, by_node
 from shoal.node.placement import host_of
 from shoal.node.results import Renewed
 from shoal.node.search import Located, Search
+from shoal.node.statements import HolderStatement
 from shoal.node.tally import kth_longest
 
 MAX_TTL_S = 90 * 86400  # DESIGN section 5
 MIN_TTL_S = 3600  # as for a publish
 RENEW_TIMEOUT_S = 15.0  # of all holders together
-USED_BEFORE_S = 60 * 86400.0  # a fetch renews a file that has less than this left
+USED_BEFORE_S = 60 * 86400.0  # a fetch renews a file that may have less than this left
 USED_TIMEOUT_S = 3.0  # what a fetch waits for that at most
 
 
@@ -45,15 +46,24 @@ async def renew_file(context: Context, file_id: FileId, ttl_s: int = MAX_TTL_S) 
     return renewed
 
 
-async def renew_used(context: Context, located: Located) -> None:
-    """After a fetch: renew if the lease as far as it is known runs out in less than 60 days. Never fails."""
-    now = context.env.wall()
-    longest: dict[int, float] = {}
-    for each in located.statements:
-        longest[each.share] = max(longest.get(each.share, 0.0), float(each.lease_end))
-    known = kth_longest(longest.values(), located.manifest.k, now)
-    if known is None or known < now + USED_BEFORE_S:
-        await _renew_all(context, located.manifest, located.hints, MAX_TTL_S, USED_TIMEOUT_S)
+async def renew_used(context: Context, located: Located, proven: Sequence[Hint]) -> None:
+    """After a fetch: renew, unless those who have just proven their shares, on k hosts at least, all promise 60 days
+    more. Never fails.
+
+    What others say counts for nothing, or one liar could stop every renewal. `proven` are asked before all others, who
+    may be invented.
+    """
+    hosts = {host_of(each.contact, private=context.network.private) for each in proven}
+    until = shortest_promise(proven, located.statements)
+    if len(hosts) < located.manifest.k or until < context.env.wall() + USED_BEFORE_S:
+        await _renew_all(context, located.manifest, [*proven, *located.hints], MAX_TTL_S, USED_TIMEOUT_S)
+
+
+def shortest_promise(holders: Iterable[Hint], statements: Iterable[HolderStatement]) -> float:
+    """The earliest end (s since the epoch) of these holders' leases on these shares, as signed by themselves; 0 where
+    one of them, or all, have signed nothing."""
+    signed = {(each.share, each.node_id): each.lease_end for each in statements}
+    return float(min((signed.get((each.share, each.contact.node_id), 0) for each in holders), default=0))
 
 
 async def _renew_all(

@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 
 from shoal.erasure import Link
+from shoal.node.announcers import Hint
 from shoal.node.cipher import MAX_NAME_BYTES, name_bytes
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, UsageError
@@ -187,28 +188,29 @@ async def fetch_to_path(
     with open_part(part_path(path, link)) as part:
         first, received = await _verified_segments(context, opened, part)
         resumed = min(first * opened.located.manifest.layout.segment_plain_bytes, opened.metadata.size)
-        received += await _fetch_rest(context, opened, part, first, on_progress)
+        proven, more = await _fetch_rest(context, opened, part, first, on_progress)
         with _local_errors(f"Cannot write {printable(path)}"):
             await context.env.call(lambda: part.finish(path, force=force))
-    await renew_used(context, opened.located)
+    await renew_used(context, opened.located, proven)
     name = None if opened.metadata.name is None else os.fsdecode(opened.metadata.name)
-    return Fetched(path, name, opened.metadata.size, trio.current_time() - started, received, resumed)
+    return Fetched(path, name, opened.metadata.size, trio.current_time() - started, received + more, resumed)
 
 
 async def _fetch_rest(
     context: Context, opened: OpenedFile, part: PartFile, first: int, on_progress: OnProgress | None
-) -> int:
-    """Stream everything from segment `first` on into the part; share bytes received."""
+) -> tuple[list[Hint], int]:
+    """Stream everything from segment `first` on into the part; who has proven to have which share, and share bytes
+    received."""
     offset = min(first * opened.located.manifest.layout.segment_plain_bytes, opened.metadata.size)
     with _local_errors(f"Cannot write {printable(part.path)}"):
         await context.env.call(part.truncate, offset)
         if offset == opened.metadata.size and first:
-            return 0
+            return [], 0
         async with open_stream(context, opened, first_segment=first, on_progress=on_progress) as stream:
             async for chunk in stream:
                 await context.env.call(part.write, offset, chunk)
                 offset += len(chunk)
-            return stream.received_bytes
+            return stream.proven, stream.received_bytes
 
 
 async def _verified_segments(context: Context, opened: OpenedFile, part: PartFile) -> tuple[int, int]:

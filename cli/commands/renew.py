@@ -25,7 +25,8 @@ def renew(
 ) -> Job:
     """Ask all holders to keep a file for longer. Anyone may, and nobody can shorten a lease.
 
-    The hash is enough. Fetching a file renews it, too.
+    The hash is enough. A fetch does the same, for 90 days, unless the holders it read from all promise at least 60 days
+    more.
     """
     from shoal.cli.links import take_link
 

@@ -1,0 +1,134 @@
+"""Whether a fetch renews: judged by those who have proven their shares in it, and by nobody else."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from shoal.dht import Address, Contact, NodeId
+from shoal.erasure import FileId
+from shoal.node import Published
+from shoal.node.announcers import Hint
+from shoal.node.channel import Buffer, Caller, Renew, Reply
+from shoal.node.renewal import shortest_promise
+from shoal.node.simulation.world import EPOCH_START, Machine, World, run_world
+from shoal.node.statements import HolderStatement, make_statement, pack_statements
+
+DAY_S = 86400.0
+K, N = 4, 12
+LONG_S = 90 * 86400
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def prepare(world: World, ttl_s: int) -> Published:
+    for number in range(N + 1):
+        await world.start(f"node-{number}")
+    await trio.sleep(30)
+    async with world.client("publisher") as client:
+        published = await client.publish(chunks(world.rng.randbytes(300_000)), needed=K, total=N, ttl_s=ttl_s)
+    assert published.complete
+    return published
+
+
+def holders(world: World, published: Published) -> list[Machine]:
+    """By share number."""
+    by_host = {machine.host: machine for machine in world.machines.values()}
+    return [by_host[address.host] for _, address in sorted(published.holders.items())]
+
+
+def claim_everything(world: World, liar: Machine, published: Published) -> None:
+    """All holders take in what the liar signs: that it keeps all shares, for as long as can be."""
+    assert liar.node is not None
+    identity = liar.node._context.dht.identity
+    now = liar.environment.wall()
+    network_id, file_id = world.network.parameters.network_id, published.link.id
+    signed = [
+        make_statement(identity, network_id, file_id, share, liar.address, int(now) + LONG_S, now).signed
+        for share in range(N)
+    ]
+    for machine in holders(world, published):
+        machine.serving.companions.take_in(file_id, pack_statements(signed))
+
+
+def days_left(machines: list[Machine], file_id: FileId) -> list[int]:
+    """Of the lease of each machine's share."""
+    now = EPOCH_START + trio.current_time()
+    return [round((held.lease_end - now) / DAY_S) for each in machines for held in each.serving.store.held(file_id)]
+
+
+def count_renewals(machines: list[Machine]) -> list[bytes]:
+    """Filled with the file ids that these machines are asked to renew from now on."""
+    asked: list[bytes] = []
+    for machine in machines:
+        holder: Any = machine.serving._holder
+        honest = holder._handlers[Renew]
+
+        async def count(caller: Caller, request: Any, payload: Buffer, honest: Any = honest) -> Reply:
+            asked.append(request.file_id)
+            reply: Reply = await honest(caller, request, payload)
+            return reply
+
+        holder._handlers[Renew] = count
+    return asked
+
+
+async def fetch(world: World, published: Published, target: Path | None) -> None:
+    async with world.client("reader") as client:
+        if target is not None:
+            await client.fetch(published.link, target)
+            return
+        async with client.open_fetch(published.link) as file:
+            async for _ in file:
+                pass
+
+
+@pytest.mark.parametrize("to_disk", [True, False])
+@pytest.mark.parametrize("is_holder", [True, False])
+def test_one_liar_that_claims_all_shares_stops_no_renewal(tmp_path: Path, is_holder: bool, to_disk: bool) -> None:
+    async def story(world: World) -> None:
+        published = await prepare(world, 30 * 86400)
+        honest = holders(world, published)
+        (other,) = [machine for machine in world.running() if machine not in honest]
+        liar = honest.pop(0) if is_holder else other
+        claim_everything(world, liar, published)
+        await fetch(world, published, tmp_path / "fetched" if to_disk else None)
+        assert days_left(honest, published.link.id) == [90] * len(honest)
+
+    run_world(51, tmp_path, story)
+
+
+def test_a_fetch_renews_nothing_that_lasts(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published = await prepare(world, LONG_S)
+        asked = count_renewals(holders(world, published))
+        await fetch(world, published, None)
+        assert asked == []
+        await fetch(world, published, tmp_path / "fetched")
+        assert asked == []
+
+    run_world(52, tmp_path, story)
+
+
+def holder(number: int) -> Contact:
+    return Contact(NodeId(bytes([number]) * 32), Address(f"10.0.0.{number}", 1))
+
+
+def statement(share: int, contact: Contact, lease_end: int) -> HolderStatement:
+    return HolderStatement(FileId(bytes(32)), share, contact.node_id, contact.address, lease_end, 0, 1, b"")
+
+
+def test_only_what_the_provers_signed_of_their_own_shares_counts() -> None:
+    anna, bert, liar = holder(1), holder(2), holder(3)
+    proven = [Hint(0, anna), Hint(1, bert)]
+    signed = [statement(0, anna, 90), statement(1, bert, 80)]
+    lies = [statement(share, liar, 10**9) for share in range(2)]
+    assert shortest_promise(proven, signed + lies) == 80.0
+    assert shortest_promise([*proven, Hint(1, liar)], signed + lies) == 80.0
+    assert shortest_promise(proven, [*signed[:1], *lies]) == 0.0  # of Bert's lease nothing is known
+    assert shortest_promise(proven, [*signed[:1], statement(0, bert, 90), *lies]) == 0.0  # it is another share's
+    assert shortest_promise([], signed) == 0.0
