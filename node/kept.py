@@ -1,24 +1,42 @@
-"""Files that somebody keeps alive: the node of a home renews each file on the home's list before its lease runs low.
+"""Files that somebody keeps alive: the node of a home renews each file on the home's list every 15 days.
 
-That needs no key, so a volunteer can adopt a file without being able to read it.
+That needs no key, so a volunteer can adopt a file without being able to read it. Leases end by the holders' clocks, and
+ours may be wrong: it is compared with itself only, and what speaks against it makes a renewal come early, never late.
 """
 
 import logging
 
 import trio
 
+from shoal.erasure import FileId
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, ShoalError
 from shoal.node.ledger import Ledger
-from shoal.node.renewal import renew_file
+from shoal.node.renewal import MAX_TTL_S, renew_file
 from shoal.node.results import KeptFile
 from shoal.node.translate import translated
 
 FIRST_LOOK_S = 60.0  # after the start: the network has been joined by then
-RENEW_BEFORE_S = 75 * 86400.0  # of lease left: a renewal every 15 days, and 75 days to find an owner who was away
+RENEW_EVERY_S = 15 * 86400.0  # 75 days of lease are left then, to find an owner who was away
+CLOCK_TOLERANCE_S = 43200.0  # ours: holders' clocks differ by less, and a renewal that gains two hours is not written
 JITTER = 0.1
 
 log = logging.getLogger(__name__)
+
+
+def is_due(file: KeptFile, wall: float, running_s: float, *, is_renewed: bool) -> bool:
+    """Whether a file is to be renewed now.
+
+    wall: our clock.  running_s: how long this run lasts, or how long ago it renewed the file if it has (`is_renewed`).
+
+    A clock that was put back shows the last renewal in the future; one that stands far back for good does not keep up
+    with a node that runs on. One that was wrong at the last renewal, by the lease that the holders gave, tells nothing
+    across a restart: it may have begun anew.
+    """
+    if not 0 <= wall - file.renewed_at < RENEW_EVERY_S or running_s >= RENEW_EVERY_S:
+        return True
+    clock_error_s = file.lease_until - (file.renewed_at + MAX_TTL_S)
+    return not is_renewed and abs(clock_error_s) > CLOCK_TOLERANCE_S
 
 
 class Keeper:
@@ -28,6 +46,8 @@ class Keeper:
         self._context = context
         self._env = context.env
         self._ledger = ledger
+        self._started = trio.current_time()
+        self._renewed: dict[FileId, float] = {}  # when, in this run
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -43,17 +63,21 @@ class Keeper:
         except LocalError as error:
             log.warning("the list of kept files cannot be read: %s", error)
             return
+        self._renewed = {file.link.id: at for file in files if (at := self._renewed.get(file.link.id)) is not None}
         for file in files:
             if self._is_due(file):
                 await self._renew(file)
 
     def _is_due(self, file: KeptFile) -> bool:
-        return file.lease_until < self._env.wall() + RENEW_BEFORE_S
+        renewed = self._renewed.get(file.link.id)
+        running_s = trio.current_time() - (self._started if renewed is None else renewed)
+        return is_due(file, self._env.wall(), running_s, is_renewed=renewed is not None)
 
     async def _renew(self, file: KeptFile) -> None:
         try:
             with translated():
                 renewed = await renew_file(self._context, file.link.id)
+            self._renewed[file.link.id] = trio.current_time()
             await self._env.call(self._ledger.note_renewal, file.link, self._env.wall(), renewed.lease_until)
         except ShoalError as error:
             log.info("a kept file was not renewed: %s", error)
