@@ -11,6 +11,7 @@ MAX_UPLOADS_PER_SOURCE = 64  # of one /24 (/48); lifted in a private network
 OWN_SOURCE = b"this node"  # of shares made again here; no prefix of an address is so long
 UPLOAD_KEEP_S = 24 * 3600.0  # how long an uncommitted upload outlives its last block (DESIGN §5)
 UNSYNCED_KEEP_S = 600.0  # ours: an upload nothing of which was made durable was promised nothing
+CLOCK_STEP_S = 300.0  # ours: a smaller step of the clock changes nothing that matters to an upload
 AUTO_SYNC_BLOCKS = 1024  # 64 MiB: bounds dirty pages and unsaved leaf hashes (64 bytes a block) per upload
 MAX_OPEN_UPLOAD_FILES = 128  # above this an upload syncs and closes its file after each write
 MAX_MEMORY_BLOCKS_BYTES = 8 << 20  # small shares waiting in memory for their commit; above it they are saved

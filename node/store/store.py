@@ -138,10 +138,14 @@ class ShareStore:
         """Give an upload up."""
         self._uploads.abort(upload_id, now)
 
-    def expire(self, now: float) -> int:
-        """Remove uploads left alone for 24 h (nothing durable: 10 minutes); how many. Call it often."""
+    def expire(self, now: float, jumped_s: float = 0.0) -> int:
+        """Remove uploads left alone for 24 h (nothing durable: 10 minutes); how many. Call it often.
+
+        jumped_s: by how much the clock was put ahead since the last call. It makes no upload older; and one that was
+        touched while the clock was ahead, and so in the future, counts as touched now.
+        """
         self._accounts.forget_intake(now)
-        return self._uploads.expire(now)
+        return self._uploads.expire(now, jumped_s)
 
     # reading
 

@@ -27,6 +27,7 @@ from shoal.node.store.errors import (
 from shoal.node.store.intake import save_intake
 from shoal.node.store.limits import (
     AUTO_SYNC_BLOCKS,
+    CLOCK_STEP_S,
     INLINE_BYTES,
     MAX_MEMORY_BLOCKS_BYTES,
     MAX_OPEN_UPLOAD_FILES,
@@ -154,15 +155,30 @@ class Uploads:
             with upload.lock:
                 self.discard(upload, now)
 
-    def expire(self, now: float) -> int:
-        """Discard what was left alone for too long; how many."""
+    def expire(self, now: float, jumped_s: float = 0.0) -> int:
+        """Discard what was left alone for too long; how many. See `ShareStore.expire`."""
         with self._lock:
-            old = [upload for upload in self._uploads.values() if upload.expired(now)]
+            uploads = list(self._uploads.values())
+        self._follow_clock(uploads, now, jumped_s if jumped_s > CLOCK_STEP_S else 0.0)
+        old = [upload for upload in uploads if upload.expired(now)]
         for upload in old:
             with upload.lock:
                 if not upload.is_closed and upload.expired(now):
                     self.discard(upload, now)
         return len(old)
+
+    def _follow_clock(self, uploads: Sequence[Upload], now: float, jumped_s: float) -> None:
+        """Nothing grows older by a jump of the clock; and what was touched in the future, while the clock was ahead,
+        was touched now. In the database too, or each start would find it in the future again.
+        """
+        moved = [upload for upload in uploads if jumped_s or upload.touched > now + CLOCK_STEP_S]
+        for upload in moved:
+            with upload.lock:
+                upload.touched = min(now, upload.touched + jumped_s)
+        saved = [(int(upload.touched), upload.upload_id) for upload in moved if upload.is_saved]
+        if saved:
+            with self._database.transaction() as transaction:
+                transaction.run_many("UPDATE uploads SET touched = ? WHERE upload_id = ?", saved)
 
     def close(self) -> None:
         """Close files without syncing: nothing more was promised than was synced."""

@@ -19,6 +19,7 @@ from shoal.node.store import (
     UploadGap,
 )
 
+DAY_S = 86400.0
 SHAPES = [(1, 21), (1, 32768), (1, 32769), (1, BLOCK_BYTES), (2, 21), (16, BLOCK_BYTES), (17, 25), (33, 1000)]
 
 
@@ -256,6 +257,47 @@ def test_abort_and_expire_remove_uploads(place, kit, medium):
     assert store.expire(kit.NOW + 80_000 + 86_400) == 1
     assert place.names() == []
     assert store.usage().upload_bytes == 0
+
+
+def test_an_upload_of_a_clock_that_was_ahead_goes_a_day_after_it_was_put_right(place, kit, medium):
+    ahead = kit.NOW + 365 * DAY_S
+    store = place.open()
+    for number in (1, 2):
+        kit.send(store, medium, number, kit.upload_id(number))
+    store.sync(kit.upload_id(1), kit.NOW)
+    assert store.write(kit.upload_id(2), 0, medium.blocks[2][:1], medium.data_leaves[:1], ahead) == medium.count
+    store.sync(kit.upload_id(2), ahead)
+    store.close()
+    store = place.open()
+    assert store.expire(kit.NOW + 10_000) == 0  # it is noticed here, and remembered
+    store.close()
+    store = place.open(now=kit.NOW + 80_000)
+    assert store.expire(kit.NOW + 90_000) == 1  # number 1: it was saved before the clock went wrong
+    assert store.expire(kit.NOW + 10_000 + DAY_S - 1) == 0
+    assert store.expire(kit.NOW + 10_000 + DAY_S) == 1
+    assert place.names() == []
+    assert store.usage().upload_bytes == 0
+
+
+def test_what_nothing_is_durable_of_goes_soon_after_the_clock_was_put_right(store, kit, medium):
+    kit.send(store, medium, 0, kit.upload_id(1))
+    store.write(kit.upload_id(1), 0, medium.blocks[0][:1], medium.data_leaves[:1], kit.NOW + 365 * DAY_S)
+    assert store.expire(kit.NOW) == 0
+    assert store.expire(kit.NOW + 700) == 1
+
+
+def test_no_upload_grows_older_by_a_jump_of_the_clock(place, kit, medium):
+    year = 365 * DAY_S
+    store = place.open()
+    for number in (1, 2):
+        kit.send(store, medium, number, kit.upload_id(number))
+    store.sync(kit.upload_id(2), kit.NOW)
+    assert store.expire(kit.NOW + year + 500, year) == 0
+    assert store.expire(kit.NOW + year + 700) == 1  # number 1: nothing of it was ever durable
+    store.close()
+    store = place.open(now=kit.NOW + year + 800)
+    assert store.expire(kit.NOW + year + DAY_S - 1) == 0
+    assert store.expire(kit.NOW + year + DAY_S) == 1
 
 
 def test_many_threads_at_once(tmp_path, kit):
