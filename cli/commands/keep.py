@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def keep(context: typer.Context, link: HashArgument = None, link_file: LinkFileOption = None) -> Job:
     """Adopt a file: it is renewed now, and from now on by this home's node for as long as it runs.
 
-    The node renews it every 15 days, to 90 days, also where this machine's clock is wrong. The hash is enough, and only the hash is written down: a file can be kept by those who cannot read it. `ls` lists
-    what is kept.
+    The node renews it every 15 days, to 90 days, also where this machine's clock is wrong. The hash is enough, and
+    only the hash is written down: a file can be kept by those who cannot read it. `ls` lists what is kept.
     """
     from shoal.cli.links import take_link
 
