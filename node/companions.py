@@ -133,9 +133,9 @@ class Companions:
                 encoded = None  # damaged; whoever needs it says so
             if encoded is None:
                 return MAX_SHARES
+            if len(self._widths) >= MAX_REMEMBERED_COUNT:
+                self._widths.clear()  # at once: several workers may be here
             width = self._widths[file_id] = Manifest.decode(encoded).n
-            while len(self._widths) > MAX_REMEMBERED_COUNT:
-                del self._widths[next(iter(self._widths))]
         return width
 
     async def learn(self, file_id: FileId, payload: bytes) -> int:

@@ -34,7 +34,8 @@ from shoal.node.surveys import ask_survey, rows_of
 
 ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
 SURVEY_TIMEOUT_S = 20.0
-AUDIT_TIMEOUT_S = 30.0  # or longer where our own cap is so low that the blocks asked for at once need more
+AUDIT_TIMEOUT_S = 30.0  # or longer where our own cap is so low that the blocks asked for at once need more,
+LONGEST_AUDIT_S = 600.0  # as over 3.5 kB/s
 AUDIT_EPOCHS = 7.0  # between audits of one share: at most 64 KiB a week where an epoch is a day (DESIGN section 6)
 MORE_AUDITS, MORE_PART = 4, 0.25  # of the other claims on a file, when one was false: so many at least, and such a part
 DOUBTED_AUDITS = 64  # of one peer in doubt at one look: 4 MiB; what it claims beyond that waits for the next
@@ -249,8 +250,9 @@ class Round:
                     for share in sorted(stated)
                 ]
                 continue
-            known = range(charge.manifest.n)  # a peer may name any number
-            for share in sorted(share for share in stated.union(said[place]) if share in known):
+            for share in sorted(
+                stated.union(said[place]).intersection(range(charge.manifest.n))
+            ):  # it may say anything
                 outcome = Outcome.OK if share in said[place] else Outcome.MISSING
                 charge.observations.append(Observation(share, holder, outcome, host=host))
 
@@ -388,4 +390,4 @@ class Round:
     def _audit_timeout_s(self) -> float:
         """Twice what our cap takes for all that is under way, so that nobody is in doubt because of it."""
         bytes_per_s = self._context.throttle.down.bytes_per_s or math.inf
-        return max(AUDIT_TIMEOUT_S, 2 * ASKED_AT_ONCE * BLOCK_BYTES / bytes_per_s)
+        return min(LONGEST_AUDIT_S, max(AUDIT_TIMEOUT_S, 2 * ASKED_AT_ONCE * BLOCK_BYTES / bytes_per_s))

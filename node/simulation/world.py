@@ -191,10 +191,10 @@ class World:
         """Start a machine's node. It knows `doors`, by default the first machine, and whom it met before."""
         machine = self.machine(name, capacity_bytes=capacity_bytes)
         known = self._doors(machine) if doors is None else doors
-        machine.node = await self._nursery.start(self._live, machine, known)
+        await self._nursery.start(self._live, machine, known)
         return machine
 
-    async def _live(self, machine: Machine, doors: Sequence[Address], *, task_status: trio.TaskStatus[Node]) -> None:
+    async def _live(self, machine: Machine, doors: Sequence[Address], *, task_status: trio.TaskStatus[None]) -> None:
         machine.stopped = trio.Event()
         with trio.CancelScope() as machine.scope:
             async with open_node(
@@ -204,10 +204,11 @@ class World:
                 serve=True,
                 settings=machine.settings,
                 environment=machine.environment,
-            ) as node:
-                task_status.started(node)
+            ) as machine.node:
+                task_status.started()
                 await trio.sleep_forever()
-        dismantle(node)
+        if machine.node is not None:
+            dismantle(machine.node)
         machine.node = None
         machine.stopped.set()
 

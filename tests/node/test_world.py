@@ -217,6 +217,18 @@ def test_what_few_paths_miss_is_sought_on_many(tmp_path: Path) -> None:
     run_world(19, tmp_path, story)
 
 
+def test_a_nodes_traffic_is_datagrams_as_well(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await populate(world, 3)  # they have met by datagrams, and have moved no share
+        for machine in world.running():
+            assert machine.node is not None
+            status = await machine.node.status()
+            assert status["sent_bytes"] > 0
+            assert status["received_bytes"] > 0
+
+    run_world(20, tmp_path, story)
+
+
 def test_without_any_peer(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await world.start("node-0")
