@@ -17,9 +17,7 @@ from shoal.erasure import FileId, Manifest, SegmentDecoder, best_codec
 from shoal.node import Home, LocalError, Network, NodeSettings, daemon_status, init_node, real_environment
 from shoal.node.channel import (
     MAX_BLOCKS_COUNT,
-    Disconnected,
     GetManifest,
-    ManifestBytes,
     Read,
     Survey,
     open_connection,
@@ -229,18 +227,12 @@ class Fleet:
 
     async def manifest(self, number: int, file_id: FileId) -> Manifest:
         """A file's manifest as one daemon gives it, checked."""
-        try:
-            reply = await self._get_manifest(number, file_id)
-        except Disconnected:  # a connection may end at any time; every request may be repeated, as a node does it
-            reply = await self._get_manifest(number, file_id)
+        daemon = self.daemons[number]
+        async with open_connection(self._environment.streams, daemon.address, daemon.node_id) as connection:
+            reply = await connection.request(GetManifest(file_id), timeout_s=ANSWER_LIMIT_S)
         manifest = Manifest.decode(bytes(reply.payload))
         assert manifest.id == file_id
         return manifest
-
-    async def _get_manifest(self, number: int, file_id: FileId) -> ManifestBytes:
-        daemon = self.daemons[number]
-        async with open_connection(self._environment.streams, daemon.address, daemon.node_id) as connection:
-            return await connection.request(GetManifest(file_id), timeout_s=ANSWER_LIMIT_S)
 
     async def check_shares(self, number: int, wanted: Sequence[tuple[Manifest, int]]) -> None:
         """Read whole shares from one daemon; every block must be what its manifest promises."""

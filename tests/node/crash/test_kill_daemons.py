@@ -222,8 +222,8 @@ class Killer:
 
     async def _publish(
         self, size: int, code: tuple[int, int], ready: trio.Event | None = None, phase: Phase = Phase.SENDING
-    ) -> File:
-        """Publish with this process; `ready` is set when a phase begins."""
+    ) -> tuple[Published, bytes]:
+        """Publish with this process; `ready` is set when a phase begins. The content, too."""
 
         def on_progress(progress: Progress) -> None:
             if ready is not None and progress.phase is phase:
@@ -233,7 +233,7 @@ class Killer:
         published = await self._client.publish(path, needed=code[0], total=code[1], on_progress=on_progress)
         assert published.complete
         path.unlink()
-        return await self._ledger.enter(published, content)
+        return published, content
 
     def _receiver(self, before: set[Any]) -> Callable[[], int]:
         """Chooses one of those who are receiving something just now, or anybody."""
@@ -246,13 +246,13 @@ class Killer:
 
     async def _publish_and_kill(self, kind: str, phase: Phase, longest_s: float) -> None:
         size = self._rng.choice(PUBLISH_SIZES)
-        file, _ = await self._during(
+        published, _ = await self._during(
             kind,
             lambda ready: self._publish(size, WIDE, ready, phase),
             longest_s,
             self._receiver(self._fleet.uploads()),
         )
-        await self._check(file)
+        await self._check(await self._ledger.enter(*published))  # only now is everybody up who is asked for that
 
     async def receiving(self) -> None:
         """A daemon dies while shares are sent to it."""
@@ -314,7 +314,10 @@ class Killer:
     async def _ill_file(self) -> File:
         """A file of which one share has gone from a daemon's disk while that daemon was dead; it is up again."""
         files = [file for file in self._ledger.live if file.manifest.n == NARROW[1]]
-        file = self._rng.choice(files) if len(files) > 2 else await self._publish(REPAIR_SIZE, NARROW)
+        if len(files) > 2:
+            file = self._rng.choice(files)
+        else:
+            file = await self._ledger.enter(*await self._publish(REPAIR_SIZE, NARROW))
         counts = Counter(share for share, _ in file.owed)
         share, number = self._rng.choice(sorted(place for place in file.owed if counts[place[0]] == 1))
         self._fleet.daemons[number].kill()
