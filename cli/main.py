@@ -16,22 +16,24 @@ if TYPE_CHECKING:
 
 def main() -> "NoReturn":
     """Run the command line of this process and exit."""
+    code = 130  # if an interruption comes while an earlier one is being told
     try:
         _fill_standard_descriptors()
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        code = 130  # once more while the first interruption was being told
-    _end(code)
+        pass
+    while True:
+        try:
+            _end(code)
+        except KeyboardInterrupt:  # it comes too late: the outcome stands
+            continue
 
 
 def _end(code: int) -> "NoReturn":
     """End at once. Taking Python apart would take longer than it is worth, and a signal would kill it half-way."""
-    from contextlib import suppress
-
     from shoal.cli.signals import ignore_termination
 
-    with suppress(KeyboardInterrupt):  # it comes too late: the outcome stands
-        ignore_termination()
+    ignore_termination()
     os._exit(code)
 
 

@@ -12,7 +12,7 @@ MONTHS = (  # not the locale's: scripts and people read the same words everywher
 )
 _GAP = "  "
 _YEAR_NEEDED_S = 180 * 86_400  # a date within half a year is clear without its year
-_LATEST = 253_402_300_799  # the last second of the year 9999: what strftime and people can still read
+_LATEST = 253_402_214_400  # 31 December 9999, 00:00 UTC: the same year in every time zone, and strftime's last
 
 
 def fields(pairs: Sequence[tuple[str, str]]) -> str:

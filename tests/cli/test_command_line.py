@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -22,8 +23,7 @@ LINK = str(Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32)))
 CARE = ("check", "repair", "renew", "keep", "unkeep", "delete")
 COMMANDS = ("publish", "fetch", "info", "ls", *CARE, "node", "demo", "swarm", "simulate")
 
-# What a start may take on a machine that runs other things at the same time; on a free one it is under 0.3 s.
-START_LIMIT_S = 1.5
+START_LIMIT_S = 0.75  # of the processor's time, whatever else the machine does; measured: 0.15 s
 
 
 def test_help_names_every_command_and_each_has_its_own(shoal: Any) -> None:
@@ -36,12 +36,18 @@ def test_help_names_every_command_and_each_has_its_own(shoal: Any) -> None:
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("fetch", LINK[:-1] + "#"), ("publish",)])
 def test_starts_fast(shoal: Any, arguments: tuple[str, ...]) -> None:
-    taken = []
+    taken_s = []
     for _ in range(2):
-        started = time.monotonic()
+        before_s = children_s()
         shoal(*arguments)
-        taken.append(time.monotonic() - started)
-    assert min(taken) < START_LIMIT_S
+        taken_s.append(children_s() - before_s)
+    assert min(taken_s) < START_LIMIT_S
+
+
+def children_s() -> float:
+    """The processor's time of all processes that have been started and have ended, in seconds."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 @pytest.mark.parametrize(
@@ -331,10 +337,31 @@ def test_an_interrupted_start_is_told_in_json_too() -> None:
     assert json.loads(done.stdout) == {"message_type": "error", "code": 130, "message": "Interrupted."}
 
 
+LATE = """
+import os, signal, sys
+import shoal.cli.main
+sys.argv[1:] = ["--version"]
+
+def strike(frame, event, argument):
+    if frame.f_code.co_name == "_end":
+        sys.setprofile(None)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+sys.setprofile(strike)
+shoal.cli.main.main()
+"""
+
+
+def test_a_signal_as_the_process_ends_changes_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("shoal ")
+
+
 def test_a_signal_after_the_result_changes_nothing(clean_environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "shoal.cli", "--version"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": clean_environment}
-    for delay_s in (0.0, 0.002, 0.005, 0.01, 0.02):
+    for delay_s in (0.0, 0.0002, 0.0004, 0.002, 0.005, 0.01, 0.02):
         with subprocess.Popen(command, **pipes) as process:
             assert process.stdout is not None
             process.stdout.readline()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -154,6 +155,11 @@ def test_fields_leave_out_what_is_empty() -> None:
     assert fields([("name", "x"), ("kind", ""), ("id", "y\x00")]) == "name: x\nid:   y\\x00"
 
 
-def test_any_moment_can_be_shown() -> None:
-    for moment in (-1e18, 0.0, 1.7e9, 1e300):
-        assert len(day(moment)) == 16
+@pytest.mark.parametrize("zone", ["UTC", "EAST-14", "WEST+12"])
+def test_any_moment_can_be_shown(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        shown = [day(moment) for moment in (-1e18, 0.0, 1.7e9, 1e300)]
+    time.tzset()
+    assert [len(each) for each in shown] == [16] * 4
