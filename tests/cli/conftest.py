@@ -15,6 +15,8 @@ import pytest
 from shoal.cli.main import run
 from shoal.cli.output import Output
 
+COMMAND_LIMIT_S = 120.0  # longer than a command waits for its own parts, on a machine that is busy
+
 
 class Terminal(io.StringIO):
     """A text stream that says it is a terminal."""
@@ -71,7 +73,7 @@ def shoal(clean_environment: dict[str, str]) -> Shoal:
             stderr=subprocess.PIPE,
             env=clean_environment | dict(environment or {}),
             text=True,
-            timeout=30,
+            timeout=COMMAND_LIMIT_S,
             check=False,
         )
 

@@ -156,7 +156,7 @@ def test_a_files_life(commands: Commands, tmp_path: Path) -> None:
     link, file_hash = found["link"], found["id"]
     code, seen = commands("check", file_hash, home="other")
     assert (code, seen["good_shares"], seen["hosts"], seen["readable"]) == (0, seen["n"], seen["n"], True)
-    assert seen["seconds"] < 2.0
+    assert 0 < seen["seconds"] < 120
     assert abs(seen["lease_until"] - time.time() - 7200) < 60
     code, seen = commands("check", "--verify", link=link, home="other")
     assert (code, seen["verified"], seen["outcomes"]["ok"]) == (0, True, seen["n"])

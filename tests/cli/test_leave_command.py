@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,10 @@ def test_leaving_beside_the_node_that_runs(
     swarm = start_swarm(tmp_path / "swarm", 3)
     there = {"SHOAL_NETWORK": swarm.network_file}
     leaver = volunteer("leaver", swarm.network_file)
+    status = ("--home", swarm.ready["nodes"][0]["home"], "--json", "node", "status")
+    deadline = time.monotonic() + 20
+    while json.loads(inside(*status, environment=there).stdout.splitlines()[-1])["peers"] < 3:
+        assert time.monotonic() < deadline, "the leaver is not known yet"
     source = tmp_path / "source"
     source.write_bytes(bytes(range(256)) * 400)
     done = inside("--json", "publish", str(source), "--needed", "2", "--total", "4", environment=there)

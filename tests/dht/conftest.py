@@ -14,16 +14,12 @@ from typing import Any
 import pytest
 import trio
 from blake3 import blake3
-from hypothesis import settings
 
 from shoal.dht import Address, Contact, DhtService, Ed25519, Identity, NetworkParameters, NodeId
 from shoal.dht.errors import ListenError
 
 HERE = Path(__file__).parent
 QUEUE = 2_000  # datagrams a virtual socket holds unread
-
-settings.register_profile("dht", derandomize=True, deadline=None)
-settings.load_profile("dht")
 
 
 class CheapSignatures:

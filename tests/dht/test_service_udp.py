@@ -24,20 +24,6 @@ KEY = RecordKey(b"k" * 32)
 V4, V6 = Address("127.0.0.1", 0), Address("::1", 0)
 
 
-def has_ipv6() -> bool:
-    import socket
-
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 loopback here")
-
-
 @pytest.fixture
 def start(nursery):
     async def start_service(*listen, **options):
@@ -54,7 +40,7 @@ async def search(service, key=KEY):
             return [record async for record in found]
 
 
-@pytest.mark.parametrize("listen", [V4, pytest.param(V6, marks=needs_ipv6)])
+@pytest.mark.parametrize("listen", [V4, pytest.param(V6, marks=pytest.mark.needs_ipv6)])
 async def test_sixteen_nodes(start, listen):
     nodes = [await start(listen) for _ in range(16)]
     for node in nodes[1:]:
@@ -63,14 +49,12 @@ async def test_sixteen_nodes(start, listen):
     assert report.stored == report.closest == 16
     client = await start()
     assert await client.bootstrap([nodes[9].addresses[0]]) >= 8
-    started = time.perf_counter()
     (record,) = await search(client)
-    assert time.perf_counter() - started < 1.0  # measured: 9 ms
     assert record.address == nodes[5].addresses[0]
     assert await search(client, RecordKey(b"x" * 32)) == []
 
 
-@needs_ipv6
+@pytest.mark.needs_ipv6
 async def test_both_families_in_one_network(start):
     both = [await start(V4, V6) for _ in range(3)]
     old, new = await start(V4), await start(V6)

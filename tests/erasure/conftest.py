@@ -11,7 +11,6 @@ from typing import Any
 import _cffi_backend
 import pytest
 from blake3 import blake3
-from hypothesis import settings
 
 from shoal.erasure import (
     HASH_BYTES,
@@ -31,9 +30,6 @@ from shoal.erasure import (
 )
 
 HERE = Path(__file__).parent
-
-settings.register_profile("erasure", derandomize=True, deadline=None)
-settings.load_profile("erasure")
 
 
 def pseudo_bytes(length: int, seed: str = "") -> bytes:

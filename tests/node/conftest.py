@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from hypothesis import settings
 
 from shoal.dht import Identity, UdpNetwork
 from shoal.node.channel import TlsNetwork
@@ -19,9 +18,6 @@ from shoal.node.home import Home
 from shoal.node.store import RealDisk
 
 HERE = Path(__file__).parent
-
-settings.register_profile("node", derandomize=True, deadline=None)
-settings.load_profile("node")
 
 
 @pytest.fixture(scope="session")

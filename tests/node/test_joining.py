@@ -84,7 +84,9 @@ async def test_a_node_tries_names_again_until_there_is_a_name_service(
     ):
         with pytest.raises(NoPeers, match=r"not found: friend\.example"):
             await late.wait_joined(0.3)
-        assert names.asked >= 2
+        with trio.fail_after(10):
+            while names.asked < 2:  # noqa: ASYNC110 - a resolver has no event for it
+                await trio.sleep(0.05)
         names.known["friend.example"] = "127.0.0.1"
         await late.wait_joined(5)
         assert (await late.status())["peers"] == 1

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.dht import Address
@@ -66,7 +66,6 @@ async def read_all(stream: FakeStream) -> list[tuple[bytes, bytes]]:
 contents = st.lists(st.tuples(st.binary(max_size=3000), st.lists(st.binary(max_size=5000), max_size=3)), max_size=6)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(contents, st.integers(1, 6000))
 def test_frames_survive_any_division_into_pieces(frames: list[tuple[bytes, list[bytes]]], piece: int) -> None:
     async def check() -> None:

@@ -213,7 +213,6 @@ def decode_all(data: bytes) -> None:
             decode()
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=200))
 def test_random_bytes_never_crash_a_decoder(data: bytes) -> None:
     decode_all(data)
@@ -223,7 +222,7 @@ scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floa
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(), inner))
 
 
-@settings(max_examples=40, deadline=None)  # slow to generate; the other two tests of this kind are quick
+@settings(max_examples=40)  # slow to generate; the other two tests of this kind are quick
 @given(st.lists(values, max_size=10), st.integers(0, 255), st.integers(0, 2**32))
 def test_random_values_never_crash_a_decoder(rest: list[Any], type_number: int, request_id: int) -> None:
     decode_all(msgpack.packb([type_number, request_id, *rest]))

@@ -67,7 +67,7 @@ async def receive_all(stream: ByteStream) -> bytes:
     return bytes(received)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=pytest.mark.needs_ipv6)])
 async def test_requests_over_tls(serve_tls: Serve, host: str) -> None:
     served = await serve_tls(host=host)
     async with open_connection(served.network, served.address, served.identity.node_id) as peer:

@@ -225,6 +225,14 @@ class Fleet:
         assert len(entries) == len(file_ids)
         return entries
 
+    async def a_holder(self, file_id: FileId) -> int:
+        """The number of the first daemon that says it keeps something of a file."""
+        for daemon in self.daemons:
+            (entry,) = await self.survey(daemon.number, [file_id])
+            if entry and not isinstance(entry, bytes):
+                return daemon.number
+        raise AssertionError(f"nobody keeps anything of {file_id}")
+
     async def manifest(self, number: int, file_id: FileId) -> Manifest:
         """A file's manifest as one daemon gives it, checked."""
         daemon = self.daemons[number]
