@@ -31,12 +31,15 @@ def by_node(hints: Iterable[Hint]) -> list[tuple[list[Contact], set[int]]]:
 async def ask_everyone(
     nodes: Sequence[Sequence[Contact]], ask: Callable[[Contact], Awaitable[T]], *, timeout_s: float
 ) -> dict[Contact, T | PeerError | None]:
-    """What each node answered: a reply, an error, or None when the time was up. Several addresses are tried in turn."""
-    limit = trio.CapacityLimiter(ASKED_AT_ONCE)
+    """What each node answered: a reply, an error, or None when the time was up. Several addresses are tried in turn.
+
+    Who stands first is asked first: when time is short, many names that were invented stand in nobody's way.
+    """
+    slots = trio.Semaphore(ASKED_AT_ONCE)
     answers: dict[Contact, T | PeerError | None] = {contacts[0]: None for contacts in nodes}
 
     async def ask_node(contacts: Sequence[Contact]) -> None:
-        async with limit:
+        try:
             for contact in contacts:
                 try:
                     answers[contacts[0]] = await ask(contact)
@@ -46,9 +49,12 @@ async def ask_everyone(
                 except PeerError as error:
                     answers[contacts[0]] = error
                     return
+        finally:
+            slots.release()
 
     with trio.move_on_after(timeout_s):
         async with open_nursery() as nursery:
             for contacts in nodes:
+                await slots.acquire()
                 nursery.start_soon(ask_node, contacts)
     return answers
