@@ -37,12 +37,12 @@ class ContactCache:
         costs just the cache.
         """
         contacts = contacts[:MAX_CONTACTS]
-        if not contacts or self._is_still_good(contacts):
-            return
         rows = [[contact.node_id.hex(), str(contact.address)] for contact in contacts]
         try:
+            if not contacts or self._is_still_good(contacts):
+                return
             write_private(self._path, json.dumps(rows, indent=0).encode(), durable=False)
-        except LocalError:
+        except (OSError, LocalError):
             return
         self._saved = frozenset(contacts)
 

@@ -74,8 +74,9 @@ def read_note(home: Home) -> DaemonNote | None:
 
 
 def remove_note(home: Home) -> None:
-    """Called by the daemon at its end."""
-    home.daemon_file.unlink(missing_ok=True)
+    """Called by the daemon at its end. A note that a failed disk keeps is as one that was left by a kill."""
+    with suppress(OSError):
+        home.daemon_file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class Ledger:
         return self._rows(lambda row: KeptFile(parse_link(row[0]), *row[1:]), query)
 
     def _rows(self, make: Callable[[tuple[Any, ...]], T], query: str, *values: object) -> list[T]:
-        if self._path is not None and not self._path.exists():
+        if not self._is_there():
             return []
         with self._open() as database:
             return [make(row) for row in database.execute(query, values)]
@@ -136,9 +136,14 @@ class Ledger:
         with self._open() as database, database:
             return database.execute(statement, values).rowcount
 
+    def _is_there(self) -> bool:
+        """Whether anything was ever noted. A list is not made only to be found empty."""
+        with self._told():
+            return self._path is None or self._path.exists()
+
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
+        with self._told():
             if self._memory is not None:
                 yield self._memory
                 return
@@ -148,6 +153,11 @@ class Ledger:
                 database.execute("PRAGMA synchronous = FULL")
                 _prepare(database)
                 yield database
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except (sqlite3.Error, OSError, ErasureError) as error:
             raise LocalError(f"Cannot use the list of published files {self._path}: {error}.") from error
 

@@ -111,3 +111,12 @@ def test_bytes_that_are_no_json_are_no_cache(path, content):
 def test_no_json_crashes_a_start(scratch, value):
     scratch.write_text(json.dumps(value))
     assert ContactCache(scratch).load() == []
+
+
+def test_a_disk_that_fails_costs_just_the_cache(path):
+    known = [contact(number) for number in range(50)]
+    cache = ContactCache(path)
+    cache.save(known)
+    cache._path = path.with_name("x" * 300)  # not even whether it is there can be told
+    cache.save(known)
+    assert cache.load() == []

@@ -164,3 +164,10 @@ def test_a_list_of_version_1_is_brought_up_to_date(path):
     assert all(files == [PublishedFile(link, "old", 7, 4, 12, 12, 1.0, 2.0)] for files in lists)
     Ledger(path).keep(link, 1.0, 2.0)
     assert len(Ledger(path).kept()) == 1
+
+
+def test_a_list_that_cannot_even_be_looked_for_is_told(tmp_path):
+    ledger = Ledger(tmp_path / ("x" * 300))  # as on a disk that fails: another error than that it is not there
+    for use in (ledger.files, ledger.kept, lambda: ledger.owner_secret(published().link.id), ledger.check):
+        with pytest.raises(LocalError, match="Cannot use the list"):
+            use()
