@@ -170,15 +170,10 @@ def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
     for text in report.violations:
         output.complain(text)
     if not report.good:
-        output.complain(f"{report.verdict} The same again: {replay_command(plan)}")
+        output.complain(f"{report.verdict} The same again: {replay_command(report.plan)}")
+    drawn = target is None or _draw(output, report, target)
     output.summary(**report.fields())
-    if target is not None:  # last: a disk that is full by now must not take the report of hours along
-        _draw(report, target)
-        output.note(
-            f"Drew {target}: good shares that are up, over days; blue: the mean of all files, dark red: the worst. "
-            "Lines across: n and where repair begins in grey, k in red."
-        )
-    return Code.OK if report.good else Code.FAILED
+    return Code.OK if report.good and drawn else Code.FAILED
 
 
 @contextmanager
@@ -231,13 +226,20 @@ class Interruptions:
             interrupt(number, frame)
 
 
-def _draw(report: "Report", target: Path) -> None:
+def _draw(output: "Output", report: "Report", target: Path) -> bool:
+    """Whether that could be done; a disk that is full by now must not take the report of hours along."""
     from shoal.node.simulation.plot import plot
 
     try:
         target.write_bytes(plot(report))
     except OSError as error:
-        raise CommandError(f"Cannot write {target}: {error.strerror}.") from error
+        output.insist(f"Cannot write {target}: {error.strerror}.")
+        return False
+    output.note(
+        f"Drew {target}: good shares that are up, over days; blue: the mean of all files, dark red: the worst. "
+        "Lines across: n and where repair begins in grey, k in red."
+    )
+    return True
 
 
 def words(report: "Report") -> str:

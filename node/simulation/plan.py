@@ -95,6 +95,11 @@ class StudyPlan:
         return SETTLE_S if self.days >= 1 else HOUR_S
 
     @property
+    def expansion(self) -> float:
+        """The room that machines are given for each byte of a file: 3, or as much as the code takes."""
+        return max(3.0, self.n / self.k) if self.k is not None and self.n is not None else 3.0
+
+    @property
     def goes_away(self) -> bool:
         """Whether machines ever do."""
         return self.uptime < 1 and self.absences > 0

@@ -29,6 +29,7 @@ class Report:
     reads_waited: tried while fewer than k shares were up.  first_machines: of the beginning, as far as they were ever
     up.  first_deaths: those of them that died for good.  least_absences: the fewest of any of the others; 0 when none
     is left. What came later counts there for nothing: it had no time to go away.
+    least_shares and healed_shares: the fewest good ones of any file that were up, at a daily look, and at the end.
     healing_days: from the end until nothing was left to repair, the days that are always waited among them.
     violations: of what must always hold, each a sentence.
     """
@@ -66,6 +67,7 @@ class Report:
     liars: int = 0
     up_node_days: float = 0.0
     least_shares: int = 0
+    healed_shares: int = 0
     healing_days: float = 0.0
     violation_count: int = 0
     violations: list[str] = field(default_factory=list)
@@ -141,6 +143,7 @@ class Report:
             "liars": self.liars,
             "up_node_days": round(self.up_node_days, 3),
             "least_shares": self.least_shares,
+            "healed_shares": self.healed_shares,
             "healing_days": round(self.healing_days, 3),
             "violations": self.violation_count,
             "violation_texts": list(self.violations),
@@ -165,6 +168,7 @@ class Report:
         per_node_day = self.up_node_days or 1.0
         share_days = self.published * self.plan.days or 1.0
         return [
+            ("days", f"{self.plan.days:g}"),
             ("machines", f"{self.plan.nodes} at a time, {self.deaths} died and were replaced"),
             ("machines of the beginning", self._first_words()),
             ("absences", f"{self.absences}, {self.power_cuts} with a power cut"),
@@ -182,6 +186,7 @@ class Report:
             ("datagrams", f"{self.datagrams / per_node_day:.0f} per node and day up"),
             ("stream messages", f"{self.stream_messages / share_days:.0f} per file and day"),
             ("days after the end", f"{self.healing_days:.2f}, until nothing was left to repair or we gave up"),
+            ("fewest good shares then", f"{self.healed_shares} of {self.n}, with every machine up"),
             ("violations", str(self.violation_count)),
         ]
 

@@ -161,7 +161,7 @@ class Study:
     async def _start(self, name: str, rng: random.Random) -> None:
         if name not in self._world.machines:
             self._absences[name] = 0
-            mean_bytes = 3.0 * self._plan.files * self._plan.size_bytes / self._plan.nodes
+            mean_bytes = self._plan.expansion * self._plan.files * self._plan.size_bytes / self._plan.nodes
             capacity = CAPACITY_BYTES + int(mean_bytes * rng.uniform(*CAPACITY_FACTORS))
             self._world.machine(name, capacity_bytes=capacity, clock=self._clock(rng))
             self._liars.draw(name)
@@ -346,6 +346,8 @@ class Study:
         self._fill_in()
 
     def _fill_in(self) -> None:
+        good = self._watch.all_good_shares(self._world.running())
+        self._report.healed_shares = min((len(good[bytes(file.file_id)]) for file in self._files), default=0)
         report, datagrams, streams = self._report, self._world.datagrams.statistics(), self._world.streams.statistics()
         report.published = len(self._files)
         if len(self._files):

@@ -157,9 +157,10 @@ class World:
     def _new_host(self) -> str:
         """An address of its own: in a public network one that is public, and far from the others."""
         self._hosts += 1
+        low, middle, high = self._hosts & 255, self._hosts >> 8 & 255, self._hosts >> 16
         if self.network.parameters.private:
-            return f"10.{self._hosts >> 8}.{self._hosts & 255}.1"
-        return f"44.{self._hosts & 255}.{self._hosts >> 8}.1"
+            return f"{10 + high}.{middle}.{low}.1"
+        return f"{44 + high}.{low}.{middle}.1"
 
     def move(self, machine: Machine) -> None:
         """Give a stopped machine another address, as home lines do; everything else on it stays."""

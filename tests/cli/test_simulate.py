@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,25 @@ def test_a_small_network_loses_nothing_and_replays(capsys: pytest.CaptureFixture
 def test_a_picture_that_cannot_be_drawn_costs_no_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "full.png").symlink_to("/dev/full")
     assert run(["--json", "simulate", *SMALL, "--plot", str(tmp_path / "full.png")]) == 1
-    summary, error = (json.loads(line) for line in capsys.readouterr().out.splitlines()[-2:])
+    out, err = capsys.readouterr()
+    summary = json.loads(out.splitlines()[-1])
     assert (summary["message_type"], summary["published"]) == ("summary", 1)
-    assert "Cannot write" in error["message"]
-    assert "No space left" in error["message"]
+    assert f"Cannot write {tmp_path / 'full.png'}: No space left" in err
+
+
+def test_a_study_that_was_ended_early_is_told_as_it_was(
+    recorded: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shoal.cli.context import Globals
+    from shoal.node.simulation import study
+
+    plan = StudyPlan(seed=77, days=365)
+    report = Report(replace(plan, days=12.5), published=2, violation_count=1, violations=["day 3.00: a file"])
+    monkeypatch.setattr(study, "run_study", lambda plan, say, **more: report)
+    output = recorded()
+    assert simulate._simulate(Globals(None, None, (), output), plan, None) == 1
+    assert "The same again: shoal simulate --nodes 100 --days 12.5 " in output.err.getvalue().splitlines()[-1]
+    assert "days:" in output.out.getvalue()
 
 
 def test_loss_is_told_and_is_a_failure(recorded: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
