@@ -93,8 +93,12 @@ class Home:
 
 def _xdg(variable: str, fallback: str) -> Path:
     value = os.environ.get(variable, "")
-    root = Path(value) if value.startswith("/") else Path.home() / fallback
-    return root / "shoal"
+    if value.startswith("/"):
+        return Path(value) / "shoal"
+    try:
+        return Path.home() / fallback / "shoal"
+    except RuntimeError as error:  # a user that the system does not know
+        raise LocalError("This user has no home folder. Name one with --home, or set HOME.") from error
 
 
 def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:

@@ -91,10 +91,19 @@ class Ledger:
         secrets = self._rows(lambda row: bytes(row[0]), query, bytes(file_id))
         return secrets[0] if secrets else None
 
+    def extend(self, file_id: FileId, lease_end: float) -> None:
+        """Note that a file that was published from here is kept for longer; nothing for any other."""
+        if self._is_there():
+            self._change(
+                "UPDATE published SET lease_end = max(lease_end, ?) WHERE file_id = ?", lease_end, bytes(file_id)
+            )
+
     def mark_deleted(self, file_id: FileId, now: float) -> None:
         """Note that a deletion went out. The line stays: it can be sent again, to those who were away. Nobody here
         keeps the file any more.
         """
+        if not self._is_there():
+            return
         with self._open() as database, database:
             database.execute("UPDATE published SET deleted_at = ? WHERE file_id = ?", (now, bytes(file_id)))
             database.execute("DELETE FROM kept WHERE file_id = ?", (bytes(file_id),))
@@ -114,6 +123,7 @@ class Ledger:
 
     def note_renewal(self, link: Link, now: float, lease_until: float) -> None:
         """Note a renewal, unless the file was taken off the list meanwhile."""
+        self.extend(link.id, lease_until)
         renewed = "UPDATE kept SET renewed_at = ?, lease_until = ? WHERE file_id = ?"
         self._change(renewed, now, lease_until, bytes(link.id))
 

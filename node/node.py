@@ -1,7 +1,8 @@
 """The public face of the library: an open node, and what one can do with it."""
 
+import logging
 import os
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import trio
 
 from shoal.dht import Address, NodeId, NoPeersError
-from shoal.erasure import Link, LinkKind, parse_link
+from shoal.erasure import FileId, Link, LinkKind, parse_link
 from shoal.node.check import check_file
 from shoal.node.context import Context
 from shoal.node.deletion import delete_file
-from shoal.node.errors import NoPeers, UsageError, WrongKey
+from shoal.node.errors import LocalError, NoPeers, UsageError, WrongKey
 from shoal.node.fetch import FetchStream, check_has_key, open_file, open_stream, unlock
 from shoal.node.home import Home
 from shoal.node.joining import Joining, NoWayInError
@@ -21,7 +22,7 @@ from shoal.node.leaving import Leaver
 from shoal.node.ledger import Ledger
 from shoal.node.publish import DEFAULT_TTL_S, Publisher, PublishOptions
 from shoal.node.receipts import Receipt
-from shoal.node.renewal import MAX_TTL_S, renew_file, renew_used
+from shoal.node.renewal import MAX_TTL_S, check_ttl, renew_file, renew_used
 from shoal.node.repair import repair_file
 from shoal.node.results import (
     Checked,
@@ -42,6 +43,8 @@ from shoal.node.sources import open_source
 from shoal.node.status import node_status
 from shoal.node.targets import check_target, fetch_to_path
 from shoal.node.translate import translated
+
+log = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 12.0  # of one command: a bootstrap node across the world answers in one, a dead list never will
 
@@ -210,7 +213,8 @@ class Node:
     async def repair(self, link: Link | str, *, on_progress: OnProgress | None = None) -> Repaired:
         """Make lost shares again from any k others and put them on new hosts. The hash is enough.
 
-        A result with `complete` false is as many as hosts would take. Raises NotFound, TooFewShares, NoPeers, BadData.
+        A result with `complete` false is as many as hosts would take. Raises NotFound, TooFewShares, NoPeers, BadData;
+        UsageError where shares are missing and the lease has ended: it is to be renewed first.
         """
         with translated():
             parsed = _parsed(link)
@@ -223,8 +227,11 @@ class Node:
         """
         with translated():
             parsed = _parsed(link)
+            check_ttl(int(ttl_s))
             await self.wait_joined()
-            return await renew_file(self._context, parsed.id, int(ttl_s))
+            renewed = await renew_file(self._context, parsed.id, int(ttl_s))
+        await self._note(self._ledger.extend, parsed.id, renewed.lease_until)
+        return renewed
 
     async def keep(self, link: Link | str) -> Renewed:
         """Renew a file now, and have this home's serving node renew it for as long as it runs. The hash is enough, and
@@ -272,9 +279,16 @@ class Node:
                 raise WrongKey("The receipt is for another file than the link.")
             await self.wait_joined()
             deleted = await delete_file(self._context, receipt.file_id, receipt.secret)
-            if deleted.confirmed:
-                await self._context.env.call(self._ledger.mark_deleted, receipt.file_id, self._context.env.wall())
-            return deleted
+        if deleted.confirmed:
+            await self._note(self._ledger.mark_deleted, receipt.file_id, self._context.env.wall())
+        return deleted
+
+    async def _note(self, write: Callable[[FileId, float], None], file_id: FileId, moment: float) -> None:
+        """Write down what has come to pass in the network: an error of our own list cannot undo it."""
+        try:
+            await self._context.env.call(write, file_id, moment)
+        except LocalError as error:
+            log.error("%s The network did what was asked; only the list says otherwise.", error)
 
     async def leave(self, *, on_progress: OnProgress | None = None) -> Left:
         """Hand all shares kept here over to other hosts, before this node goes for good. It goes on serving meanwhile,

@@ -25,10 +25,14 @@ USED_BEFORE_S = 60 * 86400.0  # a fetch renews a file that may have less than th
 USED_TIMEOUT_S = 3.0  # what a fetch waits for that at most
 
 
-async def renew_file(context: Context, file_id: FileId, ttl_s: int = MAX_TTL_S) -> Renewed:
-    """See `Node.renew`."""
+def check_ttl(ttl_s: int) -> None:
+    """UsageError for a time that no holder would grant."""
     if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
         raise UsageError("The time to live must be from 1h to 90d; it can be renewed as often as you like.")
+
+
+async def renew_file(context: Context, file_id: FileId, ttl_s: int = MAX_TTL_S) -> Renewed:
+    """See `Node.renew`."""
     search = await Search(context, file_id).run()
     manifest, hints = search.manifest, search.hints
     if len({hint.share for hint in hints}) < manifest.n:

@@ -17,7 +17,7 @@ from shoal.node.announcers import Hint
 from shoal.node.audit import Audit, Audited
 from shoal.node.care.health import Outcome
 from shoal.node.context import Context
-from shoal.node.errors import NotFound, TooFewShares
+from shoal.node.errors import NotFound, TooFewShares, UsageError
 from shoal.node.lanes import MAX_LEASE_S, Lane
 from shoal.node.nursery import open_nursery
 from shoal.node.placement import gather
@@ -166,6 +166,11 @@ async def repair_file(context: Context, file_id: FileId, on_progress: OnProgress
     audit = Audit(context, located.manifest, with_statements=True)
     before = await audit.run(located.hints)
     job = plan(before, context.env.wall())
+    if job.missing and job.lease_end <= context.env.wall():
+        raise UsageError(
+            "By this machine's clock the lease of this file has ended, so that new hosts would keep nothing for long. "
+            "Renew it first, with: shoal renew"
+        )
     total = job.manifest.layout.share_bytes * len(job.missing)
 
     def on_bytes(done: int) -> None:

@@ -235,8 +235,8 @@ class Deleted:
 
     @property
     def complete(self) -> bool:
-        """Whether every host that is known to have kept a share has confirmed."""
-        return not self.silent and not self.refused
+        """Whether every host that is known to have kept a share has confirmed, and any was."""
+        return self.confirmed > 0 and not self.silent and not self.refused
 
 
 @dataclass(frozen=True, slots=True)

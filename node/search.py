@@ -199,16 +199,23 @@ class Search:
             return NoPeers(
                 "No peer of the network answered. Check the connection, and name a peer with --bootstrap HOST:PORT."
             )
-        if self._leads and self._denied:
-            return NotFound(
-                f"{len(self._leads)} hosts are said to hold this file, and {self._denied} of them answered that they "
-                "do not: its owner has deleted it, or its lease has ended."
-            )
         if self._leads:
-            return NotFound(
-                f"{len(self._leads)} hosts are said to hold this file and none of them answered. Try again later."
-            )
+            return NotFound(_said_to_hold(len(self._leads), self._denied))
         return NotFound(
             "Nobody on this network announces this file: its holders are all away, it has expired, "
             "or it was published on another network."
         )
+
+
+def _said_to_hold(named: int, denied: int) -> str:
+    """What to say when of those who are named nobody has the manifest. A few that deny prove nothing: the others may
+    merely be away."""
+    said = "1 host is said to hold this file" if named == 1 else f"{named} hosts are said to hold this file"
+    if denied >= named:
+        return f"{said}, and it is not there any more: its owner has deleted it, or its lease has ended."
+    if denied:
+        return (
+            f"{said}: {denied} answered that they do not, as after a deletion or the end of its lease, and the others "
+            "did not answer. Try again later."
+        )
+    return f"{said}, and none of them answered. Try again later."

@@ -23,6 +23,15 @@ NONCE_BYTES = 8
 DEFAULT_PORT = 4750  # ours: unassigned, below the ephemeral ranges of common systems
 DEFAULT_CAPACITY_BYTES = 10 * 10**9
 DEFAULT_RESERVE_BYTES = 10**9  # free disk that is never touched
+MAX_CAPACITY_BYTES = 2**60
+MAX_RATE_BYTES_PER_S = 2**50
+
+_MOST = {
+    "capacity_bytes": MAX_CAPACITY_BYTES,
+    "reserve_bytes": MAX_CAPACITY_BYTES,
+    "up_bytes_per_s": MAX_RATE_BYTES_PER_S,
+    "down_bytes_per_s": MAX_RATE_BYTES_PER_S,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,13 @@ class NodeSettings:
     advertise: tuple[Address, ...] = ()
     up_bytes_per_s: int | None = None
     down_bytes_per_s: int | None = None
+
+    def __post_init__(self) -> None:
+        """UsageError for what no reader of `config.toml` would take."""
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= most:
+                raise UsageError(f"{name} is {value}, and must be from 0 to {most}.")
 
     def to_toml(self) -> str:
         """The settings as the text of `config.toml`."""
@@ -62,12 +78,12 @@ class NodeSettings:
         reader = TableReader(parse_toml(content, where), where)
         defaults = cls()
         settings = cls(
-            capacity_bytes=reader.integer("capacity_bytes", defaults.capacity_bytes, 0, 2**60),
-            reserve_bytes=reader.integer("reserve_bytes", defaults.reserve_bytes, 0, 2**60),
+            capacity_bytes=reader.integer("capacity_bytes", defaults.capacity_bytes, 0, MAX_CAPACITY_BYTES),
+            reserve_bytes=reader.integer("reserve_bytes", defaults.reserve_bytes, 0, MAX_CAPACITY_BYTES),
             listen=_addresses(reader.texts("listen"), "listen", where) or defaults.listen,
             advertise=_addresses(reader.texts("advertise"), "advertise", where),
-            up_bytes_per_s=reader.integer("up_bytes_per_s", 0, 0, 2**50) or None,
-            down_bytes_per_s=reader.integer("down_bytes_per_s", 0, 0, 2**50) or None,
+            up_bytes_per_s=reader.integer("up_bytes_per_s", 0, 0, MAX_RATE_BYTES_PER_S) or None,
+            down_bytes_per_s=reader.integer("down_bytes_per_s", 0, 0, MAX_RATE_BYTES_PER_S) or None,
         )
         reader.finish()
         return settings

@@ -1,5 +1,6 @@
 """`shoal check`: how many shares of a file are there, proven now, and what loss it would survive."""
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,7 +68,13 @@ def words(found: "Checked", now: float | None = None) -> str:
     if not found.readable or found.lease_until is None:
         return f"{state}: it cannot be read now"
     survives = f"survives any {plural(found.survives, 'loss', 'losses')}" if found.survives else "survives no loss"
-    return f"{state}: {survives}; lease until {date(found.lease_until, now)}"
+    lease = "its lease ended on" if has_ended(found, now) else "lease until"
+    return f"{state}: {survives}; {lease} {date(found.lease_until, now)}"
+
+
+def has_ended(found: "Checked", now: float | None = None) -> bool:
+    """Whether the lease is over by this machine's clock."""
+    return found.lease_until is not None and found.lease_until <= (time.time() if now is None else now)
 
 
 def notes(settings: Globals, link: "Link", found: "Checked") -> None:
@@ -76,16 +83,24 @@ def notes(settings: Globals, link: "Link", found: "Checked") -> None:
     ways = [f"{found.outcomes[way]} {told}" for way, told in BAD_WAYS if found.outcomes.get(way)]
     if ways and not found.healthy:  # else it is only hosts that others have replaced
         output.note(f"Not good: {', '.join(ways)}.")
+    if found.verified:
+        output.note(f"Every block was read: {format_size(found.read_bytes)} in {found.seconds:.1f} s.")
+    if found.hosts < found.outcomes.get("ok", 0) and not found.healthy:
+        output.note("Some hosts keep several shares. Such a host counts for one share, since it is one loss.")
     if found.deleted:
         output.note("Its owner has deleted this file: holders drop it as they hear of it.")
-    elif found.readable and not found.healthy:
+        return
+    if has_ended(found):
+        output.note(
+            "Holders drop it from two weeks after the end of its lease on. Keep it with: "
+            f"{settings.command('renew', link.hash)}"
+        )
+    if found.readable and not found.healthy:
         output.note(
             f"Its holders make lost shares again in time; at once with: {settings.command('repair', link.hash)}"
         )
-    elif not found.readable and found.good_shares:
+    elif not found.readable:
         output.note("Hosts that are away may come back with their shares: check again later.")
-    if found.verified:
-        output.note(f"Every block was read: {format_size(found.read_bytes)} in {found.seconds:.1f} s.")
 
 
 def summary_fields(link: "Link", found: "Checked") -> dict[str, object]:

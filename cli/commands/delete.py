@@ -43,12 +43,12 @@ def delete(
     is_named = link is not None or link_file is not None
     wanted = take_link(link, link_file, needs_key=False) if is_named or receipt is None else None
     path = None if receipt is None else Path(receipt)
-    return settings.job(lambda: _delete(settings, wanted, path))
+    right = None if path is None else _read_receipt(path)
+    return settings.job(lambda: _delete(settings, wanted, right))
 
 
-async def _delete(settings: Globals, link: "Link | None", path: Path | None) -> int:
+async def _delete(settings: Globals, link: "Link | None", receipt: "Receipt | None") -> int:
     output = settings.output
-    receipt = None if path is None else _read_receipt(path)
     async with settings.open_client() as node:
         done = await node.delete(link, receipt=receipt)
     output.result(words(done))

@@ -54,7 +54,10 @@ def words(done: "Repaired") -> str:
 
 def missing_words(done: "Repaired") -> str:
     """What an incomplete repair tells people."""
-    others = "the other share" if done.n - done.good_after == 1 else f"the other {done.n - done.good_after}"
+    left = done.n - done.good_before - len(done.rebuilt)
+    if left <= 0:
+        return "Some that were good before did not answer again: check it once more later."
+    others = "the other share" if left == 1 else f"the other {left}"
     return (
         f"No host was found for {others}{_why(done)}: each takes a host that keeps none of the file yet. "
         "Try again when there are more."

@@ -81,6 +81,42 @@ def test_what_is_not_good_is_told_with_what_to_do(recorded: Callable[..., Any]) 
     assert "owner has deleted" in output.err.getvalue()
 
 
+def test_a_lease_that_has_ended_is_told(recorded: Callable[..., Any]) -> None:
+    ended = checked(48, 48, lease_until=time.time() - DAY_S)
+    assert "survives any 32 losses; its lease ended on " in check.words(ended)
+    output = recorded()
+    check.notes(Globals(Path("/h"), None, (), output), LINK, ended)
+    assert f"Keep it with: shoal --home /h renew {LINK.hash}" in output.err.getvalue()
+
+
+def test_several_shares_on_one_host_are_told(recorded: Callable[..., Any]) -> None:
+    output = recorded()
+    check.notes(Globals(Path("/h"), None, (), output), LINK, checked(2, 2, readable=True, lease_until=FEBRUARY))
+    assert "Such a host counts for one share" in output.err.getvalue()
+
+
+def test_nothing_good_at_all_is_no_dead_end(recorded: Callable[..., Any]) -> None:
+    output = recorded()
+    check.notes(Globals(Path("/h"), None, (), output), LINK, checked(0, 0, outcomes={"offline": 12}))
+    assert "check again later" in output.err.getvalue()
+
+
+def test_a_holder_that_went_meanwhile_is_no_host_that_was_not_found() -> None:
+    gone = Repaired(LINK.id, 4, 12, (0, 7), 10, 11, 11, 0, 0, FEBRUARY, True, {}, 1.0)
+    assert repair.missing_words(gone).startswith("Some that were good before did not answer again")
+
+
+def test_nobody_who_confirms_is_no_deletion() -> None:
+    assert not Deleted(LINK.id, 0, 0, 0).complete
+    assert Deleted(LINK.id, 1, 0, 0).complete
+
+
+def test_a_receipt_is_read_before_the_network_is_asked(inside: Any, tmp_path: Path) -> None:
+    done = inside("--network", "/nowhere", "delete", "--receipt", str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert "Cannot read the receipt" in done.stderr
+
+
 def test_other_words() -> None:
     made = Repaired(LINK.id, 4, 12, (0, 7), 10, 12, 12, 2_000_000, 4_000_000, FEBRUARY, True, {}, 1.0)
     assert repair.words(made) == (

@@ -11,6 +11,7 @@ import trio
 from shoal.erasure import BLOCK_BYTES, FileId, Link, LinkKind, best_codec
 from shoal.node import (
     BadData,
+    LocalError,
     NodeSettings,
     NotFound,
     Phase,
@@ -37,6 +38,7 @@ from shoal.node.channel import (
     Write,
 )
 from shoal.node.deletion import sign_deletion
+from shoal.node.ledger import Ledger
 from shoal.node.simulation.world import EPOCH_START, Machine, World, run_world
 from shoal.node.surveys import SurveyRow, pack_survey
 
@@ -375,7 +377,7 @@ def test_the_owner_deletes_and_nobody_else_can(tmp_path: Path) -> None:
             assert client.kept() == []
             again = await client.delete(published.link)  # nobody knows the manifest any more
             assert (again.confirmed, again.silent, again.refused) == (N - 1, 1, 0)
-        with pytest.raises(NotFound, match=f"{N - 1} of them answered that they do not"):
+        with pytest.raises(NotFound, match=f"{N - 1} answered that they do not, .* others did not answer"):
             await fetched(world, published, "late reader")
         assert not any(store_of(each).held(published.link.id) for each in world.running())
         await world.start(away.name)
@@ -509,3 +511,63 @@ def test_false_claims_of_shares_do_not_keep_repair_from_its_work(tmp_path: Path)
         assert await fetched(world, published, "reader") == data
 
     run_world(45, tmp_path, story)
+
+
+# --- leases that ended, and our own list
+
+
+def test_a_file_whose_lease_has_ended_is_renewed_before_it_is_repaired(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await prepare(world, 14)
+        async with world.client("hasty") as client:
+            published = await client.publish(chunks(bytes(9000)), needed=K, total=N, ttl_s=3600)
+        await world.crash(holders(world, published)[0].name)
+        await trio.sleep(2 * 3600)
+        async with world.client("mender") as client:
+            with pytest.raises(UsageError, match="shoal renew"):
+                await client.repair(published.link)
+            await client.renew(published.link)
+            assert (await client.repair(published.link)).complete
+
+    run_world(61, tmp_path, story)
+
+
+def test_what_is_renewed_is_kept_longer_in_the_publishers_list_too(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 13)
+        async with world.client("publisher") as client:
+            (before,) = client.published()
+            renewed = await client.renew(published.link, ttl_s=60 * 86400)
+            (after,) = client.published()
+        assert before.lease_end < after.lease_end == renewed.lease_until
+
+    run_world(62, tmp_path, story)
+
+
+def test_what_is_no_time_to_live_is_refused_before_anybody_is_asked(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.start("node-0")
+        began = trio.current_time()
+        async with world.client("alone") as client:
+            for ttl_s in (59 * 60, 91 * 86400):
+                with pytest.raises(UsageError, match="1h to 90d"):
+                    await client.renew(Link(FileId(bytes(32)), LinkKind.PUBLIC), ttl_s)
+            assert trio.current_time() == began
+
+    run_world(63, tmp_path, story)
+
+
+def test_a_deletion_holds_though_our_own_list_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(ledger: Ledger, file_id: FileId, now: float) -> None:
+        raise LocalError("Cannot use the list: disk full.")
+
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 13)
+        monkeypatch.setattr(Ledger, "mark_deleted", fail)
+        async with world.client("publisher") as client:
+            assert (await client.delete(published.link)).complete
+
+    run_world(64, tmp_path, story)
+    assert "disk full" in caplog.text

@@ -59,6 +59,17 @@ def test_without_one_it_follows_xdg(tmp_path, monkeypatch):
     assert Home.locate() == Home(defaults.config, type(tmp_path)("/elsewhere/shoal"), defaults.cache)
 
 
+def test_a_user_without_a_home_folder_is_told(monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    for variable in ("XDG_CONFIG_HOME", "SHOAL_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pathlib.Path.home", nobody)
+    with pytest.raises(LocalError, match="--home"):
+        Home.locate(None)
+
+
 def test_files_of_different_purposes_never_share_a_name(tmp_path):
     home = Home.at(tmp_path)
     paths = [

@@ -132,6 +132,24 @@ def test_the_owner_secret_is_found_and_a_deletion_noted(ledger):
     assert ledger.owner_secret(published(1).link.id) == OWNER
 
 
+def test_a_lease_moves_on_and_never_back(ledger):
+    ledger.add(published(1), "f", OWNER, 10.0, 90.0)
+    ledger.add(published(2), "f", OWNER, 11.0, 90.0)
+    ledger.extend(published(1).link.id, 100.0)
+    ledger.extend(published(1).link.id, 95.0)
+    assert [file.lease_end for file in ledger.files()] == [100.0, 90.0]
+    ledger.keep(published(2).link, 20.0, 110.0)
+    ledger.note_renewal(published(2).link, 30.0, 120.0)
+    assert [file.lease_end for file in ledger.files()] == [100.0, 120.0]
+
+
+def test_what_was_not_published_here_makes_no_list(path):
+    ledger = Ledger(path)
+    ledger.extend(published(1).link.id, 100.0)
+    ledger.mark_deleted(published(1).link.id, 100.0)
+    assert not path.exists()
+
+
 def test_kept_files_are_listed_by_their_hash_alone(ledger, path):
     link = published(1).link
     assert ledger.kept() == []

@@ -38,6 +38,15 @@ def test_what_is_written_is_read(settings):
     assert parse(settings.to_toml()) == settings
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"capacity_bytes": 2**60 + 1}, {"reserve_bytes": -1}, {"up_bytes_per_s": 2**50 + 1}, {"down_bytes_per_s": -1}],
+)
+def test_what_could_not_be_read_back_is_refused(changes):
+    with pytest.raises(UsageError, match=next(iter(changes))):
+        NodeSettings(**changes)
+
+
 def test_everything_has_a_default():
     assert parse("") == NodeSettings()
 
