@@ -75,10 +75,15 @@ class Repairer:
                 await self._fill(lanes)
             elif not self._job.reluctant:
                 break
+        return self.made
+
+    @property
+    def made(self) -> list[HolderStatement]:
+        """The promises of new holders so far, also where the job was not finished."""
         return [each for each in self.settling.statements if each not in self._known]
 
     def _placed(self) -> set[int]:
-        return {each.share for each in self.settling.statements if each not in self._known}
+        return {each.share for each in self.made}
 
     # --- finding hosts
 

@@ -9,6 +9,7 @@ import itertools
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -33,6 +34,7 @@ from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion
 from shoal.node.errors import NotOneFile, ShoalError
+from shoal.node.nursery import open_nursery
 from shoal.node.repair import Repairer, RepairJob
 from shoal.node.statements import MAX_SKEW_S, HolderStatement
 from shoal.node.store import ShareStore, StoreError
@@ -45,6 +47,12 @@ FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come
 PAGE_FILES = 500
 NOTICED_S = 2 * LONGEST_SLEEP_S  # of absence, by our clock
 PROVE_EPOCHS = 7.0  # all claims on a file are audited before a repair, so often at most: it may wait for hosts for long
+# Repairs go on beside everything else, so that a stranger's file on hosts that trickle holds up no other file; a few at
+# once, each for as long as its bytes take over a slow line. Where all places are taken, some are come back to later.
+MENDS_AT_ONCE = 4
+BENCH_PATIENCE_S = 600.0  # of all files that are looked at together
+SLOW_LINE_BYTES_PER_S = 64_000.0
+LEAST_MEND_S, MEND_TIMEOUT_S = 1800.0, 6 * 3600.0
 MAX_CLAIMS = 16  # remembered of one file; who floods us with surveys has us look ourselves
 
 
@@ -106,6 +114,9 @@ class Caretaker:
         self._no_file: set[bytes] = set()  # whose shares are no file, by their publisher's doing: nothing can mend them
         self._new: dict[bytes, None] = {}
         self._wake = trio.Event()
+        self._mends: trio.Nursery
+        self._mending: set[bytes] = set()  # files that are being repaired
+        self._benches = trio.Semaphore(MENDS_AT_ONCE)
         self.presence = Presence(self._epoch_s)
         self.doubts = Doubts(self._epoch_s)
         self._acquaintances = Acquaintances(context, me, companions, self._teller, self.clocks)
@@ -166,15 +177,16 @@ class Caretaker:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
-        task_status.started()
-        while True:
-            try:
-                await self._load()
-                while True:
-                    await self._take_turns()
-            except StoreError as error:  # our disk: what it is too full or too ill for is tried again later
-                log.warning("looking after files failed: %s", error)
-                await trio.sleep(min(LONGEST_SLEEP_S, self._epoch_s))
+        async with open_nursery() as self._mends:
+            task_status.started()
+            while True:
+                try:
+                    await self._load()
+                    while True:
+                        await self._take_turns()
+                except StoreError as error:  # our disk: what it is too full or too ill for is tried again later
+                    log.warning("looking after files failed: %s", error)
+                    await trio.sleep(min(LONGEST_SLEEP_S, self._epoch_s))
 
     async def _take_turns(self) -> None:
         """Sleep until something is to be done, and do it."""
@@ -188,6 +200,7 @@ class Caretaker:
         self.doubts.review(trio.current_time())
         now = self._env.wall()
         await self._schedule({file_id: self._epoch_end(file_id, now) for file_id in due})
+        due = [file_id for file_id in due if bytes(file_id) not in self._mending]
         for at in range(0, len(due), BATCH_FILES):
             await self._look_after(due[at : at + BATCH_FILES])
         await self._reunions.hold(self._charge)
@@ -336,17 +349,19 @@ class Caretaker:
     # --- a turn
 
     async def _look_after(self, files: list[FileId]) -> None:
+        """Look at some files, spread what is new, and begin repairs: they go on by themselves."""
         charges = await self._charges(files)
         self._turn_count += len(charges)
         looker = self._round()
         await looker.look(charges)
         charges = [charge for charge in charges if await self._compare(charge, looker)]
         await looker.refresh(charges)
+        wait_until = trio.current_time() + BENCH_PATIENCE_S
         for charge in charges:
             try:
                 if not await self._drop_deleted(charge):
                     await self._prove(charge, looker)
-                    await self._act(charge)
+                    await self._act(charge, wait_until)
             except StoreError as error:  # of ours; the others' disks may well do
                 log.warning("looking after a file failed: %s", error)
 
@@ -417,17 +432,26 @@ class Caretaker:
             return None
         return Charge(file_id, Manifest.decode(manifest), statements)
 
-    async def _act(self, charge: Charge) -> None:
-        """Mend a file if it must be, and spread what is new."""
+    async def _act(self, charge: Charge, wait_until: float = math.inf) -> None:
+        """Spread what is new of a file, after a repair where it needs one, which goes on by itself once there is room
+        for it, by `wait_until` (monotonic); else we come back to it soon.
+        """
         now = self._env.wall()
         health = charge.health
         news = await self._env.call(self._teller.news, charge)
         begun = bytes(charge.file_id) in self._unfinished and health.can_repair and bool(health.missing)
         mendable = bytes(charge.file_id) not in self._no_file and self._leased(charge, health.k) > now
         if (health.needs_repair or begun) and mendable and not self.clocks.misleads(trio.current_time()):
-            await self._mend(charge)
+            if await self._take_bench(wait_until):
+                self._mending.add(bytes(charge.file_id))
+                self._mends.start_soon(self._mend_apart, charge, news)
+                return
+            self._return_to(charge, soon=True)
         else:
             self._follow_up(charge, now)
+        await self._spread(charge, news)
+
+    async def _spread(self, charge: Charge, news: list[HolderStatement]) -> None:
         await self._teller.spread_news(charge, news)
         await self._teller.see_to_announcers(charge)
 
@@ -455,6 +479,24 @@ class Caretaker:
         away = self.presence.lost_at(holder)
         return away if away is not None else self.doubts.lost_at(holder, file_id)
 
+    async def _take_bench(self, wait_until: float) -> bool:
+        """Whether there is room for one more repair by then."""
+        with trio.move_on_at(wait_until):
+            await self._benches.acquire()
+            return True
+        return False
+
+    async def _mend_apart(self, charge: Charge, news: list[HolderStatement]) -> None:
+        """A repair in a task of its own: where holders are slow, nothing else waits for them."""
+        try:
+            await self._mend(charge)
+            await self._spread(charge, news)
+        except StoreError as error:
+            log.warning("looking after a file failed: %s", error)
+        finally:
+            self._mending.discard(bytes(charge.file_id))
+            self._benches.release()
+
     async def _mend(self, charge: Charge) -> None:
         """Make the lost shares again, put them on new hosts, and tell all holders of them."""
         good = {(each.share, each.holder) for each in charge.observations if each.outcome is Outcome.OK}
@@ -467,25 +509,45 @@ class Caretaker:
         )
         job = RepairJob(charge.manifest, healthy, charge.health.missing, lease_end, (), avoid, reluctant)
         repairer = Repairer(self._context, job)
-        try:
-            made = await repairer.run()
-            if made:
-                await repairer.settling.tell()
-        except NotOneFile:
-            self._no_file.add(bytes(charge.file_id))
-            made = []
-        except ShoalError:
-            made = []  # too few answered after all: at most one try an epoch
-        if len({each.share for each in made}) < len(job.missing) and bytes(charge.file_id) not in self._no_file:
+        made = await self._run(repairer, charge, self._longest_mend_s(job))
+        unmade = {*job.missing} - {each.share for each in made}
+        if unmade and bytes(charge.file_id) not in self._no_file:
             self._unfinished[bytes(charge.file_id)] = None
-            parts = BACK_OFF_PARTS if charge.health.is_emergency else 1
-            self._agenda.put(Errand.RETURN, charge.file_id, self._env.wall() + self._epoch_s / parts)
+            self._return_to(charge, soon=charge.health.is_emergency)
         else:
             self._unfinished.pop(bytes(charge.file_id), None)
         self._repair_bytes += repairer.sent_bytes + repairer.received_bytes
         self._repairs += bool(made)
         self._rebuilt += len(made)
         charge.statements += made
+
+    async def _run(self, repairer: Repairer, charge: Charge, longest_s: float) -> list[HolderStatement]:
+        """The promises that a repair was given, also when it failed or its time was up, and told to all holders."""
+        try:
+            with trio.move_on_after(longest_s):
+                await repairer.run()
+        except NotOneFile:
+            self._no_file.add(bytes(charge.file_id))
+            return []
+        except ShoalError as error:  # too few answered after all: at most one try an epoch
+            log.info("a repair was not finished: %s", error)
+        made = repairer.made
+        if made:
+            with suppress(ShoalError):
+                await repairer.settling.tell()
+        return made
+
+    def _longest_mend_s(self, job: RepairJob) -> float:
+        """How long a repair may take: what its bytes take over a slow line, or over ours if that is slower."""
+        caps = [each.bytes_per_s for each in (self._context.throttle.up, self._context.throttle.down)]
+        rate = min([SLOW_LINE_BYTES_PER_S, *(cap / 2 for cap in caps if cap is not None)])
+        moved = (job.manifest.k + len(job.missing)) * job.manifest.layout.share_bytes
+        return min(MEND_TIMEOUT_S, LEAST_MEND_S + moved / rate)
+
+    def _return_to(self, charge: Charge, *, soon: bool) -> None:
+        """Look at a file again in the next epoch, or soon."""
+        parts = BACK_OFF_PARTS if soon else 1
+        self._agenda.put(Errand.RETURN, charge.file_id, self._env.wall() + self._epoch_s / parts)
 
 
 def _one_per_share(charge: Charge) -> list[HolderStatement]:

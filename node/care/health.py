@@ -87,8 +87,10 @@ class Health:
 
 
 def repair_at(k: int, n: int) -> int:
-    """Healthy shares at which repair begins: three quarters, so that one repair makes up for many losses."""
-    return min(n - 1, 3 * n // 4)
+    """Healthy shares at which repair begins: three quarters, so that one repair makes up for many losses. Where k is so
+    close to n that three quarters are next to nothing to spare, or too few, half of what may be lost (ours).
+    """
+    return min(n - 1, max(3 * n // 4, k + (n - k + 1) // 2))
 
 
 def emergency_at(k: int, n: int) -> int:

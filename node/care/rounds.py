@@ -42,6 +42,9 @@ DOUBTED_AUDITS = 64  # of one peer in doubt at one look: 4 MiB; what it claims b
 # Of one peer in doubt on one file, a few as on a network with fewer hosts than shares: who claims them all is one host
 # for one of them, and what it was not asked to show does not count.
 DOUBTED_CLAIMS = 4
+# Of what a peer says that it keeps of one file and has signed for nowhere: it is one host for one share, and each claim
+# may cost an audit.
+FURTHER_CLAIMS = 4
 
 
 @dataclass
@@ -100,6 +103,7 @@ class Round:
         self._doubts = doubts
         self._caught: set[tuple[NodeId, FileId]] = set()  # in this round
         self._doubted_audits: Counter[NodeId] = Counter()
+        self._stalled: set[bytes] = set()  # hosts that did not answer an audit in this round
         self._clocks = clocks
         self._counts = counts
         self._limit = trio.CapacityLimiter(ASKED_AT_ONCE)
@@ -108,8 +112,8 @@ class Round:
     async def look(self, charges: Sequence[Charge]) -> None:
         """Survey every other holder once, then audit."""
         await self._survey_all(charges)
-        self._note_shares(charges)
         await self._audit(charges, self._sample)
+        self._note_shares(charges)
 
     async def look_for(self, absent: Collection[NodeId], charges: Sequence[Charge]) -> None:
         """Survey only those of the holders that are `absent`, and take it that the others are well."""
@@ -133,8 +137,13 @@ class Round:
         await self._audit([charge], self._unproven)
 
     def _note_shares(self, charges: Sequence[Charge]) -> None:
+        """Which shares were there. What a peer in doubt merely claims was not: one liar would have them all there."""
         for charge in charges:
-            there = {each.share for each in charge.observations if each.outcome is Outcome.OK}
+            there = {
+                each.share
+                for at, each in enumerate(charge.observations)
+                if each.outcome is Outcome.OK and (at in charge.audited or each.holder not in self._doubts)
+            }
             self._presence.note_shares(charge.file_id, charge.manifest.n, there, trio.current_time())
 
     def _host(self, contact: Contact) -> bytes:
@@ -250,9 +259,9 @@ class Round:
                     for share in sorted(stated)
                 ]
                 continue
-            for share in sorted(
-                stated.union(said[place]).intersection(range(charge.manifest.n))
-            ):  # it may say anything
+            kept = set(range(charge.manifest.n)).intersection(said[place])  # it may say anything
+            further = sorted(kept - stated)[:FURTHER_CLAIMS]
+            for share in sorted(stated.union(further)):
                 outcome = Outcome.OK if share in said[place] else Outcome.MISSING
                 charge.observations.append(Observation(share, holder, outcome, host=host))
 
@@ -357,12 +366,22 @@ class Round:
     async def _audit_one(self, charge: Charge, at: int, contact: Contact) -> None:
         claim = charge.observations[at]
         async with self._limit:
+            if self._host(contact) in self._stalled:  # once is enough: each time takes half a minute of everybody's
+                lost = self._is_doubted_lost(claim, charge)
+                charge.observations[at] = replace(claim, outcome=Outcome.STALLED, lost=lost)
+                return
+            began = trio.current_time()
             outcome = await self._read_block(charge.manifest, claim.share, contact)
+        if outcome is Outcome.STALLED and trio.current_time() - began >= AUDIT_TIMEOUT_S:  # and not merely busy
+            self._stalled.add(self._host(contact))
         self._counts.audits_passed += outcome is Outcome.OK
         self._counts.audits_failed += outcome is not Outcome.OK
         self._judge(claim, charge.file_id, outcome)
-        lost = self._doubts.is_lost(claim.holder, charge.file_id, trio.current_time())
-        charge.observations[at] = replace(claim, outcome=outcome, lost=lost)
+        charge.observations[at] = replace(claim, outcome=outcome, lost=self._is_doubted_lost(claim, charge))
+
+    def _is_doubted_lost(self, claim: Observation, charge: Charge) -> bool:
+        """Whether the holder has shown nothing of the file for its whole grace."""
+        return self._doubts.is_lost(claim.holder, charge.file_id, trio.current_time())
 
     def _judge(self, claim: Observation, file_id: FileId, outcome: Outcome) -> None:
         """Whoever failed once in this round stays in doubt, whatever else of the file it shows."""

@@ -56,6 +56,7 @@ def test_who_has_a_wrong_clock_leaves_repair_to_others(tmp_path: Path) -> None:
         assert "clock of this machine is 3 hours behind" in problem
         care.clocks = ClockComparison()
         await care._act(charge)
+        await trio.sleep(600)  # it goes on by itself
         assert care.statistics().repairs == 1
 
     run_world(3, tmp_path, story)

@@ -28,6 +28,7 @@ from shoal.node.channel import (
     Surveyed,
     TellHolders,
 )
+from shoal.node.repair import Repairer
 from shoal.node.simulation.world import EPOCH_START, Machine, World, run_world
 from shoal.node.statements import LIFETIME_S, make_statement, pack_statements
 from shoal.node.surveys import SurveyRow, pack_survey
@@ -325,12 +326,18 @@ def answer_always(machine: Machine, share: int, blocks: Reply) -> None:
     poll_says(machine, (share,))
 
 
-def test_names_that_somebody_makes_up_do_not_keep_lost_shares_counted(tmp_path: Path) -> None:
-    """New ones come before the grace of the old ones has ended, and all promise what nobody can."""
+@pytest.mark.parametrize("with_claims", [False, True])
+def test_names_that_somebody_makes_up_do_not_keep_lost_shares_counted(tmp_path: Path, with_claims: bool) -> None:
+    """New ones come before the grace of the old ones has ended, and all promise what nobody can. One real peer may
+    claim everything besides, and show nothing."""
 
     async def story(world: World) -> None:
         published, _ = await prepare(world, 17)
-        for machine in holders(world, published)[:4]:
+        first = holders(world, published)
+        liar = next(machine for machine in world.machines.values() if machine not in first)
+        if with_claims:
+            only_claim(liar)
+        for machine in first[:4]:
             await world.crash(machine.name)
 
         async def invent() -> None:
@@ -341,16 +348,99 @@ def test_names_that_somebody_makes_up_do_not_keep_lost_shares_counted(tmp_path: 
                     [
                         statement(world, published, share, None, lease_s=2**40, lasts_s=1.9 * EPOCH_S)
                         for share in range(N)
-                    ],
+                    ]
+                    + [statement(world, published, 0, liar, lasts_s=1.9 * EPOCH_S)] * with_claims,
                 )
                 await epochs(1)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(invent)
-            await until(lambda: len(kept(world, published)) == N, 14)
+            await until(lambda: len(kept(world, published, without=[liar] * with_claims)) == N, 14)
             nursery.cancel_scope.cancel()
 
     run_world(4, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def only_claim(machine: Machine) -> None:
+    """Claim every share of every file, and show nothing."""
+
+    async def survey(caller: Caller, request: Any, payload: Buffer) -> Reply:
+        rows = tuple(SurveyRow(share, int(EPOCH_START + 80 * DAY_S)) for share in range(N))
+        return Surveyed(int(machine.clock.read()), pack_survey([rows] * (len(request.file_ids) // 32)))
+
+    handlers(machine)[Survey] = survey
+    poll_says(machine, range(N))
+    bend(machine, Read, says_not_found)
+
+
+# --- who is slow on purpose
+
+
+def test_a_host_that_does_not_answer_costs_a_look_one_time_out(tmp_path: Path) -> None:
+    """However many names it has, and however much they claim."""
+
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 13)
+        sybils = [await start_at(world, f"sybil-{at}", "44.9.9.9", 4800 + at) for at in range(6)]
+        asked: list[int] = []
+        for sybil in sybils:
+            only_claim(sybil)
+
+            async def stalls(honest: Handler, caller: Caller, request: Any) -> Reply:
+                asked.append(request.share_number)
+                return await never_answers(honest, caller, request)
+
+            bend(sybil, Read, stalls)
+        await tell_all(
+            world,
+            published,
+            [statement(world, published, at, each, lasts_s=LIFETIME_S) for at, each in enumerate(sybils)],
+        )
+        care = caretaker(holders(world, published)[0])
+        for sybil in sybils:
+            care.doubts.failed(node_id(sybil), published.link.id, 0, trio.current_time())
+        (charge,) = await care._charges([published.link.id])
+        begun = trio.current_time()
+        await care._round().look([charge])
+        assert 30 <= trio.current_time() - begun < 45
+        assert 0 < len(asked) <= 16
+
+    run_world(9, tmp_path, story, epoch_s=EPOCH_S, private=False)
+
+
+def test_a_repair_that_trickles_holds_up_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the only other shares of a file may give them as slowly as he likes."""
+    slow: list[FileId] = []
+    held_up: list[Any] = []
+    honest = Repairer.run
+
+    async def run(repairer: Any) -> Any:
+        if repairer._manifest.id in slow:
+            held_up.append(repairer._context)
+            await trio.sleep_forever()
+        return await honest(repairer)
+
+    monkeypatch.setattr(Repairer, "run", run)
+
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 17)
+        async with world.client("another") as client:
+            other = await client.publish(chunks(world.rng.randbytes(60_000)), needed=K, total=N)
+        slow.append(other.link.id)
+        both = [each for each in holders(world, published) if each in holders(world, other)]
+        for machine in both[:4]:
+            await world.crash(machine.name)
+        await until(lambda: len(kept(world, published)) == N, 8)
+        assert len(kept(world, other)) < N
+        menders = [each for each in map(caretaker, world.running()) if each._context in held_up]
+        turns = [each.statistics().turns for each in menders]
+        await epochs(3)
+        assert menders
+        assert all(each.statistics().turns > before for each, before in zip(menders, turns, strict=True))
+        slow.clear()
+        await until(lambda: len(kept(world, other)) == N, 8)
+
+    run_world(10, tmp_path, story, epoch_s=EPOCH_S)
 
 
 # --- holders in league
