@@ -25,7 +25,7 @@ from shoal.node.statements import (
     unpack_statements,
 )
 
-SEARCH_TIMEOUT_S = 30.0
+SEARCH_TIMEOUT_S = 30.0  # each: a first search that liars hold up takes nothing from the thorough one
 ASKED_AT_ONCE = 4  # holders asked for the manifest at the same time
 ASK_ANOTHER_S = 0.25  # as long as none has it, one more is asked so often: those named by liars do not answer at all
 MOST_AT_ONCE = 32  # ours: half of the connections a node keeps
@@ -70,10 +70,9 @@ class Search:
 
         Nothing is called not found before it was sought on the many paths that liars cannot all stand in.
         """
-        with trio.move_on_after(SEARCH_TIMEOUT_S):
-            await self._seek(thorough=thorough, hear_all=thorough)
-            if self._manifest is None and not thorough and self._context.dht.contacts():
-                await self._seek(thorough=True, hear_all=False)
+        await self._seek(thorough=thorough, hear_all=thorough)
+        if self._manifest is None and not thorough and self._context.dht.contacts():
+            await self._seek(thorough=True, hear_all=False)
         if self._manifest is None:
             raise self._not_found()
         await self._ask_for_lists(ENOUGH_LISTS_THOROUGH if thorough else ENOUGH_LISTS)
@@ -83,14 +82,15 @@ class Search:
 
     async def _seek(self, *, thorough: bool, hear_all: bool) -> None:
         """Until the manifest is found or nobody is left to ask; then on, until all announcements are heard, where they
-        are wanted.
+        are wanted; SEARCH_TIMEOUT_S at most.
         """
         self._heard_all = False
-        async with open_nursery() as nursery:
-            nursery.start_soon(self._hear_announcements, thorough)
-            await self._ask_for_manifest()
-            if not hear_all:
-                nursery.cancel_scope.cancel()
+        with trio.move_on_after(SEARCH_TIMEOUT_S):
+            async with open_nursery() as nursery:
+                nursery.start_soon(self._hear_announcements, thorough)
+                await self._ask_for_manifest()
+                if not hear_all:
+                    nursery.cancel_scope.cancel()
 
     @property
     def named(self) -> list[Hint]:

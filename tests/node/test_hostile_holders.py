@@ -49,6 +49,7 @@ from shoal.node.channel import (
     Write,
 )
 from shoal.node.cipher import FileCipher, Metadata
+from shoal.node.search import Search
 from shoal.node.simulation.streams import VirtualStream
 from shoal.node.simulation.world import Machine, World, run_world
 from shoal.node.statements import make_statement, pack_statements
@@ -60,7 +61,7 @@ Lie = Callable[[Handler, Any, random.Random], Awaitable[Reply]]
 K, N = 4, 12
 SEGMENTS = 3
 SOON_S = 40.0  # a fetch among liars; a healthy one takes about one second
-GIVE_UP_S = 130.0  # two searches of 35 s at most, and 60 s without progress
+GIVE_UP_S = 160.0  # two searches, of 65 s and 35 s at most, and 60 s without progress
 
 
 @dataclass(frozen=True)
@@ -501,6 +502,26 @@ def test_holders_named_by_dead_announcers_alone(tmp_path: Path) -> None:
             assert await fetch(world, shared.published.link, 2 * SOON_S) == shared.data
 
     run_world(8, tmp_path, story)
+
+
+def test_lookups_that_are_held_up_leave_time_for_the_thorough_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Liars on all paths of the first lookups may drag them out for ever; those on more paths have their own time."""
+    honest = Search._search_class
+
+    async def held_up(search: Search, number: int, thorough: bool) -> None:
+        if not thorough:
+            await trio.sleep_forever()
+        await honest(search, number, thorough)
+
+    monkeypatch.setattr(Search, "_search_class", held_up)
+
+    async def story(world: World) -> None:
+        shared = await prepare(world)
+        assert await fetch(world, shared.published.link, SOON_S) == shared.data
+
+    run_world(14, tmp_path, story)
 
 
 def test_two_holders_of_one_share_of_whom_one_lies(tmp_path: Path) -> None:
