@@ -20,6 +20,7 @@ from shoal.node.search import Search
 
 LABEL = b"shoal/1 delete\0"
 TOMBSTONE_S = 180 * 86400  # ours: remembered longer than any lease (90 days) with its grace (14) lasts elsewhere
+MAX_BEHIND_S = 365 * 86400  # ours: how far our clock may be behind the owner's, and not the owner's ahead of all others
 DELETE_TIMEOUT_S = 20.0  # of all holders together
 MAX_ISSUED = 2**40  # s since the epoch; no clock in use says more
 
@@ -40,6 +41,13 @@ class Deletion:
         """What a holder keeps, and hands out in surveys."""
         packed: bytes = msgpack.packb([self.issued, self.signature], use_bin_type=True)
         return packed
+
+    def remembered_until(self, now: float) -> int:
+        """When a holder whose clock reads `now` may forget it: counted from the owner's clock where ours is behind.
+
+        Else it were forgotten as soon as our clock is set right, and a holder that comes back would repair the file.
+        """
+        return max(int(now), min(self.issued, int(now) + MAX_BEHIND_S)) + TOMBSTONE_S
 
     def is_by_owner(self, manifest: Manifest, network_id: bytes, scheme: SignatureScheme) -> bool:
         """Whether the owner named in the file's manifest signed it."""

@@ -52,7 +52,7 @@ from shoal.node.channel import (
 )
 from shoal.node.companions import Companions
 from shoal.node.context import Context
-from shoal.node.deletion import TOMBSTONE_S, Deletion
+from shoal.node.deletion import Deletion
 from shoal.node.ending import Ending
 from shoal.node.statements import MalformedStatement, pack_statements
 from shoal.node.store import (
@@ -287,7 +287,7 @@ class Holder:
         if not deletion.is_by_owner(Manifest.decode(manifest), network_id, self._env.scheme):
             return False
         now = self._env.wall()
-        await self._call(self._store.delete, deletion.file_id, deletion.pack(), int(now) + TOMBSTONE_S, now)
+        await self._call(self._store.delete, deletion.file_id, deletion.pack(), deletion.remembered_until(now), now)
         self.companions.forget(deletion.file_id)
         return True
 

@@ -397,6 +397,28 @@ def test_the_owner_deletes_and_nobody_else_can(tmp_path: Path) -> None:
     run_world(42, tmp_path, story)
 
 
+def test_a_deletion_is_remembered_also_where_the_clock_was_far_behind(tmp_path: Path) -> None:
+    """Once it is right, nothing seems to have been deleted long ago: a holder that comes back would repair the file."""
+
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 4, 5_000, code=(1, 3))
+        machine = holders(world, published)[0]
+        holder: Any = machine.serving._holder
+        holder._env = replace(holder._env, wall=lambda: machine.clock.read() - 200 * DAY_S)
+        async with world.client("publisher") as client:
+            assert (await client.delete(published.link)).complete
+        store = store_of(machine)
+        now = machine.clock.read()
+        store.drop_expired(now, clock_agrees=True)
+        assert store.tombstone(published.link.id)
+        store.drop_expired(now + 179 * DAY_S, clock_agrees=True)
+        assert store.tombstone(published.link.id)
+        store.drop_expired(now + 181 * DAY_S, clock_agrees=True)
+        assert not store.tombstone(published.link.id)
+
+    run_world(47, tmp_path, story)
+
+
 # --- publishers that lie
 
 

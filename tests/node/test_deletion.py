@@ -10,6 +10,7 @@ from shoal.dht import Ed25519
 from shoal.erasure import FileId, Manifest
 from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion, sign_deletion
 
+DAY_S = 86400
 SECRET, NETWORK = bytes(range(32)), b"network!"
 SCHEME = Ed25519()
 MANIFEST = Manifest(
@@ -51,6 +52,19 @@ def test_what_the_signature_covers() -> None:
 )
 def test_nobody_else_can(forged: Deletion) -> None:
     assert not forged.is_by_owner(MANIFEST, NETWORK, SCHEME)
+
+
+@pytest.mark.parametrize(
+    ("now", "until"),
+    [
+        (DELETION.issued, DELETION.issued),
+        (DELETION.issued + 100 * DAY_S, DELETION.issued + 100 * DAY_S),  # passed on, or our clock is ahead
+        (DELETION.issued - 200 * DAY_S, DELETION.issued),  # our clock is behind
+        (DELETION.issued - 1000 * DAY_S, DELETION.issued - 635 * DAY_S),  # or its owner's is far ahead
+    ],
+)
+def test_how_long_it_is_remembered(now: int, until: int) -> None:
+    assert DELETION.remembered_until(now + 0.5) == until + 180 * DAY_S
 
 
 @given(st.binary(max_size=100))
