@@ -8,6 +8,7 @@ from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.polls import MalformedPoll, poll
 from shoal.node.context import Context
 from shoal.node.nursery import open_nursery
+from shoal.node.placement import host_of
 
 ASKED = 25  # peers, by chance: five answers are enough, and only where half of those who answer lie are they believed
 
@@ -22,7 +23,8 @@ async def ask_clocks(context: Context) -> ClockComparison:
             clock, _ = await poll(context, contact, [nobody_s])
         except (RequestError, MalformedPoll):
             return
-        clocks.note(contact.node_id, float(clock), context.env.wall(), trio.current_time())
+        host = host_of(contact, private=context.network.private)
+        clocks.note(host, float(clock), context.env.wall(), trio.current_time())
 
     async with open_nursery() as nursery:
         for contact in context.dht.sample(ASKED):

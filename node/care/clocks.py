@@ -7,26 +7,25 @@ make again what is not missing.
 import statistics
 from collections import OrderedDict
 
-from shoal.dht import NodeId
 from shoal.node.statements import MAX_SKEW_S
 
 LEAST_PEERS = 5  # DESIGN section 5
 TOLERANCE_S = 86400.0
 MAX_AGE_S = 3 * 86400.0  # of a comparison
-MAX_PEERS = 101  # an odd number: the median is one of them
+MAX_HOSTS = 101  # an odd number: the median is one of them
 
 
 class ClockComparison:
-    """The offsets of peers' clocks from ours, the latest of each peer."""
+    """The offsets of peers' clocks from ours, the latest of each host: ids cost next to nothing, addresses do."""
 
     def __init__(self) -> None:
-        self._offsets: OrderedDict[NodeId, tuple[float, float]] = OrderedDict()
+        self._offsets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
 
-    def note(self, peer: NodeId, theirs: float, ours: float, now: float) -> None:
-        """A peer's clock read `theirs` when ours read `ours`; `now` is monotonic."""
-        self._offsets[peer] = (now, theirs - ours)
-        self._offsets.move_to_end(peer)
-        while len(self._offsets) > MAX_PEERS:
+    def note(self, host: bytes, theirs: float, ours: float, now: float) -> None:
+        """A peer on this host (`host_of`) said `theirs` when our clock read `ours`; `now` is monotonic."""
+        self._offsets[host] = (now, theirs - ours)
+        self._offsets.move_to_end(host)
+        while len(self._offsets) > MAX_HOSTS:
             self._offsets.popitem(last=False)
 
     def forget(self) -> None:

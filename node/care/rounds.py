@@ -246,7 +246,8 @@ class Round:
         now = trio.current_time()
         self._counts.surveys += 1
         self._presence.answered(contact.node_id, now)
-        self._clocks.note(contact.node_id, float(clock), self._context.env.wall(), now)
+        if contact.node_id not in self._doubts:
+            self._clocks.note(self._host(contact), float(clock), self._context.env.wall(), now)
 
     def _take(self, contact: Contact, charges: Sequence[Charge], said: list[Shares] | Outcome) -> None:
         """Note what one peer said of some files."""

@@ -3,13 +3,19 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import trio
 
-from shoal.dht import NodeId
+from shoal.dht import Address, Contact, NodeId
+from shoal.erasure import FileId
 from shoal.node.care.clocks import LEAST_PEERS, ClockComparison
+from shoal.node.care.doubts import Doubts
 from shoal.node.care.health import Outcome
+from shoal.node.care.presence import Presence
+from shoal.node.care.rounds import Round, RoundCounts
 from shoal.node.simulation.world import World, run_world
 
 HOUR_S = 3600.0
@@ -28,6 +34,60 @@ def test_it_takes_some_peers_to_know_that_a_clock_misleads() -> None:
     assert clocks.misleads(0.0)
     assert clocks.agrees(0.0), "a lease is counted in days"
     assert not clocks.misleads(30 * 24 * HOUR_S), "that was long ago"
+
+
+async def note_answers(answers: list[tuple[Contact, float]], *, private: bool, doubts: Doubts) -> ClockComparison:
+    """What a round makes of peers whose clocks are so far ahead."""
+    context: Any = SimpleNamespace(network=SimpleNamespace(private=private), env=SimpleNamespace(wall=lambda: 1.8e9))
+    clocks = ClockComparison()
+    look = Round(context, NodeId(bytes(32)), Presence(24 * HOUR_S), doubts, clocks, RoundCounts())
+    for contact, ahead_s in answers:
+        look._note_answer(contact, int(1.8e9 + ahead_s))
+    return clocks
+
+
+def peer(number: int, host: str) -> Contact:
+    return Contact(NodeId(number.to_bytes(32, "big")), Address(host, 4000 + number))
+
+
+HONEST = [(peer(number, f"44.{number}.0.1"), 0.0) for number in range(1, 11)]
+ONE_ADDRESS = [(peer(number, "66.6.6.6"), 3 * HOUR_S) for number in range(100, 154)]
+
+
+@pytest.mark.parametrize("answers", [HONEST + ONE_ADDRESS, ONE_ADDRESS + HONEST])
+def test_many_names_at_one_address_have_one_vote(answers: list[tuple[Contact, float]]) -> None:
+    """Fifty ids cost next to nothing, and kept a victim from repairing anything."""
+
+    async def story() -> None:
+        clocks = await note_answers(answers, private=False, doubts=Doubts(24 * HOUR_S))
+        now = trio.current_time()
+        assert not clocks.misleads(now)
+        assert clocks.peers_ahead_s(now, least=11) == 0.0
+        assert clocks.peers_ahead_s(now, least=12) is None, "eleven hosts have answered"
+
+    trio.run(story)
+
+
+def test_in_a_private_network_every_name_has_a_vote() -> None:
+    async def story() -> None:
+        clocks = await note_answers(HONEST + ONE_ADDRESS, private=True, doubts=Doubts(24 * HOUR_S))
+        assert clocks.misleads(trio.current_time())
+
+    trio.run(story)
+
+
+def test_peers_in_doubt_have_no_vote() -> None:
+    liars = [(peer(number, f"44.{number}.0.1"), 3 * HOUR_S) for number in range(20, 40)]
+    doubts = Doubts(24 * HOUR_S)
+    for contact, _ in liars:
+        doubts.failed(contact.node_id, FileId(bytes(32)), 0, 0.0)
+
+    async def story() -> None:
+        clocks = await note_answers(HONEST + liars, private=False, doubts=doubts)
+        assert clocks.agrees(trio.current_time())
+        assert not clocks.misleads(trio.current_time())
+
+    trio.run(story)
 
 
 def test_who_has_a_wrong_clock_leaves_repair_to_others(tmp_path: Path) -> None:
