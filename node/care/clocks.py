@@ -12,7 +12,10 @@ from shoal.node.statements import MAX_SKEW_S
 LEAST_PEERS = 5  # DESIGN section 5
 TOLERANCE_S = 86400.0
 MAX_AGE_S = 3 * 86400.0  # of a comparison
-MAX_HOSTS = 101  # an odd number: the median is one of them
+MAX_HOSTS = 101
+# s since the epoch: no clock in use says more, and no statement could be made of it. A bound around our own clock would
+# not do: machines that forget the time begin at 1970, and are to learn that.
+MAX_CLOCK = 2.0**40
 
 
 class ClockComparison:
@@ -23,6 +26,8 @@ class ClockComparison:
 
     def note(self, host: bytes, theirs: float, ours: float, now: float) -> None:
         """A peer on this host (`host_of`) said `theirs` when our clock read `ours`; `now` is monotonic."""
+        if theirs > MAX_CLOCK:
+            return
         self._offsets[host] = (now, theirs - ours)
         self._offsets.move_to_end(host)
         while len(self._offsets) > MAX_HOSTS:
@@ -44,6 +49,11 @@ class ClockComparison:
 
     def peers_ahead_s(self, now: float, *, least: int = LEAST_PEERS) -> float | None:
         """By how much the peers that were heard lately are ahead of us, their median; None where they are fewer than
-        `least`."""
+        `least`.
+
+        Of two in the middle it is the one nearer to us, and not their mean, of which a liar makes what it likes.
+        """
         recent = [offset for at, offset in self._offsets.values() if now - at <= MAX_AGE_S]
-        return statistics.median(recent) if len(recent) >= least else None
+        if len(recent) < least:
+            return None
+        return min(statistics.median_low(recent), statistics.median_high(recent), key=abs)

@@ -36,6 +36,27 @@ def test_it_takes_some_peers_to_know_that_a_clock_misleads() -> None:
     assert not clocks.misleads(30 * 24 * HOUR_S), "that was long ago"
 
 
+def test_a_clock_that_is_none_is_not_noted() -> None:
+    clocks = ClockComparison()
+    for number, clock in enumerate([2**64 - 1, 2**63, 2**40 + 1]):
+        clocks.note(bytes([number]), float(clock), 1.8e9, 0.0)
+    assert clocks.peers_ahead_s(0.0, least=1) is None
+    clocks.note(b"honest", 1.8e9 + HOUR_S, 1.8e9, 0.0)
+    assert clocks.peers_ahead_s(0.0, least=1) == HOUR_S
+    clocks.note(b"honest", 2.0**64, 1.8e9, 0.0)
+    assert clocks.peers_ahead_s(0.0, least=1) == HOUR_S
+
+
+@pytest.mark.parametrize("lie_s", [1e9, -1e9])
+@pytest.mark.parametrize("true_s", [0.0, 600.0, -600.0])
+def test_of_two_clocks_in_the_middle_the_one_nearer_to_ours_counts(lie_s: float, true_s: float) -> None:
+    """Their mean is the clock of nobody."""
+    clocks = ClockComparison()
+    clocks.note(b"honest", 1.8e9 + true_s, 1.8e9, 0.0)
+    clocks.note(b"liar", 1.8e9 + lie_s, 1.8e9, 0.0)
+    assert clocks.peers_ahead_s(0.0, least=1) == true_s
+
+
 async def note_answers(answers: list[tuple[Contact, float]], *, private: bool, doubts: Doubts) -> ClockComparison:
     """What a round makes of peers whose clocks are so far ahead."""
     context: Any = SimpleNamespace(network=SimpleNamespace(private=private), env=SimpleNamespace(wall=lambda: 1.8e9))

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -174,6 +175,23 @@ def test_a_leaver_whose_clock_is_wrong_leaves_nothing_behind(tmp_path: Path, ahe
         await _go(world, leaver, published)
 
     run_world(28, tmp_path, story)
+
+
+def test_peers_whose_clocks_are_impossible_do_not_keep_anybody_from_leaving(tmp_path: Path) -> None:
+    """Two of three liars are a majority; but what they say is no time, and no statement can be made of it."""
+
+    async def story(world: World) -> None:
+        published, leaver = await _little_file(world, nodes=4, code=(1, 2), ttl_s=30 * 86400)
+        liars = [each for each in world.running() if each is not leaver][:2]
+        for liar in liars:
+            polls: Any = liar.serving.caretaker.polls
+            polls._env = replace(polls._env, wall=lambda: 2**64 - 1)
+        assert leaver.node is not None
+        left = await leaver.node.leave()
+        assert (left.handed_over, left.remaining) == (1, 0)
+        await _go(world, leaver, published)
+
+    run_world(30, tmp_path, story)
 
 
 def test_a_leaver_whose_wrong_clock_made_it_forget_the_others_gives_none_of_them_a_second_share(tmp_path: Path) -> None:
