@@ -45,6 +45,7 @@ class Upkeep:
         self._gone: dict[FileId, None] = {}  # files that were dropped, not yet told
         self._beat_s = min(BEAT_S, context.network.epoch_s / BEATS_PER_EPOCH)
         self._read_at = (0.0, 0.0)
+        self._unheeded_s = 0.0  # by which the clock jumped since uploads were last swept
         self.dropped = 0
         self.damaged = 0
 
@@ -55,9 +56,10 @@ class Upkeep:
         while True:
             await trio.sleep(self._beat_s)
             beats += 1
-            agrees, jumped_s = self._clocks.agrees(trio.current_time()), self._jumped_s()
+            agrees = self._clocks.agrees(trio.current_time())
+            self._unheeded_s += self._jumped_s()
             try:
-                damaged = await self._env.call(self._beat, agrees, jumped_s, beats % LEASES_EVERY_BEATS == 0)
+                damaged = await self._env.call(self._beat, agrees, beats % LEASES_EVERY_BEATS == 0)
                 self._trouble.worked()
                 self._on_damaged(damaged)
             except StoreError as error:  # the disk; what was not done is done at the next beat
@@ -73,11 +75,12 @@ class Upkeep:
         ran_to, wall_to = self._read_at = (trio.current_time(), self._env.wall())
         return (wall_to - wall_from) - (ran_to - ran_from)
 
-    def _beat(self, clock_agrees: bool, jumped_s: float, look_at_leases: bool) -> list[ShareKey]:
+    def _beat(self, clock_agrees: bool, look_at_leases: bool) -> list[ShareKey]:
         """All chores of a beat; what is damaged or lost after it. Called in a worker."""
         now = self._env.wall()
         self._store.note_uptime(self._beat_s, now)
-        self._store.expire(now, jumped_s)
+        self._store.expire(now, self._unheeded_s)
+        self._unheeded_s = 0.0  # only now: where it failed, the next beat must know of the same jump
         if look_at_leases:
             self._drop_expired(now, clock_agrees)
         report = self._store.scrub(now, scrub_budget_bytes(self._store.share_bytes, self._beat_s))
