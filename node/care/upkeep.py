@@ -42,7 +42,7 @@ class Upkeep:
         self._trouble = trouble
         self._on_damaged = on_damaged
         self._on_dropped = on_dropped
-        self._gone: dict[FileId, None] = {}  # files that were dropped, not yet told
+        self._gone: dict[FileId, None] = {}  # files of which shares were dropped, not yet told
         self._beat_s = min(BEAT_S, context.network.epoch_s / BEATS_PER_EPOCH)
         self._read_at = (0.0, 0.0)
         self._unheeded_s = 0.0  # by which the clock jumped since uploads were last swept
@@ -59,15 +59,12 @@ class Upkeep:
             agrees = self._clocks.agrees(trio.current_time())
             self._unheeded_s += self._jumped_s()
             try:
-                damaged = await self._env.call(self._beat, agrees, beats % LEASES_EVERY_BEATS == 0)
+                damaged = await self._beat(agrees, look_at_leases=beats % LEASES_EVERY_BEATS == 0)
                 self._trouble.worked()
                 self._on_damaged(damaged)
             except StoreError as error:  # the disk; what was not done is done at the next beat
                 self._trouble.failed(error)
                 log.warning("upkeep of the share store failed: %s", error)
-            for file_id in self._gone:
-                self._on_dropped(file_id)
-            self._gone.clear()
 
     def _jumped_s(self) -> float:
         """By how much the wall clock was put ahead since the last call, or the machine slept; negative: put back."""
@@ -75,20 +72,38 @@ class Upkeep:
         ran_to, wall_to = self._read_at = (trio.current_time(), self._env.wall())
         return (wall_to - wall_from) - (ran_to - ran_from)
 
-    def _beat(self, clock_agrees: bool, look_at_leases: bool) -> list[ShareKey]:
-        """All chores of a beat; what is damaged or lost after it. Called in a worker."""
+    async def _beat(self, clock_agrees: bool, *, look_at_leases: bool) -> list[ShareKey]:
+        """All chores of a beat; what is damaged or lost after it."""
+        await self._env.call(self._count)
+        try:
+            if look_at_leases:
+                await self._env.call(self._drop_expired, clock_agrees)
+        finally:
+            await self._tell_gone()
+        return await self._env.call(self._scrub)
+
+    def _count(self) -> None:
+        """Called in a worker, as are the other chores."""
         now = self._env.wall()
         self._store.note_uptime(self._beat_s, now)
         self._store.expire(now, self._unheeded_s)
         self._unheeded_s = 0.0  # only now: where it failed, the next beat must know of the same jump
-        if look_at_leases:
-            self._drop_expired(now, clock_agrees)
-        report = self._store.scrub(now, scrub_budget_bytes(self._store.share_bytes, self._beat_s))
+
+    def _drop_expired(self, clock_agrees: bool) -> None:
+        self._store.drop_expired(self._env.wall(), clock_agrees, self._note_dropped)
+
+    def _note_dropped(self, key: ShareKey) -> None:
+        self.dropped += 1
+        self._gone[FileId(key[0])] = None
+
+    async def _tell_gone(self) -> None:
+        """Each file is looked at again just before: a share of it may have come, and been announced, meanwhile."""
+        for file_id in list(self._gone):
+            if not await self._env.call(self._store.held, file_id):
+                self._on_dropped(file_id)
+            del self._gone[file_id]
+
+    def _scrub(self) -> list[ShareKey]:
+        report = self._store.scrub(self._env.wall(), scrub_budget_bytes(self._store.share_bytes, self._beat_s))
         self.damaged += len(report.damaged)
         return self._store.damaged()
-
-    def _drop_expired(self, now: float, clock_agrees: bool) -> None:
-        dropped = self._store.drop_expired(now, clock_agrees)
-        self.dropped += len(dropped)
-        files = dict.fromkeys(FileId(file_id) for file_id, _ in dropped)
-        self._gone.update((file_id, None) for file_id in files if not self._store.held(file_id))

@@ -7,7 +7,7 @@ Before the transaction the share is held; after it, it is not, and start-up fini
 counted until their file is gone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,9 +51,13 @@ class Remover:
         self._handles = handles
         self._locks = locks
 
-    def drop(self, keys: Iterable[ShareKey], now: float) -> list[ShareKey]:
+    def drop(self, keys: Iterable[ShareKey], now: float, on_dropped: Callable[[ShareKey], None]) -> list[ShareKey]:
         """Drop those of the shares whose time is really over; which. What was dropped before an error stays so."""
-        dropped = [key for key in keys if self._drop(key, now)]
+        dropped = []
+        for key in keys:
+            if self._drop(key, now):
+                dropped.append(key)
+                on_dropped(key)
         if dropped:
             self._shrink()
         return dropped

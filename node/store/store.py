@@ -4,7 +4,7 @@ Everything here blocks and is called from worker threads; every method is thread
 the epoch, given by the caller.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,20 +208,22 @@ class ShareStore:
         """The wall clock when uptime was counted last; 0 where it never was."""
         return self._leases.last_up()
 
-    def drop_expired(self, now: float, clock_agrees: bool) -> list[ShareKey]:
+    def drop_expired(
+        self, now: float, clock_agrees: bool, on_dropped: Callable[[ShareKey], None] = lambda key: None
+    ) -> list[ShareKey]:
         """Drop shares whose lease is over beyond doubt, at most 1000; which. Call it every few hours at most.
 
         clock_agrees: the wall clock is within a day of the median of at least five peers (DESIGN §5). Without it
         nothing is dropped and nothing seen to expire. See leases.py for the three conditions. Also removes damaged
         copies whose time in quarantine is over, and forgets tombstones past theirs. LocalFailure; what was dropped
-        before it stays so, and is told by `held`.
+        before it stays so: `on_dropped` hears of each share as soon as it is.
         """
         self._leases.observe(now, clock_agrees)
         self._quarantine.expire()
         if not clock_agrees:
             return []
         self._tombstones.forget(now)
-        return self._remover.drop(self._leases.due(now), now)
+        return self._remover.drop(self._leases.due(now), now, on_dropped)
 
     def delete(self, file_id: bytes, tombstone: bytes, until: int, now: float) -> list[int]:
         """Give up all of a file for its owner, whose signature the caller has checked; the share numbers given up.
