@@ -260,12 +260,14 @@ class Companions:
     async def review(self) -> None:
         """Stop standing in for announcers that are back: nobody has asked for it lately, and it is not our duty."""
         limit = trio.current_time() - STAND_IN_EPOCHS * self._context.network.epoch_s
-        for file_id in [file_id for file_id, asked_at in self._standing_in.items() if asked_at < limit]:
-            del self._standing_in[file_id]
+        for file_id, asked_at in [each for each in self._standing_in.items() if each[1] < limit]:
             try:
                 duties = await self._env.call(self._announcements_as_kept, FileId(file_id))
             except StoreError:
-                duties = {}  # found damaged just now
+                continue  # our disk: what is our duty is seen at the next review
+            if self._standing_in.get(file_id) != asked_at:
+                continue  # somebody has just asked for it again, or it is kept no longer
+            del self._standing_in[file_id]
             for number in range(CLASSES):
                 if number in duties:
                     self._context.dht.keep_announced([duties[number]])

@@ -9,8 +9,9 @@ import trio
 
 from shoal.erasure import FileId
 from shoal.node import Published
+from shoal.node.announcers import CLASSES, class_key
 from shoal.node.simulation.world import Machine, World, run_world
-from shoal.node.store import KeptStatement
+from shoal.node.store import DatabaseFailed, KeptStatement
 
 EPOCH_S = 3600.0
 
@@ -71,3 +72,37 @@ def announced(machine: Machine, file_id: FileId) -> dict[int, Any]:
     companions: Any = machine.serving.companions
     found: dict[int, Any] = companions._announcements_as_kept(file_id)
     return found
+
+
+def test_a_store_that_fails_for_a_moment_silences_nobody(tmp_path: Path) -> None:
+    """Whoever stands in for others stops that once the store can tell again what its own duty is."""
+
+    async def story(world: World) -> None:
+        published, holders = await prepare(world, 14)
+        file_id = FileId(published.link.id)
+        await trio.sleep(60)
+        machine = next(each for each in holders if announced(each, file_id))
+        companions: Any = machine.serving.companions
+        node: Any = machine.node
+        duties = announced(machine, file_id)
+
+        def kept() -> set[bytes]:
+            return {key for _, key in node._context.dht._announcer._kept}
+
+        def fail(file_id: bytes) -> list[KeptStatement]:
+            raise DatabaseFailed("share database: disk I/O error")
+
+        stand_in = replace(duties[min(duties)], key=class_key(file_id, (max(duties) + 1) % CLASSES))
+        node._context.dht.keep_announced([stand_in])
+        companions._standing_in[file_id] = float("-inf")
+        companions._store.statements = fail
+        before = kept()
+        await companions.review()
+        assert kept() == before
+        del companions._store.statements
+        await companions.review()
+        assert kept() == {each.key for each in duties.values()} < before
+        await companions.review()
+        assert not companions._standing_in
+
+    run_world(73, tmp_path, story, epoch_s=EPOCH_S)
