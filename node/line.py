@@ -38,7 +38,7 @@ class _Wait:
 
 
 class Line:
-    """Our line, as far as `throttle` sees it. `watch` must run while somebody is waited for."""
+    """Our line, as far as `throttle` and those around it see it. `watch` must run while somebody is waited for."""
 
     def __init__(self, throttle: Throttle) -> None:
         self._throttle = throttle
@@ -99,7 +99,8 @@ class Line:
             self._turns.release()
 
     def _moved_bytes(self) -> int:
-        return self._throttle.sent_bytes + self._throttle.received_bytes
+        line = self._throttle.outermost  # our server, or a user's transfer, may be what keeps it busy
+        return line.sent_bytes + line.received_bytes
 
     def _look(self) -> None:
         """Count the time since the last look against those who are waited for, if the line was idle."""

@@ -103,6 +103,11 @@ class Throttle:
         if delay_s > 0:
             await trio.sleep(delay_s)
 
+    @property
+    def outermost(self) -> "Throttle":
+        """The one that this one's bytes, and those of all others within it, count in: what our line moves."""
+        return self if self._within is None else self._within.outermost
+
     def holds_back(self, now: float) -> bool:
         """Whether it is the caps that bytes wait for at the moment, and not the peers or the line."""
         within = self._within is not None and self._within.holds_back(now)

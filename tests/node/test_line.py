@@ -58,6 +58,17 @@ async def test_our_own_cap_is_nobodys_fault_however_low_it_is(autojump_clock: tr
         nursery.cancel_scope.cancel()
 
 
+async def test_a_line_that_others_of_this_node_keep_busy_is_not_idle(autojump_clock: trio.testing.MockClock) -> None:
+    """Our own server, say, while the care for files has a throttle of its own within the same caps."""
+    whole = Throttle()
+    line = Line(Throttle(within=Throttle(within=whole)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(line.watch)
+        nursery.start_soon(bring, whole, 2 * BUSY_BYTES_PER_S)
+        assert await given_up_after(line, 60.0) >= 59.9
+        nursery.cancel_scope.cancel()
+
+
 async def test_blocks_that_do_not_come_hold_up_no_others_and_quick_ones_make_room(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
