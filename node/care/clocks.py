@@ -38,9 +38,10 @@ class ClockComparison:
         self._offsets.clear()
 
     def agrees(self, now: float) -> bool:
-        """Whether enough peers were heard lately and their median is within a day of us."""
-        ahead_s = self.peers_ahead_s(now)
-        return ahead_s is not None and abs(ahead_s) <= TOLERANCE_S
+        """Whether enough peers were heard lately and their median is within a day of us; of two in the middle, both:
+        leases end by it."""
+        middle = self._middle(now)
+        return len(middle) > 0 and max(map(abs, middle)) <= TOLERANCE_S
 
     def misleads(self, now: float) -> bool:
         """Whether enough peers were heard lately to know that we take their statements for old, or for not made yet."""
@@ -53,7 +54,10 @@ class ClockComparison:
 
         Of two in the middle it is the one nearer to us, and not their mean, of which a liar makes what it likes.
         """
+        return min(self._middle(now, least), key=abs, default=None)
+
+    def _middle(self, now: float, least: int = LEAST_PEERS) -> tuple[float, ...]:
+        """The lower and the upper median of what was heard lately, the same where the number is odd; nothing where that
+        is too little."""
         recent = [offset for at, offset in self._offsets.values() if now - at <= MAX_AGE_S]
-        if len(recent) < least:
-            return None
-        return min(statistics.median_low(recent), statistics.median_high(recent), key=abs)
+        return (statistics.median_low(recent), statistics.median_high(recent)) if len(recent) >= least else ()

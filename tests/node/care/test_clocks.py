@@ -111,6 +111,15 @@ def test_peers_in_doubt_have_no_vote() -> None:
     trio.run(story)
 
 
+def test_half_of_those_heard_neither_end_leases_nor_stop_repair() -> None:
+    clocks = ClockComparison()
+    for host in range(6):
+        clocks.note(bytes([host]), 1e9 + (400 * 24 * HOUR_S if host < 3 else 60.0), 1e9, 0.0)
+    assert not clocks.agrees(0.0)
+    assert not clocks.misleads(0.0)
+    assert clocks.peers_ahead_s(0.0) == 60.0
+
+
 def test_who_has_a_wrong_clock_leaves_repair_to_others(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         for number in range(NODES):
