@@ -29,7 +29,7 @@ from shoal.node.context import Context
 from shoal.node.errors import NotOneFile
 from shoal.node.lanes import MAX_LEASE_S, Lane
 from shoal.node.nursery import open_nursery
-from shoal.node.placement import gather
+from shoal.node.placement import gather, host_of
 from shoal.node.recruit import Recruiter
 from shoal.node.results import Left, OnProgress, Phase, Progress
 from shoal.node.sealing import Batch
@@ -189,15 +189,62 @@ class Leaver:
         known: Sequence[HolderStatement],
         candidates: list[Contact],
     ) -> bool:
-        """Whether another host keeps the share now. One that agrees and then fails is taken off the candidates."""
+        """Whether another host keeps the share now: one that nobody names, or else one that is named falsely."""
+        settling = Settling(self._context, manifest, lease_s=lease_s, statements=self._others(known))
+        named = [each.contact for each in known]
+        is_taken = await self._hand_to_one_of(candidates, named, settling, manifest, share, lease_s)
+        if is_taken is None:
+            free = await self._named_falsely(manifest, candidates, known)
+            is_taken = bool(free) and await self._hand_to_one_of(free, (), settling, manifest, share, lease_s)
+        return bool(is_taken)
+
+    async def _named_falsely(
+        self, manifest: Manifest, candidates: Iterable[Contact], known: Sequence[HolderStatement]
+    ) -> list[Contact]:
+        """Candidates at whose hosts others are said to keep something, where none of those answers.
+
+        Anybody can state any address, and would keep everybody at it from being asked.
+        """
+        names = {each.node_id for each in known}
+        others = [each for each in candidates if each.node_id not in names]
+        hosts = {self._host(each) for each in others}
+        said = [each for each in self._others(known) if self._host(each.contact) in hosts]
+        if not said:
+            return []
+        try:
+            audit = Audit(self._context, manifest)
+            audited = await audit.run([Hint(each.share, each.contact) for each in said], look_further=False)
+        except NotOneFile:
+            return []  # no copy is worth making
+        answered = {
+            self._host(each.contact) for each in audited.tally.findings if each.outcome is not Outcome.OFFLINE
+        } | {self._host(each.contact) for each in known if each.node_id == self._context.dht.identity.node_id}
+        return [each for each in others if self._host(each) not in answered]
+
+    def _host(self, contact: Contact) -> bytes:
+        return host_of(contact, private=self._context.network.private)
+
+    async def _hand_to_one_of(
+        self,
+        candidates: list[Contact],
+        taken: Sequence[Contact],
+        settling: Settling,
+        manifest: Manifest,
+        share: int,
+        lease_s: int,
+    ) -> bool | None:
+        """Whether a host that is not `taken` keeps the share now; None where none agrees.
+
+        One that agrees and then fails is taken off the candidates.
+        """
         share_bytes = manifest.layout.share_bytes
         recruiter = Recruiter(self._context, candidates, share_bytes, self._env.rng)
-        recruiter.exclude(each.contact for each in known)
-        settling = Settling(self._context, manifest, lease_s=lease_s, statements=self._others(known))
+        recruiter.exclude(taken)
+        recruiter.exclude_ids(each.node_id for each in taken)
         for _ in range(HOSTS_TRIED):
             lanes = await recruiter.recruit([share], share_bytes, lease_s)
             if not lanes:
-                return False
+                return None
             lane = lanes[0]
             await self._send(manifest, lane)
             await settling.commit(lanes)

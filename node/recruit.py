@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 
-from shoal.dht import Contact, labelled_hash
+from shoal.dht import Contact, NodeId, labelled_hash
 from shoal.erasure import FileId
 from shoal.node.context import Context
 from shoal.node.lanes import BROKE_THE_PROTOCOL, Lane
@@ -40,9 +40,14 @@ class Recruiter:
         self.candidates = len(self._queue)
 
     def exclude(self, contacts: Iterable[Contact]) -> None:
-        """Never ask these hosts: they have a share already."""
+        """Never ask these hosts, whatever their names: they have a share already, and have answered there."""
         taken = {host_of(contact, private=self._private) for contact in contacts}
         self._queue = [each for each in self._queue if host_of(each, private=self._private) not in taken]
+
+    def exclude_ids(self, node_ids: Iterable[NodeId]) -> None:
+        """Never ask these nodes. Others at their addresses may be asked: anybody can state the address of anybody."""
+        taken = set(node_ids)
+        self._queue = [each for each in self._queue if each.node_id not in taken]
 
     async def recruit(self, shares: list[int], size_bound: int, lease_s: int) -> list[Lane]:
         """A lane for as many of `shares` as hosts agree; asks on until all are placed or nobody is left."""

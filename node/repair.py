@@ -6,12 +6,12 @@ that. Nothing that is said is believed: a share counts when its holder has prove
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import trio
 
-from shoal.dht import Contact
+from shoal.dht import Contact, NodeId
 from shoal.erasure import BLOCK_BYTES, FileId, Manifest
 from shoal.node.announcers import Hint
 from shoal.node.audit import Audit, Audited
@@ -20,7 +20,7 @@ from shoal.node.context import Context
 from shoal.node.errors import NotFound, TooFewShares, UsageError
 from shoal.node.lanes import MAX_LEASE_S, Lane
 from shoal.node.nursery import open_nursery
-from shoal.node.placement import gather
+from shoal.node.placement import gather, host_of
 from shoal.node.rebuild import rebuild_onto
 from shoal.node.recruit import Recruiter
 from shoal.node.results import OnProgress, Phase, Progress, Repaired
@@ -36,8 +36,9 @@ ALREADY_THERE = "somebody else was faster"
 class RepairJob:
     """What is to be done: make the `missing` shares again from the `healthy` ones; new holders promise `lease_end`.
 
-    `sources` are further places of proven shares; hosts in `avoid` are not asked to keep any, and `reluctant` ones, who
-    did not keep what they had, only where nobody else takes a share.
+    `sources` are further places of proven shares; nodes in `avoid` are not asked to keep any, and `reluctant` ones, who
+    did not keep what they had, only where nobody else takes a share. `answered` says who has answered at which host
+    (`host_of`): only there others at the same host are not asked either, since anybody can state any address.
     """
 
     manifest: Manifest
@@ -47,6 +48,7 @@ class RepairJob:
     sources: Sequence[Hint] = ()
     avoid: Sequence[Contact] = ()
     reluctant: Sequence[Contact] = ()
+    answered: Collection[tuple[NodeId, bytes]] = ()
 
 
 class Repairer:
@@ -91,9 +93,7 @@ class Repairer:
         """Lanes to hosts that agreed and that keep nothing of the file yet."""
         rng = self._context.env.rng
         recruiter = Recruiter(self._context, candidates, self._share_bytes, rng, meet=meet)
-        sources = [hint.contact for hint in self._job.sources]
-        reluctant = self._job.reluctant if meet is not None else ()
-        recruiter.exclude([*self.settling.contacts, *self._full_hosts, *sources, *self._job.avoid, *reluctant])
+        self._exclude(recruiter, self._job.reluctant if meet is not None else ())
         lanes: list[Lane] = []
         while missing:
             agreed = await recruiter.recruit(missing, self._share_bytes, self._lease_s)
@@ -105,6 +105,17 @@ class Repairer:
         for reason, count in recruiter.refusals.items():
             self.refusals[reason] = max(self.refusals[reason], count)
         return lanes
+
+    def _exclude(self, recruiter: Recruiter, reluctant: Iterable[Contact]) -> None:
+        """Leave out who keeps something or is not to: by host where it has answered, else by its id alone."""
+        private = self._context.network.private
+        sources = [hint.contact for hint in self._job.sources]
+        stated = [each.contact for each in self.settling.statements]
+        named = [*stated, *sources, *self._job.avoid, *reluctant]
+        met = [each for each in named if (each.node_id, host_of(each, private=private)) in self._job.answered]
+        self.settling.exclude_from(recruiter)
+        recruiter.exclude([*met, *self._full_hosts])
+        recruiter.exclude_ids(each.node_id for each in named)
 
     async def _notice(self, lanes: Iterable[Lane], *, sending: bool = False) -> None:
         """Drop lanes whose hosts keep a share of the file already; proven ones are taken as placed.
@@ -228,4 +239,9 @@ def plan(audited: Audited, now: float) -> RepairJob:
         lease_end,
         audited.good_hints,
         [each.contact for each in tally.findings if each.outcome in doubtful],
+        answered={
+            (each.contact.node_id, host_of(each.contact, private=tally.private))
+            for each in tally.findings
+            if each.outcome is not Outcome.OFFLINE
+        },
     )

@@ -39,6 +39,7 @@ class Settling:
         self._lease_s = lease_s
         self._on_commit = on_commit
         self._statements: dict[tuple[int, NodeId], HolderStatement] = {}
+        self._hosts: list[Contact] = []  # where shares were committed, whatever address their holders state
         self._lost: list[Contact] = []  # hosts that failed us; they are not asked again
         self.take(statements)
 
@@ -57,6 +58,11 @@ class Settling:
         """All holders."""
         return list({each.node_id: Contact(each.node_id, each.address) for each in self.statements}.values())
 
+    def exclude_from(self, recruiter: Recruiter) -> None:
+        """Have no holder asked again, nor anybody at the hosts where shares were committed."""
+        recruiter.exclude(self._hosts)
+        recruiter.exclude_ids(node_id for _, node_id in self._statements)
+
     def take(self, statements: Iterable[HolderStatement]) -> None:
         """Add promises that were made elsewhere."""
         for each in statements:
@@ -69,6 +75,7 @@ class Settling:
             statement = await lane.commit(self._context, self._encoded, self._manifest.id, self._lease_s)
             if statement is not None:
                 self.take([statement])
+                self._hosts.append(lane.contact)
                 self._on_commit(len(self.shares))
 
         lanes = list(lanes)
@@ -87,7 +94,8 @@ class Settling:
         tried: list[Lane] = []
         for _ in range(REPLACE_ROUNDS):
             recruiter = Recruiter(self._context, candidates, share_bytes, self._context.env.rng)
-            recruiter.exclude([*self.contacts, *self._lost])
+            self.exclude_from(recruiter)
+            recruiter.exclude(self._lost)
             wanted = [share for share in missing if share not in self.shares]
             lanes = await recruiter.recruit(wanted, share_bytes, self._lease_s)
             for reason, count in recruiter.refusals.items():

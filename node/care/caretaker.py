@@ -507,7 +507,8 @@ class Caretaker:
         avoid, reluctant = (
             [each.contact for each in charge.statements if each.node_id in ids] for ids in (failed, missing)
         )
-        job = RepairJob(charge.manifest, healthy, charge.health.missing, lease_end, (), avoid, reluctant)
+        answered = {(each.holder, each.host) for each in charge.observations if each.outcome is not Outcome.OFFLINE}
+        job = RepairJob(charge.manifest, healthy, charge.health.missing, lease_end, (), avoid, reluctant, answered)
         repairer = Repairer(self._context, job)
         made = await self._run(repairer, charge, self._longest_mend_s(job))
         unmade = {*job.missing} - {each.share for each in made}

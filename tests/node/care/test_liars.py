@@ -120,6 +120,10 @@ async def flips_a_bit(honest: Handler, caller: Caller, request: Any) -> Reply:
     return Blocks(reply.share_proof, reply.data_leaves, reply.data_proof, bytes([reply.payload[0] ^ 1]))
 
 
+async def always_junk(honest: Handler, caller: Caller, request: Any) -> Reply:
+    return Blocks(b"", b"", b"", b"junk")
+
+
 async def never_answers(honest: Handler, caller: Caller, request: Any) -> Reply:
     await trio.sleep(200)
     raise RequestError(Status.BUSY)
@@ -230,22 +234,23 @@ def statement(
     share: int,
     machine: Machine | None,
     *,
+    at: Address | None = None,
     lease_s: float = 80 * DAY_S,
     lasts_s: float,
 ) -> bytes:
-    """A machine's word that it keeps a share; without one, somebody's word whom nobody has seen."""
+    """A machine's word that it keeps a share; without one, somebody's word whom nobody has seen, `at` any address."""
     now = EPOCH_START + trio.current_time()
     scheme, rng = world.running()[0].environment.scheme, world.rng
     identity: Any = machine.serving._identity if machine is not None else Identity.create(0, rng.randbytes, scheme)
-    address = (
-        machine.address if machine is not None else Address(f"10.200.{rng.randrange(256)}.{rng.randrange(256)}", 1)
-    )
+    if at is None:
+        nowhere = Address(f"10.200.{rng.randrange(256)}.{rng.randrange(256)}", 1)
+        at = machine.address if machine is not None else nowhere
     made = make_statement(
         identity,
         world.network.parameters.network_id,
         FileId(published.link.id),
         share,
-        address,
+        at,
         int(now + lease_s),
         now - LIFETIME_S + lasts_s,
     )
@@ -371,6 +376,82 @@ def only_claim(machine: Machine) -> None:
     handlers(machine)[Survey] = survey
     poll_says(machine, range(N))
     bend(machine, Read, says_not_found)
+
+
+async def name_hosts_without_shares(world: World, published: Published, liar: Machine | None = None) -> None:
+    """Tell the holders that there are shares at the address of everybody who keeps none: the word of names of which
+    nobody has heard, or of one holder that keeps a share elsewhere."""
+    idle = [machine for machine in world.running() if not machine.serving.store.held(published.link.id)]
+    signed = [
+        statement(world, published, N - 1 - number, liar, at=machine.address, lasts_s=LIFETIME_S)
+        for number, machine in enumerate(idle)
+    ]
+    await tell_all(world, published, signed)
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_hosts_that_somebody_names_for_shares_they_do_not_keep_can_be_asked_to_keep_some(
+    tmp_path: Path, by_hand: bool
+) -> None:
+    """All names at one address are one host in a public network, but only those that have answered there."""
+
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 17)
+        for machine in holders(world, published)[:4]:
+            await world.crash(machine.name)
+        await name_hosts_without_shares(world, published)
+        if by_hand:
+            async with world.client("repairer") as client:
+                assert (await client.repair(published.link)).complete
+        else:
+            await until(lambda: len(kept(world, published)) == N, 8)
+
+    run_world(8, tmp_path, story, epoch_s=EPOCH_S, private=False)
+
+
+def test_a_holder_that_shows_wrong_blocks_keeps_nobody_from_the_addresses_it_names(tmp_path: Path) -> None:
+    """It answers at its own address, and has answered at no other."""
+
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 15)
+        liar, *others = holders(world, published)
+        await name_hosts_without_shares(world, published, liar)
+        poll_says(liar, (0, N - 3, N - 2, N - 1))
+        bend(liar, Read, always_junk)
+        for machine in others[:2]:
+            await world.crash(machine.name)
+        await until(lambda: len(kept(world, published, without=[liar])) == N, 12)
+
+    run_world(9, tmp_path, story, epoch_s=EPOCH_S, private=False)
+
+
+def test_who_leaves_hands_over_to_a_host_that_somebody_names_for_a_share_it_does_not_keep(tmp_path: Path) -> None:
+    """Hosts that nobody names come first; of the others, those where no holder shows its share."""
+
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 14)
+        await name_hosts_without_shares(world, published)
+        leaver = holders(world, published)[0]
+        assert leaver.node is not None
+        left = await leaver.node.leave()
+        assert (left.handed_over, left.remaining) == (1, 0)
+
+    run_world(10, tmp_path, story, epoch_s=EPOCH_S, private=False)
+
+
+def test_who_leaves_gives_no_second_share_to_the_host_of_another_holder(tmp_path: Path) -> None:
+    """Under another name of that host either: two shares there are lost as one."""
+
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, N)
+        leaver, neighbour = holders(world, published)[:2]
+        await start_at(world, "second name", neighbour.host, 4800)
+        await trio.sleep(60)
+        assert leaver.node is not None
+        left = await leaver.node.leave()
+        assert (left.handed_over, left.remaining) == (0, 1)
+
+    run_world(13, tmp_path, story, epoch_s=EPOCH_S, private=False)
 
 
 # --- who is slow on purpose
