@@ -273,6 +273,10 @@ class Announcer:
         if self._store_own is not None and addresses:
             self._store_own(self._sign(kept.announcement, addresses[0]))
 
+    def keeps(self, key: RecordKey, kind: int = RecordKind.PROVIDER) -> bool:
+        """Whether something is kept announced under a key."""
+        return (kind, key) in self._kept
+
     def stop(self, key: RecordKey, kind: int = RecordKind.PROVIDER) -> None:
         """Renew it no longer; others forget it within its lifetime."""
         self._kept.pop((kind, key), None)

@@ -281,6 +281,10 @@ class DhtService:
         """
         self._announcer.keep(items, announced=announced)
 
+    def is_announcing(self, key: bytes, kind: int = RecordKind.PROVIDER) -> bool:
+        """Whether something is kept announced under a key, be it the first time that it is about to go out."""
+        return self._announcer.keeps(RecordKey(key), kind)
+
     def stop_announcing(self, key: bytes, kind: int = RecordKind.PROVIDER) -> None:
         """Renew this no longer; the network forgets it within its lifetime."""
         self._announcer.stop(RecordKey(key), kind)

@@ -74,6 +74,7 @@ class Companions:
         self._asked: dict[bytes, tuple[float, float]] = {}  # to stand in: when first, and when last; likewise
         self._signed: dict[tuple[bytes, int], HolderStatement] = {}
         self._widths: dict[bytes, int] = {}  # how many shares a file has
+        self._forgotten = 0  # how many files: to tell whether one was while a worker read of it
 
     def by_clock(self, context: Context) -> "Companions":
         """The same holder by the clock of another context."""
@@ -257,6 +258,27 @@ class Companions:
             self._context.dht.keep_announced([announcement], announced=report.is_well_kept)
         return {number: (report.closest, report.stored) for number, report in zip(mine, reports, strict=True)}
 
+    async def take_up(self, file_id: FileId) -> None:
+        """Announce from now on what is ours to announce and is not announced yet, as after a start: nobody asks the
+        holder of a share that was made again to. What is announced already is left as it is. StoreError.
+        """
+        forgotten = self._forgotten
+        owed = await self._env.call(self._owed, file_id)
+        if self._forgotten != forgotten:
+            return  # perhaps this one: the next look does it
+        fresh = [each for each in owed.values() if not self._context.dht.is_announcing(each.key)]
+        if fresh:
+            self._context.dht.keep_announced(fresh)
+
+    def _owed(self, file_id: FileId) -> dict[int, Announcement]:
+        """Nothing while no other holder is known: whoever is alone, or has a wrong clock, would take all for its own.
+        Blocking.
+        """
+        now = self._env.wall()
+        if all(each.expires <= now for each in self._of_others(file_id)):
+            return {}
+        return self._announcements_as_kept(file_id)
+
     async def review(self) -> None:
         """Stop standing in for announcers that are back: nobody has asked for it lately, and it is not our duty."""
         limit = trio.current_time() - STAND_IN_EPOCHS * self._context.network.epoch_s
@@ -305,6 +327,7 @@ class Companions:
 
     def forget(self, file_id: FileId) -> None:
         """A file is kept here no longer: announce it no more."""
+        self._forgotten += 1
         self._standing_in.pop(file_id, None)
         self._asked.pop(file_id, None)
         for number in range(CLASSES):

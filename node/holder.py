@@ -5,7 +5,7 @@ nothing here makes the node drop what it keeps.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import msgpack
@@ -62,6 +62,7 @@ from shoal.node.store import (
     NotHeld,
     PeerMistake,
     ShareStore,
+    StoreError,
     StoreFull,
     split_blocks,
 )
@@ -308,9 +309,13 @@ class Holder:
             return self.companions.take_in(file_id, bytes(payload))
 
         try:
-            return Told(await self._call(learn))
+            told = Told(await self._call(learn))
         except MalformedStatement as error:
             raise RequestError(Status.MALFORMED, str(error)) from error
+        if caller.node_id is not None:  # another holder; a publisher asks us to announce when it has told everybody
+            with suppress(StoreError):  # then our own look does it
+                await self.companions.take_up(file_id)
+        return told
 
     async def _announce(self, caller: Caller, request: Announce, payload: Buffer) -> Announced:
         stands_in = caller.node_id is not None  # another holder asks, and again later; a publisher asks once

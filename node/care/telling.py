@@ -1,5 +1,5 @@
 """Passing on what a look at a file has shown: new statements to its holders, and to the next in rank that an announcer
-is gone.
+is gone. What this node has to announce itself it takes up.
 """
 
 import logging
@@ -123,9 +123,14 @@ class Teller:
         return [each for node_id, each in sorted(unique.items()) if node_id != self._me]
 
     async def see_to_announcers(self, charge: Charge) -> None:
-        """Where an announcer is gone, ask the next in rank to take over: at once where most of them are gone, else
-        patiently (see `Companions.announce`), since what it announced stays for a while.
+        """Announce what is ours to announce. Where an announcer is gone, ask the next in rank to take over: at once
+        where most of them are gone, else patiently (see `Companions.announce`), since what it announced stays for a
+        while.
         """
+        try:
+            await self._companions.take_up(charge.file_id)
+        except StoreError as error:
+            log.warning("what is to be announced could not be read: %s", error)  # the next look does it
         everybody = sorted({each.node_id for each in charge.statements})
         living = sorted({each.node_id for each in self.living(charge)} | {self._me})
         before, now = announcers(charge.file_id, everybody), announcers(charge.file_id, living)

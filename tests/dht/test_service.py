@@ -243,7 +243,9 @@ async def test_bad_announcements_are_refused_before_anything_is_sent(autojump_cl
 
 async def test_kept_announcements_outlive_their_records(autojump_clock, lab):
     nodes = await lab.grid(6)
+    assert not nodes[1].is_announcing(KEY)
     nodes[1].keep_announced([announcement(b"kept")])
+    assert nodes[1].is_announcing(KEY)
     await trio.sleep(30)
     assert [record.announcement for record in await collect(nodes[4])] == [b"kept"]
     await trio.sleep(100 * 3600)
@@ -252,6 +254,7 @@ async def test_kept_announcements_outlive_their_records(autojump_clock, lab):
     await trio.sleep(30)
     assert [record.announcement for record in await collect(nodes[4])] == [b"changed"]
     nodes[1].stop_announcing(KEY)
+    assert not nodes[1].is_announcing(KEY)
     assert nodes[1].statistics().kept == 0
     await trio.sleep(49 * 3600)
     assert await collect(nodes[4]) == []

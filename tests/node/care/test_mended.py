@@ -161,3 +161,55 @@ def test_a_holder_that_is_away_is_searched_for_once_and_not_at_every_silence(
         assert len(sought) > 4
 
     run_world(54, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def owed(machine: Machine, file_id: FileId) -> set[int]:
+    """The classes that a holder would announce after a start, by what it knows of the others."""
+    companions: Any = machine.serving.companions
+    return set(companions._announcements_as_kept(file_id))
+
+
+def test_a_holder_of_a_share_made_again_announces_what_is_its_to_announce(tmp_path: Path) -> None:
+    """It was asked by nobody, and did so only after its next start."""
+
+    async def story(world: World) -> None:
+        published, first = await prepare(world, 20)
+        file_id = FileId(published.link.id)
+        for machine in first[:6]:
+            await world.crash(machine.name)
+
+        def others() -> list[Machine]:
+            return [each for each in world.running() if each not in first and each.serving.store.held(file_id)]
+
+        await until(lambda: len(others()) == 6, 8)
+        await trio.sleep(300)
+        duties = {each.name: owed(each, file_id) for each in others()}
+        assert any(duties.values())
+        for machine in others():
+            for number in duties[machine.name]:
+                assert node_id(machine) in announcing(world, file_id, number)
+
+    run_world(55, tmp_path, story, epoch_s=EPOCH_S)
+
+
+def test_who_owes_an_announcement_takes_it_up_at_its_own_look(tmp_path: Path) -> None:
+    """Where nobody has told it the list; and does nothing more while nothing has changed."""
+
+    async def story(world: World) -> None:
+        published, first = await prepare(world, 14)
+        file_id = FileId(published.link.id)
+        await trio.sleep(60)
+        machine = next(each for each in first if owed(each, file_id))
+        (number, *_), node = owed(machine, file_id), machine.node
+        dht: Any = node._context.dht  # type: ignore[union-attr]
+        dht.stop_announcing(class_key(file_id, number))
+        await machine.serving.caretaker._look_after([file_id])
+        assert node_id(machine) in announcing(world, file_id, number)
+        before = dict(dht._announcer._kept)
+        await trio.sleep(60)
+        await machine.serving.caretaker._look_after([file_id])
+        after = dht._announcer._kept
+        assert after.keys() == before.keys()
+        assert all(after[place] is before[place] for place in before)
+
+    run_world(56, tmp_path, story, epoch_s=EPOCH_S)
