@@ -9,7 +9,6 @@ import itertools
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -22,6 +21,7 @@ from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.epochs import BACK_OFF_PARTS, end_of_epoch, epoch_of, may_act, next_turn
 from shoal.node.care.health import Outcome, repair_at
+from shoal.node.care.mending import Mender
 from shoal.node.care.own_shares import OwnShares
 from shoal.node.care.polls import Polls
 from shoal.node.care.presence import Presence
@@ -33,9 +33,7 @@ from shoal.node.channel import RequestError
 from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion
-from shoal.node.errors import NotOneFile, ShoalError
 from shoal.node.nursery import open_nursery
-from shoal.node.repair import Repairer, RepairJob
 from shoal.node.statements import MAX_SKEW_S, HolderStatement
 from shoal.node.store import ShareStore, StoreError
 
@@ -47,12 +45,7 @@ FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come
 PAGE_FILES = 500
 NOTICED_S = 2 * LONGEST_SLEEP_S  # of absence, by our clock
 PROVE_EPOCHS = 7.0  # all claims on a file are audited before a repair, so often at most: it may wait for hosts for long
-# Repairs go on beside everything else, so that a stranger's file on hosts that trickle holds up no other file; a few at
-# once, each for as long as its bytes take over a slow line. Where all places are taken, some are come back to later.
-MENDS_AT_ONCE = 4
-BENCH_PATIENCE_S = 600.0  # of all files that are looked at together
-SLOW_LINE_BYTES_PER_S = 64_000.0
-LEAST_MEND_S, MEND_TIMEOUT_S = 1800.0, 6 * 3600.0
+BENCH_PATIENCE_S = 600.0  # for room for one more repair, of all files that are looked at together
 MAX_CLAIMS = 16  # remembered of one file; who floods us with surveys has us look ourselves
 
 
@@ -112,11 +105,10 @@ class Caretaker:
         self._claims: dict[bytes, list[Claim]] = {}  # who looked after a file lately; all of one epoch
         self._proved: dict[bytes, float] = {}  # when all claims on a file were last audited (monotonic)
         self._no_file: set[bytes] = set()  # whose shares are no file, by their publisher's doing: nothing can mend them
+        self._mender = Mender(context, self._no_file)
         self._new: dict[bytes, None] = {}
         self._wake = trio.Event()
         self._mends: trio.Nursery
-        self._mending: set[bytes] = set()  # files that are being repaired
-        self._benches = trio.Semaphore(MENDS_AT_ONCE)
         self.presence = Presence(self._epoch_s)
         self.doubts = Doubts(self._epoch_s)
         self._acquaintances = Acquaintances(context, me, companions, self._teller, self.clocks)
@@ -126,20 +118,20 @@ class Caretaker:
         self._address: Address | None = None  # which we take care that the others know
         self.polls = Polls(context.env, me, store, self._on_poll)
         self._counts = RoundCounts()
-        self._turn_count = self._repairs = self._rebuilt = self._repair_bytes = 0
+        self._turn_count = 0
 
     def statistics(self) -> CareStatistics:
         """A snapshot."""
         counts = self._counts
         return CareStatistics(
             self._turn_count,
-            self._repairs + self.own_shares.made,
-            self._rebuilt + self.own_shares.made,
+            self._mender.repairs + self.own_shares.made,
+            self._mender.rebuilt + self.own_shares.made,
             counts.surveys,
             counts.audits_passed,
             counts.audits_failed,
             counts.audit_bytes,
-            self._repair_bytes + self.own_shares.received_bytes,
+            self._mender.moved_bytes + self.own_shares.received_bytes,
         )
 
     # --- what others tell
@@ -200,7 +192,7 @@ class Caretaker:
         self.doubts.review(trio.current_time())
         now = self._env.wall()
         await self._schedule({file_id: self._epoch_end(file_id, now) for file_id in due})
-        due = [file_id for file_id in due if bytes(file_id) not in self._mending]
+        due = [file_id for file_id in due if bytes(file_id) not in self._mender.busy]
         for at in range(0, len(due), BATCH_FILES):
             await self._look_after(due[at : at + BATCH_FILES])
         await self._reunions.hold(self._charge)
@@ -442,9 +434,8 @@ class Caretaker:
         begun = bytes(charge.file_id) in self._unfinished and health.can_repair and bool(health.missing)
         mendable = bytes(charge.file_id) not in self._no_file and self._leased(charge, health.k) > now
         if (health.needs_repair or begun) and mendable and not self.clocks.misleads(trio.current_time()):
-            if await self._take_bench(wait_until):
-                self._mending.add(bytes(charge.file_id))
-                self._mends.start_soon(self._mend_apart, charge, news)
+            if await self._mender.take_bench(bytes(charge.file_id), wait_until):
+                self._mends.start_soon(self._mend, charge, news)
                 return
             self._return_to(charge, soon=True)
         else:
@@ -479,71 +470,20 @@ class Caretaker:
         away = self.presence.lost_at(holder)
         return away if away is not None else self.doubts.lost_at(holder, file_id)
 
-    async def _take_bench(self, wait_until: float) -> bool:
-        """Whether there is room for one more repair by then."""
-        with trio.move_on_at(wait_until):
-            await self._benches.acquire()
-            return True
-        return False
-
-    async def _mend_apart(self, charge: Charge, news: list[HolderStatement]) -> None:
-        """A repair in a task of its own: where holders are slow, nothing else waits for them."""
+    async def _mend(self, charge: Charge, news: list[HolderStatement]) -> None:
+        """In a task of its own: where holders are slow, nothing else waits for them."""
+        file_id = bytes(charge.file_id)
         try:
-            await self._mend(charge)
+            if await self._mender.mend(charge, int(self._leased(charge, charge.manifest.k))):
+                self._unfinished.pop(file_id, None)
+            else:
+                self._unfinished[file_id] = None
+                self._return_to(charge, soon=charge.health.is_emergency)
             await self._spread(charge, news)
         except StoreError as error:
             log.warning("looking after a file failed: %s", error)
         finally:
-            self._mending.discard(bytes(charge.file_id))
-            self._benches.release()
-
-    async def _mend(self, charge: Charge) -> None:
-        """Make the lost shares again, put them on new hosts, and tell all holders of them."""
-        good = {(each.share, each.holder) for each in charge.observations if each.outcome is Outcome.OK}
-        healthy = [each for each in charge.statements if (each.share, each.node_id) in good]
-        lease_end = int(self._leased(charge, charge.manifest.k))
-        missing = {each.holder for each in charge.observations if each.outcome is Outcome.MISSING}
-        failed = {each.holder for each in charge.observations if each.outcome is not Outcome.OK} - missing
-        avoid, reluctant = (
-            [each.contact for each in charge.statements if each.node_id in ids] for ids in (failed, missing)
-        )
-        answered = {(each.holder, each.host) for each in charge.observations if each.outcome is not Outcome.OFFLINE}
-        job = RepairJob(charge.manifest, healthy, charge.health.missing, lease_end, (), avoid, reluctant, answered)
-        repairer = Repairer(self._context, job)
-        made = await self._run(repairer, charge, self._longest_mend_s(job))
-        unmade = {*job.missing} - {each.share for each in made}
-        if unmade and bytes(charge.file_id) not in self._no_file:
-            self._unfinished[bytes(charge.file_id)] = None
-            self._return_to(charge, soon=charge.health.is_emergency)
-        else:
-            self._unfinished.pop(bytes(charge.file_id), None)
-        self._repair_bytes += repairer.sent_bytes + repairer.received_bytes
-        self._repairs += bool(made)
-        self._rebuilt += len(made)
-        charge.statements += made
-
-    async def _run(self, repairer: Repairer, charge: Charge, longest_s: float) -> list[HolderStatement]:
-        """The promises that a repair was given, also when it failed or its time was up, and told to all holders."""
-        try:
-            with trio.move_on_after(longest_s):
-                await repairer.run()
-        except NotOneFile:
-            self._no_file.add(bytes(charge.file_id))
-            return []
-        except ShoalError as error:  # too few answered after all: at most one try an epoch
-            log.info("a repair was not finished: %s", error)
-        made = repairer.made
-        if made:
-            with suppress(ShoalError):
-                await repairer.settling.tell()
-        return made
-
-    def _longest_mend_s(self, job: RepairJob) -> float:
-        """How long a repair may take: what its bytes take over a slow line, or over ours if that is slower."""
-        caps = [each.bytes_per_s for each in (self._context.throttle.up, self._context.throttle.down)]
-        rate = min([SLOW_LINE_BYTES_PER_S, *(cap / 2 for cap in caps if cap is not None)])
-        moved = (job.manifest.k + len(job.missing)) * job.manifest.layout.share_bytes
-        return min(MEND_TIMEOUT_S, LEAST_MEND_S + moved / rate)
+            self._mender.leave_bench(file_id)
 
     def _return_to(self, charge: Charge, *, soon: bool) -> None:
         """Look at a file again in the next epoch, or soon."""

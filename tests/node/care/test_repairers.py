@@ -78,7 +78,7 @@ def test_three_holders_that_repair_at_once_waste_little_and_keep_each_share_once
                     care.presence.silent(each, -10 * EPOCH_S)
                 nursery.start_soon(care._look_after, [FileId(published.link.id)])
                 await trio.sleep(apart_s)
-        while any(machine.serving.caretaker._mending for machine in first[4:7]):  # noqa: ASYNC110 - no event for it
+        while any(machine.serving.caretaker._mender.busy for machine in first[4:7]):  # noqa: ASYNC110 - no event for it
             await trio.sleep(1)
         assert kept(world, published) == list(range(N))
         assert sum(sent) <= most * 4 * SHARE_BYTES
