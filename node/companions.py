@@ -73,6 +73,7 @@ class Companions:
         self._standing_in: dict[bytes, float] = {}  # since when nobody has asked for it again; at most the files kept
         self._asked: dict[bytes, tuple[float, float]] = {}  # to stand in: when first, and when last; likewise
         self._signed: dict[tuple[bytes, int], HolderStatement] = {}
+        self._judged: dict[bytes, int] = {}  # of which holders it was last seen what is ours to announce
         self._widths: dict[bytes, int] = {}  # how many shares a file has
         self._forgotten = 0  # how many files: to tell whether one was while a worker read of it
 
@@ -258,25 +259,31 @@ class Companions:
             self._context.dht.keep_announced([announcement], announced=report.is_well_kept)
         return {number: (report.closest, report.stored) for number, report in zip(mine, reports, strict=True)}
 
-    async def take_up(self, file_id: FileId) -> None:
+    async def take_up(self, file_id: FileId, *, if_new: bool = False) -> None:
         """Announce from now on what is ours to announce and is not announced yet, as after a start: nobody asks the
-        holder of a share that was made again to. What is announced already is left as it is. StoreError.
+        holder of a share that was made again to. What is announced already is left as it is. With `if_new` nothing is
+        looked at unless other holders are known than the last time. StoreError.
         """
         forgotten = self._forgotten
-        owed = await self._env.call(self._owed, file_id)
+        owed = await self._env.call(self._owed, file_id, if_new)
         if self._forgotten != forgotten:
             return  # perhaps this one: the next look does it
         fresh = [each for each in owed.values() if not self._context.dht.is_announcing(each.key)]
         if fresh:
             self._context.dht.keep_announced(fresh)
 
-    def _owed(self, file_id: FileId) -> dict[int, Announcement]:
+    def _owed(self, file_id: FileId, if_new: bool) -> dict[int, Announcement]:
         """Nothing while no other holder is known: whoever is alone, or has a wrong clock, would take all for its own.
         Blocking.
         """
-        now = self._env.wall()
+        now, holders = self._env.wall(), hash(tuple(self._store.holders(file_id)))
+        if if_new and self._judged.get(file_id) == holders:
+            return {}
         if all(each.expires <= now for each in self._of_others(file_id)):
             return {}
+        if len(self._judged) >= MAX_REMEMBERED_COUNT:
+            self._judged.clear()
+        self._judged[file_id] = holders
         return self._announcements_as_kept(file_id)
 
     async def review(self) -> None:
@@ -330,6 +337,7 @@ class Companions:
         self._forgotten += 1
         self._standing_in.pop(file_id, None)
         self._asked.pop(file_id, None)
+        self._judged.pop(file_id, None)
         for number in range(CLASSES):
             self._context.dht.stop_announcing(class_key(file_id, number))
         for key in [key for key in self._signed if key[0] == file_id]:

@@ -314,7 +314,7 @@ class Holder:
             raise RequestError(Status.MALFORMED, str(error)) from error
         if caller.node_id is not None:  # another holder; a publisher asks us to announce when it has told everybody
             with suppress(StoreError):  # then our own look does it
-                await self.companions.take_up(file_id)
+                await self.companions.take_up(file_id, if_new=True)
         return told
 
     async def _announce(self, caller: Caller, request: Announce, payload: Buffer) -> Announced:
