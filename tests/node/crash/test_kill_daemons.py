@@ -418,8 +418,9 @@ class Killer:
             while self._ledger.left:
                 await trio.sleep(self._fleet.epoch_s / 8)
                 await self._ledger.compare()
+            while any(daemon.share_files(file.link.id) for daemon in self._fleet.daemons):  # noqa: ASYNC110
+                await trio.sleep(SCAN_S)  # a file goes a moment after its share has
         assert self._ledger.deleted[file.link] >= set(file.holders)
-        assert not [path for daemon in self._fleet.daemons for path in daemon.share_files(file.link.id)]
 
     async def _retire(self, file: File) -> None:
         """A last look at an old file; then its owner deletes it in peace."""

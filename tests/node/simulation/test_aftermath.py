@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from shoal.node.care.caretaker import Caretaker
+from shoal.node.care.mending import Mender
 from shoal.node.results import Published
 from shoal.node.simulation.acked import Acked
 from shoal.node.simulation.aftermath import Aftermath, State
@@ -28,10 +28,10 @@ async def chunks(data: bytes) -> AsyncIterator[bytes]:
 def test_a_study_notices_that_nobody_repairs_although_liars_are_about(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once every liar that ran counted for a share of every file, and the check could hardly fail."""
 
-    async def leave_it(self: Caretaker, charge: object) -> None:
-        pass
+    async def leave_it(self: Mender, charge: object, lease_end: int) -> bool:
+        return False
 
-    monkeypatch.setattr(Caretaker, "_mend", leave_it)
+    monkeypatch.setattr(Mender, "mend", leave_it)
     report = run_study(MORTAL)
     assert report.liars > 1
     assert report.healing_days == pytest.approx(10, abs=0.1), "it has waited for a repair"
