@@ -15,10 +15,12 @@ from shoal.node.ledger import Ledger
 from shoal.node.renewal import MAX_TTL_S, renew_file
 from shoal.node.results import KeptFile
 from shoal.node.translate import translated
+from shoal.node.trouble import Trouble, not_renewed
 
 FIRST_LOOK_S = 60.0  # after the start: the network has been joined by then
 RENEW_EVERY_S = 15 * 86400.0  # 75 days of lease are left then, to find an owner who was away
 CLOCK_TOLERANCE_S = 43200.0  # ours: holders' clocks differ by less, and a renewal that gains two hours is not written
+TOLD_S = 60 * 86400.0  # of lease left, when the volunteer is told that a file could not be renewed for two weeks
 JITTER = 0.1
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,8 @@ def is_due(file: KeptFile, wall: float, running_s: float, *, is_renewed: bool) -
 class Keeper:
     """Renews what is on the list, for as long as `run` runs. Looks once per epoch."""
 
-    def __init__(self, context: Context, ledger: Ledger) -> None:
+    def __init__(self, context: Context, ledger: Ledger, trouble: Trouble) -> None:
+        self._trouble = trouble
         self._context = context
         self._env = context.env
         self._ledger = ledger
@@ -64,6 +67,8 @@ class Keeper:
             log.warning("the list of kept files cannot be read: %s", error)
             return
         self._renewed = {file.link.id: at for file in files if (at := self._renewed.get(file.link.id)) is not None}
+        for raw in self._trouble.unkept.keys() - {bytes(file.link.id) for file in files}:
+            del self._trouble.unkept[raw]
         for file in files:
             if self._is_due(file):
                 await self._renew(file)
@@ -78,6 +83,10 @@ class Keeper:
             with translated():
                 renewed = await renew_file(self._context, file.link.id)
             self._renewed[file.link.id] = trio.current_time()
+            self._trouble.unkept.pop(bytes(file.link.id), None)
             await self._env.call(self._ledger.note_renewal, file.link, self._env.wall(), renewed.lease_until)
         except ShoalError as error:
             log.info("a kept file was not renewed: %s", error)
+            left_s = file.lease_until - self._env.wall()
+            if left_s < TOLD_S:
+                self._trouble.unkept[bytes(file.link.id)] = not_renewed(file.link.hash, left_s)

@@ -205,7 +205,7 @@ class _Opener:
         self._stack.callback(lambda: cache.save(dht.contacts()))
         ledger = Ledger(plan.home.ledger_file)
         if serving is not None:
-            self._nursery.start_soon(Keeper(context, ledger).run)
+            self._nursery.start_soon(Keeper(context, ledger, serving.trouble).run)
             serving.ending.is_open = True
         return Node(context, plan.home, ledger, serving, joining)
 

@@ -1,4 +1,4 @@
-"""What is wrong with this machine's disk, in sentences for the volunteer who gave it. Pure.
+"""What is wrong with this machine's disk, or with what this home keeps, in sentences for the volunteer. Pure.
 
 A node whose disk fails goes on: the other holders make up for it, and the disk may come back. It must be said, though.
 """
@@ -11,10 +11,13 @@ from shoal.node.store import Health, LocalFailure, ShareDamaged, StoreError, Sto
 
 @dataclass
 class Trouble:
-    """What the last try to use the share store came to, as a sentence. `notices` hold for as long as the node runs."""
+    """What the last try to use the share store came to, as a sentence. `notices` hold for as long as the node runs;
+    `unkept` tells of files on this home's list, by id, that were not renewed when they were due.
+    """
 
     failure: str = ""
     notices: list[str] = field(default_factory=list)
+    unkept: dict[bytes, str] = field(default_factory=dict)
 
     def failed(self, error: StoreError) -> None:
         """The store could not do something. A damaged share is counted by the store itself."""
@@ -37,7 +40,7 @@ class Trouble:
             told.append(self.failure)
         if health is not None:
             told += _of_shares(health)
-        return told
+        return told + list(self.unkept.values())
 
 
 def _of_shares(health: Health) -> list[str]:
@@ -57,6 +60,16 @@ def _of_shares(health: Health) -> list[str]:
 
 def _shares(count: int) -> str:
     return "1 share is" if count == 1 else f"{count} shares are"
+
+
+def not_renewed(name: str, left_s: float) -> str:
+    """What to say of a file that is kept from here and could not be renewed. `left_s`: of its lease, by our clock."""
+    days = int(left_s // 86_400)
+    lease = "its lease is over" if left_s <= 0 else f"it has {days} {'day' if days == 1 else 'days'} of its lease left"
+    return (
+        f"{name} is on the list of what this home keeps, and its holders could not be reached to renew it: {lease}. "
+        "This is tried again in every epoch. If its owner has deleted it, take it off the list with: shoal unkeep"
+    )
 
 
 def bare_store(folder: Path) -> str:

@@ -13,6 +13,7 @@ from shoal.node.channel import Buffer, Caller, Renew, Reply
 from shoal.node.kept import is_due
 from shoal.node.results import KeptFile
 from shoal.node.simulation.world import EPOCH_START, Clock, Machine, World, run_world
+from shoal.node.trouble import not_renewed
 
 DAY_S = 86400.0
 HOLDERS = 3
@@ -155,3 +156,37 @@ def test_a_node_whose_clock_begins_anew_at_each_start_renews_at_each(tmp_path: P
         assert days_left(world, published) > 89
 
     run_world(63, tmp_path, story)
+
+
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_a_kept_file_that_cannot_be_renewed_is_told_until_it_is_or_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_given_up: bool
+) -> None:
+    monkeypatch.setattr("shoal.node.kept.RENEW_EVERY_S", 2 * DAY_S)
+    monkeypatch.setattr("shoal.node.kept.TOLD_S", 86 * DAY_S)
+
+    async def story(world: World) -> None:
+        published, keeper = await prepare(world, Clock())
+        await keep(keeper, published)
+        assert keeper.node is not None
+        for number in range(HOLDERS):
+            await world.stop(f"node-{number}")
+        await trio.sleep(3.5 * DAY_S)
+        assert (await keeper.node.status())["problems"] == []  # there is time enough
+        await trio.sleep(2 * DAY_S)
+        (problem,) = (await keeper.node.status())["problems"]
+        assert problem.startswith(f"{published.link.hash} is on the list of what this home keeps")
+        assert "days of its lease left" in problem
+        if is_given_up:
+            assert keeper.node.unkeep(published.link)
+        else:
+            await world.start("node-0")
+        await trio.sleep(LOOKS_S)
+        assert (await keeper.node.status())["problems"] == []
+
+    run_world(64, tmp_path, story)
+
+
+def test_words_for_what_was_not_renewed() -> None:
+    assert "holders could not be reached to renew it: its lease is over." in not_renewed("shoal:x", 0.0)
+    assert "it has 1 day of its lease left" in not_renewed("shoal:x", 1.5 * DAY_S)
