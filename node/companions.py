@@ -265,25 +265,26 @@ class Companions:
         looked at unless other holders are known than the last time. StoreError.
         """
         forgotten = self._forgotten
-        owed = await self._env.call(self._owed, file_id, if_new)
+        holders = hash(tuple(await self._env.call(self._store.holders, file_id)))
+        if if_new and self._judged.get(file_id) == holders:
+            return
+        owed = await self._env.call(self._owed, file_id)
         if self._forgotten != forgotten:
-            return  # perhaps this one: the next look does it
+            return  # perhaps this one: the next time does it
+        if len(self._judged) >= MAX_REMEMBERED_COUNT:
+            self._judged.clear()
+        self._judged[file_id] = holders
         fresh = [each for each in owed.values() if not self._context.dht.is_announcing(each.key)]
         if fresh:
             self._context.dht.keep_announced(fresh)
 
-    def _owed(self, file_id: FileId, if_new: bool) -> dict[int, Announcement]:
+    def _owed(self, file_id: FileId) -> dict[int, Announcement]:
         """Nothing while no other holder is known: whoever is alone, or has a wrong clock, would take all for its own.
         Blocking.
         """
-        now, holders = self._env.wall(), hash(tuple(self._store.holders(file_id)))
-        if if_new and self._judged.get(file_id) == holders:
-            return {}
+        now = self._env.wall()
         if all(each.expires <= now for each in self._of_others(file_id)):
             return {}
-        if len(self._judged) >= MAX_REMEMBERED_COUNT:
-            self._judged.clear()
-        self._judged[file_id] = holders
         return self._announcements_as_kept(file_id)
 
     async def review(self) -> None:

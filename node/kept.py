@@ -72,6 +72,8 @@ class Keeper:
         for file in files:
             if self._is_due(file):
                 await self._renew(file)
+            else:
+                self._trouble.unkept.pop(bytes(file.link.id), None)
 
     def _is_due(self, file: KeptFile) -> bool:
         renewed = self._renewed.get(file.link.id)
@@ -82,11 +84,15 @@ class Keeper:
         try:
             with translated():
                 renewed = await renew_file(self._context, file.link.id)
-            self._renewed[file.link.id] = trio.current_time()
-            self._trouble.unkept.pop(bytes(file.link.id), None)
-            await self._env.call(self._ledger.note_renewal, file.link, self._env.wall(), renewed.lease_until)
         except ShoalError as error:
             log.info("a kept file was not renewed: %s", error)
             left_s = file.lease_until - self._env.wall()
             if left_s < TOLD_S:
                 self._trouble.unkept[bytes(file.link.id)] = not_renewed(file.link.hash, left_s)
+            return
+        self._renewed[file.link.id] = trio.current_time()
+        self._trouble.unkept.pop(bytes(file.link.id), None)
+        try:
+            await self._env.call(self._ledger.note_renewal, file.link, self._env.wall(), renewed.lease_until)
+        except LocalError as error:
+            log.warning("a renewal could not be noted: %s", error)

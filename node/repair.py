@@ -54,7 +54,10 @@ class RepairJob:
 class Repairer:
     """Does one job. Afterwards `settling` knows all holders, and the counters say what it took."""
 
-    def __init__(self, context: Context, job: RepairJob, on_bytes: Callable[[int], None] = lambda done: None) -> None:
+    def __init__(
+        self, context: Context, job: RepairJob, on_bytes: Callable[[int, int], None] = lambda done, shares: None
+    ) -> None:
+        """`on_bytes` hears how many bytes of each of how many shares have been made; each round begins anew."""
         self._context = context
         self._job = job
         self._manifest = job.manifest
@@ -148,7 +151,7 @@ class Repairer:
                 self._manifest,
                 list(hints.values()),
                 lanes,
-                lambda segments: self._on_bytes(min(segments * BLOCK_BYTES, self._share_bytes) * len(lanes)),
+                lambda segments: self._on_bytes(min(segments * BLOCK_BYTES, self._share_bytes), len(lanes)),
             )
             nursery.cancel_scope.cancel()
         await self.settling.commit(lanes)
@@ -189,8 +192,8 @@ async def repair_file(context: Context, file_id: FileId, on_progress: OnProgress
         )
     total = job.manifest.layout.share_bytes * len(job.missing)
 
-    def on_bytes(done: int) -> None:
-        report(Progress(Phase.REBUILDING, done, total, len(job.missing), len(job.missing)))
+    def on_bytes(done: int, shares: int) -> None:
+        report(Progress(Phase.REBUILDING, done * shares, total, len(job.missing), len(job.missing)))
 
     repairer = Repairer(context, job, on_bytes)
     made = await repairer.run()

@@ -94,5 +94,6 @@ def repair_at(k: int, n: int) -> int:
 
 
 def emergency_at(k: int, n: int) -> int:
-    """Healthy shares at which every failed repair is repeated soon."""
-    return min(k + EMERGENCY_MARGIN, repair_at(k, n) - 1)
+    """Healthy shares at which every failed repair is repeated soon: also at k, where repair begins no earlier."""
+    least = min(k + EMERGENCY_MARGIN, repair_at(k, n) - 1)
+    return max(k, least) if n > k else least

@@ -1,7 +1,6 @@
-"""Repairs by a file's holders: a few at once, beside everything else, and each for a limited time.
+"""Repairs by a file's holders: a few at once, beside everything else, and each for as long as it gets on.
 
-So a stranger's file on hosts that trickle holds up no other file. What such a repair has placed until then is not lost:
-it is told, and the next one goes on from there.
+So a stranger's file on hosts that trickle holds up no other file.
 """
 
 import logging
@@ -17,9 +16,9 @@ from shoal.node.repair import Repairer, RepairJob
 from shoal.node.statements import HolderStatement
 
 MENDS_AT_ONCE = 4
-# A repair may take what its bytes take over a slow line (or over half of our caps), and half an hour more.
-SLOW_LINE_BYTES_PER_S = 64_000.0
-LEAST_MEND_S, MEND_TIMEOUT_S = 1800.0, 6 * 3600.0
+# In every half hour a repair has to move what a slow line moves in it (or half of its part of our caps), or to end.
+PATIENCE_S = 1800.0
+SLOW_LINE_BYTES_PER_S = 16_000.0
 
 log = logging.getLogger(__name__)
 
@@ -55,18 +54,19 @@ class Mender:
         """Make the lost shares again, put them on new hosts, and tell all holders of them. Whether that is done, or
         never can be; else it is worth another try later."""
         job = _job(charge, lease_end)
-        repairer = Repairer(self._context, job)
-        made = await self._run(repairer, bytes(charge.file_id), self._longest_s(job))
+        patience = _Patience(charge.manifest.k, self._least_bytes())
+        repairer = Repairer(self._context, job, patience.on_bytes)
+        made = await self._run(repairer, bytes(charge.file_id), patience.scope)
         self.moved_bytes += repairer.sent_bytes + repairer.received_bytes
         self.repairs += bool(made)
         self.rebuilt += len(made)
         charge.statements += made
         return {*job.missing} <= {each.share for each in made} or bytes(charge.file_id) in self._no_file
 
-    async def _run(self, repairer: Repairer, file_id: bytes, longest_s: float) -> list[HolderStatement]:
-        """The promises that a repair was given, also when it failed or its time was up."""
+    async def _run(self, repairer: Repairer, file_id: bytes, patience: trio.CancelScope) -> list[HolderStatement]:
+        """The promises that a repair was given, also when it failed or was given up."""
         try:
-            with trio.move_on_after(longest_s):
+            with patience:
                 await repairer.run()
         except NotOneFile:
             self._no_file.add(file_id)
@@ -79,11 +79,29 @@ class Mender:
                 await repairer.settling.tell()
         return made
 
-    def _longest_s(self, job: RepairJob) -> float:
+    def _least_bytes(self) -> float:
+        """What a repair is to move within PATIENCE_S."""
         caps = [each.bytes_per_s for each in (self._context.throttle.up, self._context.throttle.down)]
-        rate = min([SLOW_LINE_BYTES_PER_S, *(cap / 2 for cap in caps if cap is not None)])
-        moved = (job.manifest.k + len(job.missing)) * job.manifest.layout.share_bytes
-        return min(MEND_TIMEOUT_S, LEAST_MEND_S + moved / rate)
+        parts = [cap / MENDS_AT_ONCE / 2 for cap in caps if cap is not None]
+        return PATIENCE_S * min([SLOW_LINE_BYTES_PER_S, *parts])
+
+
+class _Patience:
+    """Gives a repair up, by cancelling `scope`, that does not get on: `least_bytes` in PATIENCE_S, fetched and sent."""
+
+    def __init__(self, k: int, least_bytes: float) -> None:
+        self.scope = trio.CancelScope(deadline=trio.current_time() + PATIENCE_S)
+        self._k = k
+        self._least_bytes = least_bytes
+        self._moved = self._seen = self._made = 0
+
+    def on_bytes(self, made: int, shares: int) -> None:
+        """So many bytes of each of so many shares are made, from k times as many; fewer than before: a new round."""
+        self._moved += max(0, made - self._made if made >= self._made else made) * (self._k + shares)
+        self._made = made
+        if self._moved - self._seen >= self._least_bytes:
+            self._seen = self._moved
+            self.scope.deadline = trio.current_time() + PATIENCE_S
 
 
 def _job(charge: Charge, lease_end: int) -> RepairJob:

@@ -36,6 +36,8 @@ ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
 SURVEY_TIMEOUT_S = 20.0
 AUDIT_TIMEOUT_S = 30.0  # or longer where our own cap is so low that the blocks asked for at once need more,
 LONGEST_AUDIT_S = 600.0  # as over 3.5 kB/s
+STALLED_S = 60.0  # so long nobody is asked again who did not answer: each time costs everybody half a minute
+BUSY_BYTES_PER_S = 64_000.0  # moved by repairs meanwhile: then a silence says nothing
 AUDIT_EPOCHS = 7.0  # between audits of one share: at most 64 KiB a week where an epoch is a day (DESIGN section 6)
 MORE_AUDITS, MORE_PART = 4, 0.25  # of the other claims on a file, when one was false: so many at least, and such a part
 DOUBTED_AUDITS = 64  # of one peer in doubt at one look: 4 MiB; what it claims beyond that waits for the next
@@ -103,7 +105,7 @@ class Round:
         self._doubts = doubts
         self._caught: set[tuple[NodeId, FileId]] = set()  # in this round
         self._doubted_audits: Counter[NodeId] = Counter()
-        self._stalled: set[bytes] = set()  # hosts that did not answer an audit in this round
+        self._stalled: dict[NodeId, float] = {}  # who did not answer an audit in time, and when
         self._clocks = clocks
         self._counts = counts
         self._limit = trio.CapacityLimiter(ASKED_AT_ONCE)
@@ -367,18 +369,30 @@ class Round:
     async def _audit_one(self, charge: Charge, at: int, contact: Contact) -> None:
         claim = charge.observations[at]
         async with self._limit:
-            if self._host(contact) in self._stalled:  # once is enough: each time takes half a minute of everybody's
-                lost = self._is_doubted_lost(claim, charge)
-                charge.observations[at] = replace(claim, outcome=Outcome.STALLED, lost=lost)
-                return
-            began = trio.current_time()
-            outcome = await self._read_block(charge.manifest, claim.share, contact)
-        if outcome is Outcome.STALLED and trio.current_time() - began >= AUDIT_TIMEOUT_S:  # and not merely busy
-            self._stalled.add(self._host(contact))
+            began, moved = trio.current_time(), self._moved_bytes()
+            if began - self._stalled.get(claim.holder, -math.inf) < STALLED_S:
+                outcome = Outcome.STALLED
+            else:
+                outcome = await self._read_block(charge.manifest, claim.share, contact)
+        waited_s = trio.current_time() - began
+        if outcome is Outcome.STALLED and self._moved_bytes() - moved > waited_s * self._busy_bytes_per_s():
+            charge.audited.discard(at)  # the repairs that go on beside this filled our line: as if we had not asked
+            return
+        if outcome is Outcome.STALLED and waited_s >= self._audit_timeout_s():  # and not merely busy
+            self._stalled[claim.holder] = trio.current_time()
         self._counts.audits_passed += outcome is Outcome.OK
         self._counts.audits_failed += outcome is not Outcome.OK
         self._judge(claim, charge.file_id, outcome)
         charge.observations[at] = replace(claim, outcome=outcome, lost=self._is_doubted_lost(claim, charge))
+
+    def _moved_bytes(self) -> int:
+        """By the care of files, repairs among it; what our server does is nothing new to an audit."""
+        return self._context.throttle.sent_bytes + self._context.throttle.received_bytes
+
+    def _busy_bytes_per_s(self) -> float:
+        """From when on our line may be what others' answers wait for."""
+        cap = self._context.throttle.down.bytes_per_s or math.inf
+        return min(BUSY_BYTES_PER_S, cap / 2)
 
     def _is_doubted_lost(self, claim: Observation, charge: Charge) -> bool:
         """Whether the holder has shown nothing of the file for its whole grace."""

@@ -201,6 +201,7 @@ def test_codes_with_little_to_spare_are_repaired_before_they_are_down_to_k() -> 
             assert min(k + (n - k) / 2, n - 1) <= repair_at(k, n) < n
             assert n - k < 3 or repair_at(k, n) > k
     assert [repair_at(*code) for code in ((10, 12), (9, 12), (200, 256))] == [11, 11, 228]
+    assert [emergency_at(*code) for code in ((10, 11), (10, 12), (1, 2))] == [10, 10, 1]
 
 
 def test_what_counts_and_what_does_not() -> None:
