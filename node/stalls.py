@@ -19,12 +19,11 @@ TRICKLE_BYTES = 16 * 1024  # less than this leaving in LOOK_EVERY_S, and it is n
 
 async def drop_stalled(lanes: Sequence[Lane], throttle: Throttle) -> None:
     """Drop lanes whose holders stall, for as long as this runs."""
-    line = throttle.outermost
-    sent_before = line.sent_bytes
+    sent_before = throttle.sent_bytes
     while True:
         await trio.sleep(LOOK_EVERY_S)
-        line_is_idle = line.sent_bytes - sent_before < TRICKLE_BYTES
-        sent_before = line.sent_bytes
+        line_is_idle = throttle.sent_bytes - sent_before < TRICKLE_BYTES
+        sent_before = throttle.sent_bytes
         for lane in stalled(lanes, trio.current_time(), line_is_idle=line_is_idle):
             lane.drop("stalled")
 

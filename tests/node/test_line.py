@@ -4,14 +4,10 @@ import pytest
 import trio
 import trio.testing
 
-from shoal.dht import Address, Contact, NodeId
 from shoal.node.channel import Throttle, TimedOut
-from shoal.node.lanes import Lane
 from shoal.node.line import BUSY_BYTES_PER_S, SLOWEST_BLOCK_S, STALL_FACTOR, STALL_S, TURNS, Line
-from shoal.node.stalls import TRICKLE_BYTES, drop_stalled
 
 PATIENCE_S = 4.0
-ADDRESS = Address("127.0.0.1", 1)
 
 
 async def bring(throttle: Throttle, bytes_per_s: float) -> None:
@@ -70,27 +66,6 @@ async def test_a_line_that_others_of_this_node_keep_busy_is_not_idle(autojump_cl
         nursery.start_soon(line.watch)
         nursery.start_soon(bring, whole, 2 * BUSY_BYTES_PER_S)
         assert await given_up_after(line, 60.0) >= 59.9
-        nursery.cancel_scope.cancel()
-
-
-async def test_no_host_stalls_while_others_of_this_node_keep_the_line_busy(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    whole = Throttle()
-    lanes = [Lane(share, Contact(NodeId(bytes(32)), ADDRESS), bytes(16), sending_since=0.0) for share in range(2)]
-
-    async def serve() -> None:
-        while True:
-            await trio.sleep(0.125)
-            await whole.wait_to_send(TRICKLE_BYTES)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(drop_stalled, lanes, Throttle(within=whole))
-        with trio.move_on_after(10 * STALL_S):
-            await serve()
-        assert all(lane.alive for lane in lanes)
-        await trio.sleep(10 * STALL_S)
-        assert not any(lane.alive for lane in lanes)
         nursery.cancel_scope.cancel()
 
 
