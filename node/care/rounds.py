@@ -375,10 +375,10 @@ class Round:
             else:
                 outcome = await self._read_block(charge.manifest, claim.share, contact)
         waited_s = trio.current_time() - began
-        if outcome is Outcome.STALLED and self._moved_bytes() - moved > waited_s * self._busy_bytes_per_s():
-            charge.audited.discard(at)  # the repairs that go on beside this filled our line: as if we had not asked
-            return
-        if outcome is Outcome.STALLED and waited_s >= self._audit_timeout_s():  # and not merely busy
+        if outcome is Outcome.STALLED and waited_s >= self._audit_timeout_s():  # and did not say that it is busy
+            if self._moved_bytes() - moved > waited_s * self._busy_bytes_per_s():
+                charge.audited.discard(at)  # the repairs that go on beside this filled our line: as if we had not asked
+                return
             self._stalled[claim.holder] = trio.current_time()
         self._counts.audits_passed += outcome is Outcome.OK
         self._counts.audits_failed += outcome is not Outcome.OK

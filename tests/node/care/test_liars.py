@@ -577,3 +577,32 @@ def test_a_majority_of_holders_that_pretends_to_care_only_delays_repair(
             assert b"".join([chunk async for chunk in file]) == data
 
     run_world(seed, tmp_path, story, epoch_s=EPOCH_S)
+
+
+@pytest.mark.parametrize(("repair_bytes_per_s", "is_blamed"), [(0, True), (200_000, False)])
+def test_a_silence_while_our_repairs_fill_the_line_says_nothing(
+    tmp_path: Path, repair_bytes_per_s: int, is_blamed: bool
+) -> None:
+    async def story(world: World) -> None:
+        published, _ = await prepare(world, 13)
+        looker, silent, *_ = holders(world, published)
+        bend(silent, Read, never_answers)
+        care = caretaker(looker)
+        (charge,) = await care._charges([published.link.id])
+        round_ = care._round()
+        await round_._survey_all([charge])
+
+        async def repair() -> None:
+            while True:
+                await trio.sleep(1)
+                care._context.throttle.received_bytes += repair_bytes_per_s
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(repair)
+            await round_.prove(charge)
+            nursery.cancel_scope.cancel()
+        assert (node_id(silent) in care.doubts) is is_blamed
+        (outcome,) = [each.outcome for each in charge.observations if each.holder == node_id(silent)]
+        assert outcome is (Outcome.STALLED if is_blamed else Outcome.OK)
+
+    run_world(11, tmp_path, story, epoch_s=EPOCH_S)
