@@ -16,7 +16,7 @@ from shoal.node.repair import Repairer, RepairJob
 from shoal.node.statements import HolderStatement
 
 MENDS_AT_ONCE = 4
-# In every half hour a repair has to move what a slow line moves in it (or half of its part of our caps), or to end.
+# In every half hour a repair has to move what a slow line moves in it (or half of its part of what care may take), or to end.
 PATIENCE_S = 1800.0
 SLOW_LINE_BYTES_PER_S = 16_000.0
 
@@ -97,7 +97,7 @@ class _Patience:
 
     def on_bytes(self, made: int, shares: int) -> None:
         """So many bytes of each of so many shares are made, from k times as many; fewer than before: a new round."""
-        self._moved += max(0, made - self._made if made >= self._made else made) * (self._k + shares)
+        self._moved += (made - self._made if made >= self._made else made) * (self._k + shares)
         self._made = made
         if self._moved - self._seen >= self._least_bytes:
             self._seen = self._moved
