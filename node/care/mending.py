@@ -16,7 +16,7 @@ from shoal.node.repair import Repairer, RepairJob
 from shoal.node.statements import HolderStatement
 
 MENDS_AT_ONCE = 4
-# In every half hour a repair has to move what a slow line moves in it (or half of its part of what care may take), or to end.
+# In every half hour a repair has to move what a slow line moves (or half of its part of what care may take), or to end.
 PATIENCE_S = 1800.0
 SLOW_LINE_BYTES_PER_S = 16_000.0
 
