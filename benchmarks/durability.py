@@ -38,10 +38,10 @@ from shoal.dht import Address
 from shoal.erasure import Manifest
 from shoal.node.errors import ShoalError
 from shoal.node.node import Node
-from shoal.node.simulation.acked import Acked, AckedFiles, digest_of
-from shoal.node.simulation.checks import Key, StoreWatch, Violations, shares_of
-from shoal.node.simulation.plan import DAY_S, HOUR_S, Hazards
-from shoal.node.simulation.world import Machine, World, run_world
+from shoal.simulation.acked import Acked, AckedFiles, digest_of
+from shoal.simulation.checks import Key, StoreWatch, Violations, shares_of
+from shoal.simulation.plan import DAY_S, HOUR_S, Hazards
+from shoal.simulation.world import Machine, World, run_world
 
 BAR = 1.5  # bytes fetched and sent by repairs for each byte lost for good
 OPENING_S = 300.0  # in which the machines start, one after another

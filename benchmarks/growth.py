@@ -50,9 +50,9 @@ from shoal.dht.messages import KnownRequest, Nodes
 from shoal.dht.routing import K
 from shoal.dht.rpc import Answer
 from shoal.node.care.caretaker import CareStatistics
-from shoal.node.simulation.churn import Change, life
-from shoal.node.simulation.plan import DAY_S, Hazards, StudyPlan
-from shoal.node.simulation.world import Machine, World, run_world
+from shoal.simulation.churn import Change, life
+from shoal.simulation.plan import DAY_S, Hazards, StudyPlan
+from shoal.simulation.world import Machine, World, run_world
 
 OPENING_S = 300.0  # in which the first machines start, one after another
 REPLACED_AFTER_S = DAY_S  # at most, after a death

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from shoal.cli.output import Output
-    from shoal.node.simulation.plan import StudyPlan
-    from shoal.node.simulation.report import Report
+    from shoal.simulation.plan import StudyPlan
+    from shoal.simulation.report import Report
 
 DAY_S = 86_400
 MOST_SEED = 2**53  # what JSON readers keep exact
@@ -82,7 +82,7 @@ def read_plan(
     seed: str,
 ) -> "StudyPlan":
     """The plan that the options ask for. BadUsageError."""
-    from shoal.node.simulation.plan import StudyPlan
+    from shoal.simulation.plan import StudyPlan
 
     try:
         return StudyPlan(
@@ -158,8 +158,8 @@ def plot_target(text: str) -> Path:
 
 
 def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
-    from shoal.node.simulation.report import replay_command
-    from shoal.node.simulation.study import run_study
+    from shoal.simulation.report import replay_command
+    from shoal.simulation.study import run_study
 
     output = settings.output
     output.note(f"Simulating. The same again: {replay_command(plan)}")
@@ -179,7 +179,7 @@ def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
 @contextmanager
 def _replay_told(output: "Output", plan: "StudyPlan") -> "Iterator[None]":
     """When a study breaks, say how to break it again, whatever else is said: nobody may have seen the seed."""
-    from shoal.node.simulation.report import replay_command
+    from shoal.simulation.report import replay_command
 
     try:
         yield
@@ -228,7 +228,7 @@ class Interruptions:
 
 def _draw(output: "Output", report: "Report", target: Path) -> bool:
     """Whether that could be done; a disk that is full by now must not take the report of hours along."""
-    from shoal.node.simulation.plot import plot
+    from shoal.simulation.plot import plot
 
     try:
         target.write_bytes(plot(report))

@@ -1,7 +1,7 @@
 """The seam between the channel and the network: authenticated byte streams.
 
 Everything above (frames, messages, server, client) knows only these two protocols. `tls.TlsNetwork` is the
-real one; `shoal.node.simulation` has one in memory, above TLS. Whichever it is, bytes arrive in order, unread
+real one; `shoal.simulation` has one in memory, above TLS. Whichever it is, bytes arrive in order, unread
 and unaltered by third parties, and the caller knows which key the server holds. It does not know the caller:
 see `server.py` for that.
 """

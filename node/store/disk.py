@@ -1,6 +1,6 @@
 """The disk seam: the few file operations the store is built from, and the real disk.
 
-A simulated disk that forgets what was not made durable is in shoal.node.simulation.disk; both pass one test
+A simulated disk that forgets what was not made durable is in shoal.simulation.disk; both pass one test
 suite. Everything here blocks, raises OSError (or sqlite3.Error), and may be called from any thread. Paths are
 absolute.
 """

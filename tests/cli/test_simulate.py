@@ -11,8 +11,8 @@ import pytest
 
 from shoal.cli.commands import simulate
 from shoal.cli.main import run
-from shoal.node.simulation.plan import StudyPlan
-from shoal.node.simulation.report import Report, replay_command
+from shoal.simulation.plan import StudyPlan
+from shoal.simulation.report import Report, replay_command
 
 SMALL = ["--nodes", "13", "--days", "0.2", "--files", "1", "--size", "2kB", "--seed", "5"]
 
@@ -45,7 +45,7 @@ def test_a_study_that_was_ended_early_is_told_as_it_was(
     recorded: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from shoal.cli.context import Globals
-    from shoal.node.simulation import study
+    from shoal.simulation import study
 
     plan = StudyPlan(seed=77, days=365)
     report = Report(replace(plan, days=12.5), published=2, violation_count=1, violations=["day 3.00: a file"])
@@ -58,7 +58,7 @@ def test_a_study_that_was_ended_early_is_told_as_it_was(
 
 def test_loss_is_told_and_is_a_failure(recorded: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from shoal.cli.context import Globals
-    from shoal.node.simulation import study
+    from shoal.simulation import study
 
     report = Report(StudyPlan(seed=77), published=2, lost_files=1, violation_count=1, violations=["day 3.00: a file"])
     monkeypatch.setattr(study, "run_study", lambda plan, say, **more: report)
@@ -83,7 +83,7 @@ def test_ctrl_c_is_remembered_once_and_ends_the_command_the_second_time() -> Non
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_study_that_runs_ends_between_two_steps_of_the_scheduler(number: signal.Signals, tmp_path: Path) -> None:
     """An exception raised by the handler came up wherever it liked; a study once went on for ever after one."""
-    from shoal.node.simulation.study import run_study
+    from shoal.simulation.study import run_study
 
     def say(text: str) -> None:
         signal.raise_signal(number)
@@ -140,7 +140,7 @@ def test_a_study_that_published_nothing_fails_and_says_so(capsys: pytest.Capture
 def test_a_study_that_breaks_tells_its_seed(
     options: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shoal.node.simulation import study
+    from shoal.simulation import study
 
     def break_down(self: object) -> None:
         raise AssertionError("an error of ours")
@@ -153,7 +153,7 @@ def test_a_study_that_breaks_tells_its_seed(
 def test_a_study_that_is_interrupted_is_not_broken(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shoal.node.simulation import study
+    from shoal.simulation import study
 
     def stop(*_: object, **more: object) -> None:
         raise KeyboardInterrupt

@@ -39,8 +39,8 @@ from shoal.node.channel import (
 )
 from shoal.node.deletion import sign_deletion
 from shoal.node.ledger import Ledger
-from shoal.node.simulation.world import EPOCH_START, Machine, World, run_world
 from shoal.node.surveys import SurveyRow, pack_survey
+from shoal.simulation.world import EPOCH_START, Machine, World, run_world
 
 DAY_S = 86400.0
 K, N = 4, 12

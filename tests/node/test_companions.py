@@ -10,8 +10,8 @@ import trio
 from shoal.erasure import FileId
 from shoal.node import Published
 from shoal.node.announcers import CLASSES, class_key
-from shoal.node.simulation.world import Machine, World, run_world
 from shoal.node.store import DatabaseFailed, KeptStatement
+from shoal.simulation.world import Machine, World, run_world
 
 EPOCH_S = 3600.0
 

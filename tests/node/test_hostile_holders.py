@@ -50,10 +50,10 @@ from shoal.node.channel import (
 )
 from shoal.node.cipher import FileCipher, Metadata
 from shoal.node.search import Search
-from shoal.node.simulation.streams import VirtualStream
-from shoal.node.simulation.world import Machine, World, run_world
 from shoal.node.statements import make_statement, pack_statements
 from shoal.node.targets import part_path
+from shoal.simulation.streams import VirtualStream
+from shoal.simulation.world import Machine, World, run_world
 
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
 Lie = Callable[[Handler, Any, random.Random], Awaitable[Reply]]

@@ -31,8 +31,8 @@ from shoal.node.channel import (
     Status,
     Write,
 )
-from shoal.node.simulation.world import Machine, World, run_world
 from shoal.node.statements import make_statement, read_statement
+from shoal.simulation.world import Machine, World, run_world
 
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
 Lie = Callable[["Liar", Any, Buffer], Awaitable[Reply]]

@@ -12,7 +12,7 @@ from shoal.erasure import BLOCK_BYTES, Link
 from shoal.node import TooFewShares
 from shoal.node.node import Node
 from shoal.node.reading import RUN_BYTES, RUNS_AHEAD
-from shoal.node.simulation.world import World, run_world
+from shoal.simulation.world import World, run_world
 
 AT_ONCE = 20
 

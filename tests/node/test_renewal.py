@@ -13,8 +13,8 @@ from shoal.node import Published
 from shoal.node.announcers import Hint
 from shoal.node.channel import Buffer, Caller, Renew, Reply
 from shoal.node.renewal import shortest_promise
-from shoal.node.simulation.world import EPOCH_START, Machine, World, run_world
 from shoal.node.statements import HolderStatement, make_statement, pack_statements
+from shoal.simulation.world import EPOCH_START, Machine, World, run_world
 
 DAY_S = 86400.0
 K, N = 4, 12

@@ -11,7 +11,7 @@ import trio
 from shoal.erasure import BLOCK_BYTES
 from shoal.node import Node, NodeSettings, Published, open_node
 from shoal.node.channel import Buffer, Caller, Read, Reply
-from shoal.node.simulation.world import Clock, Machine, World, run_world
+from shoal.simulation.world import Clock, Machine, World, run_world
 
 K, N = 16, 48
 SIZE = 1_000_000  # one segment: nearly a whole block of each share is what an audit reads

@@ -15,9 +15,9 @@ import trio
 
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node import BadData, LocalError, NoPeers, NotFound, Published, Refused, TooFewShares, WrongKey
-from shoal.node.simulation.datagrams import Weather
-from shoal.node.simulation.world import World, run_world
 from shoal.node.targets import part_path
+from shoal.simulation.datagrams import Weather
+from shoal.simulation.world import World, run_world
 
 STORM = Weather(latency_s=(0.01, 0.2), loss=0.05, duplication=0.05, late=0.05)
 

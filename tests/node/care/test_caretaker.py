@@ -7,7 +7,7 @@ from pathlib import Path
 import trio
 
 from shoal.node import Published
-from shoal.node.simulation.world import World, run_world
+from shoal.simulation.world import World, run_world
 
 EPOCH_S = 3600.0  # a day of a network that beats faster
 

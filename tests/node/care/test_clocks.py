@@ -16,7 +16,7 @@ from shoal.node.care.doubts import Doubts
 from shoal.node.care.health import Outcome
 from shoal.node.care.presence import Presence
 from shoal.node.care.rounds import Round, RoundCounts
-from shoal.node.simulation.world import World, run_world
+from shoal.simulation.world import World, run_world
 
 HOUR_S = 3600.0
 K, N, NODES = 4, 12, 20

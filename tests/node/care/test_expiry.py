@@ -9,8 +9,8 @@ import trio
 
 from shoal.erasure import FileId
 from shoal.node.announcers import CLASSES, class_key
-from shoal.node.simulation.world import Machine, World, run_world
 from shoal.node.store import DiskFailed
+from shoal.simulation.world import Machine, World, run_world
 
 DAY_S = 86_400.0
 NODES = 8

@@ -10,8 +10,8 @@ import trio
 
 from shoal.node import Left, Progress, Published
 from shoal.node.channel import Buffer, Caller, Reply, Write
-from shoal.node.simulation.world import Clock, Machine, World, run_world
 from shoal.node.store.store import DATABASE_NAME
+from shoal.simulation.world import Clock, Machine, World, run_world
 
 DAY_S = 86400.0
 

@@ -30,9 +30,9 @@ from shoal.node.channel import (
     TellHolders,
 )
 from shoal.node.repair import Repairer
-from shoal.node.simulation.world import EPOCH_START, Machine, World, run_world
 from shoal.node.statements import LIFETIME_S, make_statement, pack_statements
 from shoal.node.surveys import SurveyRow, pack_survey
+from shoal.simulation.world import EPOCH_START, Machine, World, run_world
 
 EPOCH_S = 3600.0
 DAY_S = 86400.0

@@ -16,7 +16,7 @@ from shoal.node.care import rounds
 from shoal.node.channel import Reply, Survey
 from shoal.node.context import Context
 from shoal.node.relocation import relocate
-from shoal.node.simulation.world import Clock, Machine, World, run_world
+from shoal.simulation.world import Clock, Machine, World, run_world
 
 EPOCH_S = 3600.0
 T = TypeVar("T")

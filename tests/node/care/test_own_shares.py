@@ -10,9 +10,9 @@ import trio
 
 from shoal.erasure import FileId
 from shoal.node import Published
-from shoal.node.simulation.world import Machine, World, run_world
 from shoal.node.store.errors import ManifestDamaged
 from shoal.node.store.store import DATABASE_NAME
+from shoal.simulation.world import Machine, World, run_world
 
 EPOCH_S = 3600.0
 K, N = 4, 12

@@ -27,9 +27,9 @@ from shoal.node.care.polls import (
     unpack_poll,
 )
 from shoal.node.channel import Reply, Survey
-from shoal.node.simulation.world import Machine, World, run_world
 from shoal.node.statements import pack_statements
 from shoal.node.store import DatabaseFailed
+from shoal.simulation.world import Machine, World, run_world
 
 EPOCH_S = 3600.0
 T = TypeVar("T")

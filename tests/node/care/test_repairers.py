@@ -10,7 +10,7 @@ import trio
 from shoal.erasure import FileId
 from shoal.node import Published
 from shoal.node.channel import Buffer, Caller, Reply, Write
-from shoal.node.simulation.world import Machine, World, run_world
+from shoal.simulation.world import Machine, World, run_world
 
 EPOCH_S = 3600.0
 K, N = 4, 12

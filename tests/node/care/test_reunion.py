@@ -15,8 +15,8 @@ from shoal.node.care.agenda import Errand
 from shoal.node.care.caretaker import Caretaker
 from shoal.node.care.reunions import TRIES
 from shoal.node.care.rounds import Charge
-from shoal.node.simulation.world import Machine, World, run_world
 from shoal.node.store import StoreError
+from shoal.simulation.world import Machine, World, run_world
 
 DAY_S = 86400.0
 EPOCH_S = 3600.0

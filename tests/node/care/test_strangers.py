@@ -31,9 +31,9 @@ from shoal.node.channel import (
     Write,
 )
 from shoal.node.deletion import sign_deletion
-from shoal.node.simulation.world import EPOCH_START, Machine, World, run_world
 from shoal.node.statements import make_statement, pack_statements, read_statement, unpack_statements
 from shoal.node.surveys import Entry, pack_survey
+from shoal.simulation.world import EPOCH_START, Machine, World, run_world
 
 EPOCH_S = 3600.0
 DAY_S = 86400.0

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import trio
 
-from shoal.node.simulation.world import Clock, Machine, World, run_world
 from shoal.node.store import StoreFull
+from shoal.simulation.world import Clock, Machine, World, run_world
 
 HOUR_S = 3600.0
 YEAR_S = 365 * 86400.0

@@ -32,7 +32,7 @@ from shoal.node.channel import (
     Write,
     Written,
 )
-from shoal.node.simulation.streams import VirtualStreams
+from shoal.simulation.streams import VirtualStreams
 
 SERVER_HOST = "10.0.0.1"
 

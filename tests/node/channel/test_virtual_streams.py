@@ -11,7 +11,7 @@ import trio.testing
 
 from shoal.dht import Address, Identity
 from shoal.node.channel import ByteStream, Disconnected, GetHeld, TimedOut, Unreachable, open_connection
-from shoal.node.simulation.streams import WINDOW_BYTES, VirtualStreams
+from shoal.simulation.streams import WINDOW_BYTES, VirtualStreams
 
 Clock = trio.testing.MockClock
 Serve = Callable[..., Awaitable[Any]]

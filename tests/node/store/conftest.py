@@ -20,8 +20,8 @@ from shoal.erasure import (
     split_nodes,
     verify_range,
 )
-from shoal.node.simulation.disk import SimDisk
 from shoal.node.store import Disk, DiskFile, ReadResult, RealDisk, ShareStore, split_blocks
+from shoal.simulation.disk import SimDisk
 
 NOW = 1_800_000_000.0
 LEASE_END = int(NOW) + 90 * 86400

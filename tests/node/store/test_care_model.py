@@ -20,8 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shoal.node.simulation.disk import PowerCut, SimDisk
 from shoal.node.store import GRACE_S, Deleted, ShareDamaged, ShareStore
+from shoal.simulation.disk import PowerCut, SimDisk
 
 EXAMPLES = 100  # about four seconds
 DAY_S = 86400

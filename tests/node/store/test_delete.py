@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shoal.node.simulation.disk import PowerCut
 from shoal.node.store import Deleted, NotHeld, RealDisk, ShareDamaged
+from shoal.simulation.disk import PowerCut
 
 DAY_S = 86400
 STONE = b"signed by its owner"

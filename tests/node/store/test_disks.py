@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.node.simulation.disk import PowerCut, SimDisk
+from shoal.simulation.disk import PowerCut, SimDisk
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from shoal.node.simulation.disk import PowerCut
 from shoal.node.store import GRACE_S, HeldShare, NotHeld, ShareDamaged, UnknownUpload
+from shoal.simulation.disk import PowerCut
 
 DAY_S = 86400
 YEAR_S = 365 * DAY_S

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from shoal.node.simulation.disk import PowerCut, SimDisk
 from shoal.node.store import ShareStore
+from shoal.simulation.disk import PowerCut, SimDisk
 
 EXAMPLES = 120  # about two seconds
 ROOT = Path("/sim/store")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shoal.node.simulation.disk import PowerCut
 from shoal.node.store import DatabaseFailed, LocalFailure, RealDisk, StoreError, StoreFull, UnknownUpload
+from shoal.simulation.disk import PowerCut
 
 STEPS = ["create", "write", "truncate", "fsync", "rename", "fsync_directory", "commit"]
 

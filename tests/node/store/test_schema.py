@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shoal.node.simulation.disk import PowerCut, SimDisk
 from shoal.node.store import HeldShare, ShareDamaged
 from shoal.node.store.schema import SCHEMA_VERSION
+from shoal.simulation.disk import PowerCut, SimDisk
 
 VERSION_1 = Path(__file__).parent / "vectors" / "schema_1.sql"
 

@@ -6,8 +6,8 @@ import random
 import pytest
 
 from shoal.erasure import BLOCK_BYTES
-from shoal.node.simulation.disk import PowerCut
 from shoal.node.store import DatabaseFailed, HeldShare, NotHeld, RealDisk, ShareDamaged, scrub_budget_bytes
+from shoal.simulation.disk import PowerCut
 
 DAY_S = 86400
 ALL = 1 << 40

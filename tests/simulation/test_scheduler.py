@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from shoal.dht import Address, DhtService, Identity, NetworkParameters
-from shoal.node.simulation.datagrams import VirtualDatagrams, Weather
-from shoal.node.simulation.scheduler import run_seeded, seeded_scheduler
-from shoal.node.simulation.signatures import FastSignatures
+from shoal.simulation.datagrams import VirtualDatagrams, Weather
+from shoal.simulation.scheduler import run_seeded, seeded_scheduler
+from shoal.simulation.signatures import FastSignatures
 
 NODES = 8
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import trio
 
-from shoal.node.simulation.acked import Acked
-from shoal.node.simulation.world import EPOCH_START, Machine
 from shoal.node.store import GRACE_S, ShareStore
+from shoal.simulation.acked import Acked
+from shoal.simulation.world import EPOCH_START, Machine
 
 PAGE_FILES = 1_000
 SHOWN = 50  # violations that are told in words; all are counted

@@ -15,7 +15,7 @@ from shoal.node.node import Node
 from shoal.node.settings import NodeSettings
 
 PARTS = ("shoal.dht.", "shoal.node.")  # the modules that a node's parts come from
-NOT_PARTS = "shoal.node.simulation."
+NOT_PARTS = "shoal.simulation."
 LENT = (Environment, Home, Network, NodeSettings)  # what outlives a node, or belongs to others as well
 
 

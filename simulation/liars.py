@@ -34,10 +34,10 @@ from shoal.node.channel import (
 )
 from shoal.node.renewal import MAX_TTL_S
 from shoal.node.serving import split_ids
-from shoal.node.simulation.world import Machine, World
 from shoal.node.statements import pack_statements, unpack_statements
 from shoal.node.store import HeldShare, StoreError
 from shoal.node.surveys import Entry, SurveyRow, pack_survey, unpack_survey
+from shoal.simulation.world import Machine, World
 
 STALL_S = 600.0  # longer than anybody waits for a block
 NAMED_COLLUDERS = 3  # falsely, in each list of holders

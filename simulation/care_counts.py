@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from shoal.node.care.caretaker import CareStatistics
-from shoal.node.simulation.report import Report
+from shoal.simulation.report import Report
 
 
 class CareCounts:

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from shoal.node.simulation.churn import Change, life
-from shoal.node.simulation.plan import DAY_S, Hazards, StudyPlan
-from shoal.node.simulation.plot import plot
-from shoal.node.simulation.report import Report, Sample, replay_command
-from shoal.node.simulation.study import Study, run_study
 from shoal.node.store.limits import INLINE_BYTES
+from shoal.simulation.churn import Change, life
+from shoal.simulation.plan import DAY_S, Hazards, StudyPlan
+from shoal.simulation.plot import plot
+from shoal.simulation.report import Report, Sample, replay_command
+from shoal.simulation.study import Study, run_study
 
 SMALL = StudyPlan(seed=3, nodes=14, days=0.3, files=2, size_bytes=2_000, absences=500)
 
@@ -40,9 +40,9 @@ WILD = StudyPlan(
 
 PROGRAM = f"""
 import json
-from shoal.node.simulation.datagrams import Weather
-from shoal.node.simulation.plan import Hazards, StudyPlan
-from shoal.node.simulation.study import run_study
+from shoal.simulation.datagrams import Weather
+from shoal.simulation.plan import Hazards, StudyPlan
+from shoal.simulation.study import run_study
 fields = run_study({WILD!r}).fields()
 del fields["machine"]
 print(json.dumps(fields))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from shoal.node.simulation.plan import DAY_S, Hazards, StudyPlan
-from shoal.node.simulation.study import run_study
+from shoal.simulation.plan import DAY_S, Hazards, StudyPlan
+from shoal.simulation.study import run_study
 
 
 @dataclass(frozen=True, slots=True)

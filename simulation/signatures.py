@@ -16,7 +16,7 @@ class FastSignatures:
 
     The signature is a checksum of the *public* key and the message, so it catches accidents (another message, another
     key, a flipped bit) and anybody can forge it. Nodes that use it understand only each other. Simulations only:
-    nothing outside shoal.node.simulation and tests may import this module.
+    nothing outside shoal.simulation and tests may import this module.
     """
 
     def public_key(self, secret: bytes) -> bytes:

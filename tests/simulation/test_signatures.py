@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import shoal.node
 from shoal.dht import Ed25519, Identity, SignatureScheme
-from shoal.node.simulation.signatures import FastSignatures
+from shoal.simulation.signatures import FastSignatures
 
 SCHEMES = [FastSignatures(), Ed25519()]
 secrets = st.binary(min_size=32, max_size=32)

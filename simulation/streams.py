@@ -17,7 +17,7 @@ from shoal.dht import Address, Identity
 from shoal.node.channel import Buffer, ConnectionSlots, Disconnected, StreamHandler, Unreachable
 from shoal.node.channel.slots import Slot
 from shoal.node.channel.streams import CONNECT_TIMEOUT_S
-from shoal.node.simulation.courier import Courier
+from shoal.simulation.courier import Courier
 
 WINDOW_BYTES = 512 * 1024  # sent and not yet received, per direction: like a TCP window
 PIECE_BYTES = 64 * 1024  # buffers that are smaller together arrive together

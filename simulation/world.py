@@ -30,13 +30,13 @@ from shoal.node.node import Node
 from shoal.node.opening import open_node
 from shoal.node.serving import Serving
 from shoal.node.settings import NodeSettings, init_node
-from shoal.node.simulation.courier import Courier
-from shoal.node.simulation.datagrams import Separated, VirtualDatagrams, Weather
-from shoal.node.simulation.disk import SimDisk
-from shoal.node.simulation.dismantling import dismantle
-from shoal.node.simulation.scheduler import run_seeded
-from shoal.node.simulation.signatures import FastSignatures
-from shoal.node.simulation.streams import VirtualStreams
+from shoal.simulation.courier import Courier
+from shoal.simulation.datagrams import Separated, VirtualDatagrams, Weather
+from shoal.simulation.disk import SimDisk
+from shoal.simulation.dismantling import dismantle
+from shoal.simulation.scheduler import run_seeded
+from shoal.simulation.signatures import FastSignatures
+from shoal.simulation.streams import VirtualStreams
 
 T = TypeVar("T")
 

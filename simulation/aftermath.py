@@ -15,10 +15,10 @@ import trio
 from shoal.erasure import Manifest
 from shoal.node.care.health import repair_at
 from shoal.node.matching import match_hosts
-from shoal.node.simulation.acked import Acked
-from shoal.node.simulation.checks import shares_of
-from shoal.node.simulation.liars import Liars
-from shoal.node.simulation.world import EPOCH_START, Machine
+from shoal.simulation.acked import Acked
+from shoal.simulation.checks import shares_of
+from shoal.simulation.liars import Liars
+from shoal.simulation.world import EPOCH_START, Machine
 
 WRONG_CLOCK_S = 3600.0  # whoever is further off is no host that others need take: they may not believe its statements
 ROOM_SHARES = 4  # so much room a free host must have: databases take some, and several files may want it at once

@@ -23,17 +23,17 @@ from shoal.dht import Address
 from shoal.node.errors import NoPeers, ShoalError
 from shoal.node.node import Node
 from shoal.node.renewal import MAX_TTL_S
-from shoal.node.simulation.acked import Acked, AckedFiles, digest_of
-from shoal.node.simulation.aftermath import Aftermath, State
-from shoal.node.simulation.calamities import Calamities
-from shoal.node.simulation.care_counts import CareCounts
-from shoal.node.simulation.checks import StoreWatch, Violations
-from shoal.node.simulation.churn import Change, life
-from shoal.node.simulation.datagrams import Weather
-from shoal.node.simulation.liars import Liars
-from shoal.node.simulation.plan import DAY_S, GRAIN_S, HOUR_S, LEAST_DAYS, StudyPlan
-from shoal.node.simulation.report import Report, Sample
-from shoal.node.simulation.world import Clock, Machine, OnStart, World, run_world
+from shoal.simulation.acked import Acked, AckedFiles, digest_of
+from shoal.simulation.aftermath import Aftermath, State
+from shoal.simulation.calamities import Calamities
+from shoal.simulation.care_counts import CareCounts
+from shoal.simulation.checks import StoreWatch, Violations
+from shoal.simulation.churn import Change, life
+from shoal.simulation.datagrams import Weather
+from shoal.simulation.liars import Liars
+from shoal.simulation.plan import DAY_S, GRAIN_S, HOUR_S, LEAST_DAYS, StudyPlan
+from shoal.simulation.report import Report, Sample
+from shoal.simulation.world import Clock, Machine, OnStart, World, run_world
 
 OPENING_S = 300.0  # in which the first machines start, one after another
 PUBLISH_FROM_S, PUBLISH_UNTIL_S = 600.0, HOUR_S

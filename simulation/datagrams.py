@@ -14,7 +14,7 @@ from functools import partial
 import trio
 
 from shoal.dht import Address, DatagramSocket, ListenError
-from shoal.node.simulation.courier import Courier
+from shoal.simulation.courier import Courier
 
 # Datagrams a socket holds, under way and unread together; more are lost. As many full ones as fit into the 2 MiB
 # that a real socket asks for.

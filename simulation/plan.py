@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from shoal.node.simulation.datagrams import Weather
+from shoal.simulation.datagrams import Weather
 
 DAY_S = 86_400.0
 HOUR_S = 3_600.0

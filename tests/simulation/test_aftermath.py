@@ -9,12 +9,12 @@ import trio
 
 from shoal.node.care.mending import Mender
 from shoal.node.results import Published
-from shoal.node.simulation.acked import Acked
-from shoal.node.simulation.aftermath import Aftermath, State
-from shoal.node.simulation.liars import Habit, Liars
-from shoal.node.simulation.plan import Hazards, StudyPlan
-from shoal.node.simulation.study import run_study
-from shoal.node.simulation.world import World, run_world
+from shoal.simulation.acked import Acked
+from shoal.simulation.aftermath import Aftermath, State
+from shoal.simulation.liars import Habit, Liars
+from shoal.simulation.plan import Hazards, StudyPlan
+from shoal.simulation.study import run_study
+from shoal.simulation.world import World, run_world
 
 MORTAL = StudyPlan(
     nodes=14, days=2, files=2, size_bytes=1_000, mean_life_days=4, uptime=1.0, k=2, n=8, hazards=Hazards(liars=0.15)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from shoal.node.simulation.world import World, run_world
+from shoal.simulation.world import World, run_world
 
 
 async def ending(world: World) -> None:

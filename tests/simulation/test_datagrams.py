@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from shoal.dht import Address, ListenError
-from shoal.node.simulation.datagrams import QUEUE_DATAGRAMS, VirtualDatagrams, Weather
+from shoal.simulation.datagrams import QUEUE_DATAGRAMS, VirtualDatagrams, Weather
 
 A, B, C = Address("10.0.0.1", 4000), Address("10.0.0.2", 4000), Address("10.0.0.3", 4000)
 STEADY = Weather(latency_s=(0.1, 0.1))

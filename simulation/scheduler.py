@@ -2,7 +2,7 @@
 
 Trio runs the tasks that are ready in an order it draws at random, so that nobody relies on it. To replay a
 simulation from its seed the draws must repeat. Trio has no public switch for that; this uses the one its own
-tests use (test_scheduler_determinism). tests/node/simulation/test_scheduler.py fails if a new trio moves it.
+tests use (test_scheduler_determinism). tests/simulation/test_scheduler.py fails if a new trio moves it.
 
 What else a replay needs: an autojump clock, all randomness from the seed, work done in place and not in threads,
 and no iteration over sets of bytes or strings, whose order changes from process to process.

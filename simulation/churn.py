@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
-from shoal.node.simulation.plan import DAY_S, StudyPlan
+from shoal.simulation.plan import DAY_S, StudyPlan
 
 SHAPE = 4.0  # of the gamma distribution: a spread of half the mean
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import trio
 
-from shoal.node.simulation.checks import StoreWatch
-from shoal.node.simulation.plan import DAY_S, HOUR_S, YEAR_DAYS, StudyPlan
-from shoal.node.simulation.world import Machine, World
 from shoal.node.store.shareformat import folder_path, share_name
 from shoal.node.store.store import DATABASE_NAME
+from shoal.simulation.checks import StoreWatch
+from shoal.simulation.plan import DAY_S, HOUR_S, YEAR_DAYS, StudyPlan
+from shoal.simulation.world import Machine, World
 
 MOST_CUT_OFF = 0.5  # of the machines
 LONGEST_FULL_S = DAY_S

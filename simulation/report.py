@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shoal.node.simulation.plan import YEAR_DAYS, StudyPlan
+from shoal.simulation.plan import YEAR_DAYS, StudyPlan
 
 
 @dataclass(frozen=True, slots=True)

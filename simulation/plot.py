@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from shoal.node.care.health import repair_at
-from shoal.node.simulation.report import Report
+from shoal.simulation.report import Report
 
 WIDTH, HEIGHT = 960, 480
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 16, 40

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import trio
 
-from shoal.node.simulation.scheduler import stops_of_this_run
+from shoal.simulation.scheduler import stops_of_this_run
 
 
 class Courier:

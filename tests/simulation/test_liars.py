@@ -6,9 +6,9 @@ from pathlib import Path
 
 import trio
 
-from shoal.node.simulation.datagrams import Weather
-from shoal.node.simulation.liars import Habit, Liars
-from shoal.node.simulation.world import World, run_world
+from shoal.simulation.datagrams import Weather
+from shoal.simulation.liars import Habit, Liars
+from shoal.simulation.world import World, run_world
 
 
 async def chunks(data: bytes) -> AsyncIterator[bytes]:
