@@ -10,7 +10,6 @@ From the file to the wire: `sources` -> `sealing` (`cipher`) -> `lanes` -> `chan
 
 from shoal.dht import Address, NetworkParameters, NodeId
 from shoal.erasure import FileId, Link, LinkKind
-from shoal.node.daemon import daemon_status, stop_daemon
 from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import (
     AlreadyRunning,
@@ -25,11 +24,13 @@ from shoal.node.errors import (
     WrongKey,
 )
 from shoal.node.fetch import FetchStream
-from shoal.node.home import Home
-from shoal.node.network import Network, Peer
+from shoal.node.home.daemon import daemon_status, stop_daemon
+from shoal.node.home.home import Home
+from shoal.node.home.network import Network, Peer
+from shoal.node.home.receipts import Receipt, parse_receipt
+from shoal.node.home.settings import NodeSettings, init_node, load_settings
 from shoal.node.node import Node
 from shoal.node.opening import open_node
-from shoal.node.receipts import Receipt, parse_receipt
 from shoal.node.results import (
     Checked,
     Deleted,
@@ -46,7 +47,6 @@ from shoal.node.results import (
     Renewed,
     Repaired,
 )
-from shoal.node.settings import NodeSettings, init_node, load_settings
 from shoal.node.version import VERSION
 
 __all__ = [

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import trio
 
 from shoal.dht import Address, AddressError, Contact, DhtService
-from shoal.node.network import split_host_port
+from shoal.node.home.network import split_host_port
 from shoal.node.nursery import open_nursery
 
 RESOLVE_TIMEOUT_S = 5.0

@@ -17,7 +17,7 @@ import msgpack
 
 from shoal.dht import Address, AddressError, Contact, NodeId, labelled_hash
 from shoal.node.errors import LocalError
-from shoal.node.home import DIRECTORY_MODE, FILE_MODE, still_at, write_private
+from shoal.node.home.home import DIRECTORY_MODE, FILE_MODE, still_at, write_private
 
 VERSION = 1
 KEPT_S = 23 * 3600.0  # holders keep an uncommitted upload 24 h; an older journal has nothing to resume

@@ -16,12 +16,12 @@ from shoal.node.context import Context
 from shoal.node.deletion import delete_file
 from shoal.node.errors import LocalError, NoPeers, UsageError, WrongKey
 from shoal.node.fetch import FetchStream, check_has_key, open_file, open_stream, unlock
-from shoal.node.home import Home
+from shoal.node.home.home import Home
+from shoal.node.home.ledger import Ledger
+from shoal.node.home.receipts import Receipt
 from shoal.node.joining import Joining, NoWayInError
 from shoal.node.leaving import Leaver
-from shoal.node.ledger import Ledger
 from shoal.node.publish import DEFAULT_TTL_S, Publisher, PublishOptions
-from shoal.node.receipts import Receipt
 from shoal.node.renewal import MAX_TTL_S, check_ttl, renew_file, renew_used
 from shoal.node.repair import repair_file
 from shoal.node.results import (

@@ -13,20 +13,20 @@ import trio
 
 from shoal.dht import Address, Contact, DhtService, Identity, ListenError
 from shoal.node.channel import Throttle, open_pool
-from shoal.node.contacts import ContactCache
 from shoal.node.context import Context
-from shoal.node.daemon import DaemonNote, read_note, remove_note, write_note
 from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import LocalError
-from shoal.node.home import Home, daemon_lock
+from shoal.node.home.contacts import ContactCache
+from shoal.node.home.daemon import DaemonNote, read_note, remove_note, write_note
+from shoal.node.home.home import Home, daemon_lock
+from shoal.node.home.ledger import Ledger
+from shoal.node.home.network import Network, split_host_port
+from shoal.node.home.settings import NodeSettings, load_identity, load_settings
 from shoal.node.joining import Joining
 from shoal.node.kept import Keeper
-from shoal.node.ledger import Ledger
-from shoal.node.network import Network, split_host_port
 from shoal.node.node import Node
 from shoal.node.nursery import open_nursery
 from shoal.node.serving import PORT_TRIES, Serving, open_store
-from shoal.node.settings import NodeSettings, load_identity, load_settings
 from shoal.node.status import node_status
 from shoal.node.store import Disk
 from shoal.node.translate import translated

@@ -32,9 +32,9 @@ from shoal.node.ending import Ending
 from shoal.node.environment import Environment
 from shoal.node.errors import LocalError
 from shoal.node.holder import Holder, Report
-from shoal.node.network import Network
+from shoal.node.home.network import Network
+from shoal.node.home.settings import NodeSettings
 from shoal.node.nursery import open_nursery
-from shoal.node.settings import NodeSettings
 from shoal.node.store import ShareStore, StoreError
 from shoal.node.trouble import Trouble
 

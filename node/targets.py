@@ -19,7 +19,7 @@ from shoal.node.cipher import MAX_NAME_BYTES, name_bytes
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, UsageError
 from shoal.node.fetch import OpenedFile, make_reader, open_file, open_stream, sealed_data_leaf
-from shoal.node.home import still_at
+from shoal.node.home.home import still_at
 from shoal.node.nursery import open_nursery
 from shoal.node.reading import MAX_RUN_SEGMENTS, in_order
 from shoal.node.renewal import renew_used

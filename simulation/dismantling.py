@@ -9,10 +9,10 @@ from enum import Enum
 from types import MethodType
 
 from shoal.node.environment import Environment
-from shoal.node.home import Home
-from shoal.node.network import Network
+from shoal.node.home.home import Home
+from shoal.node.home.network import Network
+from shoal.node.home.settings import NodeSettings
 from shoal.node.node import Node
-from shoal.node.settings import NodeSettings
 
 PARTS = ("shoal.dht.", "shoal.node.")  # the modules that a node's parts come from
 NOT_PARTS = "shoal.simulation."

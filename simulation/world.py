@@ -24,12 +24,12 @@ import trio
 
 from shoal.dht import Address, NetworkParameters, SignatureScheme
 from shoal.node.environment import Environment, InlineCompute
-from shoal.node.home import Home
-from shoal.node.network import Network
+from shoal.node.home.home import Home
+from shoal.node.home.network import Network
+from shoal.node.home.settings import NodeSettings, init_node
 from shoal.node.node import Node
 from shoal.node.opening import open_node
 from shoal.node.serving import Serving
-from shoal.node.settings import NodeSettings, init_node
 from shoal.simulation.courier import Courier
 from shoal.simulation.datagrams import Separated, VirtualDatagrams, Weather
 from shoal.simulation.disk import SimDisk

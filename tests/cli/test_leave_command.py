@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shoal.node import Home
-from shoal.node.home import daemon_lock
+from shoal.node.home.home import daemon_lock
 
 END_LIMIT_S = 10.0
 
@@ -102,7 +102,7 @@ def test_leaving_beside_the_node_that_runs(
 
 
 def test_a_node_that_cannot_be_ended_is_told(inside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shoal.node.daemon.ANSWER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("shoal.node.home.daemon.ANSWER_TIMEOUT_S", 0.3)
     variables = {"SHOAL_HOME": str(tmp_path / "home"), "SHOAL_NETWORK": network_file(tmp_path)}
     inside("node", "init", "--listen", "127.0.0.1:0", environment=variables)
     with daemon_lock(Home.at(tmp_path / "home")):

@@ -14,7 +14,7 @@ from blake3 import blake3
 from shoal.dht import Identity, UdpNetwork
 from shoal.node.channel import TlsNetwork
 from shoal.node.environment import Environment, InlineCompute
-from shoal.node.home import Home
+from shoal.node.home.home import Home
 from shoal.node.store import RealDisk
 
 HERE = Path(__file__).parent

@@ -38,7 +38,7 @@ from shoal.node.channel import (
     Write,
 )
 from shoal.node.deletion import sign_deletion
-from shoal.node.ledger import Ledger
+from shoal.node.home.ledger import Ledger
 from shoal.node.surveys import SurveyRow, pack_survey
 from shoal.simulation.world import EPOCH_START, Machine, World, run_world
 

@@ -9,10 +9,10 @@ import trio
 
 from shoal.dht import Address, Identity
 from shoal.node import AlreadyRunning, Home, Network, Node, NodeSettings, UsageError, init_node, open_node, stop_daemon
-from shoal.node import daemon as daemon_module
 from shoal.node.channel import RemoteError, Role, Status, Stop, messages, open_connection
 from shoal.node.environment import Environment
-from shoal.node.home import daemon_lock
+from shoal.node.home import daemon as daemon_module
+from shoal.node.home.home import daemon_lock
 
 NETWORK = Network.parse(b'network = "ending"\npow_bits = 0\nprivate = true\n', "here")
 OTHER = Network.parse(b'network = "other"\npow_bits = 0\nprivate = true\n', "here")

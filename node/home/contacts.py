@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shoal.dht import Address, AddressError, Contact, NodeId
 from shoal.node.errors import LocalError
-from shoal.node.home import write_private
+from shoal.node.home.home import write_private
 
 MAX_CONTACTS = 200  # ours: ten buckets' worth; any one that is still alive is enough
 MAX_CACHE_BYTES = 2**18

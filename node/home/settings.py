@@ -15,8 +15,8 @@ from shoal.dht import (
     has_proof,
 )
 from shoal.node.errors import UsageError
-from shoal.node.home import Home, read_secret, write_private
-from shoal.node.network import TableReader, parse_toml
+from shoal.node.home.home import Home, read_secret, write_private
+from shoal.node.home.network import TableReader, parse_toml
 
 SECRET_BYTES = 32
 NONCE_BYTES = 8

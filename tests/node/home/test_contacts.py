@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.dht import Address, Contact, NodeId
-from shoal.node.contacts import MAX_CACHE_BYTES, MAX_CONTACTS, ContactCache
+from shoal.node.home.contacts import MAX_CACHE_BYTES, MAX_CONTACTS, ContactCache
 
 ID = "00" * 32
 

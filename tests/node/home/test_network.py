@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from shoal.dht import NetworkParameters, NodeId
 from shoal.node.errors import UsageError
-from shoal.node.network import MAX_FILE_BYTES, Network, Peer, split_host_port
+from shoal.node.home.network import MAX_FILE_BYTES, Network, Peer, split_host_port
 
 WHOLE = """
 network = "reef"

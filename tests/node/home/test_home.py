@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from shoal.node.errors import AlreadyRunning, LocalError
-from shoal.node.home import Home, daemon_lock, read_secret, still_at, write_private
+from shoal.node.home.home import Home, daemon_lock, read_secret, still_at, write_private
 
 
 def mode_of(path):
@@ -220,7 +220,7 @@ def test_a_secret_is_a_plain_file(tmp_path):
 HOLD_LOCK = """
 import sys, time
 from pathlib import Path
-from shoal.node.home import Home, daemon_lock
+from shoal.node.home.home import Home, daemon_lock
 with daemon_lock(Home.at(Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(60)

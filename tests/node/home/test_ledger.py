@@ -10,7 +10,7 @@ import pytest
 
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node.errors import LocalError
-from shoal.node.ledger import SCHEMA_VERSION, Ledger
+from shoal.node.home.ledger import SCHEMA_VERSION, Ledger
 from shoal.node.results import KeptFile, Published, PublishedFile
 
 OWNER = bytes(range(32))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from shoal.dht import Address, NetworkParameters, has_proof
 from shoal.node.errors import LocalError, UsageError
-from shoal.node.home import Home
-from shoal.node.settings import NodeSettings, init_node, load_identity, load_settings
+from shoal.node.home.home import Home
+from shoal.node.home.settings import NodeSettings, init_node, load_identity, load_settings
 
 NETWORK = NetworkParameters("test", pow_bits=4)
 SETTINGS = NodeSettings(10**9, 10**8, (Address.of("127.0.0.1", 0),), (Address.of("198.51.100.7", 4750),), 2000, None)

@@ -29,10 +29,10 @@ from shoal.node.channel import (
 from shoal.node.channel.messages import R
 from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import AlreadyRunning, LocalError
-from shoal.node.home import Home, daemon_lock, write_private
-from shoal.node.network import Network
+from shoal.node.home.home import Home, daemon_lock, write_private
+from shoal.node.home.network import Network
+from shoal.node.home.settings import load_identity
 from shoal.node.nursery import open_nursery
-from shoal.node.settings import load_identity
 
 ANSWER_TIMEOUT_S = 10.0  # of a daemon on the same machine, be it busy
 END_TIMEOUT_S = 30.0  # ours: a daemon ends within a second; a disk that is slow to take the last bytes may need this

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from shoal.erasure import ErasureError, FileId, Link, parse_link
 from shoal.node.errors import LocalError
-from shoal.node.home import FILE_MODE
+from shoal.node.home.home import FILE_MODE
 from shoal.node.results import KeptFile, Published, PublishedFile
 
 T = TypeVar("T")
