@@ -20,7 +20,6 @@ from shoal.erasure import (
     SegmentDecoder,
     block_leaf,
 )
-from shoal.node.announcers import Hint
 from shoal.node.care.health import Outcome
 from shoal.node.channel import (
     Blocks,
@@ -34,16 +33,17 @@ from shoal.node.channel import (
     Unreachable,
 )
 from shoal.node.context import Context
-from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion
 from shoal.node.errors import NotOneFile
-from shoal.node.everyone import by_node
-from shoal.node.line import LONGEST_BLOCK_S, SLOWEST_BLOCK_S, Line
+from shoal.node.holders.announcers import Hint
+from shoal.node.holders.deletion import Deletion, MalformedDeletion, read_deletion
+from shoal.node.holders.everyone import by_node
+from shoal.node.holders.line import LONGEST_BLOCK_S, SLOWEST_BLOCK_S, Line
+from shoal.node.holders.search import Search
+from shoal.node.holders.statements import HolderStatement, MalformedStatement, check_statement
+from shoal.node.holders.surveys import Entry, SurveyRow, ask_survey
+from shoal.node.holders.tally import Finding, Tally
 from shoal.node.nursery import open_nursery
 from shoal.node.reading import cut
-from shoal.node.search import Search
-from shoal.node.statements import HolderStatement, MalformedStatement, check_statement
-from shoal.node.surveys import Entry, SurveyRow, ask_survey
-from shoal.node.tally import Finding, Tally
 
 # All of these while our line is idle, since over a busy one nobody can be blamed (`line.py`).
 DEADLINE_S = 15.0  # of a whole audit of up to ASKED_AT_ONCE holders: a dial, a handshake and two answers

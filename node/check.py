@@ -5,8 +5,8 @@ import trio
 from shoal.erasure import FileId
 from shoal.node.audit import Audit, Audited
 from shoal.node.context import Context
+from shoal.node.holders.search import Search
 from shoal.node.results import Checked, OnProgress, Phase, Progress
-from shoal.node.search import Search
 from shoal.node.verification import Verification
 
 

@@ -12,13 +12,13 @@ from shoal.dht import Contact
 from shoal.erasure import Link, LinkKind, Manifest
 from shoal.node.context import Context
 from shoal.node.errors import BadData, NoPeers, NotOneFile, Refused, TooFewShares
+from shoal.node.holders.placement import gather, host_of
+from shoal.node.holders.statements import HolderStatement
 from shoal.node.journal import JournalEntry
 from shoal.node.lanes import Lane
-from shoal.node.placement import gather, host_of
 from shoal.node.refusals import in_words
 from shoal.node.results import Phase, Published
 from shoal.node.settling import Settling
-from shoal.node.statements import HolderStatement
 
 Report = Callable[[Phase, int], None]
 

@@ -14,10 +14,10 @@ import trio
 
 from shoal.dht import Contact
 from shoal.erasure import FileId, Manifest
-from shoal.node.announcers import Hint
 from shoal.node.channel import Blocks, PeerError, Read, Throttle
 from shoal.node.context import Context
 from shoal.node.errors import BadData, NoPeers, NotFound, TooFewShares
+from shoal.node.holders.announcers import Hint
 from shoal.node.nursery import open_nursery
 
 READ_TIMEOUT_S = 300.0  # the last resort: over a slow line all holders are slow together, and none is to blame

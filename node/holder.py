@@ -50,11 +50,12 @@ from shoal.node.channel import (
     Write,
     Written,
 )
-from shoal.node.companions import Companions
 from shoal.node.context import Context
-from shoal.node.deletion import Deletion
 from shoal.node.ending import Ending
-from shoal.node.statements import MalformedStatement, pack_statements
+from shoal.node.holders.companions import Companions
+from shoal.node.holders.deletion import Deletion
+from shoal.node.holders.statements import MalformedStatement, pack_statements
+from shoal.node.holders.surveys import Entry, SurveyRow, pack_survey
 from shoal.node.store import (
     Deleted,
     HeldShare,
@@ -66,7 +67,6 @@ from shoal.node.store import (
     StoreFull,
     split_blocks,
 )
-from shoal.node.surveys import Entry, SurveyRow, pack_survey
 from shoal.node.trouble import Trouble
 
 T = TypeVar("T")

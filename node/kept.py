@@ -11,8 +11,8 @@ import trio
 from shoal.erasure import FileId
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, ShoalError
+from shoal.node.holders.renewal import MAX_TTL_S, renew_file
 from shoal.node.home.ledger import Ledger
-from shoal.node.renewal import MAX_TTL_S, renew_file
 from shoal.node.results import KeptFile
 from shoal.node.translate import translated
 from shoal.node.trouble import Trouble, not_renewed

@@ -19,26 +19,26 @@ import trio
 
 from shoal.dht import Contact
 from shoal.erasure import FileId, Manifest
-from shoal.node.announcers import Hint
 from shoal.node.audit import Audit
 from shoal.node.care.asking_time import ask_clocks
 from shoal.node.care.health import Outcome
 from shoal.node.channel import Buffer
-from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile
+from shoal.node.holders.announcers import Hint
+from shoal.node.holders.companions import Companions
+from shoal.node.holders.placement import gather, host_of
+from shoal.node.holders.search import Search
+from shoal.node.holders.statements import MAX_SKEW_S, HolderStatement, MalformedStatement, pack_statements
+from shoal.node.holders.tally import Finding, Tally
 from shoal.node.lanes import MAX_LEASE_S, Lane
 from shoal.node.nursery import open_nursery
-from shoal.node.placement import gather, host_of
 from shoal.node.recruit import Recruiter
 from shoal.node.results import Left, OnProgress, Phase, Progress
 from shoal.node.sealing import Batch
-from shoal.node.search import Search
 from shoal.node.settling import Settling
 from shoal.node.stalls import drop_stalled
-from shoal.node.statements import MAX_SKEW_S, HolderStatement, MalformedStatement, pack_statements
 from shoal.node.store import MAX_READ_BLOCKS, HeldFile, HeldShare, ShareStore, StoreError, split_blocks
-from shoal.node.tally import Finding, Tally
 
 PAGE_FILES = 100  # between two looks at who has room
 LEAST_LEASE_S = 3600  # a share whose lease ends sooner is not worth the way; and the least that others are asked for

@@ -13,16 +13,17 @@ from shoal.dht import Address, NodeId, NoPeersError
 from shoal.erasure import FileId, Link, LinkKind, parse_link
 from shoal.node.check import check_file
 from shoal.node.context import Context
-from shoal.node.deletion import delete_file
 from shoal.node.errors import LocalError, NoPeers, UsageError, WrongKey
 from shoal.node.fetch import FetchStream, check_has_key, open_file, open_stream, unlock
+from shoal.node.holders.deletion import delete_file
+from shoal.node.holders.renewal import MAX_TTL_S, check_ttl, renew_file, renew_used
+from shoal.node.holders.search import Search
 from shoal.node.home.home import Home
 from shoal.node.home.ledger import Ledger
 from shoal.node.home.receipts import Receipt
 from shoal.node.joining import Joining, NoWayInError
 from shoal.node.leaving import Leaver
 from shoal.node.publish import DEFAULT_TTL_S, Publisher, PublishOptions
-from shoal.node.renewal import MAX_TTL_S, check_ttl, renew_file, renew_used
 from shoal.node.repair import repair_file
 from shoal.node.results import (
     Checked,
@@ -37,7 +38,6 @@ from shoal.node.results import (
     Renewed,
     Repaired,
 )
-from shoal.node.search import Search
 from shoal.node.serving import Serving
 from shoal.node.sources import open_source
 from shoal.node.status import node_status

@@ -29,11 +29,11 @@ from shoal.node.cipher import KEY_BYTES, MAX_MEDIA_TYPE_BYTES, FileCipher, Metad
 from shoal.node.completion import Completion
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, NoPeers, Refused, ShoalError, UsageError
+from shoal.node.holders.placement import gather
 from shoal.node.home.ledger import Ledger
 from shoal.node.journal import Journal, JournalEntry, UploadNote
 from shoal.node.lanes import Lane
 from shoal.node.nursery import open_nursery
-from shoal.node.placement import gather
 from shoal.node.recruit import Recruiter
 from shoal.node.refusals import in_words
 from shoal.node.results import OnProgress, Phase, Progress, Published

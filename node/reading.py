@@ -21,11 +21,11 @@ from shoal.erasure import (
     NotACodeword,
     SegmentDecoder,
 )
-from shoal.node.announcers import Hint
 from shoal.node.channel import Blocks, Buffer
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile
 from shoal.node.gathering import Gathering, More, SourceTable, Swarm
+from shoal.node.holders.announcers import Hint
 from shoal.node.nursery import open_nursery
 
 T = TypeVar("T")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import trio
 
 from shoal.erasure import Frontier, Manifest, block_leaf, block_node
-from shoal.node.announcers import Hint
 from shoal.node.channel import Buffer
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile
+from shoal.node.holders.announcers import Hint
 from shoal.node.lanes import Lane
 from shoal.node.nursery import open_nursery
 from shoal.node.reading import FileReader, Run, in_order

@@ -13,20 +13,20 @@ import trio
 
 from shoal.dht import Contact, NodeId
 from shoal.erasure import BLOCK_BYTES, FileId, Manifest
-from shoal.node.announcers import Hint
 from shoal.node.audit import Audit, Audited
 from shoal.node.care.health import Outcome
 from shoal.node.context import Context
 from shoal.node.errors import NotFound, TooFewShares, UsageError
+from shoal.node.holders.announcers import Hint
+from shoal.node.holders.placement import gather, host_of
+from shoal.node.holders.search import Search
+from shoal.node.holders.statements import HolderStatement
 from shoal.node.lanes import MAX_LEASE_S, Lane
 from shoal.node.nursery import open_nursery
-from shoal.node.placement import gather, host_of
 from shoal.node.rebuild import rebuild_onto
 from shoal.node.recruit import Recruiter
 from shoal.node.results import OnProgress, Phase, Progress, Repaired
-from shoal.node.search import Search
 from shoal.node.settling import Settling
-from shoal.node.statements import HolderStatement
 
 WATCH_EVERY_S = 10.0  # how often we look whether somebody else has put the same share there
 ALREADY_THERE = "somebody else was faster"

@@ -26,12 +26,12 @@ from shoal.node.channel import (
     Throttle,
     open_pool,
 )
-from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.ending import Ending
 from shoal.node.environment import Environment
 from shoal.node.errors import LocalError
 from shoal.node.holder import Holder, Report
+from shoal.node.holders.companions import Companions
 from shoal.node.home.network import Network
 from shoal.node.home.settings import NodeSettings
 from shoal.node.nursery import open_nursery

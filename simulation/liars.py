@@ -32,11 +32,11 @@ from shoal.node.channel import (
     Survey,
     Surveyed,
 )
-from shoal.node.renewal import MAX_TTL_S
+from shoal.node.holders.renewal import MAX_TTL_S
+from shoal.node.holders.statements import pack_statements, unpack_statements
+from shoal.node.holders.surveys import Entry, SurveyRow, pack_survey, unpack_survey
 from shoal.node.serving import split_ids
-from shoal.node.statements import pack_statements, unpack_statements
 from shoal.node.store import HeldShare, StoreError
-from shoal.node.surveys import Entry, SurveyRow, pack_survey, unpack_survey
 from shoal.simulation.world import Machine, World
 
 STALL_S = 600.0  # longer than anybody waits for a block

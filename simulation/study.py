@@ -21,8 +21,8 @@ import trio
 
 from shoal.dht import Address
 from shoal.node.errors import NoPeers, ShoalError
+from shoal.node.holders.renewal import MAX_TTL_S
 from shoal.node.node import Node
-from shoal.node.renewal import MAX_TTL_S
 from shoal.simulation.acked import Acked, AckedFiles, digest_of
 from shoal.simulation.aftermath import Aftermath, State
 from shoal.simulation.calamities import Calamities

@@ -18,7 +18,7 @@ from parts.shares import Setting, apart, build
 from shoal.dht import Address, Identity
 from shoal.erasure import FileId
 from shoal.node import Home, Network, NodeSettings, init_node
-from shoal.node.statements import make_statement
+from shoal.node.holders.statements import make_statement
 from shoal.node.store import KeptStatement, RealDisk
 
 LOOK_S = 0.5

@@ -12,15 +12,15 @@ import trio
 
 from shoal.dht import NodeId
 from shoal.node.care.clocks import ClockComparison
-from shoal.node.care.refresh import Place, commonly_known, worth_keeping
 from shoal.node.care.rounds import Charge, Round
 from shoal.node.care.telling import Teller
 from shoal.node.channel import GetHolders, PeerError
-from shoal.node.companions import Companions
 from shoal.node.context import Context
 from shoal.node.errors import ShoalError
-from shoal.node.search import Search
-from shoal.node.statements import HolderStatement, MalformedStatement, newest_by_share
+from shoal.node.holders.companions import Companions
+from shoal.node.holders.refresh import Place, commonly_known, worth_keeping
+from shoal.node.holders.search import Search
+from shoal.node.holders.statements import HolderStatement, MalformedStatement, newest_by_share
 from shoal.node.store import StoreError
 
 COMPARED_LISTS = 2  # of other holders

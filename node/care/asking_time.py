@@ -7,8 +7,8 @@ from shoal.erasure import HASH_BYTES, FileId
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.polls import MalformedPoll, poll
 from shoal.node.context import Context
+from shoal.node.holders.placement import host_of
 from shoal.node.nursery import open_nursery
-from shoal.node.placement import host_of
 
 ASKED = 25  # peers, by chance: five answers are enough, and only where half of those who answer lie are they believed
 

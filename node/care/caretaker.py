@@ -25,16 +25,16 @@ from shoal.node.care.mending import Mender
 from shoal.node.care.own_shares import OwnShares
 from shoal.node.care.polls import Polls
 from shoal.node.care.presence import Presence
-from shoal.node.care.refresh import long_absence_s
 from shoal.node.care.reunions import Reunions
 from shoal.node.care.rounds import Charge, Round, RoundCounts
 from shoal.node.care.telling import Teller
 from shoal.node.channel import RequestError
-from shoal.node.companions import Companions
 from shoal.node.context import Context
-from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion
+from shoal.node.holders.companions import Companions
+from shoal.node.holders.deletion import Deletion, MalformedDeletion, read_deletion
+from shoal.node.holders.refresh import long_absence_s
+from shoal.node.holders.statements import MAX_SKEW_S, HolderStatement
 from shoal.node.nursery import open_nursery
-from shoal.node.statements import MAX_SKEW_S, HolderStatement
 from shoal.node.store import ShareStore, StoreError
 
 BATCH_FILES = 256  # looked at together at most; their manifests and statements are in memory meanwhile

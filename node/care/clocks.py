@@ -7,7 +7,7 @@ make again what is not missing.
 import statistics
 from collections import OrderedDict
 
-from shoal.node.statements import MAX_SKEW_S
+from shoal.node.holders.statements import MAX_SKEW_S
 
 LEAST_PEERS = 5  # DESIGN section 5
 TOLERANCE_S = 86400.0

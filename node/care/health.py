@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from shoal.dht import NodeId
-from shoal.node.matching import match_hosts
+from shoal.node.holders.matching import match_hosts
 
 EMERGENCY_MARGIN = 2  # shares above k at which a repair that failed is tried again soon, not only in the next epoch
 

@@ -12,8 +12,8 @@ from shoal.node.care.health import Outcome
 from shoal.node.care.rounds import Charge
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile, ShoalError
+from shoal.node.holders.statements import HolderStatement
 from shoal.node.repair import Repairer, RepairJob
-from shoal.node.statements import HolderStatement
 
 MENDS_AT_ONCE = 4
 # In every half hour a repair has to move what a slow line moves (or half of its part of what care may take), or to end.

@@ -14,20 +14,20 @@ import trio
 
 from shoal.dht import Contact, NodeId
 from shoal.erasure import FileId, Manifest
-from shoal.node.announcers import Hint
 from shoal.node.audit import Audit, Audited
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.channel import PeerError, RequestError, open_pool
 from shoal.node.context import Context
-from shoal.node.deletion import Deletion
 from shoal.node.errors import NotOneFile, ShoalError
+from shoal.node.holders.announcers import Hint
+from shoal.node.holders.deletion import Deletion
+from shoal.node.holders.search import Search
+from shoal.node.holders.statements import MalformedStatement, unchecked_statement
 from shoal.node.lanes import MAX_LEASE_S, Lane
 from shoal.node.rebuild import rebuild_onto
 from shoal.node.recruit import UPLOAD_ID_BYTES
 from shoal.node.repair import plan
 from shoal.node.sealing import Batch
-from shoal.node.search import Search
-from shoal.node.statements import MalformedStatement, unchecked_statement
 from shoal.node.store import OWN_SOURCE, ShareKey, ShareStore, StoreError
 
 MOST_SHARES = 4  # after one beat of the upkeep: a disk that lost thousands is mended over weeks, or by the others

@@ -11,8 +11,8 @@ from shoal.erasure import FileId
 from shoal.node.care.acquaintances import Acquaintances
 from shoal.node.care.agenda import Agenda, Errand
 from shoal.node.care.rounds import Charge
-from shoal.node.companions import Companions
 from shoal.node.context import Context
+from shoal.node.holders.companions import Companions
 from shoal.node.nursery import open_nursery
 from shoal.node.store import StoreError
 

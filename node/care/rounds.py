@@ -23,14 +23,14 @@ from shoal.node.care.doubts import Doubts
 from shoal.node.care.health import Health, Observation, Outcome
 from shoal.node.care.polls import MAX_POLLED, MalformedPoll, Shares, poll
 from shoal.node.care.presence import Presence
-from shoal.node.care.refresh import Place, refresh_horizon
 from shoal.node.channel import MAX_SURVEY_COUNT, PeerError, Read
 from shoal.node.context import Context
+from shoal.node.holders.placement import host_of
+from shoal.node.holders.refresh import Place, refresh_horizon
+from shoal.node.holders.relocation import relocate
+from shoal.node.holders.statements import LIFETIME_S, HolderStatement
+from shoal.node.holders.surveys import ask_survey, rows_of
 from shoal.node.nursery import open_nursery
-from shoal.node.placement import host_of
-from shoal.node.relocation import relocate
-from shoal.node.statements import LIFETIME_S, HolderStatement
-from shoal.node.surveys import ask_survey, rows_of
 
 ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
 SURVEY_TIMEOUT_S = 20.0

@@ -8,21 +8,21 @@ from collections.abc import Iterable, Sequence
 import trio
 
 from shoal.dht import NodeId
-from shoal.node.announcers import announcers
 from shoal.node.care.clocks import ClockComparison
-from shoal.node.care.refresh import YOUNG_S
 from shoal.node.care.rounds import Charge
 from shoal.node.channel import Announce, PeerError, TellHolders
-from shoal.node.companions import Companions
 from shoal.node.context import Context
-from shoal.node.nursery import open_nursery
-from shoal.node.statements import (
+from shoal.node.holders.announcers import announcers
+from shoal.node.holders.companions import Companions
+from shoal.node.holders.refresh import YOUNG_S
+from shoal.node.holders.statements import (
     HolderStatement,
     MalformedStatement,
     check_statement,
     newest_by_share,
     pack_statements,
 )
+from shoal.node.nursery import open_nursery
 from shoal.node.store import StoreError
 
 NEWER_S = 86400.0  # a statement that is newer by less is not worth a message to every holder

@@ -342,7 +342,7 @@ class Abort(Request[Done]):
 
 @dataclass(frozen=True, slots=True)
 class Surveyed(Reply):
-    """What is kept of each file asked about, in that order, as a msgpack array (see `node/surveys.py`); `clock` is the
+    """What is kept of each file asked about, in that order, as a msgpack array (see `node/holders/surveys.py`); `clock` is the
     peer's wall clock in s since the epoch. An array shorter than asked for holds the first files only."""
 
     PAYLOAD_BYTES = MAX_PAYLOAD_BYTES
@@ -382,7 +382,7 @@ class Renew(Request[Renewed]):
 @dataclass(frozen=True, slots=True)
 class Delete(Request[Done]):
     """Drop a file's shares for ever (type 16). `signature` by the manifest's owner key; `issued` in s since the epoch.
-    See `node/deletion.py` for what it covers."""
+    See `node/holders/deletion.py` for what it covers."""
 
     TYPE = 16
     REPLY = Done

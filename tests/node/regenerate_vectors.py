@@ -24,10 +24,10 @@ from shoal.erasure import (
     best_codec,
     padded_size,
 )
-from shoal.node.announcers import CLASSES, Hint, announcers, class_key, class_of, pack_announcement, slice_for
 from shoal.node.care.polls import pack_answer, pack_poll, pseudonym
 from shoal.node.cipher import FileCipher, Metadata
-from shoal.node.statements import make_statement
+from shoal.node.holders.announcers import CLASSES, Hint, announcers, class_key, class_of, pack_announcement, slice_for
+from shoal.node.holders.statements import make_statement
 
 BLOCK_BYTES = 65536
 NETWORK_ID = blake3(b"network").digest(8)

@@ -37,9 +37,9 @@ from shoal.node.channel import (
     Surveyed,
     Write,
 )
-from shoal.node.deletion import sign_deletion
+from shoal.node.holders.deletion import sign_deletion
+from shoal.node.holders.surveys import SurveyRow, pack_survey
 from shoal.node.home.ledger import Ledger
-from shoal.node.surveys import SurveyRow, pack_survey
 from shoal.simulation.world import EPOCH_START, Machine, World, run_world
 
 DAY_S = 86400.0

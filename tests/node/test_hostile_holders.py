@@ -30,7 +30,6 @@ from shoal.erasure import (
     padded_size,
 )
 from shoal.node import BadData, Published, TooFewShares
-from shoal.node.announcers import CLASSES, Hint, announcers, class_key, pack_announcement
 from shoal.node.channel import (
     Blocks,
     Buffer,
@@ -49,8 +48,9 @@ from shoal.node.channel import (
     Write,
 )
 from shoal.node.cipher import FileCipher, Metadata
-from shoal.node.search import Search
-from shoal.node.statements import make_statement, pack_statements
+from shoal.node.holders.announcers import CLASSES, Hint, announcers, class_key, pack_announcement
+from shoal.node.holders.search import Search
+from shoal.node.holders.statements import make_statement, pack_statements
 from shoal.node.targets import part_path
 from shoal.simulation.streams import VirtualStream
 from shoal.simulation.world import Machine, World, run_world

@@ -31,7 +31,7 @@ from shoal.node.channel import (
     Status,
     Write,
 )
-from shoal.node.statements import make_statement, read_statement
+from shoal.node.holders.statements import make_statement, read_statement
 from shoal.simulation.world import Machine, World, run_world
 
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]

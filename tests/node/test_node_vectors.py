@@ -8,7 +8,7 @@ from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt, crypto_sig
 from shoal.dht import Address, Ed25519
 from shoal.erasure import FileId, Manifest, SegmentDecoder, best_codec, parse_link
 from shoal.node.cipher import FileCipher, check_padding
-from shoal.node.statements import read_statement
+from shoal.node.holders.statements import read_statement
 
 
 @pytest.mark.parametrize("name", ["cipher", "statements", "announcements", "published"])

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from shoal.erasure import FileId
-from shoal.node.announcers import CLASSES, class_key
+from shoal.node.holders.announcers import CLASSES, class_key
 from shoal.node.store import DiskFailed
 from shoal.simulation.world import Machine, World, run_world
 

@@ -11,11 +11,11 @@ import trio
 from shoal.dht import Contact, NodeId
 from shoal.erasure import FileId
 from shoal.node import Published
-from shoal.node.announcers import CLASSES, announcers, class_key
 from shoal.node.care import rounds
 from shoal.node.channel import Reply, Survey
 from shoal.node.context import Context
-from shoal.node.relocation import relocate
+from shoal.node.holders.announcers import CLASSES, announcers, class_key
+from shoal.node.holders.relocation import relocate
 from shoal.simulation.world import Clock, Machine, World, run_world
 
 EPOCH_S = 3600.0

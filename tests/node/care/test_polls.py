@@ -27,7 +27,7 @@ from shoal.node.care.polls import (
     unpack_poll,
 )
 from shoal.node.channel import Reply, Survey
-from shoal.node.statements import pack_statements
+from shoal.node.holders.statements import pack_statements
 from shoal.node.store import DatabaseFailed
 from shoal.simulation.world import Machine, World, run_world
 

@@ -30,9 +30,9 @@ from shoal.node.channel import (
     TellHolders,
     Write,
 )
-from shoal.node.deletion import sign_deletion
-from shoal.node.statements import make_statement, pack_statements, read_statement, unpack_statements
-from shoal.node.surveys import Entry, pack_survey
+from shoal.node.holders.deletion import sign_deletion
+from shoal.node.holders.statements import make_statement, pack_statements, read_statement, unpack_statements
+from shoal.node.holders.surveys import Entry, pack_survey
 from shoal.simulation.world import EPOCH_START, Machine, World, run_world
 
 EPOCH_S = 3600.0

@@ -22,7 +22,7 @@ from shoal.node.channel import (
     Survey,
     open_connection,
 )
-from shoal.node.surveys import Entry, unpack_survey
+from shoal.node.holders.surveys import Entry, unpack_survey
 
 DAEMONS = 8
 EPOCH_S = 1.5  # so short that lost shares are made again while the test waits

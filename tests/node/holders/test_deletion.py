@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shoal.dht import Ed25519
 from shoal.erasure import FileId, Manifest
-from shoal.node.deletion import Deletion, MalformedDeletion, read_deletion, sign_deletion
+from shoal.node.holders.deletion import Deletion, MalformedDeletion, read_deletion, sign_deletion
 
 DAY_S = 86400
 SECRET, NETWORK = bytes(range(32)), b"network!"

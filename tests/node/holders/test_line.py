@@ -5,7 +5,7 @@ import trio
 import trio.testing
 
 from shoal.node.channel import Throttle, TimedOut
-from shoal.node.line import BUSY_BYTES_PER_S, SLOWEST_BLOCK_S, STALL_FACTOR, STALL_S, TURNS, Line
+from shoal.node.holders.line import BUSY_BYTES_PER_S, SLOWEST_BLOCK_S, STALL_FACTOR, STALL_S, TURNS, Line
 
 PATIENCE_S = 4.0
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
 from shoal.dht import NodeId
-from shoal.node.statements import HolderStatement, newest_by_share
+from shoal.node.holders.statements import HolderStatement, newest_by_share
 
 Place: TypeAlias = tuple[int, NodeId]
 """A share, and a holder of it."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shoal.dht import Address, Ed25519, Identity, NetworkParameters, node_id_of
 from shoal.erasure import FileId
-from shoal.node.statements import (
+from shoal.node.holders.statements import (
     LABEL,
     LIFETIME_S,
     MAX_SKEW_S,

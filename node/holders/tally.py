@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from shoal.dht import Contact
 from shoal.node.care.health import Outcome
-from shoal.node.matching import match_hosts
-from shoal.node.placement import host_of
-from shoal.node.statements import HolderStatement
+from shoal.node.holders.matching import match_hosts
+from shoal.node.holders.placement import host_of
+from shoal.node.holders.statements import HolderStatement
 
 LEASE_LIMIT_S = 90 * 86400  # DESIGN section 5: who claims a longer lease than anyone can give is not believed
 CLOCK_SLACK_S = 86400.0  # a holder's clock may be ahead by as much as drops are careful about

@@ -3,8 +3,8 @@
 import random
 
 from shoal.dht import Address, Contact, NodeId
-from shoal.node.announcers import Hint
-from shoal.node.leads import MAX_CLAIMS, MAX_HINTS, Leads
+from shoal.node.holders.announcers import Hint
+from shoal.node.holders.leads import MAX_CLAIMS, MAX_HINTS, Leads
 
 RNG = random.Random(1)
 

@@ -11,10 +11,18 @@ import trio
 
 from shoal.dht import Address, Announcement, Contact, Identity, NodeId, RecordKey
 from shoal.erasure import MAX_SHARES, FileId, Manifest
-from shoal.node.announcers import CLASSES, STAND_INS_DEEP, Hint, announcers, class_key, pack_announcement, slice_for
-from shoal.node.care.refresh import GOOD_S, LOOKS
 from shoal.node.context import Context
-from shoal.node.statements import (
+from shoal.node.holders.announcers import (
+    CLASSES,
+    STAND_INS_DEEP,
+    Hint,
+    announcers,
+    class_key,
+    pack_announcement,
+    slice_for,
+)
+from shoal.node.holders.refresh import GOOD_S, LOOKS
+from shoal.node.holders.statements import (
     LIFETIME_S,
     MAX_STATEMENTS,
     HolderStatement,

@@ -10,10 +10,10 @@ import trio
 from shoal.dht import Address, Contact, NodeId
 from shoal.erasure import FileId
 from shoal.node import Published
-from shoal.node.announcers import Hint
 from shoal.node.channel import Buffer, Caller, Renew, Reply
-from shoal.node.renewal import shortest_promise
-from shoal.node.statements import HolderStatement, make_statement, pack_statements
+from shoal.node.holders.announcers import Hint
+from shoal.node.holders.renewal import shortest_promise
+from shoal.node.holders.statements import HolderStatement, make_statement, pack_statements
 from shoal.simulation.world import EPOCH_START, Machine, World, run_world
 
 DAY_S = 86400.0

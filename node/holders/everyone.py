@@ -6,8 +6,8 @@ from typing import TypeVar
 import trio
 
 from shoal.dht import Address, Contact, NodeId
-from shoal.node.announcers import Hint
 from shoal.node.channel import Misbehaved, PeerError, Unreachable
+from shoal.node.holders.announcers import Hint
 from shoal.node.nursery import open_nursery
 
 T = TypeVar("T")

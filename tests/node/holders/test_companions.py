@@ -9,7 +9,7 @@ import trio
 
 from shoal.erasure import FileId
 from shoal.node import Published
-from shoal.node.announcers import CLASSES, class_key
+from shoal.node.holders.announcers import CLASSES, class_key
 from shoal.node.store import DatabaseFailed, KeptStatement
 from shoal.simulation.world import Machine, World, run_world
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from shoal.dht import Address, NodeId
 from shoal.erasure import FileId
-from shoal.node.care.refresh import commonly_known, refresh_horizon, worth_keeping
 from shoal.node.care.rounds import Charge
 from shoal.node.care.telling import Teller
-from shoal.node.statements import LIFETIME_S, HolderStatement
+from shoal.node.holders.refresh import commonly_known, refresh_horizon, worth_keeping
+from shoal.node.holders.statements import LIFETIME_S, HolderStatement
 from shoal.simulation.world import World, run_world
 
 DAY_S = 86400.0

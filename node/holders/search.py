@@ -10,20 +10,20 @@ import trio
 
 from shoal.dht import Contact, Record, RecordKey, RecordKind
 from shoal.erasure import FileId, MalformedManifest, Manifest
-from shoal.node.announcers import CLASSES, Hint, class_key, hints_of
 from shoal.node.channel import GetHolders, GetManifest, PeerError, RemoteError, Status
 from shoal.node.context import Context
 from shoal.node.errors import NoPeers, NotFound
-from shoal.node.leads import Leads
-from shoal.node.nursery import open_nursery
-from shoal.node.results import Holder
-from shoal.node.statements import (
+from shoal.node.holders.announcers import CLASSES, Hint, class_key, hints_of
+from shoal.node.holders.leads import Leads
+from shoal.node.holders.statements import (
     HolderStatement,
     MalformedStatement,
     check_statement,
     newest_by_share,
     unpack_statements,
 )
+from shoal.node.nursery import open_nursery
+from shoal.node.results import Holder
 
 SEARCH_TIMEOUT_S = 30.0  # each: a first search that liars hold up takes nothing from the thorough one
 ASKED_AT_ONCE = 4  # holders asked for the manifest at the same time

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.node.channel import MAX_PAYLOAD_BYTES
-from shoal.node.surveys import Entry, MalformedSurvey, SurveyRow, pack_survey, rows_of, unpack_survey
+from shoal.node.holders.surveys import Entry, MalformedSurvey, SurveyRow, pack_survey, rows_of, unpack_survey
 
 rows = st.builds(SurveyRow, st.integers(0, 255), st.integers(0, 2**63 - 1), st.binary(max_size=512))
 entries = st.lists(st.one_of(st.binary(min_size=1, max_size=128), st.lists(rows, max_size=5).map(tuple)), max_size=20)

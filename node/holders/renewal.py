@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 
 from shoal.erasure import FileId, Manifest
 from shoal.node import channel
-from shoal.node.announcers import Hint
 from shoal.node.channel import PeerError, Renew
 from shoal.node.context import Context
 from shoal.node.errors import NotFound, TooFewShares, UsageError
-from shoal.node.everyone import ask_everyone, by_node
-from shoal.node.placement import host_of
+from shoal.node.holders.announcers import Hint
+from shoal.node.holders.everyone import ask_everyone, by_node
+from shoal.node.holders.placement import host_of
+from shoal.node.holders.search import Located, Search
+from shoal.node.holders.statements import HolderStatement
+from shoal.node.holders.tally import kth_longest
 from shoal.node.results import Renewed
-from shoal.node.search import Located, Search
-from shoal.node.statements import HolderStatement
-from shoal.node.tally import kth_longest
 
 MAX_TTL_S = 90 * 86400  # DESIGN section 5
 MIN_TTL_S = 3600  # as for a publish

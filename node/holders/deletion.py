@@ -14,9 +14,9 @@ from shoal.erasure import FileId, Manifest
 from shoal.node.channel import Delete, Done, RemoteError, Status
 from shoal.node.context import Context
 from shoal.node.errors import NotFound, WrongKey
-from shoal.node.everyone import ask_everyone, by_node
+from shoal.node.holders.everyone import ask_everyone, by_node
+from shoal.node.holders.search import Search
 from shoal.node.results import Deleted
-from shoal.node.search import Search
 
 LABEL = b"shoal/1 delete\0"
 TOMBSTONE_S = 180 * 86400  # ours: remembered longer than any lease (90 days) with its grace (14) lasts elsewhere

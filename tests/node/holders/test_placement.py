@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shoal.dht import Address, Contact, NetworkParameters, NodeId
 from shoal.dht.identity import distance
 from shoal.node.context import Context
-from shoal.node.placement import MAX_LOOKUPS, QUIET_LOOKUPS, gather, host_of, one_per_host, spread
+from shoal.node.holders.placement import MAX_LOOKUPS, QUIET_LOOKUPS, gather, host_of, one_per_host, spread
 
 MIB = 1 << 20
 PUBLIC = NetworkParameters("test", pow_bits=0)

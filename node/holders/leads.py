@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from shoal.dht import Contact
-from shoal.node.announcers import Hint
+from shoal.node.holders.announcers import Hint
 
 MAX_CLAIMS = 4  # of one informant on one share: DESIGN section 6 has at most so many holders of a share
 MAX_HINTS = 2048  # ours: 256 shares with a few claims each; a flood of announcements stops here

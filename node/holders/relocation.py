@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import trio
 
 from shoal.dht import Contact, NodeId
-from shoal.node.announcers import Hint
 from shoal.node.context import Context
+from shoal.node.holders.announcers import Hint
 from shoal.node.nursery import open_nursery
 
 LOOKUPS_AT_ONCE = 8

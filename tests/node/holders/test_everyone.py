@@ -6,7 +6,7 @@ import trio.testing
 
 from shoal.dht import Address, Contact, NodeId
 from shoal.node.channel import Unreachable
-from shoal.node.everyone import ASKED_AT_ONCE, ask_everyone
+from shoal.node.holders.everyone import ASKED_AT_ONCE, ask_everyone
 
 REAL = 20
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shoal.dht import MAX_ANNOUNCEMENT_BYTES, Address, Contact, NodeId
 from shoal.erasure import FileId
-from shoal.node.announcers import (
+from shoal.node.holders.announcers import (
     CLASSES,
     LEAST_ANNOUNCERS,
     MAX_NAMED,
