@@ -23,7 +23,7 @@ from shoal.node.errors import (
     UsageError,
     WrongKey,
 )
-from shoal.node.fetch import FetchStream
+from shoal.node.fetching.fetch import FetchStream
 from shoal.node.home.daemon import daemon_status, stop_daemon
 from shoal.node.home.home import Home
 from shoal.node.home.network import Network, Peer

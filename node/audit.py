@@ -34,6 +34,7 @@ from shoal.node.channel import (
 )
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile
+from shoal.node.fetching.reading import cut
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.deletion import Deletion, MalformedDeletion, read_deletion
 from shoal.node.holders.everyone import by_node
@@ -43,7 +44,6 @@ from shoal.node.holders.statements import HolderStatement, MalformedStatement, c
 from shoal.node.holders.surveys import Entry, SurveyRow, ask_survey
 from shoal.node.holders.tally import Finding, Tally
 from shoal.node.nursery import open_nursery
-from shoal.node.reading import cut
 
 # All of these while our line is idle, since over a busy one nobody can be blamed (`line.py`).
 DEADLINE_S = 15.0  # of a whole audit of up to ASKED_AT_ONCE holders: a dial, a handshake and two answers

@@ -14,7 +14,8 @@ from shoal.erasure import FileId, Link, LinkKind, parse_link
 from shoal.node.check import check_file
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, NoPeers, UsageError, WrongKey
-from shoal.node.fetch import FetchStream, check_has_key, open_file, open_stream, unlock
+from shoal.node.fetching.fetch import FetchStream, check_has_key, open_file, open_stream, unlock
+from shoal.node.fetching.targets import check_target, fetch_to_path
 from shoal.node.holders.deletion import delete_file
 from shoal.node.holders.renewal import MAX_TTL_S, check_ttl, renew_file, renew_used
 from shoal.node.holders.search import Search
@@ -41,7 +42,6 @@ from shoal.node.results import (
 from shoal.node.serving import Serving
 from shoal.node.sources import open_source
 from shoal.node.status import node_status
-from shoal.node.targets import check_target, fetch_to_path
 from shoal.node.translate import translated
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from shoal.erasure import Frontier, Manifest, block_leaf, block_node
 from shoal.node.channel import Buffer
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile
+from shoal.node.fetching.reading import FileReader, Run, in_order
 from shoal.node.holders.announcers import Hint
 from shoal.node.lanes import Lane
 from shoal.node.nursery import open_nursery
-from shoal.node.reading import FileReader, Run, in_order
 from shoal.node.sealing import Batch, batch_segments
 from shoal.node.stalls import SENDERS, drop_stalled
 

@@ -48,10 +48,10 @@ from shoal.node.channel import (
     Write,
 )
 from shoal.node.cipher import FileCipher, Metadata
+from shoal.node.fetching.targets import part_path
 from shoal.node.holders.announcers import CLASSES, Hint, announcers, class_key, pack_announcement
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import make_statement, pack_statements
-from shoal.node.targets import part_path
 from shoal.simulation.streams import VirtualStream
 from shoal.simulation.world import Machine, World, run_world
 

@@ -10,8 +10,8 @@ import trio
 
 from shoal.erasure import BLOCK_BYTES, Link
 from shoal.node import TooFewShares
+from shoal.node.fetching.reading import RUN_BYTES, RUNS_AHEAD
 from shoal.node.node import Node
-from shoal.node.reading import RUN_BYTES, RUNS_AHEAD
 from shoal.simulation.world import World, run_world
 
 AT_ONCE = 20

@@ -15,7 +15,7 @@ import trio
 
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node import BadData, LocalError, NoPeers, NotFound, Published, Refused, TooFewShares, WrongKey
-from shoal.node.targets import part_path
+from shoal.node.fetching.targets import part_path
 from shoal.simulation.datagrams import Weather
 from shoal.simulation.world import World, run_world
 

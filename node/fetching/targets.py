@@ -17,12 +17,12 @@ from shoal.erasure import Link
 from shoal.node.cipher import MAX_NAME_BYTES, name_bytes
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, UsageError
-from shoal.node.fetch import OpenedFile, make_reader, open_file, open_stream, sealed_data_leaf
+from shoal.node.fetching.fetch import OpenedFile, make_reader, open_file, open_stream, sealed_data_leaf
+from shoal.node.fetching.reading import MAX_RUN_SEGMENTS, in_order
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.renewal import renew_used
 from shoal.node.home.home import still_at
 from shoal.node.nursery import open_nursery
-from shoal.node.reading import MAX_RUN_SEGMENTS, in_order
 from shoal.node.results import Fetched, OnProgress, Phase, Progress
 from shoal.node.sources import printable
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node.cipher import FileCipher, Metadata
 from shoal.node.errors import LocalError, ShoalError, UsageError
-from shoal.node.fetch import OpenedFile
+from shoal.node.fetching.fetch import OpenedFile
+from shoal.node.fetching.targets import _matching, check_target, open_part, part_path, resolve_target
 from shoal.node.holders.search import Located
-from shoal.node.targets import _matching, check_target, open_part, part_path, resolve_target
 
 LINK = Link(FileId(bytes(range(32))), LinkKind.PRIVATE, bytes(32))
 OTHER = Link(FileId(bytes(range(1, 33))), LinkKind.PRIVATE, bytes(32))

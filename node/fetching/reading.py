@@ -24,7 +24,7 @@ from shoal.erasure import (
 from shoal.node.channel import Blocks, Buffer
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile
-from shoal.node.gathering import Gathering, More, SourceTable, Swarm
+from shoal.node.fetching.gathering import Gathering, More, SourceTable, Swarm
 from shoal.node.holders.announcers import Hint
 from shoal.node.nursery import open_nursery
 

@@ -10,11 +10,11 @@ from shoal.erasure import Link, LinkKind, Manifest, block_leaf, data_leaf
 from shoal.node.cipher import CipherError, FileCipher, Metadata, check_padding
 from shoal.node.context import Context
 from shoal.node.errors import BadData, UsageError, WrongKey
+from shoal.node.fetching.reading import RUNS_AHEAD, FileReader, Run, in_order
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.relocation import moved
 from shoal.node.holders.search import Located, Search
 from shoal.node.nursery import open_nursery
-from shoal.node.reading import RUNS_AHEAD, FileReader, Run, in_order
 from shoal.node.results import OnProgress, Phase, Progress
 
 
