@@ -26,7 +26,7 @@ from shoal.erasure import BLOCK_BYTES, Codec, ShareEncoder, ZfecCodec, best_code
 
 WIDTHS = ((3, 10), (4, 12), (8, 24), (16, 48))
 MIB = 2**20
-BATCH_BYTES = 12 * MIB  # of all shares, as in node/sealing.py
+BATCH_BYTES = 12 * MIB  # of all shares, as in node/publishing/sealing.py
 
 
 class Work:

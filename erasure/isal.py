@@ -30,7 +30,9 @@ CFFI_GLOBALS = (b"\0\0\0\x23ec_encode_data", 0, b"\0\0\x08\x23ec_init_tables", 0
 
 COEFFICIENT_BYTES = 32  # what ISA-L expands a coefficient to (ec_init_tables in erasure_code.h)
 CACHED_TABLES = 16  # by the shares given and wanted. 0.2 ms to make for 16 of 48; at most 512 KiB (128 of 256)
-SPARE_BYTES = 8 * 2**20  # freed output kept for the next call: the parity of one batch of a publish (node/sealing.py)
+SPARE_BYTES = (
+    8 * 2**20
+)  # freed output kept for the next call: the parity of one batch of a publish (node/publishing/sealing.py)
 
 CData: TypeAlias = Any
 """Memory of C, owned by the Python object; cffi has no types for it."""

@@ -31,13 +31,13 @@ from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import MAX_SKEW_S, HolderStatement, MalformedStatement, pack_statements
 from shoal.node.holders.tally import Finding, Tally
-from shoal.node.lanes import MAX_LEASE_S, Lane
 from shoal.node.nursery import open_nursery
-from shoal.node.recruit import Recruiter
+from shoal.node.publishing.lanes import MAX_LEASE_S, Lane
+from shoal.node.publishing.recruit import Recruiter
+from shoal.node.publishing.sealing import Batch
+from shoal.node.publishing.settling import Settling
+from shoal.node.publishing.stalls import drop_stalled
 from shoal.node.results import Left, OnProgress, Phase, Progress
-from shoal.node.sealing import Batch
-from shoal.node.settling import Settling
-from shoal.node.stalls import drop_stalled
 from shoal.node.store import MAX_READ_BLOCKS, HeldFile, HeldShare, ShareStore, StoreError, split_blocks
 
 PAGE_FILES = 100  # between two looks at who has room

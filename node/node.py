@@ -24,7 +24,8 @@ from shoal.node.home.ledger import Ledger
 from shoal.node.home.receipts import Receipt
 from shoal.node.joining import Joining, NoWayInError
 from shoal.node.leaving import Leaver
-from shoal.node.publish import DEFAULT_TTL_S, Publisher, PublishOptions
+from shoal.node.publishing.publish import DEFAULT_TTL_S, Publisher, PublishOptions
+from shoal.node.publishing.sources import open_source
 from shoal.node.repair import repair_file
 from shoal.node.results import (
     Checked,
@@ -40,7 +41,6 @@ from shoal.node.results import (
     Repaired,
 )
 from shoal.node.serving import Serving
-from shoal.node.sources import open_source
 from shoal.node.status import node_status
 from shoal.node.translate import translated
 

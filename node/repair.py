@@ -21,12 +21,12 @@ from shoal.node.holders.announcers import Hint
 from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import HolderStatement
-from shoal.node.lanes import MAX_LEASE_S, Lane
 from shoal.node.nursery import open_nursery
-from shoal.node.rebuild import rebuild_onto
-from shoal.node.recruit import Recruiter
+from shoal.node.publishing.lanes import MAX_LEASE_S, Lane
+from shoal.node.publishing.rebuild import rebuild_onto
+from shoal.node.publishing.recruit import Recruiter
+from shoal.node.publishing.settling import Settling
 from shoal.node.results import OnProgress, Phase, Progress, Repaired
-from shoal.node.settling import Settling
 
 WATCH_EVERY_S = 10.0  # how often we look whether somebody else has put the same share there
 ALREADY_THERE = "somebody else was faster"

@@ -23,11 +23,11 @@ from shoal.node.holders.announcers import Hint
 from shoal.node.holders.deletion import Deletion
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import MalformedStatement, unchecked_statement
-from shoal.node.lanes import MAX_LEASE_S, Lane
-from shoal.node.rebuild import rebuild_onto
-from shoal.node.recruit import UPLOAD_ID_BYTES
+from shoal.node.publishing.lanes import MAX_LEASE_S, Lane
+from shoal.node.publishing.rebuild import rebuild_onto
+from shoal.node.publishing.recruit import UPLOAD_ID_BYTES
+from shoal.node.publishing.sealing import Batch
 from shoal.node.repair import plan
-from shoal.node.sealing import Batch
 from shoal.node.store import OWN_SOURCE, ShareKey, ShareStore, StoreError
 
 MOST_SHARES = 4  # after one beat of the upkeep: a disk that lost thousands is mended over weeks, or by the others

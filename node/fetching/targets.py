@@ -23,8 +23,8 @@ from shoal.node.holders.announcers import Hint
 from shoal.node.holders.renewal import renew_used
 from shoal.node.home.home import still_at
 from shoal.node.nursery import open_nursery
+from shoal.node.publishing.sources import printable
 from shoal.node.results import Fetched, OnProgress, Phase, Progress
-from shoal.node.sources import printable
 
 CHECKS_AHEAD = 3  # requests for data leaves under way while a part is being verified
 WRITE_MODE = 0o666  # less the umask, as any program that makes a file

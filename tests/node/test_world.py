@@ -371,8 +371,8 @@ def test_a_list_that_cannot_be_written_is_known_before_anything_is_sent(tmp_path
 def test_what_a_checkpoint_covers_outlives_a_power_cut_everywhere(
     by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shoal.node.publish.FIRST_CHECKPOINT_BYTES", 2**40 if by == "time" else 2**22)
-    monkeypatch.setattr("shoal.node.publish.CHECKPOINT_S", 5.0 if by == "time" else 1e6)
+    monkeypatch.setattr("shoal.node.publishing.publish.FIRST_CHECKPOINT_BYTES", 2**40 if by == "time" else 2**22)
+    monkeypatch.setattr("shoal.node.publishing.publish.CHECKPOINT_S", 5.0 if by == "time" else 1e6)
     source = tmp_path / "source"
     source.write_bytes(random.Random(18).randbytes(16_000_000))
 

@@ -18,7 +18,7 @@ from shoal.erasure import (
 from shoal.node.channel import Buffer
 from shoal.node.cipher import FileCipher
 from shoal.node.environment import Environment
-from shoal.node.sources import Source
+from shoal.node.publishing.sources import Source
 
 BATCH_BYTES = 12 * 2**20  # all shares of a batch together; three batches are under way at once
 MAX_BATCH_SEGMENTS = 16  # blocks of one share in one write request: 1 MiB

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shoal.dht import Address, Contact, NodeId
 from shoal.erasure import BLOCK_BYTES, ShareEncoder, best_codec
 from shoal.node.errors import LocalError
-from shoal.node.journal import KEPT_S, Journal, JournalEntry, UploadNote
+from shoal.node.publishing.journal import KEPT_S, Journal, JournalEntry, UploadNote
 
 NOW = 1_800_000_000.0
 SOURCE = (64769, 123456, 10**9, 1_700_000_000_123_456_789)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shoal.node.lanes import BROKE_THE_PROTOCOL
-from shoal.node.refusals import in_words
+from shoal.node.publishing.lanes import BROKE_THE_PROTOCOL
+from shoal.node.publishing.refusals import in_words
 
 
 @pytest.mark.parametrize(

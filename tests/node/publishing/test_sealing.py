@@ -21,8 +21,8 @@ from shoal.erasure import (
     stored_tree,
 )
 from shoal.node.cipher import FileCipher
-from shoal.node.sealing import BATCH_BYTES, MAX_BATCH_SEGMENTS, PaddedReader, Sealer, batch_segments
-from shoal.node.sources import open_source
+from shoal.node.publishing.sealing import BATCH_BYTES, MAX_BATCH_SEGMENTS, PaddedReader, Sealer, batch_segments
+from shoal.node.publishing.sources import open_source
 
 KEY = blake3(b"file key").digest()
 CIPHER = FileCipher(KEY)

@@ -11,10 +11,10 @@ from shoal.node.channel import Announce, PeerError, TellHolders
 from shoal.node.context import Context
 from shoal.node.holders.announcers import CLASSES, Hint, announcers
 from shoal.node.holders.statements import HolderStatement, pack_statements
-from shoal.node.lanes import Lane
 from shoal.node.nursery import open_nursery
-from shoal.node.rebuild import rebuild_onto
-from shoal.node.recruit import Recruiter
+from shoal.node.publishing.lanes import Lane
+from shoal.node.publishing.rebuild import rebuild_onto
+from shoal.node.publishing.recruit import Recruiter
 
 ANNOUNCE_TIMEOUT_S = 45.0  # the holder runs three lookups and stores with each of their results
 REPLACE_ROUNDS = 5  # hosts that take over from those who failed, and from those who failed after them

@@ -8,8 +8,8 @@ from shoal.dht import Contact, NodeId, labelled_hash
 from shoal.erasure import FileId
 from shoal.node.context import Context
 from shoal.node.holders.placement import host_of, spread
-from shoal.node.lanes import BROKE_THE_PROTOCOL, Lane
 from shoal.node.nursery import open_nursery
+from shoal.node.publishing.lanes import BROKE_THE_PROTOCOL, Lane
 
 UPLOAD_ID_BYTES = 16
 LEAST_ASKED = 8  # at once, after the first have refused or kept silent: a row of the silent must not take minutes

@@ -14,11 +14,11 @@ from shoal.node.context import Context
 from shoal.node.errors import BadData, NoPeers, NotOneFile, Refused, TooFewShares
 from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.statements import HolderStatement
-from shoal.node.journal import JournalEntry
-from shoal.node.lanes import Lane
-from shoal.node.refusals import in_words
+from shoal.node.publishing.journal import JournalEntry
+from shoal.node.publishing.lanes import Lane
+from shoal.node.publishing.refusals import in_words
+from shoal.node.publishing.settling import Settling
 from shoal.node.results import Phase, Published
-from shoal.node.settling import Settling
 
 Report = Callable[[Phase, int], None]
 

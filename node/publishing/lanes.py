@@ -13,7 +13,7 @@ from shoal.erasure import BLOCK_BYTES
 from shoal.node.channel import Abort, Buffer, Commit, Misbehaved, Offer, PeerError, Refused, Write
 from shoal.node.context import Context
 from shoal.node.holders.statements import HolderStatement, MalformedStatement, check_statement
-from shoal.node.sealing import Batch
+from shoal.node.publishing.sealing import Batch
 
 OFFER_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 300.0  # the last resort: 1 MiB over a sixteenth of a 0.5 Mbit/s line. Stalls are noticed sooner

@@ -26,20 +26,20 @@ from shoal.erasure import (
     default_width,
 )
 from shoal.node.cipher import KEY_BYTES, MAX_MEDIA_TYPE_BYTES, FileCipher, Metadata, name_bytes
-from shoal.node.completion import Completion
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, NoPeers, Refused, ShoalError, UsageError
 from shoal.node.holders.placement import gather
 from shoal.node.home.ledger import Ledger
-from shoal.node.journal import Journal, JournalEntry, UploadNote
-from shoal.node.lanes import Lane
 from shoal.node.nursery import open_nursery
-from shoal.node.recruit import Recruiter
-from shoal.node.refusals import in_words
+from shoal.node.publishing.completion import Completion
+from shoal.node.publishing.journal import Journal, JournalEntry, UploadNote
+from shoal.node.publishing.lanes import Lane
+from shoal.node.publishing.recruit import Recruiter
+from shoal.node.publishing.refusals import in_words
+from shoal.node.publishing.sealing import Sealer
+from shoal.node.publishing.sources import Fingerprint, Source, SourceChanged, fingerprint_fields, open_source, printable
+from shoal.node.publishing.stalls import SENDERS, drop_stalled
 from shoal.node.results import OnProgress, Phase, Progress, Published
-from shoal.node.sealing import Sealer
-from shoal.node.sources import Fingerprint, Source, SourceChanged, fingerprint_fields, open_source, printable
-from shoal.node.stalls import SENDERS, drop_stalled
 
 EXPANSION = 3  # DESIGN section 2
 DEFAULT_TTL_S = 90 * 86400

@@ -15,10 +15,10 @@ from shoal.node.context import Context
 from shoal.node.errors import NotOneFile
 from shoal.node.fetching.reading import FileReader, Run, in_order
 from shoal.node.holders.announcers import Hint
-from shoal.node.lanes import Lane
 from shoal.node.nursery import open_nursery
-from shoal.node.sealing import Batch, batch_segments
-from shoal.node.stalls import SENDERS, drop_stalled
+from shoal.node.publishing.lanes import Lane
+from shoal.node.publishing.sealing import Batch, batch_segments
+from shoal.node.publishing.stalls import SENDERS, drop_stalled
 
 RUNS_AHEAD = 2
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import trio
 
 from shoal.node.channel import Throttle
-from shoal.node.lanes import Lane
+from shoal.node.publishing.lanes import Lane
 
 SENDERS = 16  # lanes that send at once
 STALL_S = 30.0  # a holder that took so long over one request is looked at
