@@ -19,7 +19,6 @@ import trio
 
 from shoal.dht import Contact
 from shoal.erasure import FileId, Manifest
-from shoal.node.audit import Audit
 from shoal.node.care.asking_time import ask_clocks
 from shoal.node.care.health import Outcome
 from shoal.node.channel import Buffer
@@ -37,6 +36,7 @@ from shoal.node.publishing.recruit import Recruiter
 from shoal.node.publishing.sealing import Batch
 from shoal.node.publishing.settling import Settling
 from shoal.node.publishing.stalls import drop_stalled
+from shoal.node.repairing.audit import Audit
 from shoal.node.results import Left, OnProgress, Phase, Progress
 from shoal.node.store import MAX_READ_BLOCKS, HeldFile, HeldShare, ShareStore, StoreError, split_blocks
 

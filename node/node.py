@@ -11,7 +11,6 @@ import trio
 
 from shoal.dht import Address, NodeId, NoPeersError
 from shoal.erasure import FileId, Link, LinkKind, parse_link
-from shoal.node.check import check_file
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, NoPeers, UsageError, WrongKey
 from shoal.node.fetching.fetch import FetchStream, check_has_key, open_file, open_stream, unlock
@@ -26,7 +25,8 @@ from shoal.node.joining import Joining, NoWayInError
 from shoal.node.leaving import Leaver
 from shoal.node.publishing.publish import DEFAULT_TTL_S, Publisher, PublishOptions
 from shoal.node.publishing.sources import open_source
-from shoal.node.repair import repair_file
+from shoal.node.repairing.check import check_file
+from shoal.node.repairing.repair import repair_file
 from shoal.node.results import (
     Checked,
     Deleted,

@@ -13,7 +13,7 @@ from shoal.node.care.rounds import Charge
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile, ShoalError
 from shoal.node.holders.statements import HolderStatement
-from shoal.node.repair import Repairer, RepairJob
+from shoal.node.repairing.repair import Repairer, RepairJob
 
 MENDS_AT_ONCE = 4
 # In every half hour a repair has to move what a slow line moves (or half of its part of what care may take), or to end.

@@ -14,7 +14,6 @@ import trio
 
 from shoal.dht import Contact, NodeId
 from shoal.erasure import FileId, Manifest
-from shoal.node.audit import Audit, Audited
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.channel import PeerError, RequestError, open_pool
 from shoal.node.context import Context
@@ -27,7 +26,8 @@ from shoal.node.publishing.lanes import MAX_LEASE_S, Lane
 from shoal.node.publishing.rebuild import rebuild_onto
 from shoal.node.publishing.recruit import UPLOAD_ID_BYTES
 from shoal.node.publishing.sealing import Batch
-from shoal.node.repair import plan
+from shoal.node.repairing.audit import Audit, Audited
+from shoal.node.repairing.repair import plan
 from shoal.node.store import OWN_SOURCE, ShareKey, ShareStore, StoreError
 
 MOST_SHARES = 4  # after one beat of the upkeep: a disk that lost thousands is mended over weeks, or by the others

@@ -17,7 +17,6 @@ import trio
 
 from shoal.dht import Contact, NodeId, NoReplyError, RequestError
 from shoal.erasure import BLOCK_BYTES, CorruptBlock, FileId, Manifest, SegmentDecoder
-from shoal.node.audit import outcome_of
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.health import Health, Observation, Outcome
@@ -31,6 +30,7 @@ from shoal.node.holders.relocation import relocate
 from shoal.node.holders.statements import LIFETIME_S, HolderStatement
 from shoal.node.holders.surveys import ask_survey, rows_of
 from shoal.node.nursery import open_nursery
+from shoal.node.repairing.audit import outcome_of
 
 ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
 SURVEY_TIMEOUT_S = 20.0

@@ -31,7 +31,7 @@ from shoal.node.channel import (
 )
 from shoal.node.holders.statements import LIFETIME_S, make_statement, pack_statements
 from shoal.node.holders.surveys import SurveyRow, pack_survey
-from shoal.node.repair import Repairer
+from shoal.node.repairing.repair import Repairer
 from shoal.simulation.world import EPOCH_START, Machine, World, run_world
 
 EPOCH_S = 3600.0

@@ -3,11 +3,11 @@
 import trio
 
 from shoal.erasure import FileId
-from shoal.node.audit import Audit, Audited
 from shoal.node.context import Context
 from shoal.node.holders.search import Search
+from shoal.node.repairing.audit import Audit, Audited
+from shoal.node.repairing.verification import Verification
 from shoal.node.results import Checked, OnProgress, Phase, Progress
-from shoal.node.verification import Verification
 
 
 async def check_file(

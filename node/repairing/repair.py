@@ -13,7 +13,6 @@ import trio
 
 from shoal.dht import Contact, NodeId
 from shoal.erasure import BLOCK_BYTES, FileId, Manifest
-from shoal.node.audit import Audit, Audited
 from shoal.node.care.health import Outcome
 from shoal.node.context import Context
 from shoal.node.errors import NotFound, TooFewShares, UsageError
@@ -26,6 +25,7 @@ from shoal.node.publishing.lanes import MAX_LEASE_S, Lane
 from shoal.node.publishing.rebuild import rebuild_onto
 from shoal.node.publishing.recruit import Recruiter
 from shoal.node.publishing.settling import Settling
+from shoal.node.repairing.audit import Audit, Audited
 from shoal.node.results import OnProgress, Phase, Progress, Repaired
 
 WATCH_EVERY_S = 10.0  # how often we look whether somebody else has put the same share there
