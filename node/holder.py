@@ -13,6 +13,7 @@ import trio
 
 from shoal.dht import Address, Identity
 from shoal.erasure import FileId, Manifest
+from shoal.node.care.trouble import Trouble
 from shoal.node.channel import (
     Abort,
     Announce,
@@ -67,7 +68,6 @@ from shoal.node.store import (
     StoreFull,
     split_blocks,
 )
-from shoal.node.trouble import Trouble
 
 T = TypeVar("T")
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]

@@ -9,13 +9,13 @@ import logging
 import trio
 
 from shoal.erasure import FileId
+from shoal.node.care.trouble import Trouble, not_renewed
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, ShoalError
 from shoal.node.holders.renewal import MAX_TTL_S, renew_file
 from shoal.node.home.ledger import Ledger
 from shoal.node.results import KeptFile
 from shoal.node.translate import translated
-from shoal.node.trouble import Trouble, not_renewed
 
 FIRST_LOOK_S = 60.0  # after the start: the network has been joined by then
 RENEW_EVERY_S = 15 * 86400.0  # 75 days of lease are left then, to find an owner who was away

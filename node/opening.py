@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 
 from shoal.dht import Address, Contact, DhtService, Identity, ListenError
+from shoal.node.care.trouble import bare_store
 from shoal.node.channel import Throttle, open_pool
 from shoal.node.context import Context
 from shoal.node.environment import Environment, real_environment
@@ -30,7 +31,6 @@ from shoal.node.serving import PORT_TRIES, Serving, open_store
 from shoal.node.status import node_status
 from shoal.node.store import Disk
 from shoal.node.translate import translated
-from shoal.node.trouble import bare_store
 
 FIRST_SAVE_S = 15.0  # a daemon that lives only seconds leaves a cache of contacts all the same
 SAVE_EVERY_S = 6 * 3600.0  # ours: whom it met that long ago is still a way in; nothing is written where nothing is new

@@ -11,6 +11,7 @@ from shoal.erasure import FileId, manifest_id
 from shoal.node.care.caretaker import CareStatistics, Caretaker
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.polls import TOPIC as POLL_TOPIC
+from shoal.node.care.trouble import Trouble
 from shoal.node.care.upkeep import Upkeep
 from shoal.node.channel import (
     AnyRequest,
@@ -36,7 +37,6 @@ from shoal.node.home.network import Network
 from shoal.node.home.settings import NodeSettings
 from shoal.node.nursery import open_nursery
 from shoal.node.store import ShareStore, StoreError
-from shoal.node.trouble import Trouble
 
 PORT_TRIES = 16  # a free TCP port picked by the system may be taken for UDP; so many times in a row it is not
 CARE_BYTES_PER_S = 4 * 10**6  # ours: repairs on a line without caps; a user's transfer beside them hardly notices

@@ -10,9 +10,9 @@ import trio
 
 from shoal.erasure import FileId
 from shoal.node.care.clocks import ClockComparison
+from shoal.node.care.trouble import Trouble
 from shoal.node.context import Context
 from shoal.node.store import ShareKey, ShareStore, StoreError, scrub_budget_bytes
-from shoal.node.trouble import Trouble
 
 BEAT_S = 7200.0  # ours: the uptime that a crash may lose; leases are counted in weeks
 BEATS_PER_EPOCH = 4.0  # where a network beats faster, so do the chores

@@ -9,10 +9,10 @@ import trio
 
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node import Published
+from shoal.node.care.trouble import not_renewed
 from shoal.node.channel import Buffer, Caller, Renew, Reply
 from shoal.node.kept import is_due
 from shoal.node.results import KeptFile
-from shoal.node.trouble import not_renewed
 from shoal.simulation.world import EPOCH_START, Clock, Machine, World, run_world
 
 DAY_S = 86400.0

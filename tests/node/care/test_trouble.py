@@ -10,8 +10,8 @@ import trio
 
 from shoal.dht import Address
 from shoal.node import Home, Network, Node, NodeSettings, init_node, open_node
+from shoal.node.care.trouble import Trouble
 from shoal.node.store import DiskFailed, Health, ShareDamaged, StoreFull
-from shoal.node.trouble import Trouble
 
 NETWORK = Network.parse(b'network = "trouble"\npow_bits = 0\nprivate = true\nepoch = "1s"\n', "here")
 WELL = Health(3, 0, 0, 0, None, 0, 0, 0, 5.0, None)
