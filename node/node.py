@@ -22,7 +22,6 @@ from shoal.node.home.home import Home
 from shoal.node.home.ledger import Ledger
 from shoal.node.home.receipts import Receipt
 from shoal.node.joining import Joining, NoWayInError
-from shoal.node.leaving import Leaver
 from shoal.node.publishing.publish import DEFAULT_TTL_S, Publisher, PublishOptions
 from shoal.node.publishing.sources import open_source
 from shoal.node.repairing.check import check_file
@@ -40,9 +39,10 @@ from shoal.node.results import (
     Renewed,
     Repaired,
 )
-from shoal.node.serving import Serving
-from shoal.node.status import node_status
 from shoal.node.translate import translated
+from shoal.node.volunteer.leaving import Leaver
+from shoal.node.volunteer.serving import Serving
+from shoal.node.volunteer.status import node_status
 
 log = logging.getLogger(__name__)
 

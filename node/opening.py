@@ -24,13 +24,13 @@ from shoal.node.home.ledger import Ledger
 from shoal.node.home.network import Network, split_host_port
 from shoal.node.home.settings import NodeSettings, load_identity, load_settings
 from shoal.node.joining import Joining
-from shoal.node.kept import Keeper
 from shoal.node.node import Node
 from shoal.node.nursery import open_nursery
-from shoal.node.serving import PORT_TRIES, Serving, open_store
-from shoal.node.status import node_status
 from shoal.node.store import Disk
 from shoal.node.translate import translated
+from shoal.node.volunteer.kept import Keeper
+from shoal.node.volunteer.serving import PORT_TRIES, Serving, open_store
+from shoal.node.volunteer.status import node_status
 
 FIRST_SAVE_S = 15.0  # a daemon that lives only seconds leaves a cache of contacts all the same
 SAVE_EVERY_S = 6 * 3600.0  # ours: whom it met that long ago is still a way in; nothing is written where nothing is new

@@ -35,8 +35,8 @@ from shoal.node.channel import (
 from shoal.node.holders.renewal import MAX_TTL_S
 from shoal.node.holders.statements import pack_statements, unpack_statements
 from shoal.node.holders.surveys import Entry, SurveyRow, pack_survey, unpack_survey
-from shoal.node.serving import split_ids
 from shoal.node.store import HeldShare, StoreError
+from shoal.node.volunteer.serving import split_ids
 from shoal.simulation.world import Machine, World
 
 STALL_S = 600.0  # longer than anybody waits for a block

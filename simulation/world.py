@@ -29,7 +29,7 @@ from shoal.node.home.network import Network
 from shoal.node.home.settings import NodeSettings, init_node
 from shoal.node.node import Node
 from shoal.node.opening import open_node
-from shoal.node.serving import Serving
+from shoal.node.volunteer.serving import Serving
 from shoal.simulation.courier import Courier
 from shoal.simulation.datagrams import Separated, VirtualDatagrams, Weather
 from shoal.simulation.disk import SimDisk

@@ -66,7 +66,7 @@ def test_many_files_are_handed_over_a_few_at_a_time(tmp_path: Path, monkeypatch:
 
     runs = [run_world(25, tmp_path / f"{number}", story) for number in range(2)]
     assert runs[0] == runs[1]
-    monkeypatch.setattr("shoal.node.leaving.FILES_AT_ONCE", 1)
+    monkeypatch.setattr("shoal.node.volunteer.leaving.FILES_AT_ONCE", 1)
     left, took_s, shares = run_world(25, tmp_path / "alone", story)
     assert (left, shares) == (runs[0][0], runs[0][2])
     assert shares == list(range(1, left.handed_over + 1))

@@ -5,9 +5,9 @@ from typing import Any
 import trio
 
 from shoal.node.context import Context
-from shoal.node.serving import Serving
 from shoal.node.store import Health, StoreError, Usage
 from shoal.node.version import VERSION
+from shoal.node.volunteer.serving import Serving
 
 
 async def node_status(context: Context, serving: Serving | None) -> dict[str, Any]:

@@ -52,7 +52,6 @@ from shoal.node.channel import (
     Written,
 )
 from shoal.node.context import Context
-from shoal.node.ending import Ending
 from shoal.node.holders.companions import Companions
 from shoal.node.holders.deletion import Deletion
 from shoal.node.holders.statements import MalformedStatement, pack_statements
@@ -68,6 +67,7 @@ from shoal.node.store import (
     StoreFull,
     split_blocks,
 )
+from shoal.node.volunteer.ending import Ending
 
 T = TypeVar("T")
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]

@@ -11,8 +11,8 @@ from shoal.erasure import FileId, Link, LinkKind
 from shoal.node import Published
 from shoal.node.care.trouble import not_renewed
 from shoal.node.channel import Buffer, Caller, Renew, Reply
-from shoal.node.kept import is_due
 from shoal.node.results import KeptFile
+from shoal.node.volunteer.kept import is_due
 from shoal.simulation.world import EPOCH_START, Clock, Machine, World, run_world
 
 DAY_S = 86400.0
@@ -162,8 +162,8 @@ def test_a_node_whose_clock_begins_anew_at_each_start_renews_at_each(tmp_path: P
 def test_a_kept_file_that_cannot_be_renewed_is_told_until_it_is_or_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_given_up: bool
 ) -> None:
-    monkeypatch.setattr("shoal.node.kept.RENEW_EVERY_S", 2 * DAY_S)
-    monkeypatch.setattr("shoal.node.kept.TOLD_S", 86 * DAY_S)
+    monkeypatch.setattr("shoal.node.volunteer.kept.RENEW_EVERY_S", 2 * DAY_S)
+    monkeypatch.setattr("shoal.node.volunteer.kept.TOLD_S", 86 * DAY_S)
 
     async def story(world: World) -> None:
         published, keeper = await prepare(world, Clock())

@@ -28,15 +28,15 @@ from shoal.node.channel import (
     open_pool,
 )
 from shoal.node.context import Context
-from shoal.node.ending import Ending
 from shoal.node.environment import Environment
 from shoal.node.errors import LocalError
-from shoal.node.holder import Holder, Report
 from shoal.node.holders.companions import Companions
 from shoal.node.home.network import Network
 from shoal.node.home.settings import NodeSettings
 from shoal.node.nursery import open_nursery
 from shoal.node.store import ShareStore, StoreError
+from shoal.node.volunteer.ending import Ending
+from shoal.node.volunteer.holder import Holder, Report
 
 PORT_TRIES = 16  # a free TCP port picked by the system may be taken for UDP; so many times in a row it is not
 CARE_BYTES_PER_S = 4 * 10**6  # ours: repairs on a line without caps; a user's transfer beside them hardly notices
