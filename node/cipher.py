@@ -6,7 +6,6 @@ same bytes, and other bytes can never meet a used nonce, even when a source chan
 Formats: docs/format.md, "Encryption".
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -20,6 +19,7 @@ from nacl.bindings import (
 from nacl.exceptions import CryptoError
 
 from shoal.erasure import SEGMENT_OVERHEAD, padded_size
+from shoal.node.names import MAX_NAME_BYTES
 
 KEY_BYTES = 32
 NONCE_BYTES = 24  # XChaCha20
@@ -27,7 +27,6 @@ TAG_BYTES = 16  # Poly1305
 FORMAT_VERSION = 1  # bound into every segment's associated data
 
 METADATA_STEP_BYTES = 256  # metadata is padded to a multiple, so that it does not tell the length of a name
-MAX_NAME_BYTES = 255  # what file systems take
 MAX_MEDIA_TYPE_BYTES = 127  # RFC 6838 allows 127 characters a side; one side is plenty
 
 assert SEGMENT_OVERHEAD == NONCE_BYTES + TAG_BYTES, "a stored segment is nonce, ciphertext, tag"
@@ -140,13 +139,3 @@ def check_padding(size: int, padded: int) -> None:
     """`CipherError` unless a file of `size` bytes is padded to just `padded`."""
     if padded_size(size) != padded:
         raise CipherError(f"a file of {size} bytes is not padded to {padded}")
-
-
-def name_bytes(name: str) -> bytes:
-    """A file name as its bytes on disk; `ValueError` where it cannot be one plain name."""
-    raw = os.fsencode(name)
-    if not raw or raw in (b".", b"..") or b"/" in raw or b"\0" in raw:
-        raise ValueError("not a plain file name")
-    if len(raw) > MAX_NAME_BYTES:
-        raise ValueError(f"longer than {MAX_NAME_BYTES} bytes")
-    return raw

@@ -14,7 +14,7 @@ import trio
 
 from shoal.erasure import Manifest
 from shoal.node.care.health import repair_at
-from shoal.node.holders.matching import match_hosts
+from shoal.node.holders.tally import match_hosts
 from shoal.simulation.acked import Acked
 from shoal.simulation.checks import shares_of
 from shoal.simulation.liars import Liars

@@ -20,7 +20,7 @@ from shoal.node.care.agenda import Agenda, Errand
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.epochs import BACK_OFF_PARTS, end_of_epoch, epoch_of, may_act, next_turn
-from shoal.node.care.health import Outcome, repair_at
+from shoal.node.care.health import repair_at
 from shoal.node.care.mending import Mender
 from shoal.node.care.own_shares import OwnShares
 from shoal.node.care.polls import Polls
@@ -32,6 +32,7 @@ from shoal.node.channel import RequestError
 from shoal.node.context import Context
 from shoal.node.holders.companions import Companions
 from shoal.node.holders.deletion import Deletion, MalformedDeletion, read_deletion
+from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.refresh import long_absence_s
 from shoal.node.holders.statements import MAX_SKEW_S, HolderStatement
 from shoal.node.nursery import open_nursery

@@ -7,7 +7,17 @@ make again what is not missing.
 import statistics
 from collections import OrderedDict
 
+import trio
+
+from shoal.dht import Contact, RequestError
+from shoal.erasure import HASH_BYTES, FileId
+from shoal.node.care.polls import MalformedPoll, poll
+from shoal.node.context import Context
+from shoal.node.holders.placement import host_of
 from shoal.node.holders.statements import MAX_SKEW_S
+from shoal.node.nursery import open_nursery
+
+ASKED = 25  # peers, by chance: five answers are enough, and only where half of those who answer lie are they believed
 
 LEAST_PEERS = 5  # DESIGN section 5
 TOLERANCE_S = 86400.0
@@ -61,3 +71,22 @@ class ClockComparison:
         is too little."""
         recent = [offset for at, offset in self._offsets.values() if now - at <= MAX_AGE_S]
         return (statistics.median_low(recent), statistics.median_high(recent)) if len(recent) >= least else ()
+
+
+async def ask_clocks(context: Context) -> ClockComparison:
+    """The clocks of some peers beside ours; of none where nobody answers. Takes as long as a datagram may."""
+    clocks = ClockComparison()
+
+    async def ask(contact: Contact) -> None:
+        nobody_s = FileId(context.env.entropy(HASH_BYTES))  # a poll is about a file, and this one is none
+        try:
+            clock, _ = await poll(context, contact, [nobody_s])
+        except (RequestError, MalformedPoll):
+            return
+        host = host_of(contact, private=context.network.private)
+        clocks.note(host, float(clock), context.env.wall(), trio.current_time())
+
+    async with open_nursery() as nursery:
+        for contact in context.dht.sample(ASKED):
+            nursery.start_soon(ask, contact)
+    return clocks

@@ -7,22 +7,12 @@ waiting is what saves the traffic. One that answers and stalls is given the same
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
 
 from shoal.dht import NodeId
-from shoal.node.holders.matching import match_hosts
+from shoal.node.holders.outcome import Outcome
+from shoal.node.holders.tally import match_hosts
 
 EMERGENCY_MARGIN = 2  # shares above k at which a repair that failed is tried again soon, not only in the next epoch
-
-
-class Outcome(Enum):
-    """What came of asking one holder for one share."""
-
-    OK = "ok"
-    WRONG = "wrong"  # its block or its proof is not what the manifest promises
-    MISSING = "missing"  # it answers, and does not keep the share
-    OFFLINE = "offline"  # no connection
-    STALLED = "stalled"  # a connection and no answer
 
 
 @dataclass(frozen=True, slots=True)

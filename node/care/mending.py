@@ -8,10 +8,10 @@ from contextlib import suppress
 
 import trio
 
-from shoal.node.care.health import Outcome
 from shoal.node.care.rounds import Charge
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile, ShoalError
+from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.repairing.repair import Repairer, RepairJob
 

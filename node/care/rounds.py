@@ -19,11 +19,12 @@ from shoal.dht import Contact, NodeId, NoReplyError, RequestError
 from shoal.erasure import BLOCK_BYTES, CorruptBlock, FileId, Manifest, SegmentDecoder
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import Doubts
-from shoal.node.care.health import Health, Observation, Outcome
+from shoal.node.care.health import Health, Observation
 from shoal.node.care.polls import MAX_POLLED, MalformedPoll, Shares, poll
 from shoal.node.care.presence import Presence
 from shoal.node.channel import MAX_SURVEY_COUNT, PeerError, Read
 from shoal.node.context import Context
+from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.placement import host_of
 from shoal.node.holders.refresh import Place, refresh_horizon
 from shoal.node.holders.relocation import relocate

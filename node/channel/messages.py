@@ -342,7 +342,7 @@ class Abort(Request[Done]):
 
 @dataclass(frozen=True, slots=True)
 class Surveyed(Reply):
-    """What is kept of each file asked about, in that order, as a msgpack array (see `node/holders/surveys.py`); `clock` is the
+    """What is kept of each file asked about, in that order, as a msgpack array (`holders/surveys.py`); `clock` is the
     peer's wall clock in s since the epoch. An array shorter than asked for holds the first files only."""
 
     PAYLOAD_BYTES = MAX_PAYLOAD_BYTES

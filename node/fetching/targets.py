@@ -14,7 +14,6 @@ from pathlib import Path
 import trio
 
 from shoal.erasure import Link
-from shoal.node.cipher import MAX_NAME_BYTES, name_bytes
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, UsageError
 from shoal.node.fetching.fetch import OpenedFile, make_reader, open_file, open_stream, sealed_data_leaf
@@ -22,8 +21,8 @@ from shoal.node.fetching.reading import MAX_RUN_SEGMENTS, in_order
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.renewal import renew_used
 from shoal.node.home.home import still_at
+from shoal.node.names import MAX_NAME_BYTES, name_bytes, printable
 from shoal.node.nursery import open_nursery
-from shoal.node.publishing.sources import printable
 from shoal.node.results import Fetched, OnProgress, Phase, Progress
 
 CHECKS_AHEAD = 3  # requests for data leaves under way while a part is being verified

@@ -5,12 +5,11 @@ network all ids at one address are one host, so that nobody passes for many.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shoal.dht import Contact
-from shoal.node.care.health import Outcome
-from shoal.node.holders.matching import match_hosts
+from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.placement import host_of
 from shoal.node.holders.statements import HolderStatement
 
@@ -88,3 +87,26 @@ def kth_longest(lease_ends: Iterable[float], k: int, now: float) -> float | None
     """The k-th longest of leases of distinct shares, None when there are fewer. Impossible claims are cut first."""
     ends = sorted((min(end, now + LEASE_LIMIT_S + CLOCK_SLACK_S) for end in lease_ends), reverse=True)
     return float(ends[k - 1]) if len(ends) >= k else None
+
+
+def match_hosts(places: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:
+    """The largest assignment of shares to hosts in which every host is used once (augmenting paths; Kuhn 1955)."""
+    hosts_of: dict[int, list[bytes]] = {}
+    for share, host in places:
+        hosts_of.setdefault(share, []).append(host)
+    owner: dict[bytes, int] = {}
+    for share in sorted(hosts_of):
+        _augment(share, hosts_of, owner, set())
+    return {share: host for host, share in owner.items()}
+
+
+def _augment(share: int, hosts_of: Mapping[int, list[bytes]], owner: dict[bytes, int], tried: set[bytes]) -> bool:
+    """Find a host for `share`, moving others if need be. As deep as there are shares: 256 at most."""
+    for host in hosts_of[share]:
+        if host in tried:
+            continue
+        tried.add(host)
+        if host not in owner or _augment(owner[host], hosts_of, owner, tried):
+            owner[host] = share
+            return True
+    return False

@@ -15,8 +15,7 @@ from shoal.node.errors import BadData, NoPeers, NotOneFile, Refused, TooFewShare
 from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.publishing.journal import JournalEntry
-from shoal.node.publishing.lanes import Lane
-from shoal.node.publishing.refusals import in_words
+from shoal.node.publishing.lanes import Lane, in_words
 from shoal.node.publishing.settling import Settling
 from shoal.node.results import Phase, Published
 

@@ -25,19 +25,19 @@ from shoal.erasure import (
     default_happy,
     default_width,
 )
-from shoal.node.cipher import KEY_BYTES, MAX_MEDIA_TYPE_BYTES, FileCipher, Metadata, name_bytes
+from shoal.node.cipher import KEY_BYTES, MAX_MEDIA_TYPE_BYTES, FileCipher, Metadata
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, NoPeers, Refused, ShoalError, UsageError
 from shoal.node.holders.placement import gather
 from shoal.node.home.ledger import Ledger
+from shoal.node.names import name_bytes, printable
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.completion import Completion
 from shoal.node.publishing.journal import Journal, JournalEntry, UploadNote
-from shoal.node.publishing.lanes import Lane
+from shoal.node.publishing.lanes import Lane, in_words
 from shoal.node.publishing.recruit import Recruiter
-from shoal.node.publishing.refusals import in_words
 from shoal.node.publishing.sealing import Sealer
-from shoal.node.publishing.sources import Fingerprint, Source, SourceChanged, fingerprint_fields, open_source, printable
+from shoal.node.publishing.sources import Fingerprint, Source, SourceChanged, fingerprint_fields, open_source
 from shoal.node.publishing.stalls import SENDERS, drop_stalled
 from shoal.node.results import OnProgress, Phase, Progress, Published
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from shoal.node.environment import Environment
 from shoal.node.errors import LocalError, UsageError
+from shoal.node.names import printable
 
 
 class SourceChanged(LocalError):
@@ -197,12 +198,6 @@ def _read_fully(descriptor: int, offset: int, wanted: int) -> bytes:
         offset += len(piece)
         wanted -= len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def printable(path: Path | str) -> str:
-    """A path for a message: control characters and undecodable bytes shown as escapes, never raw."""
-    text = str(path)
-    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def fingerprint_fields(fingerprint: Fingerprint) -> list[int]:

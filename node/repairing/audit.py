@@ -20,7 +20,6 @@ from shoal.erasure import (
     SegmentDecoder,
     block_leaf,
 )
-from shoal.node.care.health import Outcome
 from shoal.node.channel import (
     Blocks,
     Buffer,
@@ -39,6 +38,7 @@ from shoal.node.holders.announcers import Hint
 from shoal.node.holders.deletion import Deletion, MalformedDeletion, read_deletion
 from shoal.node.holders.everyone import by_node
 from shoal.node.holders.line import LONGEST_BLOCK_S, SLOWEST_BLOCK_S, Line
+from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import HolderStatement, MalformedStatement, check_statement
 from shoal.node.holders.surveys import Entry, SurveyRow, ask_survey

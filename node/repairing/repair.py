@@ -13,10 +13,10 @@ import trio
 
 from shoal.dht import Contact, NodeId
 from shoal.erasure import BLOCK_BYTES, FileId, Manifest
-from shoal.node.care.health import Outcome
 from shoal.node.context import Context
 from shoal.node.errors import NotFound, TooFewShares, UsageError
 from shoal.node.holders.announcers import Hint
+from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import HolderStatement

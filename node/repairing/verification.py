@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import trio
 
 from shoal.erasure import CorruptBlock, SegmentDecoder
-from shoal.node.care.health import Outcome
 from shoal.node.channel import MAX_BLOCKS_COUNT, Blocks, PeerError, Read
 from shoal.node.context import Context
 from shoal.node.fetching.reading import cut
+from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.tally import Finding
 from shoal.node.nursery import open_nursery
 from shoal.node.repairing.audit import Audited, outcome_of

@@ -19,13 +19,13 @@ import trio
 
 from shoal.dht import Contact
 from shoal.erasure import FileId, Manifest
-from shoal.node.care.asking_time import ask_clocks
-from shoal.node.care.health import Outcome
+from shoal.node.care.clocks import ask_clocks
 from shoal.node.channel import Buffer
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.companions import Companions
+from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import MAX_SKEW_S, HolderStatement, MalformedStatement, pack_statements

@@ -6,14 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
 
-from shoal.node.cipher import (
-    METADATA_STEP_BYTES,
-    CipherError,
-    FileCipher,
-    Metadata,
-    check_padding,
-    name_bytes,
-)
+from shoal.node.cipher import METADATA_STEP_BYTES, CipherError, FileCipher, Metadata, check_padding
+from shoal.node.names import name_bytes
 
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(1, 33))

@@ -13,9 +13,9 @@ from shoal.dht import Address, Contact, NodeId
 from shoal.erasure import FileId
 from shoal.node.care.clocks import LEAST_PEERS, ClockComparison
 from shoal.node.care.doubts import Doubts
-from shoal.node.care.health import Outcome
 from shoal.node.care.presence import Presence
 from shoal.node.care.rounds import Round, RoundCounts
+from shoal.node.holders.outcome import Outcome
 from shoal.simulation.world import World, run_world
 
 HOUR_S = 3600.0

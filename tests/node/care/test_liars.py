@@ -16,7 +16,6 @@ from shoal.erasure import FileId
 from shoal.node import Published
 from shoal.node.care.agenda import Errand
 from shoal.node.care.epochs import MAX_RANK, epoch_of, offset_of, rank_of
-from shoal.node.care.health import Outcome
 from shoal.node.channel import (
     Blocks,
     Buffer,
@@ -29,6 +28,7 @@ from shoal.node.channel import (
     Surveyed,
     TellHolders,
 )
+from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.statements import LIFETIME_S, make_statement, pack_statements
 from shoal.node.holders.surveys import SurveyRow, pack_survey
 from shoal.node.repairing.repair import Repairer

@@ -14,7 +14,6 @@ from shoal.dht import NodeId, NoReplyError
 from shoal.erasure import FileId
 from shoal.node import Published
 from shoal.node.care import rounds
-from shoal.node.care.health import Outcome
 from shoal.node.care.polls import (
     MAX_ANSWER_BYTES,
     MAX_POLLED,
@@ -27,6 +26,7 @@ from shoal.node.care.polls import (
     unpack_poll,
 )
 from shoal.node.channel import Reply, Survey
+from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.statements import pack_statements
 from shoal.node.store import DatabaseFailed
 from shoal.simulation.world import Machine, World, run_world

@@ -12,8 +12,9 @@ from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import MAX_PEERS as MAX_DOUBTED
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.epochs import BACK_OFF_PARTS, MAX_RANK, epoch_of, may_act, next_turn, offset_of, rank_of
-from shoal.node.care.health import Health, Observation, Outcome, emergency_at, repair_at
+from shoal.node.care.health import Health, Observation, emergency_at, repair_at
 from shoal.node.care.presence import MAX_PEERS, Presence
+from shoal.node.holders.outcome import Outcome
 
 DAY = 86400.0
 

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.dht import Address, Contact, NodeId
-from shoal.node.care.health import Outcome
-from shoal.node.holders.matching import match_hosts
-from shoal.node.holders.tally import Finding, Tally, kth_longest
+from shoal.node.holders.outcome import Outcome
+from shoal.node.holders.tally import Finding, Tally, kth_longest, match_hosts
 
 DAY_S = 86400.0
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.node.errors import LocalError, ShoalError, UsageError
-from shoal.node.publishing.sources import fingerprint_fields, open_source, printable
+from shoal.node.names import printable
+from shoal.node.publishing.sources import fingerprint_fields, open_source
 
 CONTENT = bytes(range(256)) * 40
 

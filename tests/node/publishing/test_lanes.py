@@ -2,8 +2,7 @@
 
 import pytest
 
-from shoal.node.publishing.lanes import BROKE_THE_PROTOCOL
-from shoal.node.publishing.refusals import in_words
+from shoal.node.publishing.lanes import BROKE_THE_PROTOCOL, in_words
 
 
 @pytest.mark.parametrize(
