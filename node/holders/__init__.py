@@ -1,4 +1,4 @@
-"""Who holds a file, and how one learns it: statements, announcements, surveys, the search, and what holders tell others.
+"""The holders of a file and how a node learns of them: statements, announcements, surveys, the search.
 
 The rules are pure; `search`, `companions`, `everyone`, `relocation`, `renewal` and `deletion` ask peers.
 May import: home, context, channel, store, and everything below them.
