@@ -40,7 +40,7 @@ bench: $(VENV)/.bench-installed
 
 clean:
 	rm -rf $(VENV) .bench build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find cli dht erasure node simulation tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find cli dht erasure node simulation src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are newer than what they were installed from: a changed pyproject.toml installs again, nothing else does.
 $(VENV)/.runtime-installed: pyproject.toml constraints.txt | $(RUN)

@@ -1,0 +1,5 @@
+"""Shoal: encrypted storage carried by volunteers. The library is `shoal.node`, the command is `shoal.cli`.
+
+The folders beside this file are links to those at the top of the repository. This file makes `shoal` a regular package:
+Python then prefers it to any folder named `shoal` in the current directory, such as a clone. It imports nothing.
+"""
