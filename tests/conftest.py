@@ -5,6 +5,7 @@ import socket
 import pytest
 from hypothesis import settings
 
+pytest.register_assert_rewrite("kit")
 settings.register_profile("shoal", derandomize=True, deadline=None)  # the same examples in every run, quick or not
 settings.load_profile("shoal")
 

@@ -1,11 +1,10 @@
 """What the DHT tests share: a virtual datagram network, cheap signatures, identities and services from a seed."""
 
 import heapq
-import importlib.util
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -15,6 +14,7 @@ import pytest
 import trio
 from blake3 import blake3
 
+from kit.scripts import load_script, load_vectors
 from shoal.dht import Address, Contact, DhtService, Ed25519, Identity, NetworkParameters, NodeId
 from shoal.dht.errors import ListenError
 
@@ -244,15 +244,10 @@ def make_contact() -> Callable[..., Contact]:
 @pytest.fixture(scope="session")
 def vector_builder() -> ModuleType:
     """The regeneration script as a module."""
-    spec = importlib.util.spec_from_file_location("regenerate_dht_vectors", HERE / "regenerate_vectors.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(HERE / "regenerate_vectors.py")
 
 
 @pytest.fixture(scope="session")
 def stored_vectors() -> Callable[[str], Any]:
     """Read one file of golden vectors by its name."""
-    return lambda name: json.loads((HERE / "vectors" / f"{name}.json").read_text())
+    return partial(load_vectors, HERE)

@@ -1,9 +1,6 @@
 """The lookup object, fed by hand, and on a simulated network with liars in it."""
 
-import importlib.util
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from random import Random
 from types import ModuleType
 
@@ -11,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.scripts import benchmark_script
 from shoal.dht.address import Address
 from shoal.dht.contact import Contact
 from shoal.dht.identity import NodeId, distance
@@ -315,15 +313,8 @@ def test_invariants_on_random_networks(seed, paths, size, dead, private):
 
 @pytest.fixture(scope="module")
 def quality() -> ModuleType:
-    """benchmarks/lookup_quality.py as a module: the simulated network, and the measure."""
-    path = Path(__file__).parents[2] / "benchmarks" / "lookup_quality.py"
-    spec = importlib.util.spec_from_file_location("shoal_lookup_quality", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    """The benchmark as a module."""
+    return benchmark_script("lookup_quality")
 
 
 @pytest.fixture(scope="module")

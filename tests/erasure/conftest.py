@@ -1,9 +1,8 @@
 """What the erasure tests share: a codec, files published in memory, golden vectors and their builder."""
 
-import importlib.util
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +11,7 @@ import _cffi_backend
 import pytest
 from blake3 import blake3
 
+from kit.scripts import load_script, load_vectors
 from shoal.erasure import (
     HASH_BYTES,
     Codec,
@@ -133,15 +133,10 @@ def random_bytes() -> Callable[..., bytes]:
 @pytest.fixture(scope="session")
 def vector_builder() -> ModuleType:
     """The regeneration script as a module."""
-    spec = importlib.util.spec_from_file_location("regenerate_vectors", HERE / "regenerate_vectors.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(HERE / "regenerate_vectors.py")
 
 
 @pytest.fixture(scope="session")
 def stored_vectors() -> Callable[[str], Any]:
     """Read one file of golden vectors by its name."""
-    return lambda name: json.loads((HERE / "vectors" / f"{name}.json").read_text())
+    return partial(load_vectors, HERE)

@@ -1,9 +1,8 @@
 """What the node tests share: an environment that runs in place, an identity, golden vectors and their builder."""
 
-import importlib.util
-import json
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
+from kit.scripts import load_script, load_vectors
 from shoal.dht import Identity, UdpNetwork
 from shoal.node.channel import TlsNetwork
 from shoal.node.environment import Environment, InlineCompute
@@ -51,19 +51,10 @@ def home(tmp_path: Path) -> Home:
 @pytest.fixture(scope="session")
 def node_vector_builder() -> ModuleType:
     """The script that regenerates the vectors, as a module."""
-    spec = importlib.util.spec_from_file_location("node_vector_builder", HERE / "regenerate_vectors.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(HERE / "regenerate_vectors.py")
 
 
 @pytest.fixture(scope="session")
 def node_vectors() -> Callable[[str], Any]:
     """A stored vector file by its name."""
-
-    def load(name: str) -> Any:
-        return json.loads((HERE / "vectors" / f"{name}.json").read_text())
-
-    return load
+    return partial(load_vectors, HERE)

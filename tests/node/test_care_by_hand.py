@@ -1,6 +1,6 @@
 """Checking, repairing, renewing, keeping and deleting by hand, in whole simulated networks."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import trio
 
-from shoal.erasure import BLOCK_BYTES, FileId, Link, LinkKind, best_codec
+from kit import worlds
+from kit.forging import publish_forgery
+from kit.worlds import chunks, fetched, holders
+from shoal.erasure import BLOCK_BYTES, FileId, Link, LinkKind
 from shoal.node import (
     BadData,
     LocalError,
-    NodeSettings,
     NotFound,
     Phase,
     Progress,
@@ -21,7 +23,6 @@ from shoal.node import (
     TooFewShares,
     UsageError,
     WrongKey,
-    open_node,
 )
 from shoal.node.channel import (
     Blocks,
@@ -46,27 +47,14 @@ DAY_S = 86400.0
 K, N = 4, 12
 
 
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
 async def prepare(
     world: World, nodes: int, size: int = 600_000, *, code: tuple[int, int] = (K, N)
 ) -> tuple[Published, bytes]:
-    for number in range(nodes):
-        await world.start(f"node-{number}")
-    await trio.sleep(30)
-    data = world.rng.randbytes(size)
-    async with world.client("publisher") as client:
-        published = await client.publish(chunks(data), name="file", needed=code[0], total=code[1], ttl_s=30 * 86400)
-    assert published.complete
+    """A file that is published for 30 days, and its bytes."""
+    published, data, _ = await worlds.prepare(
+        world, nodes, size, needed=code[0], total=code[1], settle_s=30, name="file", ttl_s=30 * 86400
+    )
     return published, data
-
-
-def holders(world: World, published: Published) -> list[Machine]:
-    """By share number."""
-    by_host = {machine.host: machine for machine in world.machines.values()}
-    return [by_host[address.host] for _, address in sorted(published.holders.items())]
 
 
 def handlers(machine: Machine) -> dict[type, Callable[..., Awaitable[Reply]]]:
@@ -78,11 +66,6 @@ def handlers(machine: Machine) -> dict[type, Callable[..., Awaitable[Reply]]]:
 def store_of(machine: Machine) -> Any:
     node: Any = machine.node
     return node._serving.store
-
-
-async def fetched(world: World, published: Published, name: str) -> bytes:
-    async with world.client(name) as client, client.open_fetch(published.link) as file:
-        return b"".join([chunk async for chunk in file])
 
 
 # --- check
@@ -422,35 +405,6 @@ def test_a_deletion_is_remembered_also_where_the_clock_was_far_behind(tmp_path: 
 # --- publishers that lie
 
 
-class Forger:
-    """A codec whose parity is noise for some shares: the shares are what the manifest says, and no file."""
-
-    name = "forger"
-
-    def __init__(self, world: World, forged: set[int]) -> None:
-        self._real, self._rng, self._forged = best_codec(), world.rng, forged
-
-    def parity(self, k: int, n: int, data: Sequence[Buffer]) -> list[bytes]:
-        made = self._real.parity(k, n, data)
-        return [self._rng.randbytes(len(block)) if k + at in self._forged else block for at, block in enumerate(made)]
-
-    def rebuild(self, k: int, n: int, have: Mapping[int, Buffer], want: Collection[int]) -> dict[int, bytes]:
-        return self._real.rebuild(k, n, have, want)
-
-
-async def publish_forgery(world: World, forged: set[int]) -> Published:
-    machine = world.machine("forger")
-    codec: Any = Forger(world, forged)
-    async with open_node(
-        machine.home,
-        network=world.network,
-        bootstrap=[world.running()[0].address],
-        settings=NodeSettings(),
-        environment=replace(machine.environment, codec=codec),
-    ) as client:
-        return await client.publish(chunks(world.rng.randbytes(600_000)), needed=K, total=N)
-
-
 def writes_to(world: World) -> list[str]:
     """A growing list of the machines that are sent blocks from now on."""
     asked: list[str] = []
@@ -477,7 +431,7 @@ def test_shares_that_are_no_codeword_stop_check_and_repair_and_no_holder_is_blam
 ) -> None:
     async def story(world: World) -> None:
         await prepare(world, 16)
-        published = await publish_forgery(world, forged)
+        published = await publish_forgery(world, world.rng.randbytes(600_000), forged, needed=K, total=N)
         await world.crash(holders(world, published)[0].name)
         asked = writes_to(world)
         async with world.client("checker") as client:
@@ -495,7 +449,7 @@ def test_a_rebuilt_share_that_misses_its_root_is_never_kept(tmp_path: Path) -> N
 
     async def story(world: World) -> None:
         await prepare(world, 16)
-        published = await publish_forgery(world, {N - 1})
+        published = await publish_forgery(world, world.rng.randbytes(600_000), {N - 1}, needed=K, total=N)
         await world.crash(holders(world, published)[N - 1].name)
         async with world.client("checker") as client:
             assert (await client.check(published.link)).good_shares == N - 1

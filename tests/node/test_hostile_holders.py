@@ -5,7 +5,7 @@ One network serves many cases: publish once, turn holders into liars, fetch, tur
 
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,8 @@ import msgpack
 import pytest
 import trio
 
+from kit.cases import case
+from kit.worlds import chunks, node_id, start_nodes
 from shoal.dht import Address, Announcement, Contact, Identity, NodeId, RecordKey
 from shoal.erasure import (
     BLOCK_BYTES,
@@ -79,14 +81,8 @@ class Shared:
         return [by_host[address.host] for _, address in sorted((published or self.published).holders.items())]
 
 
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
 async def prepare(world: World) -> Shared:
-    for number in range(N):
-        await world.start(f"node-{number}")
-    await trio.sleep(20)
+    await start_nodes(world, N, 20)
     data = world.rng.randbytes(SEGMENTS * K * BLOCK_BYTES - 100_000)
     async with world.client("publisher") as client:
         published = await client.publish(chunks(data), name="file", needed=K, total=N)
@@ -100,11 +96,6 @@ def holder_of(machine: Machine) -> Any:
     """The running holder behind a machine, to be tampered with."""
     node: Any = machine.node
     return node._serving._holder
-
-
-def node_id(machine: Machine) -> NodeId:
-    assert machine.node is not None
-    return machine.node.node_id
 
 
 @contextmanager
@@ -295,15 +286,6 @@ async def among_liars(shared: Shared, name: str, lie: Lie, rng: random.Random) -
             await fetch(shared.world, shared.published.link, GIVE_UP_S)
         if isinstance(caught.value, TooFewShares):
             assert (caught.value.needed, caught.value.found) == (K, K - 1)
-
-
-@contextmanager
-def case(name: str) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(f"in the case {name!r}")
-        raise
 
 
 @pytest.mark.parametrize(

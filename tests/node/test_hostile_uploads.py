@@ -6,7 +6,7 @@ by a valid statement, puts the others elsewhere, and leaves no task behind.
 
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import trio
 
+from kit.cases import case
+from kit.worlds import chunks, start_nodes
 from shoal.dht import Address, Identity
 from shoal.erasure import Manifest
 from shoal.node import NoPeers, Published, Refused, TooFewShares
@@ -96,20 +98,6 @@ def lying(machines: Sequence[Machine], request: type, lie: Lie, rng: random.Rand
             liar.repent()
 
 
-@contextmanager
-def case(name: str) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(f"in the case {name!r}")
-        raise
-
-
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), 100_000):
-        yield data[start : start + 100_000]
-
-
 OPERATIONS = ("shoal.node.publishing.", "shoal.node.fetching.", "shoal.node.holders.search.")
 
 
@@ -124,16 +112,10 @@ def operations() -> list[str]:
     return found
 
 
-async def populate(world: World, count: int = NODES) -> None:
-    for number in range(count):
-        await world.start(f"node-{number}")
-    await trio.sleep(20)
-
-
 async def publish(world: World, data: bytes, limit_s: float = SOON_S) -> Published:
     with trio.fail_after(limit_s):
         async with world.client(f"publisher {world.rng.random()}") as client:
-            published = await client.publish(chunks(data), needed=K, total=N, happy=N)
+            published = await client.publish(chunks(data, 100_000), needed=K, total=N, happy=N)
             assert not operations()
             return published
 
@@ -228,7 +210,7 @@ UNHELPFUL: dict[str, tuple[type, Lie]] = {
 @pytest.mark.parametrize("seed", [1])
 def test_unhelpful_holders_are_replaced(seed: int, tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world)
+        await start_nodes(world, NODES, 20)
         for name, (request, lie) in UNHELPFUL.items():
             liars = world.rng.sample(world.running(), LIARS)
             data = world.rng.randbytes(20_000)
@@ -251,7 +233,7 @@ def test_too_many_unhelpful_holders_are_told_honestly(tmp_path: Path) -> None:
     """
 
     async def story(world: World) -> None:
-        await populate(world)
+        await start_nodes(world, NODES, 20)
         for name in ("refuses to write", "stalls in write", "stalls in commit", "states garbage", "stalls in offer"):
             request, lie = UNHELPFUL[name]
             order = world.rng.sample(world.running(), NODES)
@@ -277,7 +259,7 @@ def test_holders_that_acknowledge_and_forget(tmp_path: Path) -> None:
     """Nobody can tell at once. The file can be read all the same, from the others."""
 
     async def story(world: World) -> None:
-        await populate(world)
+        await start_nodes(world, NODES, 20)
         data = world.rng.randbytes(20_000)
         order = world.rng.sample(world.running(), NODES)
         with lying(order[K:], Commit, acknowledges_and_forgets, world.rng):
@@ -299,7 +281,7 @@ def test_a_lost_share_cannot_be_rebuilt_from_those_who_forgot(tmp_path: Path) ->
     """Some fail to commit, and most of the others have forgotten: the shares that were acknowledged are reported."""
 
     async def story(world: World) -> None:
-        await populate(world)
+        await start_nodes(world, NODES, 20)
         order = world.rng.sample(world.running(), NODES)
 
         async def lie(liar: Liar, request: Commit, payload: Buffer) -> Reply:
@@ -327,7 +309,7 @@ ANNOUNCEMENTS: dict[str, tuple[tuple[int, ...], ...]] = {
 
 def test_lies_about_announcements(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world)
+        await start_nodes(world, NODES, 20)
         lies: dict[str, Lie] = {name: announces(rows) for name, rows in ANNOUNCEMENTS.items()}
         lies |= {"never": never, "internal": says(Status.INTERNAL)}
         for name, lie in lies.items():
@@ -351,7 +333,7 @@ def announces(rows: tuple[tuple[int, ...], ...]) -> Lie:
 
 def test_holders_that_die_between_commit_and_announcement(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world)
+        await start_nodes(world, NODES, 20)
         doomed = [machine.name for machine in world.rng.sample(world.running()[1:], LIARS)]
         committed = 0
 
@@ -379,7 +361,7 @@ def test_a_holder_that_is_full_half_way(tmp_path: Path) -> None:
     source.write_bytes(random.Random(1).randbytes(12_000_000))
 
     async def story(world: World) -> None:
-        await populate(world)
+        await start_nodes(world, NODES, 20)
 
         async def lie(liar: Liar, request: Write, payload: Buffer) -> Reply:
             if request.first_block:
@@ -424,7 +406,7 @@ def test_cancelled_at_any_moment(tmp_path: Path) -> None:
     source.write_bytes(random.Random(1).randbytes(50_000))
 
     async def story(world: World) -> None:
-        await populate(world, 6)
+        await start_nodes(world, 6, 20)
         async with world.client("impatient") as client:
             await client.wait_joined()
             journals = client._home.journal_folder
@@ -437,7 +419,7 @@ def test_cancelled_at_any_moment(tmp_path: Path) -> None:
             target.unlink()
             for _ in range(MOMENTS):
                 with trio.move_on_after(world.rng.uniform(0, whole_s)):
-                    await client.publish(chunks(b"stream"), needed=2, total=5)
+                    await client.publish(chunks(b"stream", 100_000), needed=2, total=5)
                 assert not leftovers(client)
                 assert not journals.exists() or not os.listdir(journals)
                 with trio.move_on_after(world.rng.uniform(0, whole_s)):

@@ -1,13 +1,13 @@
 """The library under load and in impatient hands: much at once, consumers that do not read, leave, or fail."""
 
 import random
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from kit.worlds import chunks, start_nodes
 from shoal.erasure import BLOCK_BYTES, Link
 from shoal.node import TooFewShares
 from shoal.node.fetching.reading import RUN_BYTES, RUNS_AHEAD
@@ -17,21 +17,11 @@ from shoal.simulation.world import World, run_world
 AT_ONCE = 20
 
 
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-async def populate(world: World, count: int) -> None:
-    for number in range(count):
-        await world.start(f"node-{number}")
-    await trio.sleep(20)
-
-
 def test_twenty_publishes_and_fetches_at_once(tmp_path: Path) -> None:
     files = [random.Random(at).randbytes(1 + 7_000 * at) for at in range(AT_ONCE)]
 
     async def story(world: World) -> None:
-        await populate(world, 5)
+        await start_nodes(world, 5, 20)
         links: dict[int, Any] = {}
         read: dict[int, bytes] = {}
         async with world.client("busy") as client:
@@ -62,7 +52,7 @@ def test_a_consumer_that_does_not_read_stops_the_reader(tmp_path: Path) -> None:
     data = random.Random(2).randbytes(80_000_000)
 
     async def story(world: World) -> None:
-        await populate(world, 3)
+        await start_nodes(world, 3, 20)
         async with world.client("client") as client:
             published = await client.publish(chunks(data), needed=2, total=2, happy=1)
             async with client.open_fetch(published.link) as file:
@@ -91,7 +81,7 @@ async def read_and_fail(client: Node, link: Link, chunks_read: int) -> None:
 
 def test_consumers_that_leave_or_fail(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 4)
+        await start_nodes(world, 4, 20)
         async with world.client("client") as client:
             data = world.rng.randbytes(60 * BLOCK_BYTES)
             published = await client.publish(chunks(data), needed=1, total=3)
@@ -117,7 +107,7 @@ def test_consumers_that_leave_or_fail(tmp_path: Path) -> None:
 
 def test_a_failure_reaches_the_consumer_as_itself(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 4)
+        await start_nodes(world, 4, 20)
         async with world.client("client") as client:
             published = await client.publish(chunks(world.rng.randbytes(10_000_000)), needed=2, total=4)
 

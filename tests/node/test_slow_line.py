@@ -8,28 +8,15 @@ from typing import Any
 
 import trio
 
+from kit.worlds import holders, prepare
 from shoal.erasure import BLOCK_BYTES
-from shoal.node import Node, NodeSettings, Published, open_node
+from shoal.node import Node, NodeSettings, open_node
 from shoal.node.channel import Buffer, Caller, Read, Reply
 from shoal.simulation.world import Clock, Machine, World, run_world
 
 K, N = 16, 48
 SIZE = 1_000_000  # one segment: nearly a whole block of each share is what an audit reads
 ALL_BYTES = 0.9 * N * BLOCK_BYTES
-
-
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-async def prepare(world: World, nodes: int, *, code: tuple[int, int] = (K, N), size: int = SIZE) -> Published:
-    for number in range(nodes):
-        await world.start(f"node-{number}")
-    await trio.sleep(60)
-    async with world.client("publisher") as client:
-        published = await client.publish(chunks(world.rng.randbytes(size)), needed=code[0], total=code[1])
-    assert published.complete
-    return published
 
 
 @asynccontextmanager
@@ -48,12 +35,6 @@ async def capped(
         yield node
 
 
-def holders(world: World, published: Published) -> list[Machine]:
-    """By share number."""
-    by_host = {machine.host: machine for machine in world.machines.values()}
-    return [by_host[address.host] for _, address in sorted(published.holders.items())]
-
-
 async def stall(caller: Caller, request: Any, payload: Buffer) -> Reply:
     await trio.sleep_forever()
     raise AssertionError("unreachable")
@@ -68,7 +49,7 @@ def be_silent(machine: Machine) -> None:
 
 def test_a_check_blames_no_holder_for_our_own_line(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        published = await prepare(world, N)
+        published, _, _ = await prepare(world, N, SIZE, needed=K, total=N)
         for rate, most_s in ((None, 2.0), (250_000, 20.0), (60_000, 70.0)):
             async with capped(world, f"checker at {rate}", rate) as client:
                 checked = await client.check(published.link)
@@ -90,7 +71,7 @@ def test_a_check_blames_no_holder_for_our_own_line(tmp_path: Path) -> None:
 
 def test_a_repair_over_a_slow_line_makes_only_what_is_lost(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        published = await prepare(world, N + 3)
+        published, _, _ = await prepare(world, N + 3, SIZE, needed=K, total=N)
         async with capped(world, "one", 250_000, 250_000) as client:
             repaired = await client.repair(published.link)
         assert (repaired.rebuilt, repaired.good_before, repaired.good_after) == ((), N, N)
@@ -106,7 +87,7 @@ def test_a_repair_gives_up_no_host_whose_share_is_still_on_its_way(tmp_path: Pat
     """It looks now and then whether somebody else was faster. Over `--up`, the question waits behind the blocks."""
 
     async def story(world: World) -> None:
-        published = await prepare(world, 20, code=(4, 12), size=250_000)
+        published, _, _ = await prepare(world, 20, 250_000)
         for machine in holders(world, published)[:6]:
             await world.crash(machine.name)
         async with capped(world, "repairer", None, 8_000) as client:
@@ -124,7 +105,7 @@ def test_a_holder_with_a_low_cap_doubts_nobody_for_it(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         slow = world.machine("node-0")
         slow.settings = replace(slow.settings, down_bytes_per_s=100_000)
-        published = await prepare(world, N)
+        published, _, _ = await prepare(world, N, SIZE, needed=K, total=N)
         caretaker: Any = slow.serving.caretaker
         (charge,) = await caretaker._charges([published.link.id])
         looker = caretaker._round()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from kit.worlds import chunks, fetched, start_nodes
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node import BadData, LocalError, NoPeers, NotFound, Published, Refused, TooFewShares, WrongKey
 from shoal.node.fetching.targets import part_path
@@ -22,32 +23,16 @@ from shoal.simulation.world import World, run_world
 STORM = Weather(latency_s=(0.01, 0.2), loss=0.05, duplication=0.05, late=0.05)
 
 
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), 50_000):
-        yield data[start : start + 50_000]
-
-
-async def populate(world: World, count: int) -> None:
-    for number in range(count):
-        await world.start(f"node-{number}")
-    await trio.sleep(30)
-
-
-async def fetched(world: World, published: Published, name: str) -> bytes:
-    async with world.client(name) as client, client.open_fetch(published.link) as file:
-        return b"".join([chunk async for chunk in file])
-
-
 def holders_of(world: World, published: Published) -> list[str]:
     hosts = {address.host for address in published.holders.values()}
     return [machine.name for machine in world.running() if machine.host in hosts]
 
 
 async def thirty_nodes(world: World) -> tuple[str, bytes, int]:
-    await populate(world, 30)
+    await start_nodes(world, 30, 30)
     data = world.rng.randbytes(700_000)
     async with world.client("publisher") as client:
-        published = await client.publish(chunks(data), name="life.bin")
+        published = await client.publish(chunks(data, 50_000), name="life.bin")
     assert (published.k, published.n, published.complete) == (8, 24, True)
     victims = holders_of(world, published)[: published.n - published.k]
     for name in victims:
@@ -75,10 +60,10 @@ print(stories.run_world(18, Path(sys.argv[2]), stories.short_life, weather=stori
 
 async def short_life(world: World) -> str:
     """A little of everything, and a digest of all that was sent."""
-    await populate(world, 8)
+    await start_nodes(world, 8, 30)
     digest = hashlib.sha256()
     async with world.client("publisher") as client:
-        published = await client.publish(chunks(world.rng.randbytes(100_000)), needed=2, total=6)
+        published = await client.publish(chunks(world.rng.randbytes(100_000), 50_000), needed=2, total=6)
     for name in holders_of(world, published)[:3]:
         await world.crash(name)
     async with world.client("reader") as client, client.open_fetch(published.link) as file:
@@ -103,10 +88,10 @@ def test_another_process_with_another_order_of_hashes_repeats_it(tmp_path: Path)
 
 def test_it_works_in_a_storm(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 14)
+        await start_nodes(world, 14, 30)
         data = world.rng.randbytes(300_000)
         async with world.client("publisher") as client:
-            published = await client.publish(chunks(data))
+            published = await client.publish(chunks(data, 50_000))
         assert published.complete
         assert await fetched(world, published, "reader") == data
 
@@ -115,10 +100,10 @@ def test_it_works_in_a_storm(tmp_path: Path) -> None:
 
 def test_one_holder_too_many_lost_is_told_with_numbers(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 13)
+        await start_nodes(world, 13, 30)
         data = world.rng.randbytes(60_000)
         async with world.client("publisher") as client:
-            published = await client.publish(chunks(data))
+            published = await client.publish(chunks(data, 50_000))
         victims = holders_of(world, published)[: published.n - published.k + 1]
         for name in victims:
             await world.crash(name)
@@ -135,10 +120,10 @@ def test_one_holder_too_many_lost_is_told_with_numbers(tmp_path: Path) -> None:
 
 def test_all_nodes_crash_and_come_back(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 12)
+        await start_nodes(world, 12, 30)
         data = world.rng.randbytes(400_000)
         async with world.client("publisher") as client:
-            published = await client.publish(chunks(data))
+            published = await client.publish(chunks(data, 50_000))
         names = list(world.machines)
         for name in names:
             await world.crash(name)
@@ -152,7 +137,7 @@ def test_all_nodes_crash_and_come_back(tmp_path: Path) -> None:
 
 def test_a_network_survives_its_first_node(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 8)
+        await start_nodes(world, 8, 30)
         await world.crash("node-0")
         await world.stop("node-5")
         await world.start("node-5")  # its only door is gone: it comes back through its own cache
@@ -166,10 +151,10 @@ def test_a_network_survives_its_first_node(tmp_path: Path) -> None:
 
 def test_a_link_is_only_as_good_as_its_key(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 5)
+        await start_nodes(world, 5, 30)
         async with world.client("publisher") as client:
-            one = await client.publish(chunks(b"one" * 1000))
-            two = await client.publish(chunks(b"two" * 1000))
+            one = await client.publish(chunks(b"one" * 1000, 50_000))
+            two = await client.publish(chunks(b"two" * 1000, 50_000))
             assert two.link.key is not None
             with pytest.raises(WrongKey):
                 async with client.open_fetch(one.link.with_key(two.link.key)):
@@ -182,7 +167,7 @@ def test_a_link_is_only_as_good_as_its_key(tmp_path: Path) -> None:
 
 def test_nobody_knows_an_unpublished_file(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 5)
+        await start_nodes(world, 5, 30)
         async with world.client("reader") as client:
             with pytest.raises(NotFound):
                 await client.fetch(Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32)), tmp_path / "absent")
@@ -195,10 +180,10 @@ def test_what_few_paths_miss_is_sought_on_many(tmp_path: Path) -> None:
     """Where liars stand in all of the first, quick paths of a search."""
 
     async def story(world: World) -> None:
-        await populate(world, 6)
+        await start_nodes(world, 6, 30)
         data = world.rng.randbytes(5_000)
         async with world.client("publisher") as client:
-            published = await client.publish(chunks(data))
+            published = await client.publish(chunks(data, 50_000))
         async with world.client("reader") as client:
             dht: Any = client._context.dht
             honest, asked = dht.search, []
@@ -219,7 +204,7 @@ def test_what_few_paths_miss_is_sought_on_many(tmp_path: Path) -> None:
 
 def test_a_nodes_traffic_is_datagrams_as_well(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 3)  # they have met by datagrams, and have moved no share
+        await start_nodes(world, 3, 30)  # they have met by datagrams, and have moved no share
         for machine in world.running():
             assert machine.node is not None
             status = await machine.node.status()
@@ -235,7 +220,7 @@ def test_without_any_peer(tmp_path: Path) -> None:
         await world.crash("node-0")
         async with world.client("lonely", through="node-0") as client:
             with pytest.raises(NoPeers):
-                await client.publish(chunks(b"hello"))
+                await client.publish(chunks(b"hello", 50_000))
 
     run_world(12, tmp_path, story)
 
@@ -247,7 +232,7 @@ def test_full_volunteers_refuse_and_the_publisher_is_told(tmp_path: Path) -> Non
         await trio.sleep(20)
         async with world.client("publisher") as client:
             with pytest.raises(Refused, match="full"):
-                await client.publish(chunks(world.rng.randbytes(3_000_000)))
+                await client.publish(chunks(world.rng.randbytes(3_000_000), 50_000))
 
     run_world(13, tmp_path, story)
 
@@ -257,7 +242,7 @@ def test_too_few_hosts_give_a_partial_result_that_can_be_completed(tmp_path: Pat
     source.write_bytes(random.Random(14).randbytes(200_000))
 
     async def story(world: World) -> None:
-        await populate(world, 7)
+        await start_nodes(world, 7, 30)
         async with world.client("publisher") as client:
             first = await client.publish(source, needed=4, total=12)
             assert (first.complete, first.shares, first.hosts, first.survives) == (False, 7, 7, 3)
@@ -283,7 +268,7 @@ def test_holders_that_die_on_the_way_are_replaced(tmp_path: Path) -> None:
     source.write_bytes(random.Random(15).randbytes(20_000_000))
 
     async def story(world: World) -> None:
-        await populate(world, 16)
+        await start_nodes(world, 16, 30)
         world.streams.bytes_per_s = 500_000.0
         async with world.client("publisher") as client, trio.open_nursery() as nursery:
 
@@ -306,7 +291,7 @@ def test_an_interrupted_publish_and_fetch_go_on(tmp_path: Path) -> None:
     source.write_bytes(random.Random(16).randbytes(6_000_000))
 
     async def story(world: World) -> None:
-        await populate(world, 13)
+        await start_nodes(world, 13, 30)
         world.streams.bytes_per_s = 300_000.0
         async with world.client("publisher") as client:
             with trio.move_on_after(5) as interrupted:
@@ -334,7 +319,7 @@ def test_nothing_is_kept_of_a_file_that_changed_while_it_was_read(tmp_path: Path
     source.write_bytes(random.Random(17).randbytes(3_000_000))
 
     async def story(world: World) -> None:
-        await populate(world, 8)
+        await start_nodes(world, 8, 30)
         world.streams.bytes_per_s = 300_000.0
 
         async def touch() -> None:
@@ -357,11 +342,11 @@ def test_nothing_is_kept_of_a_file_that_changed_while_it_was_read(tmp_path: Path
 
 def test_a_list_that_cannot_be_written_is_known_before_anything_is_sent(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 6)
+        await start_nodes(world, 6, 30)
         async with world.client("publisher") as client:
             client._ledger._path = tmp_path  # a directory
             with pytest.raises(LocalError, match="list of published files"):
-                await client.publish(chunks(b"x" * 1000))
+                await client.publish(chunks(b"x" * 1000, 50_000))
         assert all([(await machine.node.status())["files"] == 0 for machine in world.running()])
 
     run_world(17, tmp_path / "world", story)
@@ -377,7 +362,7 @@ def test_what_a_checkpoint_covers_outlives_a_power_cut_everywhere(
     source.write_bytes(random.Random(18).randbytes(16_000_000))
 
     async def story(world: World) -> None:
-        await populate(world, 8)
+        await start_nodes(world, 8, 30)
         world.streams.bytes_per_s = 300_000.0
         async with world.client("publisher") as client:
             with trio.move_on_after(20) as interrupted:
@@ -399,10 +384,10 @@ def test_what_a_checkpoint_covers_outlives_a_power_cut_everywhere(
 
 def test_bit_rot_is_not_handed_out(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 12)
+        await start_nodes(world, 12, 30)
         data = world.rng.randbytes(400_000)
         async with world.client("publisher") as client:
-            published = await client.publish(chunks(data))
+            published = await client.publish(chunks(data, 50_000))
         rotten = holders_of(world, published)
         for name in rotten[:8]:
             _rot(world, name)
@@ -423,10 +408,10 @@ def _rot(world: World, name: str) -> None:
 
 def test_a_holder_that_has_moved_is_found_at_its_new_address(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 10)
+        await start_nodes(world, 10, 30)
         data = world.rng.randbytes(50_000)
         async with world.client("publisher") as client:
-            published = await client.publish(chunks(data))
+            published = await client.publish(chunks(data, 50_000))
         holders = holders_of(world, published)
         stay = holders[: published.k - 1]
         for name in holders[published.k - 1 :]:

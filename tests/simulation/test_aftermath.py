@@ -1,12 +1,12 @@
 """What must hold after a study has healed: noticed when nobody repairs, and not excused by liars elsewhere."""
 
 import random
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import trio
 
+from kit.worlds import chunks
 from shoal.node.care.mending import Mender
 from shoal.node.results import Published
 from shoal.simulation.acked import Acked
@@ -19,10 +19,6 @@ from shoal.simulation.world import World, run_world
 MORTAL = StudyPlan(
     nodes=14, days=2, files=2, size_bytes=1_000, mean_life_days=4, uptime=1.0, k=2, n=8, hazards=Hazards(liars=0.15)
 )
-
-
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 def test_a_study_notices_that_nobody_repairs_although_liars_are_about(monkeypatch: pytest.MonkeyPatch) -> None:

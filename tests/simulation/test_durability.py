@@ -1,18 +1,18 @@
 """The disaster of benchmarks/durability.py, small and in short epochs: nothing is lost, and repair is sparing."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
 
 import pytest
 
+from kit.scripts import benchmark_script
 from shoal.node.care.health import repair_at
 
 HOUR_S = 3_600.0
 
 
 @pytest.fixture(scope="module")
-def durability(benchmark_script: Callable[[str], ModuleType]) -> ModuleType:
+def durability() -> ModuleType:
     """The benchmark as a module."""
     return benchmark_script("durability")
 

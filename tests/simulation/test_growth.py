@@ -1,15 +1,16 @@
 """What benchmarks/growth.py counts, in a small network, and how it tells."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
 
 import pytest
 
+from kit.scripts import benchmark_script
+
 
 @pytest.fixture(scope="module")
-def growth(benchmark_script: Callable[[str], ModuleType]) -> ModuleType:
+def growth() -> ModuleType:
     """The benchmark as a module."""
     return benchmark_script("growth")
 

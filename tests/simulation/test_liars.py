@@ -1,18 +1,14 @@
 """The league of liars that studies have: what one honest door is worth among theirs."""
 
 import random
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import trio
 
+from kit.worlds import chunks
 from shoal.simulation.datagrams import Weather
 from shoal.simulation.liars import Habit, Liars
 from shoal.simulation.world import World, run_world
-
-
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 def test_one_honest_door_is_enough_however_fast_the_liars_answer(tmp_path: Path) -> None:

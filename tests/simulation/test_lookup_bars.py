@@ -1,17 +1,17 @@
 """The bars that benchmarks/lookup_quality.py tells: where they apply, and that one missed is a failure."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
 
 import pytest
 
+from kit.scripts import benchmark_script
 from shoal.dht.lookup import PATHS, THOROUGH_PATHS
 
 
 @pytest.fixture(scope="module")
-def quality(benchmark_script: Callable[[str], ModuleType]) -> ModuleType:
+def quality() -> ModuleType:
     """The benchmark as a module."""
     return benchmark_script("lookup_quality")
 

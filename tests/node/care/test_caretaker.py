@@ -1,36 +1,21 @@
 """Files that their holders keep alive: whole nodes in simulation, publishers gone, no keys."""
 
 import errno
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import trio
 
+from kit.worlds import chunks, fetched, start_nodes
 from shoal.node import Published
 from shoal.simulation.world import World, run_world
 
 EPOCH_S = 3600.0  # a day of a network that beats faster
 
 
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-async def populate(world: World, count: int) -> None:
-    for number in range(count):
-        await world.start(f"node-{number}")
-    await trio.sleep(60)
-
-
 async def publish(world: World, size: int) -> tuple[Published, bytes]:
     data = world.rng.randbytes(size)
     async with world.client("publisher") as client:
         return await client.publish(chunks(data)), data
-
-
-async def fetched(world: World, published: Published, name: str) -> bytes:
-    async with world.client(name) as client, client.open_fetch(published.link) as file:
-        return b"".join([chunk async for chunk in file])
 
 
 def keepers(world: World, published: Published) -> dict[str, list[int]]:
@@ -48,7 +33,7 @@ def keepers(world: World, published: Published) -> dict[str, list[int]]:
 
 def test_lost_shares_are_made_again_when_their_holders_stay_away(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 20)
+        await start_nodes(world, 20)
         published, data = await publish(world, 60_000)
         assert (published.k, published.n) == (4, 12)
         victims = list(keepers(world, published))[:4]
@@ -67,7 +52,7 @@ def test_lost_shares_are_made_again_when_their_holders_stay_away(tmp_path: Path)
 
 def test_holders_that_come_back_in_time_cost_nothing(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 20)
+        await start_nodes(world, 20)
         published, _ = await publish(world, 60_000)
         holders = list(keepers(world, published))
         for name in holders[:5]:
@@ -83,7 +68,7 @@ def test_holders_that_come_back_in_time_cost_nothing(tmp_path: Path) -> None:
 
 def test_a_file_outlives_most_of_its_first_holders(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 24)
+        await start_nodes(world, 24)
         published, data = await publish(world, 60_000)
         for _ in range(3):
             for name in list(keepers(world, published))[:4]:
@@ -97,7 +82,7 @@ def test_a_file_outlives_most_of_its_first_holders(tmp_path: Path) -> None:
 
 def test_in_an_emergency_a_repair_that_finds_no_hosts_is_tried_again_soon(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 12)
+        await start_nodes(world, 12)
         published, _ = await publish(world, 60_000)
         assert (published.k, published.n) == (4, 12)
         for name in list(keepers(world, published))[:6]:
@@ -121,7 +106,7 @@ def test_a_full_disk_stops_neither_the_node_nor_the_care_of_its_files(tmp_path: 
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     async def story(world: World) -> None:
-        await populate(world, 16)
+        await start_nodes(world, 16)
         published, data = await publish(world, 60_000)
         full = list(keepers(world, published))[:6]
         for name in full:

@@ -1,6 +1,5 @@
 """A machine whose clock is wrong mends nothing: it cannot tell what is missing."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from kit.worlds import chunks
 from shoal.dht import Address, Contact, NodeId
 from shoal.erasure import FileId
 from shoal.node.care.clocks import LEAST_PEERS, ClockComparison
@@ -20,10 +20,6 @@ from shoal.simulation.world import World, run_world
 
 HOUR_S = 3600.0
 K, N, NODES = 4, 12, 20
-
-
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 def test_it_takes_some_peers_to_know_that_a_clock_misleads() -> None:

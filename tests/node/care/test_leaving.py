@@ -1,6 +1,5 @@
 """A volunteer that leaves in order takes nothing with it."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,16 +7,13 @@ from typing import Any
 import pytest
 import trio
 
+from kit.worlds import chunks
 from shoal.node import Left, Progress, Published
 from shoal.node.channel import Buffer, Caller, Reply, Write
 from shoal.node.store.store import DATABASE_NAME
 from shoal.simulation.world import Clock, Machine, World, run_world
 
 DAY_S = 86400.0
-
-
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 def test_shares_are_handed_over_and_nothing_is_rebuilt(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 An epoch is an hour here.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from kit.worlds import chunks, holders, node_id, prepare
 from shoal.dht import Address, Identity
 from shoal.erasure import FileId
 from shoal.node import Published
@@ -40,27 +41,6 @@ K, N = 4, 12
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
 
 
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-async def prepare(world: World, nodes: int, size: int = 60_000) -> tuple[Published, bytes]:
-    for number in range(nodes):
-        await world.start(f"node-{number}")
-    await trio.sleep(60)
-    data = world.rng.randbytes(size)
-    async with world.client("publisher") as client:
-        published = await client.publish(chunks(data), needed=K, total=N)
-    assert published.complete
-    return published, data
-
-
-def holders(world: World, published: Published) -> list[Machine]:
-    """The first holders, by share number."""
-    by_host = {machine.host: machine for machine in world.machines.values()}
-    return [by_host[address.host] for _, address in sorted(published.holders.items())]
-
-
 def handlers(machine: Machine) -> dict[type, Handler]:
     serving: Any = machine.serving
     found: dict[type, Handler] = serving._holder._handlers
@@ -79,11 +59,6 @@ def poll_says(machine: Machine, shares: Collection[int]) -> None:
 
 def caretaker(machine: Machine) -> Any:
     return machine.serving.caretaker
-
-
-def node_id(machine: Machine) -> Any:
-    assert machine.node is not None
-    return machine.node.node_id
 
 
 def kept(world: World, published: Published, *, without: Sequence[Machine] = ()) -> dict[int, set[str]]:
@@ -156,7 +131,7 @@ def test_shares_that_are_claimed_and_cannot_be_shown_are_made_again_within_about
     lies = {says_not_found: 10, flips_a_bit: 10, never_answers: 21}  # in epochs; who stalls has its grace besides
 
     async def story(world: World) -> None:
-        files = [(await prepare(world, 17))[0]]
+        files = [(await prepare(world, 17)).published]
         async with world.client("publisher") as client:
             files += [await client.publish(chunks(bytes(60_000)), needed=K, total=N) for _ in range(2)]
         liars = [holders(world, published)[:4] for published in files]
@@ -199,7 +174,7 @@ def claim_everything(world: World, liar: Machine) -> None:
 
 def test_who_claims_every_share_and_shows_blocks_of_others_is_one_host_for_one_share(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        published, data = await prepare(world, 17)
+        published, data, _ = await prepare(world, 17)
         first = holders(world, published)
         claim_everything(world, first[0])
         pretend(first[0])
@@ -262,7 +237,7 @@ def test_a_sybil_that_shows_blocks_of_an_honest_holder_goes_with_it(tmp_path: Pa
     """It adds a name to a share and no share; when the real holder is gone it can show nothing, and is found out."""
 
     async def story(world: World) -> None:
-        published, data = await prepare(world, 20)
+        published, data, _ = await prepare(world, 20)
         first = holders(world, published)
         sybils = [machine for machine in world.running() if machine not in first][:4]
         signed = [statement(world, published, at, each, lasts_s=LIFETIME_S) for at, each in enumerate(sybils)]
@@ -287,7 +262,7 @@ def test_many_names_on_one_disk_are_one_host_where_addresses_cost_something(tmp_
     """They really have the shares. In a public network their address is one host; in a private one each id is."""
 
     async def story(world: World) -> None:
-        published, _ = await prepare(world, 17)
+        published, _, _ = await prepare(world, 17)
         first, file_id = holders(world, published), published.link.id
         sybils = [await start_at(world, f"sybil-{at}", "44.9.9.9", 4800 + at) for at in range(4)]
         for share, sybil in enumerate(sybils):
@@ -338,7 +313,7 @@ def test_names_that_somebody_makes_up_do_not_keep_lost_shares_counted(tmp_path: 
     claim everything besides, and show nothing."""
 
     async def story(world: World) -> None:
-        published, _ = await prepare(world, 17)
+        published, _, _ = await prepare(world, 17)
         first = holders(world, published)
         liar = next(machine for machine in world.machines.values() if machine not in first)
         if with_claims:
@@ -397,7 +372,7 @@ def test_hosts_that_somebody_names_for_shares_they_do_not_keep_can_be_asked_to_k
     """All names at one address are one host in a public network, but only those that have answered there."""
 
     async def story(world: World) -> None:
-        published, _ = await prepare(world, 17)
+        published, _, _ = await prepare(world, 17)
         for machine in holders(world, published)[:4]:
             await world.crash(machine.name)
         await name_hosts_without_shares(world, published)
@@ -414,7 +389,7 @@ def test_a_holder_that_shows_wrong_blocks_keeps_nobody_from_the_addresses_it_nam
     """It answers at its own address, and has answered at no other."""
 
     async def story(world: World) -> None:
-        published, _ = await prepare(world, 15)
+        published, _, _ = await prepare(world, 15)
         liar, *others = holders(world, published)
         await name_hosts_without_shares(world, published, liar)
         poll_says(liar, (0, N - 3, N - 2, N - 1))
@@ -430,7 +405,7 @@ def test_who_leaves_hands_over_to_a_host_that_somebody_names_for_a_share_it_does
     """Hosts that nobody names come first; of the others, those where no holder shows its share."""
 
     async def story(world: World) -> None:
-        published, _ = await prepare(world, 14)
+        published, _, _ = await prepare(world, 14)
         await name_hosts_without_shares(world, published)
         leaver = holders(world, published)[0]
         assert leaver.node is not None
@@ -444,7 +419,7 @@ def test_who_leaves_gives_no_second_share_to_the_host_of_another_holder(tmp_path
     """Under another name of that host either: two shares there are lost as one."""
 
     async def story(world: World) -> None:
-        published, _ = await prepare(world, N)
+        published, _, _ = await prepare(world, N)
         leaver, neighbour = holders(world, published)[:2]
         await start_at(world, "second name", neighbour.host, 4800)
         await trio.sleep(60)
@@ -462,7 +437,7 @@ def test_who_does_not_answer_costs_a_look_one_time_out(tmp_path: Path) -> None:
     """However many shares it claims: of 24 claims 16 are audited at once."""
 
     async def story(world: World) -> None:
-        published, _ = await prepare(world, 13)
+        published, _, _ = await prepare(world, 13)
         sybils = [await start_at(world, f"sybil-{at}", "44.9.9.9", 4800 + at) for at in range(2)]
         asked: list[int] = []
 
@@ -505,7 +480,7 @@ def test_a_repair_that_trickles_holds_up_no_other_file(tmp_path: Path, monkeypat
     monkeypatch.setattr(Repairer, "run", run)
 
     async def story(world: World) -> None:
-        published, _ = await prepare(world, 17)
+        published, _, _ = await prepare(world, 17)
         async with world.client("another") as client:
             other = await client.publish(chunks(world.rng.randbytes(60_000)), needed=K, total=N)
         slow.append(other.link.id)
@@ -565,7 +540,7 @@ def test_a_majority_of_holders_that_pretends_to_care_only_delays_repair(
     """Seven of twelve are in league, three die, two are left: they come first in every fifth epoch or so."""
 
     async def story(world: World) -> None:
-        published, data = await prepare(world, 17)
+        published, data, _ = await prepare(world, 17)
         first = holders(world, published)
         for machine in first[:7]:
             collude(machine)
@@ -584,7 +559,7 @@ def test_a_silence_while_our_repairs_fill_the_line_says_nothing(
     tmp_path: Path, repair_bytes_per_s: int, is_blamed: bool
 ) -> None:
     async def story(world: World) -> None:
-        published, _ = await prepare(world, 13)
+        published, _, _ = await prepare(world, 13)
         looker, silent, *_ = holders(world, published)
         bend(silent, Read, never_answers)
         care = caretaker(looker)

@@ -1,16 +1,16 @@
 """What once went wrong in looking after files, each by its name."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import trio
 
+from kit.worlds import node_id, prepare, until
 from shoal.dht import Contact, NodeId
 from shoal.erasure import FileId
-from shoal.node import Published
 from shoal.node.care import rounds
 from shoal.node.channel import Reply, Survey
 from shoal.node.context import Context
@@ -20,26 +20,6 @@ from shoal.simulation.world import Clock, Machine, World, run_world
 
 EPOCH_S = 3600.0
 T = TypeVar("T")
-
-
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-async def prepare(world: World, nodes: int) -> tuple[Published, list[Machine]]:
-    """A published file of 4 of 12 and its holders by share."""
-    for number in range(nodes):
-        await world.start(f"node-{number}")
-    await trio.sleep(60)
-    async with world.client("publisher") as client:
-        published = await client.publish(chunks(b"kept"), needed=4, total=12)
-    by_host = {machine.host: machine for machine in world.machines.values()}
-    return published, [by_host[address.host] for _, address in sorted(published.holders.items())]
-
-
-def node_id(machine: Machine) -> NodeId:
-    assert machine.node is not None
-    return machine.node.node_id
 
 
 def announcing(world: World, file_id: FileId, number: int) -> set[NodeId]:
@@ -52,19 +32,11 @@ def announcing(world: World, file_id: FileId, number: int) -> set[NodeId]:
     return found
 
 
-async def until(holds: Callable[[], bool], most_epochs: int) -> None:
-    for _ in range(4 * most_epochs):
-        if holds():
-            return
-        await trio.sleep(EPOCH_S / 4)
-    assert holds(), f"not within {most_epochs} epochs"
-
-
 def test_who_stood_in_for_an_announcer_stops_when_it_is_back(tmp_path: Path) -> None:
     """Stand-ins once announced for ever, so that in time all holders of a file did."""
 
     async def story(world: World) -> None:
-        published, first = await prepare(world, 14)
+        published, _, first = await prepare(world, 14, b"kept")
         file_id = FileId(published.link.id)
         duties = announcers(file_id, [node_id(each) for each in first])
         by_id = {node_id(each): each for each in first}
@@ -73,11 +45,11 @@ def test_who_stood_in_for_an_announcer_stops_when_it_is_back(tmp_path: Path) -> 
         def is_as_ever() -> bool:
             return all(announcing(world, file_id, number) == set(duties[number]) for number in range(CLASSES))
 
-        await until(is_as_ever, 6)
+        await until(is_as_ever, 6 * EPOCH_S, EPOCH_S / 4)
         await world.crash(away.name)
-        await until(lambda: bool(announcing(world, file_id, 0) - set(duties[0])), 6)
+        await until(lambda: bool(announcing(world, file_id, 0) - set(duties[0])), 6 * EPOCH_S, EPOCH_S / 4)
         await world.start(away.name)
-        await until(is_as_ever, 8)
+        await until(is_as_ever, 8 * EPOCH_S, EPOCH_S / 4)
 
     run_world(51, tmp_path, story, epoch_s=EPOCH_S)
 
@@ -89,7 +61,7 @@ def test_clocks_that_differ_a_little_do_not_have_a_file_looked_after_twice(tmp_p
     async def story(world: World) -> None:
         for number in range(0, 14, 2):
             world.machine(f"node-{number}", clock=ahead)
-        _, first = await prepare(world, 14)
+        _, _, first = await prepare(world, 14, b"kept")
         assert 3 <= sum(machine.clock is ahead for machine in first) <= 9
         await trio.sleep(EPOCH_S)
         before = sum(machine.serving.care_statistics().turns for machine in first)
@@ -122,7 +94,7 @@ def test_whoever_comes_back_for_the_absent_asks_nobody_else(tmp_path: Path) -> N
     """Each follow-up was once a look at all holders. One that finds too many still away is."""
 
     async def story(world: World) -> None:
-        published, first = await prepare(world, 14)
+        published, _, first = await prepare(world, 14, b"kept")
         looker, *others = first
         care: Any = looker.serving.caretaker
         gone = {node_id(machine) for machine in others[:2]}
@@ -153,7 +125,7 @@ def test_a_holder_that_is_away_is_searched_for_once_and_not_at_every_silence(
     monkeypatch.setattr(rounds, "relocate", counted)
 
     async def story(world: World) -> None:
-        _, first = await prepare(world, 14)
+        _, _, first = await prepare(world, 14, b"kept")
         for machine in first[:2]:
             await world.crash(machine.name)
         await trio.sleep(18 * EPOCH_S)
@@ -173,7 +145,7 @@ def test_a_holder_of_a_share_made_again_announces_what_is_its_to_announce(tmp_pa
     """It was asked by nobody, and did so only after its next start."""
 
     async def story(world: World) -> None:
-        published, first = await prepare(world, 20)
+        published, _, first = await prepare(world, 20, b"kept")
         file_id = FileId(published.link.id)
         for machine in first[:6]:
             await world.crash(machine.name)
@@ -181,7 +153,7 @@ def test_a_holder_of_a_share_made_again_announces_what_is_its_to_announce(tmp_pa
         def others() -> list[Machine]:
             return [each for each in world.running() if each not in first and each.serving.store.held(file_id)]
 
-        await until(lambda: len(others()) == 6, 8)
+        await until(lambda: len(others()) == 6, 8 * EPOCH_S, EPOCH_S / 4)
         await trio.sleep(300)
         duties = {each.name: owed(each, file_id) for each in others()}
         assert any(duties.values())
@@ -196,7 +168,7 @@ def test_who_owes_an_announcement_takes_it_up_at_its_own_look(tmp_path: Path) ->
     """Where nobody has told it the list; and does nothing more while nothing has changed."""
 
     async def story(world: World) -> None:
-        published, first = await prepare(world, 14)
+        published, _, first = await prepare(world, 14, b"kept")
         file_id = FileId(published.link.id)
         await trio.sleep(60)
         machine = next(each for each in first if owed(each, file_id))

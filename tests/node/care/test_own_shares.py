@@ -1,6 +1,5 @@
 """A share that its own holder finds damaged or lost is made again where it was promised."""
 
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 import pytest
 import trio
 
+from kit.worlds import fetched, prepare, shares_of, until
 from shoal.erasure import FileId
-from shoal.node import Published
 from shoal.node.store.errors import ManifestDamaged
 from shoal.node.store.store import DATABASE_NAME
 from shoal.simulation.world import Machine, World, run_world
@@ -17,27 +16,6 @@ from shoal.simulation.world import Machine, World, run_world
 EPOCH_S = 3600.0
 K, N = 4, 12
 LARGE, SMALL = 400_000, 3000  # shares in files; in the database
-
-
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-async def prepare(world: World, nodes: int, size: int) -> tuple[Published, bytes, list[Machine]]:
-    """A published file of 4 of 12, its bytes, and its holders by share."""
-    for number in range(nodes):
-        await world.start(f"node-{number}")
-    await trio.sleep(60)
-    data = world.rng.randbytes(size)
-    async with world.client("publisher") as client:
-        published = await client.publish(chunks(data), needed=K, total=N)
-    by_host = {machine.host: machine for machine in world.machines.values()}
-    return published, data, [by_host[address.host] for _, address in sorted(published.holders.items())]
-
-
-async def fetched(world: World, published: Published, through: str) -> bytes:
-    async with world.client("reader", through=through) as client, client.open_fetch(published.link) as file:
-        return b"".join([chunk async for chunk in file])
 
 
 def rot(machine: Machine, share: int, size: int) -> None:
@@ -63,10 +41,6 @@ def states(machine: Machine) -> tuple[int, int, int]:
     return health.whole, health.damaged, health.lost
 
 
-def shares_of(machine: Machine, file_id: bytes) -> list[int]:
-    return [each.share_number for each in machine.serving.store.held(file_id)]
-
-
 def block(machine: Machine, file_id: bytes, share: int) -> bytes:
     return machine.serving.store.read(file_id, share, 0, 1, True).blocks
 
@@ -78,14 +52,6 @@ def tries(world: World) -> int:
         own: Any = machine.serving.caretaker
         found += sum(count for count, _ in own.own_shares._tried.values())
     return found
-
-
-async def until(holds: Callable[[], bool], most_epochs: float, step_s: float = EPOCH_S / 8) -> None:
-    for _ in range(int(most_epochs * EPOCH_S / step_s)):
-        if holds():
-            return
-        await trio.sleep(step_s)
-    assert holds(), f"not within {most_epochs} epochs"
 
 
 @pytest.mark.parametrize(("harm", "size"), [("rot", LARGE), ("rot", SMALL), ("loss", LARGE)])
@@ -100,9 +66,9 @@ def test_a_share_that_the_scrub_finds_damaged_or_lost_is_made_again_where_it_was
             rot(victim, 2, size)
         else:
             lose(victim)
-        await until(lambda: states(victim) != (1, 0, 0), 1)
+        await until(lambda: states(victim) != (1, 0, 0), 1 * EPOCH_S, EPOCH_S / 8)
         assert states(victim) == ((0, 1, 0) if harm == "rot" else (0, 0, 1))
-        await until(lambda: states(victim) == (1, 0, 0), 1)
+        await until(lambda: states(victim) == (1, 0, 0), 1 * EPOCH_S, EPOCH_S / 8)
         assert shares_of(victim, file_id) == [2]
         assert block(victim, file_id, 2) == good
         assert victim.serving.store.held(file_id)[0].lease_end >= lease
@@ -117,7 +83,7 @@ def test_a_share_that_the_scrub_finds_damaged_or_lost_is_made_again_where_it_was
         assert sum(each.serving.care_statistics().rebuilt_shares for each in world.running()) == 1
         for each in holders[:2] + holders[3 + K - 1 :]:  # it is read when it is needed
             await world.crash(each.name)
-        assert await fetched(world, published, victim.name) == data
+        assert await fetched(world, published, through=victim.name) == data
 
     run_world(71, tmp_path, story, epoch_s=EPOCH_S)
 
@@ -127,10 +93,10 @@ def test_the_holder_of_a_share_made_again_looks_after_the_file_as_before(tmp_pat
         published, _, holders = await prepare(world, 14, LARGE)
         victim = holders[5]
         rot(victim, 5, LARGE)
-        await until(lambda: states(victim) == (0, 1, 0), 1)
-        await until(lambda: states(victim) == (1, 0, 0), 1)
+        await until(lambda: states(victim) == (0, 1, 0), 1 * EPOCH_S, EPOCH_S / 8)
+        await until(lambda: states(victim) == (1, 0, 0), 1 * EPOCH_S, EPOCH_S / 8)
         before = victim.serving.care_statistics().turns
-        await until(lambda: victim.serving.care_statistics().turns > before, 40)
+        await until(lambda: victim.serving.care_statistics().turns > before, 40 * EPOCH_S, EPOCH_S / 8)
         others: Any = holders[0].serving.companions
         known = await others.known(FileId(published.link.id))
         assert 5 in {each.share for each in known if each.contact.address.host == victim.host}
@@ -148,8 +114,8 @@ def test_a_damaged_share_is_made_again_behind_a_low_cap(tmp_path: Path) -> None:
         victim.settings = replace(victim.settings, down_bytes_per_s=80_000)
         await world.start(victim.name)
         rot(victim, 3, LARGE)
-        await until(lambda: tries(world) > 0, 2)
-        await until(lambda: states(victim) == (1, 0, 0), 0.5)
+        await until(lambda: tries(world) > 0, 2 * EPOCH_S, EPOCH_S / 8)
+        await until(lambda: states(victim) == (1, 0, 0), 0.5 * EPOCH_S, EPOCH_S / 8)
         assert victim.serving.care_statistics().rebuilt_shares == 1
 
     run_world(73, tmp_path, story, epoch_s=EPOCH_S)
@@ -169,7 +135,7 @@ def test_while_fewer_than_k_others_answer_a_damaged_share_is_seldom_tried_and_ma
         assert victim.serving.store.usage().uploads == 0
         for each in away:
             await world.start(each.name)
-        await until(lambda: states(victim) == (1, 0, 0), 9)
+        await until(lambda: states(victim) == (1, 0, 0), 9 * EPOCH_S, EPOCH_S / 8)
         assert shares_of(victim, published.link.id) == [0]
 
     run_world(73, tmp_path, story, epoch_s=EPOCH_S)
@@ -200,13 +166,13 @@ def test_a_holder_that_dies_while_it_makes_its_share_again_makes_it_after_its_st
         victim = holders[0]
         (path,) = victim.disk.files()
         victim.disk.flip_bit(path, 12_345)
-        await until(lambda: states(victim) == (0, 1, 0), 1)
-        await until(lambda: victim.serving.store.usage().upload_bytes > 0, 0.5, step_s=0.02)
+        await until(lambda: states(victim) == (0, 1, 0), 1 * EPOCH_S, EPOCH_S / 8)
+        await until(lambda: victim.serving.store.usage().upload_bytes > 0, 0.5 * EPOCH_S, 0.02)
         await world.crash(victim.name)
         await world.start(victim.name)
         assert states(victim) == (0, 1, 0)
         assert victim.serving.store.usage().upload_bytes == 0
-        await until(lambda: states(victim) == (1, 0, 0), 1)
+        await until(lambda: states(victim) == (1, 0, 0), 1 * EPOCH_S, EPOCH_S / 8)
         assert shares_of(victim, published.link.id) == [0]
 
     run_world(78, tmp_path, story, epoch_s=EPOCH_S)
@@ -235,7 +201,7 @@ def test_a_disk_without_room_is_asked_again_later(tmp_path: Path) -> None:
         assert states(victim) == (0, 1, 0)
         assert victim.serving.care_statistics().repair_bytes == 0  # nothing was fetched for nothing
         victim.disk.total_bytes = 1 << 40
-        await until(lambda: states(victim) == (1, 0, 0), 5)
+        await until(lambda: states(victim) == (1, 0, 0), 5 * EPOCH_S, EPOCH_S / 8)
 
     run_world(76, tmp_path, story, epoch_s=EPOCH_S)
 
@@ -256,11 +222,11 @@ def test_a_damaged_manifest_ends_no_node_and_comes_back_with_the_share(tmp_path:
             victim.serving.store.manifest(published.link.id)
         care: Any = victim.serving.caretaker
         assert await care._charges([FileId(published.link.id)]) == []
-        await until(lambda: states(victim) == (0, 1, 0), 40)
-        await until(lambda: states(victim) == (1, 0, 0), 5)
+        await until(lambda: states(victim) == (0, 1, 0), 40 * EPOCH_S, EPOCH_S / 8)
+        await until(lambda: states(victim) == (1, 0, 0), 5 * EPOCH_S, EPOCH_S / 8)
         assert victim.running
         assert victim.serving.store.manifest(published.link.id) is not None
-        assert await fetched(world, published, victim.name) == data
+        assert await fetched(world, published, through=victim.name) == data
 
     run_world(77, tmp_path, story, epoch_s=EPOCH_S)
 
@@ -275,7 +241,7 @@ def test_on_a_public_network_a_large_share_of_our_own_is_no_strangers(tmp_path: 
         victim.disk.total_bytes -= usage.free_disk_bytes - usage.reserve_bytes - 2 * LARGE // K
         assert victim.serving.store.usage().available_bytes == 2 * LARGE // K
         rot(victim, 0, LARGE)
-        await until(lambda: states(victim) == (0, 1, 0), 2, 60.0)
-        await until(lambda: states(victim) == (1, 0, 0), 5)
+        await until(lambda: states(victim) == (0, 1, 0), 2 * EPOCH_S, 60.0)
+        await until(lambda: states(victim) == (1, 0, 0), 5 * EPOCH_S, EPOCH_S / 8)
 
     run_world(78, tmp_path, story, epoch_s=EPOCH_S, private=False)

@@ -1,7 +1,7 @@
 """Polls: the usual answer comes by datagram, everything else is asked for again by the channel."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,9 +10,9 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.worlds import prepare
 from shoal.dht import NodeId, NoReplyError
 from shoal.erasure import FileId
-from shoal.node import Published
 from shoal.node.care import rounds
 from shoal.node.care.polls import (
     MAX_ANSWER_BYTES,
@@ -37,21 +37,6 @@ HOLDER = NodeId(b"h" * 32)
 
 shares = st.frozensets(st.integers(0, 255), max_size=255)
 files = st.lists(st.binary(min_size=32, max_size=32).map(FileId), min_size=1, max_size=MAX_POLLED)
-
-
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-async def prepare(world: World, nodes: int) -> tuple[Published, list[Machine]]:
-    """A published file of 4 of 12 and its holders by share."""
-    for number in range(nodes):
-        await world.start(f"node-{number}")
-    await trio.sleep(60)
-    async with world.client("publisher") as client:
-        published = await client.publish(chunks(b"kept"), needed=4, total=12)
-    by_host = {machine.host: machine for machine in world.machines.values()}
-    return published, [by_host[address.host] for _, address in sorted(published.holders.items())]
 
 
 def caretaker(machine: Machine) -> Any:
@@ -117,7 +102,7 @@ def test_golden_vectors_of_polls(node_vectors: Callable[[str], Any], node_vector
 
 def test_when_all_is_well_nobody_is_asked_by_the_channel(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        published, holders = await prepare(world, 14)
+        published, _, holders = await prepare(world, 14, b"kept")
         file_id = FileId(published.link.id)
         looker, *others = holders
         await trio.sleep(60)
@@ -135,7 +120,7 @@ def test_when_all_is_well_nobody_is_asked_by_the_channel(tmp_path: Path) -> None
 
 def test_who_keeps_nothing_is_asked_again_and_a_deletion_is_heard(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        published, holders = await prepare(world, 14)
+        published, _, holders = await prepare(world, 14, b"kept")
         file_id = FileId(published.link.id)
         looker, *others = holders
         await world.crash(looker.name)
@@ -158,7 +143,7 @@ def test_who_is_silent_is_asked_by_the_channel_before_it_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(world: World) -> None:
-        published, holders = await prepare(world, 14)
+        published, _, holders = await prepare(world, 14, b"kept")
         looker, gone = holders[:2]
         await world.crash(gone.name)
         care = caretaker(looker)
@@ -198,7 +183,7 @@ def test_whoever_has_no_grace_is_asked_by_the_channel_at_once(tmp_path: Path, mo
         raise NoReplyError("lost on the way")
 
     async def story(world: World) -> None:
-        published, holders = await prepare(world, 14)
+        published, _, holders = await prepare(world, 14, b"kept")
         file_id = FileId(published.link.id)
         care = caretaker(holders[0])
         care.presence.note_shares(file_id, 12, set(), trio.current_time() - 10 * EPOCH_S)
@@ -214,7 +199,7 @@ def test_an_old_poll_sent_again_counts_for_nobody(tmp_path: Path) -> None:
     """Whoever watches a line may keep what it carries, and would keep others from looking after a file."""
 
     async def story(world: World) -> None:
-        published, holders = await prepare(world, 14)
+        published, _, holders = await prepare(world, 14, b"kept")
         file_id = FileId(published.link.id)
         asker, asked = holders[:2]
         assert asker.node is not None
@@ -232,7 +217,7 @@ def test_an_old_poll_sent_again_counts_for_nobody(tmp_path: Path) -> None:
 
 def test_a_disk_that_fails_answers_no_poll_and_strangers_never_reach_it(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        published, holders = await prepare(world, 14)
+        published, _, holders = await prepare(world, 14, b"kept")
         asker, asked = holders[:2]
         assert asked.node is not None
         assert asker.node is not None
@@ -260,7 +245,7 @@ def test_a_list_of_holders_that_says_nothing_new_is_not_written(tmp_path: Path) 
     """Each of them once cost a check of all its signatures and a transaction."""
 
     async def story(world: World) -> None:
-        published, holders = await prepare(world, 14)
+        published, _, holders = await prepare(world, 14, b"kept")
         one, other = holders[:2]
         file_id = FileId(published.link.id)
         await trio.sleep(60)

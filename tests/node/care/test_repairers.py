@@ -1,12 +1,13 @@
 """Holders that repair one file at the same time, and holders whose machine dies while they do."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from kit.worlds import prepare
 from shoal.erasure import FileId
 from shoal.node import Published
 from shoal.node.channel import Buffer, Caller, Reply, Write
@@ -16,22 +17,6 @@ EPOCH_S = 3600.0
 K, N = 4, 12
 SHARE_BYTES = 3 * 65_536
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
-
-
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-async def prepare(world: World, nodes: int) -> tuple[Published, list[Machine]]:
-    """A published file and its holders by share."""
-    for number in range(nodes):
-        await world.start(f"node-{number}")
-    await trio.sleep(60)
-    async with world.client("publisher") as client:
-        published = await client.publish(chunks(world.rng.randbytes(K * SHARE_BYTES - 2_000)), needed=K, total=N)
-    assert published.complete
-    by_host = {machine.host: machine for machine in world.machines.values()}
-    return published, [by_host[address.host] for _, address in sorted(published.holders.items())]
 
 
 def on_write(world: World, heard: Callable[[Caller, int], None]) -> None:
@@ -64,7 +49,7 @@ def test_three_holders_that_repair_at_once_waste_little_and_keep_each_share_once
     when all three start at the same moment, nobody sends more than he would alone."""
 
     async def story(world: World) -> None:
-        published, first = await prepare(world, 17)
+        published, _, first = await prepare(world, 17, K * SHARE_BYTES - 2_000)
         world.streams.bytes_per_s = 60_000.0
         sent: list[int] = []
         on_write(world, lambda caller, count: sent.append(count))
@@ -92,7 +77,7 @@ def test_a_repairer_whose_machine_dies_at_any_moment_leaves_nothing_broken(tmp_p
     there, whole."""
 
     async def story(world: World) -> None:
-        published, first = await prepare(world, 17)
+        published, _, first = await prepare(world, 17, K * SHARE_BYTES - 2_000)
         world.streams.bytes_per_s = 60_000.0
         by_host = {machine.host: machine for machine in first}
         begun = trio.Event()

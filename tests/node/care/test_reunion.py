@@ -1,13 +1,13 @@
 """A holder that comes back after a long absence makes itself known again."""
 
 import itertools
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from kit import worlds
 from shoal.dht import Address, DhtService
 from shoal.erasure import FileId
 from shoal.node.care.acquaintances import Acquaintances
@@ -23,10 +23,6 @@ EPOCH_S = 3600.0
 K, N = 3, 6
 
 
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
 def known_to(machine: Machine, other: Machine, file_id: bytes) -> bool:
     assert other.node is not None
     now = machine.clock.read()
@@ -36,12 +32,7 @@ def known_to(machine: Machine, other: Machine, file_id: bytes) -> bool:
 
 async def prepare(world: World) -> tuple[FileId, Machine, list[Machine]]:
     """A published file of K of N, one of its holders, and the others."""
-    for number in range(N):
-        await world.start(f"node-{number}")
-    await trio.sleep(60)
-    async with world.client("publisher") as client:
-        published = await client.publish(chunks(world.rng.randbytes(20_000)), needed=K, total=N)
-    assert published.complete
+    published, _, _ = await worlds.prepare(world, N, 20_000, needed=K, total=N)
     await trio.sleep(60)
     one, *others = world.machines.values()
     return FileId(published.link.id), one, others

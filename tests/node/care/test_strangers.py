@@ -1,16 +1,17 @@
 """What strangers, false repairers and malicious publishers can do to a file that keeps itself alive: cost a little."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from kit.forging import publish_forgery
+from kit.worlds import chunks, fetched, holders, keepers, start_nodes, until
 from shoal.dht import Contact, labelled_hash
-from shoal.erasure import FileId, Manifest, best_codec
-from shoal.node import BadData, NodeSettings, Published, open_node
+from shoal.erasure import FileId, Manifest
+from shoal.node import BadData, Published
 from shoal.node.channel import (
     Blocks,
     Buffer,
@@ -41,32 +42,11 @@ K, N = 4, 12
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
 
 
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-async def populate(world: World, count: int) -> None:
-    for number in range(count):
-        await world.start(f"node-{number}")
-    await trio.sleep(60)
-
-
 async def publish(world: World, data: bytes) -> Published:
     async with world.client("publisher") as client:
         published = await client.publish(chunks(data), needed=K, total=N)
     assert published.complete
     return published
-
-
-async def fetched(world: World, published: Published) -> bytes:
-    async with world.client(f"reader {world.rng.random()}") as client, client.open_fetch(published.link) as file:
-        return b"".join([chunk async for chunk in file])
-
-
-def holders(world: World, published: Published) -> list[Machine]:
-    """The first holders, by share number."""
-    by_host = {machine.host: machine for machine in world.machines.values()}
-    return [by_host[address.host] for _, address in sorted(published.holders.items())]
 
 
 def handlers(machine: Machine) -> dict[type, Handler]:
@@ -85,23 +65,6 @@ def poll_says(machine: Machine, shares: Collection[int]) -> None:
     serving.caretaker.polls._kept = kept
 
 
-def kept(world: World, published: Published) -> dict[int, list[str]]:
-    """Share -> the machines that run and keep it."""
-    found: dict[int, list[str]] = {}
-    for machine in world.running():
-        for each in machine.serving.store.held(published.link.id):
-            found.setdefault(each.share_number, []).append(machine.name)
-    return found
-
-
-async def until(holds: Callable[[], bool], most_epochs: int) -> None:
-    for _ in range(most_epochs):
-        if holds():
-            return
-        await trio.sleep(EPOCH_S)
-    assert holds(), f"not within {most_epochs} epochs"
-
-
 # --- false repairers
 
 
@@ -109,7 +72,7 @@ def test_junk_under_the_ids_by_which_repairers_meet_delays_a_repair_and_spoils_n
     """It is in the way at every host that may be asked; the root refuses it there, and at those who hold shares."""
 
     async def story(world: World) -> None:
-        await populate(world, 17)
+        await start_nodes(world, 17)
         data = world.rng.randbytes(600_000)
         published = await publish(world, data)
         first, file_id = holders(world, published), published.link.id
@@ -126,7 +89,7 @@ def test_junk_under_the_ids_by_which_repairers_meet_delays_a_repair_and_spoils_n
             repaired = await client.repair(published.link)
         assert repaired.complete
         assert repaired.sent_bytes <= 2.1 * 3 * Manifest.decode(encoded).layout.share_bytes
-        shares = kept(world, published)
+        shares = keepers(world, published)
         assert {share: shares[share] for share in range(3, N)} == {at: [first[at].name] for at in range(3, N)}
         async with world.client("checker") as client:
             assert (await client.check(published.link, verify=True)).healthy
@@ -158,7 +121,7 @@ async def offer_junk(context: Any, machine: Machine, encoded: bytes, share: int)
 
 def test_a_stranger_can_lengthen_a_lease_and_neither_shorten_nor_delete(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 14)
+        await start_nodes(world, 14)
         published, other = await publish(world, b"kept"), await publish(world, b"deleted")
         machine = holders(world, published)[0]
         caller, file_id = Caller(machine.address), FileId(published.link.id)
@@ -195,7 +158,7 @@ def show(machine: Machine, *entries: Entry) -> None:
 
 def test_the_owners_deletion_is_heard_among_many_false_ones(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 14)
+        await start_nodes(world, 14)
         published = await publish(world, b"to be deleted")
         *others, away = holders(world, published)
         await world.crash(away.name)
@@ -204,14 +167,14 @@ def test_the_owners_deletion_is_heard_among_many_false_ones(tmp_path: Path) -> N
         for at, machine in enumerate(others[:-1]):
             show(machine, b"junk" if at % 2 else bytes(76))
         await world.start(away.name)
-        await until(lambda: not away.serving.store.held(published.link.id), 6)
+        await until(lambda: not away.serving.store.held(published.link.id), 6 * EPOCH_S, EPOCH_S)
 
     run_world(13, tmp_path, story, epoch_s=EPOCH_S)
 
 
 def test_an_old_statement_said_again_replaces_no_newer_one(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 14)
+        await start_nodes(world, 14)
         published = await publish(world, b"kept")
         speaker, listener = holders(world, published)[:2]
         serving: Any = speaker.serving
@@ -246,7 +209,7 @@ def test_shares_that_a_file_cannot_have_are_nobodys(tmp_path: Path) -> None:
     """An audit of one would be an error of ours: numbers beyond n are neither kept, nor passed on, nor asked for."""
 
     async def story(world: World) -> None:
-        await populate(world, 14)
+        await start_nodes(world, 14)
         data = world.rng.randbytes(50_000)
         published = await publish(world, data)
         first, file_id = holders(world, published), FileId(published.link.id)
@@ -284,32 +247,6 @@ def test_shares_that_a_file_cannot_have_are_nobodys(tmp_path: Path) -> None:
 # --- publishers
 
 
-class Forger:
-    """A codec whose parity is noise for the last share: it is what the manifest says, and not of this file."""
-
-    name = "forger"
-
-    def __init__(self, world: World) -> None:
-        self._real, self._rng = best_codec(), world.rng
-
-    def parity(self, k: int, n: int, data: Sequence[Buffer]) -> list[bytes]:
-        made = self._real.parity(k, n, data)
-        return [*made[:-1], self._rng.randbytes(len(made[-1]))]
-
-    def rebuild(self, k: int, n: int, have: Mapping[int, Buffer], want: Collection[int]) -> dict[int, bytes]:
-        return self._real.rebuild(k, n, have, want)
-
-
-async def publish_forgery(world: World, data: bytes) -> Published:
-    machine = world.machine("forger")
-    codec: Any = Forger(world)
-    environment, door = replace(machine.environment, codec=codec), world.running()[0].address
-    async with open_node(
-        machine.home, network=world.network, bootstrap=[door], settings=NodeSettings(), environment=environment
-    ) as client:
-        return await client.publish(chunks(data), needed=K, total=N)
-
-
 def count_bytes(world: World) -> dict[type, int]:
     """A growing count of share bytes read and written from now on."""
     counts = {Read: 0, Write: 0}
@@ -330,8 +267,8 @@ def counting(counts: dict[type, int], kind: type, honest: Handler) -> Handler:
 
 def test_a_rotten_share_of_what_is_no_file_is_tried_twice_at_most(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        await populate(world, 15)
-        published = await publish_forgery(world, world.rng.randbytes(250_000))
+        await start_nodes(world, 15)
+        published = await publish_forgery(world, world.rng.randbytes(250_000), {N - 1}, needed=K, total=N)
         victim = holders(world, published)[N - 1]  # of the false share: made again, it misses its root
         (path,) = victim.disk.files()
         victim.disk.flip_bit(path, 12_345)
@@ -339,7 +276,7 @@ def test_a_rotten_share_of_what_is_no_file_is_tried_twice_at_most(tmp_path: Path
         await trio.sleep(24 * EPOCH_S)
         share_bytes = 65_536
         assert 0 < counts[Read] <= (2 * (N + K) + 24 * N) * share_bytes  # the usual audits are among it
-        assert sorted(kept(world, published)) == list(range(N - 1))
+        assert sorted(keepers(world, published)) == list(range(N - 1))
         assert victim.serving.care_statistics().rebuilt_shares == 0
         own: Any = victim.serving.caretaker
         assert [key[0] for key in own.own_shares._damaged] == [published.link.id]
@@ -352,8 +289,8 @@ def test_shares_that_are_no_file_are_tried_once_by_each_holder_and_never_again(t
     """The false share is among the lost, so that only a whole rebuilt share shows it. No holder is blamed for it."""
 
     async def story(world: World) -> None:
-        await populate(world, 17)
-        published = await publish_forgery(world, world.rng.randbytes(250_000))
+        await start_nodes(world, 17)
+        published = await publish_forgery(world, world.rng.randbytes(250_000), {N - 1}, needed=K, total=N)
         lost = [*holders(world, published)[:3], holders(world, published)[N - 1]]
         for machine in lost:
             await world.crash(machine.name)
@@ -362,7 +299,7 @@ def test_shares_that_are_no_file_are_tried_once_by_each_holder_and_never_again(t
         share_bytes = 65_536
         assert 0 < counts[Write] <= 8 * len(lost) * share_bytes
         assert counts[Read] <= 8 * (K + N) * share_bytes
-        assert sorted(kept(world, published)) == list(range(3, N - 1))
+        assert sorted(keepers(world, published)) == list(range(3, N - 1))
         async with world.client("reader") as client:
             with pytest.raises(BadData, match="No holder is to blame"):
                 await client.repair(published.link)

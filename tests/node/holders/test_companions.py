@@ -1,14 +1,13 @@
 """What a holder takes up again after a start from its own disk."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from kit.worlds import prepare
 from shoal.erasure import FileId
-from shoal.node import Published
 from shoal.node.holders.announcers import CLASSES, class_key
 from shoal.node.store import DatabaseFailed, KeptStatement
 from shoal.simulation.world import Machine, World, run_world
@@ -16,24 +15,9 @@ from shoal.simulation.world import Machine, World, run_world
 EPOCH_S = 3600.0
 
 
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-async def prepare(world: World, nodes: int) -> tuple[Published, list[Machine]]:
-    """A published file of 4 of 12 and its holders by share."""
-    for number in range(nodes):
-        await world.start(f"node-{number}")
-    await trio.sleep(60)
-    async with world.client("publisher") as client:
-        published = await client.publish(chunks(b"kept"), needed=4, total=12)
-    by_host = {machine.host: machine for machine in world.machines.values()}
-    return published, [by_host[address.host] for _, address in sorted(published.holders.items())]
-
-
 def test_what_is_announced_after_a_start_is_what_was_announced_before(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        published, holders = await prepare(world, 14)
+        published, _, holders = await prepare(world, 14, b"kept")
         file_id = FileId(published.link.id)
         await trio.sleep(60)
         announcers = 0
@@ -56,7 +40,7 @@ def test_what_is_announced_after_a_start_is_what_was_announced_before(tmp_path: 
 
 def test_a_statement_damaged_on_disk_is_left_out_and_harms_no_other(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        published, holders = await prepare(world, 14)
+        published, _, holders = await prepare(world, 14, b"kept")
         file_id = FileId(published.link.id)
         await trio.sleep(60)
         machine = next(each for each in holders if announced(each, file_id))
@@ -78,7 +62,7 @@ def test_a_store_that_fails_for_a_moment_silences_nobody(tmp_path: Path) -> None
     """Whoever stands in for others stops that once the store can tell again what its own duty is."""
 
     async def story(world: World) -> None:
-        published, holders = await prepare(world, 14)
+        published, _, holders = await prepare(world, 14, b"kept")
         file_id = FileId(published.link.id)
         await trio.sleep(60)
         machine = next(each for each in holders if announced(each, file_id))

@@ -1,7 +1,7 @@
 """Statements of holders are renewed before they end, many at a time."""
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.worlds import chunks
 from shoal.dht import Address, NodeId
 from shoal.erasure import FileId
 from shoal.node.care.rounds import Charge
@@ -20,10 +21,6 @@ from shoal.simulation.world import World, run_world
 DAY_S = 86400.0
 FILE = FileId(bytes(32))
 NODES = [NodeId(bytes([number]) * 32) for number in range(6)]
-
-
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 def test_young_statements_are_left_alone() -> None:

@@ -1,12 +1,12 @@
 """Whether a fetch renews: judged by those who have proven their shares in it, and by nobody else."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from kit.worlds import holders, prepare
 from shoal.dht import Address, Contact, NodeId
 from shoal.erasure import FileId
 from shoal.node import Published
@@ -19,26 +19,6 @@ from shoal.simulation.world import EPOCH_START, Machine, World, run_world
 DAY_S = 86400.0
 K, N = 4, 12
 LONG_S = 90 * 86400
-
-
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-async def prepare(world: World, ttl_s: int) -> Published:
-    for number in range(N + 1):
-        await world.start(f"node-{number}")
-    await trio.sleep(30)
-    async with world.client("publisher") as client:
-        published = await client.publish(chunks(world.rng.randbytes(300_000)), needed=K, total=N, ttl_s=ttl_s)
-    assert published.complete
-    return published
-
-
-def holders(world: World, published: Published) -> list[Machine]:
-    """By share number."""
-    by_host = {machine.host: machine for machine in world.machines.values()}
-    return [by_host[address.host] for _, address in sorted(published.holders.items())]
 
 
 def claim_everything(world: World, liar: Machine, published: Published) -> None:
@@ -91,7 +71,7 @@ async def fetch(world: World, published: Published, target: Path | None) -> None
 @pytest.mark.parametrize("is_holder", [True, False])
 def test_one_liar_that_claims_all_shares_stops_no_renewal(tmp_path: Path, is_holder: bool, to_disk: bool) -> None:
     async def story(world: World) -> None:
-        published = await prepare(world, 30 * 86400)
+        published, _, _ = await prepare(world, N + 1, 300_000, settle_s=30, ttl_s=30 * 86400)
         honest = holders(world, published)
         (other,) = [machine for machine in world.running() if machine not in honest]
         liar = honest.pop(0) if is_holder else other
@@ -104,7 +84,7 @@ def test_one_liar_that_claims_all_shares_stops_no_renewal(tmp_path: Path, is_hol
 
 def test_a_fetch_renews_nothing_that_lasts(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        published = await prepare(world, LONG_S)
+        published, _, _ = await prepare(world, N + 1, 300_000, settle_s=30, ttl_s=LONG_S)
         asked = count_renewals(holders(world, published))
         await fetch(world, published, None)
         assert asked == []

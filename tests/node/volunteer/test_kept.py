@@ -1,12 +1,12 @@
 """Files that a home's node keeps alive: also while its clock is wrong, and without more messages than it takes."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from kit import worlds
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node import Published
 from shoal.node.care.trouble import not_renewed
@@ -57,18 +57,11 @@ def test_a_clock_that_was_wrong_at_the_last_renewal_is_not_trusted_by_the_next_r
 # --- in whole networks
 
 
-async def chunks(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
 async def prepare(world: World, clock: Clock) -> tuple[Published, Machine]:
     """A file for 30 days on three nodes, and a fourth that is to keep it and holds nothing of it."""
-    for number in range(HOLDERS):
-        await world.start(f"node-{number}")
-    await trio.sleep(30)
-    async with world.client("publisher") as client:
-        published = await client.publish(chunks(bytes(1000)), needed=1, total=HOLDERS, ttl_s=30 * 86400)
-    assert published.complete
+    published, _, _ = await worlds.prepare(
+        world, HOLDERS, bytes(1000), needed=1, total=HOLDERS, settle_s=30, ttl_s=30 * 86400
+    )
     world.machine("keeper", clock=clock)
     keeper = await world.start("keeper")
     await trio.sleep(30)
