@@ -1,11 +1,11 @@
 """What every operation of one open node works with."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shoal.dht import Contact, DhtService, NetworkParameters
 from shoal.erasure import Codec
-from shoal.node.channel import Buffer, Disconnected, PeerPool, Request, Throttle
+from shoal.node.channel import Buffer, BugCount, Disconnected, PeerPool, Request, Throttle
 from shoal.node.channel.messages import R
 from shoal.node.environment import Environment
 
@@ -26,6 +26,7 @@ class Context:
     codec: Codec
     throttle: Throttle
     me: Callable[[], Contact | None]
+    bugs: BugCount = field(default_factory=BugCount)
 
     async def ask(
         self,

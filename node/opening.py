@@ -13,7 +13,7 @@ import trio
 
 from shoal.dht import Address, Contact, DhtService, Identity, ListenError
 from shoal.node.care.trouble import bare_store
-from shoal.node.channel import Throttle, open_pool
+from shoal.node.channel import BugCount, Throttle, open_pool
 from shoal.node.context import Context
 from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import LocalError
@@ -177,7 +177,8 @@ class _Opener:
         )
 
     async def _context(self, dht: DhtService) -> Context:
-        pool = await self._stack.enter_async_context(open_pool(self._env.streams, throttle=self._throttle))
+        bugs = BugCount()
+        pool = await self._stack.enter_async_context(open_pool(self._env.streams, throttle=self._throttle, bugs=bugs))
         own_address = _OwnAddress(dht) if dht.serving else None
         return Context(
             self._env,
@@ -187,6 +188,7 @@ class _Opener:
             self._env.codec,
             self._throttle,
             lambda: Contact(dht.identity.node_id, own_address()) if own_address else None,
+            bugs,
         )
 
     async def _node(self, context: Context, serving: Serving | None) -> Node:

@@ -1,7 +1,9 @@
 """The channel between peers: authenticated streams, frames, messages, and both ends of a conversation."""
 
+from shoal.node.channel.bugs import BugCount
 from shoal.node.channel.client import PeerConnection, open_connection
 from shoal.node.channel.errors import (
+    ConversationFailed,
     Disconnected,
     MalformedMessage,
     Misbehaved,
@@ -72,11 +74,13 @@ __all__ = [
     "AnyRequest",
     "Blocks",
     "Buffer",
+    "BugCount",
     "ByteStream",
     "Caller",
     "Commit",
     "Committed",
     "ConnectionSlots",
+    "ConversationFailed",
     "Delete",
     "Disconnected",
     "Dispatch",

@@ -9,7 +9,9 @@ import trio
 from shoal.dht import Address, Identity, NetworkParameters, NodeId
 from shoal.node.channel import hello, messages
 from shoal.node.channel.background import open_background
+from shoal.node.channel.bugs import BugCount
 from shoal.node.channel.errors import (
+    ConversationFailed,
     Disconnected,
     MalformedMessage,
     Misbehaved,
@@ -49,7 +51,10 @@ class PeerConnection:
     wholly sent (the late reply is then dropped), and closes it when the frame was half out.
     """
 
-    def __init__(self, stream: ByteStream, reader: FrameReader, throttle: Throttle, greeting: ServerHello) -> None:
+    def __init__(
+        self, stream: ByteStream, reader: FrameReader, throttle: Throttle, greeting: ServerHello, bugs: BugCount
+    ) -> None:
+        self._bugs = bugs
         self.node_id = NodeId(greeting.node_id)
         self.remote = stream.remote
         self.last_used_s = trio.current_time()
@@ -113,6 +118,9 @@ class PeerConnection:
             raise Disconnected(f"{self.remote} closed the connection")
         except PeerError as error:
             self._fail(error)
+        except Exception as error:  # noqa: BLE001 - a bug of ours, contained here (see `bugs`)
+            self._bugs.note("a reply", error)
+            self._fail(ConversationFailed(f"{self.remote}: a reply could not be read ({type(error).__name__})"))
         finally:
             self._fail(Disconnected("the connection was closed on this side"))
             await self._stream.aclose()
@@ -182,25 +190,32 @@ async def connect_peer(
     node_id: NodeId | None,
     *,
     throttle: Throttle | None = None,
+    bugs: BugCount | None = None,
 ) -> PeerConnection:
-    """Connect to the node `node_id`, or to whoever is there when it is None; its replies are read in
-    `nursery`.
+    """Connect to the node `node_id`, or to any node there when it is None. Its replies are read in `nursery`.
 
-    Raises Unreachable, or Misbehaved when another node answers or something that is no node. Bounded in time.
+    Raises Unreachable; Misbehaved when another node answers or something that is no node; ConversationFailed when our
+    own code fails on what the peer sent, which `bugs` counts. Bounded in time.
     """
-    throttle = throttle or Throttle()
-    stream = await network.connect(address)
+    throttle, bugs = throttle or Throttle(), bugs or BugCount()
     try:
-        reader = FrameReader(stream, throttle)
-        with trio.move_on_after(HELLO_TIMEOUT_S):
-            greeting = await _exchange_hellos(stream, reader, node_id)
-            connection = PeerConnection(stream, reader, throttle, greeting)
-            nursery.start_soon(connection.read_replies)
-            return connection
-        raise Unreachable(f"{address} did not say hello within {HELLO_TIMEOUT_S:g} s")
-    except BaseException:
-        stream.abort()
+        stream = await network.connect(address)
+        try:
+            reader = FrameReader(stream, throttle)
+            with trio.move_on_after(HELLO_TIMEOUT_S):
+                greeting = await _exchange_hellos(stream, reader, node_id)
+                connection = PeerConnection(stream, reader, throttle, greeting, bugs)
+                nursery.start_soon(connection.read_replies)
+                return connection
+            raise Unreachable(f"{address} did not say hello within {HELLO_TIMEOUT_S:g} s")
+        except BaseException:
+            stream.abort()
+            raise
+    except PeerError:
         raise
+    except Exception as error:  # a bug of ours, contained here (see `bugs`)
+        bugs.note("a call", error)
+        raise ConversationFailed(f"{address}: the call failed on a bug ({type(error).__name__})") from error
 
 
 @asynccontextmanager

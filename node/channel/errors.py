@@ -35,6 +35,10 @@ class MalformedMessage(Misbehaved):
         self.request = request
 
 
+class ConversationFailed(PeerError):
+    """Our own code, or a library's parser, failed on what the peer sent. The connection is closed."""
+
+
 class RemoteError(PeerError):
     """The peer answered with a failure. `status` is the number from the reply (see `messages.Status`)."""
 

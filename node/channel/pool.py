@@ -9,6 +9,7 @@ import trio
 
 from shoal.dht import Address, Identity, NetworkParameters, NodeId
 from shoal.node.channel.background import open_background
+from shoal.node.channel.bugs import BugCount
 from shoal.node.channel.client import PeerConnection, connect_peer
 from shoal.node.channel.errors import PeerError
 from shoal.node.channel.hello import HELLO_TIMEOUT_S, Role
@@ -66,7 +67,9 @@ class PeerPool:
         throttle: Throttle,
         identity: tuple[Identity, NetworkParameters] | None,
         max_connections: int,
+        bugs: BugCount,
     ) -> None:
+        self._bugs = bugs
         self._nursery = nursery
         self._network = network
         self._throttle = throttle
@@ -145,7 +148,9 @@ class PeerPool:
         """In a task of the pool's own: whoever asked first may be cancelled without harm to the others."""
         node_id, address = key
         try:
-            connection = await connect_peer(self._nursery, self._network, address, node_id, throttle=self._throttle)
+            connection = await connect_peer(
+                self._nursery, self._network, address, node_id, throttle=self._throttle, bugs=self._bugs
+            )
             if self._identity is not None:
                 await self._identify(connection, *self._identity)
             entry.connection = connection
@@ -188,10 +193,12 @@ async def open_pool(
     throttle: Throttle | None = None,
     identity: tuple[Identity, NetworkParameters] | None = None,
     max_connections: int = MAX_CONNECTIONS_COUNT,
+    bugs: BugCount | None = None,
 ) -> AsyncIterator[PeerPool]:
     """A pool for the length of a block; leaving it closes every connection.
 
     With `identity` every connection begins by proving it (role "peer"); without, the pool is anonymous.
+    `bugs` counts the calls on which our own code failed.
     """
     async with open_background() as nursery:
         pool = PeerPool(
@@ -200,6 +207,7 @@ async def open_pool(
             throttle=throttle or Throttle(),
             identity=identity,
             max_connections=max_connections,
+            bugs=bugs or BugCount(),
         )
         nursery.start_soon(pool.close_idle)
         yield pool

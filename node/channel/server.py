@@ -13,6 +13,7 @@ import trio
 
 from shoal.dht import Address, Identity, NetworkParameters, NodeId
 from shoal.node.channel import hello, messages
+from shoal.node.channel.bugs import BugCount
 from shoal.node.channel.errors import MalformedMessage, PeerError
 from shoal.node.channel.frames import FrameHead, FrameReader, FrameWriter
 from shoal.node.channel.hello import HELLO_TIMEOUT_S, NotProven, Role
@@ -84,20 +85,22 @@ class PeerServer:
         self.throttle = throttle or Throttle()
         self.memory = memory or MemoryBudget()
         self._freed = trio.lowlevel.ParkingLot()  # those who wait for memory: at most one per connection
-        self._connections = self._requests = self._failures = self._bugs = 0
+        self._bugs = BugCount()
+        self._connections = self._requests = self._failures = 0
 
     def statistics(self) -> ServerStatistics:
         """How much was done so far."""
-        return ServerStatistics(self._connections, self._requests, self._failures, self._bugs, self.memory.used_bytes)
+        return ServerStatistics(
+            self._connections, self._requests, self._failures, self._bugs.count, self.memory.used_bytes
+        )
 
     async def serve_connection(self, stream: ByteStream) -> None:
         """Hold one conversation to its end. Never raises for anything the peer does."""
         self._connections += 1
         try:
             await _Conversation(self, stream).run()
-        except Exception:  # as in `_work`: what a stranger can reach must not end the node
-            log.exception("a conversation failed on a bug")
-            self._bugs += 1
+        except Exception as error:  # noqa: BLE001 - as in `_work`: what a stranger can reach must not end the node
+            self._bugs.note("a conversation", error)
         finally:
             self._connections -= 1
             await stream.aclose()
@@ -136,12 +139,8 @@ class PeerServer:
                 return await self.dispatch(caller, request, payload)
         except RequestError as error:
             return error.failure
-        except Exception:
-            # A bug of ours. It is not allowed to surface here, as it is elsewhere: a stranger's request that
-            # can reach it could otherwise end a volunteer's whole node, again and again. It is logged and
-            # counted.
-            log.exception("a request of type %d failed on a bug", request.TYPE)
-            self._bugs += 1
+        except Exception as error:  # noqa: BLE001 - a bug of ours, contained here (see `bugs`)
+            self._bugs.note(f"a request of type {request.TYPE}", error)
             return Failure(Status.INTERNAL)
         return Failure(Status.BUSY, "it took too long")
 

@@ -34,7 +34,7 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
     except StoreError as error:
         serving.trouble.failed(error)
     status |= _of_store(serving, usage, health) | _of_work(serving) | {"records": dht.records}
-    status["bugs"] += dht.dropped.get("bug", 0)
+    status["bugs"] += dht.dropped.get("bug", 0) + context.bugs.count
     return status
 
 

@@ -1,5 +1,6 @@
 """Connections shared, bounded, and given up."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,7 +12,10 @@ from shoal.dht import Address, Identity, NetworkParameters
 from shoal.node.channel import (
     AnyRequest,
     Buffer,
+    BugCount,
+    ByteStream,
     Caller,
+    ConversationFailed,
     GetHeld,
     HeldShares,
     Misbehaved,
@@ -148,3 +152,45 @@ async def test_a_pool_with_an_identity_proves_it(
     async with open_pool(served.network, identity=(me, params)) as pool:
         await pool.request(None, served.address, FINE, timeout_s=5)
     assert seen == [me.node_id]
+
+
+async def test_a_fault_of_ours_in_a_call_ends_that_call_alone(
+    autojump_clock: Clock, serve_virtual: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    served, bugs, calls = await serve_virtual(), BugCount(), 0
+
+    class Faulty:
+        serve = served.network.serve
+
+        async def connect(self, address: Address) -> ByteStream:
+            nonlocal calls
+            calls += 1
+            if calls <= 3:
+                raise LookupError("nothing was prepared for this")
+            return await served.network.connect(address)
+
+    with caplog.at_level(logging.ERROR):
+        async with open_pool(Faulty(), bugs=bugs) as pool:
+            for _ in range(3):
+                with pytest.raises(ConversationFailed):
+                    await pool.request(None, served.address, FINE, timeout_s=5)
+            assert await pool.request(None, served.address, FINE, timeout_s=5)
+    assert bugs.count == 3
+    assert len(caplog.records) == 1  # of one kind the first is told
+
+
+async def test_a_fault_of_ours_in_a_reply_ends_that_connection_alone(
+    autojump_clock: Clock, serve_virtual: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, bugs = await serve_virtual(), BugCount()
+
+    def fail(*_: object) -> Reply:
+        raise RecursionError("nothing was prepared for this")
+
+    async with open_pool(served.network, bugs=bugs) as pool:
+        with monkeypatch.context() as patched:
+            patched.setattr("shoal.node.channel.messages.decode_reply", fail)
+            with pytest.raises(ConversationFailed):
+                await pool.request(None, served.address, FINE, timeout_s=5)
+        assert await pool.request(None, served.address, FINE, timeout_s=5)
+    assert bugs.count == 1

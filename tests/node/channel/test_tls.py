@@ -18,6 +18,7 @@ import trio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
 from shoal.dht import Address, Identity
@@ -33,12 +34,34 @@ from shoal.node.channel import (
     Unreachable,
     Write,
     open_connection,
+    open_pool,
 )
 from shoal.node.channel.certificates import certificate_key, server_context
 
 Serve = Callable[..., Awaitable[Any]]
 LOOPBACK = Address("127.0.0.1", 0)
 FINE = GetHeld(bytes(32))
+
+
+def certificates_with(identity: Identity, version: int) -> ssl.SSLContext:
+    """A server's context whose certificate claims an X.509 version that it has not. Its signature is wrong, too."""
+    key = Ed25519PrivateKey.from_private_bytes(identity.secret)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shoal")])
+    moment = datetime(2020, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, moment, moment.replace(year=2120))
+    der = bytearray(builder.sign(key, None).public_bytes(serialization.Encoding.DER))
+    at = der.index(bytes.fromhex("a003020102")) + 4
+    der[at] = version
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["shoal/1"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "key.pem"
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        path.write_bytes(private + ssl.DER_cert_to_PEM_cert(bytes(der)).encode())
+        context.load_cert_chain(path)
+    return context
 
 
 @contextlib.asynccontextmanager
@@ -255,6 +278,28 @@ async def test_callers_without_alpn_or_with_tls_1_2_are_closed(serve_tls: Serve)
     assert served.server.statistics().requests == 0
     async with open_connection(served.network, served.address) as peer:
         assert await peer.request(FINE, timeout_s=5)
+
+
+@pytest.mark.parametrize("version", [1, 3, 5, 127])
+async def test_a_certificate_of_no_known_version_is_misbehaviour(version: int, identity: Identity) -> None:
+    context = certificates_with(identity, version)
+    listener = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    host, port = listener[0].socket.getsockname()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        tls = trio.SSLStream(stream, context, server_side=True)
+        with contextlib.suppress(trio.BrokenResourceError, ssl.SSLError):
+            await tls.do_handshake()
+            await tls.receive_some()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, serve, listener)
+        with pytest.raises(Misbehaved):
+            await TlsNetwork().connect(Address(host, port))
+        async with open_pool(TlsNetwork()) as pool:
+            with pytest.raises(Misbehaved):
+                await pool.request(None, Address(host, port), FINE, timeout_s=5)
+        nursery.cancel_scope.cancel()
 
 
 async def test_no_session_can_be_resumed(serve_tls: Serve) -> None:
