@@ -83,7 +83,8 @@ class PeerConnection:
         """Ask, and give the reply.
 
         `payload` are the buffers that follow the message, not to be changed meanwhile. Raises TimedOut after
-        `timeout_s`; Refused or another RemoteError when the peer says no; Disconnected; Misbehaved.
+        `timeout_s`, RemoteError when the peer says no, Disconnected when the connection ends meanwhile, and Misbehaved
+        when the peer breaks the protocol.
         """
         with trio.move_on_after(timeout_s):
             await acquire(self._room)

@@ -40,21 +40,17 @@ class ConversationFailed(PeerError):
 
 
 class RemoteError(PeerError):
-    """The peer answered with a failure. `status` is the number from the reply (see `messages.Status`)."""
+    """The peer answered with a failure. `messages.Status` and `messages.Reason` say what the two numbers mean.
 
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(status, reason)
+    `text` is for a person. A caller decides by the numbers alone.
+    """
+
+    def __init__(self, status: int, reason: int, text: str = "", price: int = 0) -> None:
+        super().__init__(status, reason, text, price)
         self.status = status
         self.reason = reason
+        self.text = text
+        self.price = price
 
     def __str__(self) -> str:
-        return f"the peer answered with status {self.status:d}: {self.reason or 'no reason given'}"
-
-
-class Refused(RemoteError):
-    """The peer will not take it: full, over a quota, or it asks for a price (0 while storage is free)."""
-
-    def __init__(self, status: int, reason: str, price: int) -> None:
-        super().__init__(status, reason)
-        self.args = (status, reason, price)
-        self.price = price
+        return f"the peer answered with status {self.status:d}, reason {self.reason:d}: {self.text or 'no text'}"

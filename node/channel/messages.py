@@ -2,7 +2,7 @@
 docs/channel.md.
 
 A request header is the msgpack array [type, request id, fields…], a reply header [0x80 | type, request id,
-status, fields…]; a failure carries [.., status, reason, price] instead of fields. Type numbers are never
+status, fields…]; a failure carries [.., status, reason, text, price] instead of fields. Type numbers are never
 reused. A reply's `payload` follows its header in the frame; a request's payload is handed to
 `PeerConnection.request` beside the message, as a list of buffers, so that blocks are never joined in memory.
 """
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 from shoal.dht.identity import ID_NONCE_BYTES, NODE_ID_BYTES
 from shoal.dht.signatures import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 from shoal.node.channel import wire
-from shoal.node.channel.errors import MalformedMessage, Refused, RemoteError
+from shoal.node.channel.errors import MalformedMessage, RemoteError
 from shoal.node.channel.streams import Buffer
 
 VERSION = 1  # of this protocol; a hello carries the range a node speaks
@@ -33,7 +33,7 @@ MAX_PROOF_BYTES = 128 * HASH_BYTES  # a range proof has at most two hashes per l
 MAX_MANIFEST_BYTES = 16 * 1024
 MAX_STATEMENT_BYTES = 512
 MAX_STAMP_BYTES = 512
-MAX_REASON_CHARS = 200
+MAX_TEXT_CHARS = 200  # of a failure
 MAX_ROLE_CHARS = 16
 MAX_CLASSES_COUNT = 16  # three classes exist
 MAX_SHARES_COUNT = 256
@@ -44,7 +44,10 @@ UPLOAD_ID_BYTES = 16
 
 
 class Status(IntEnum):
-    """How a request ended. Numbers we do not know are treated as INTERNAL."""
+    """How a request ended. A caller decides by this number and by `Reason` alone.
+
+    A number that we do not know comes from a later version. It is read as REFUSED.
+    """
 
     OK = 0
     UNSUPPORTED = 1
@@ -54,6 +57,38 @@ class Status(IntEnum):
     BUSY = 5
     INTERNAL = 6
     FORBIDDEN = 7
+    FULL = 8
+
+
+class Reason(IntEnum):
+    """Why a request was not done: more exact than its `Status`, which it comes with.
+
+    A number that we do not know comes from a later version. It is read as UNSTATED.
+    """
+
+    UNSTATED = 0
+    # with FULL: the limit of the volunteer that was reached
+    CAPACITY = 1  # the share of the disk that is lent out
+    DISK = 2  # free disk that is to be left alone
+    UPLOADS = 3  # what is received and not committed yet
+    SOURCE = 4  # what one address prefix may send in a day
+    # with REFUSED
+    LEAVING = 5  # the node is about to leave the network
+    FROM_LATER = 6  # never sent: a status that we do not know was read as REFUSED
+    # with FORBIDDEN
+    NOT_PROVEN = 7  # the caller did not prove to be who it says it is
+    NOT_ADMINISTRATOR = 8
+    NOT_OWNER = 9  # the file was published by another
+    DELETED = 10  # the owner of the file has deleted it
+    # with BUSY
+    STARTING = 11
+    CONNECTIONS = 12  # too many connections
+    MEMORY = 13
+    TIME = 14  # the request took too long
+    # with INTERNAL
+    DISK_FAILED = 15
+    # with UNSUPPORTED
+    NO_END = 16  # the program that the node is part of does not end on request
 
 
 _UPLOAD_ID = wire.exactly(UPLOAD_ID_BYTES)
@@ -434,17 +469,20 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request that was not done. `price` matters with REFUSED alone."""
+    """A request that was not done.
+
+    `text` is for a person; nothing may depend on it. `price` matters with REFUSED and FULL: what would change the
+    answer, 0 while storage is free.
+    """
 
     status: Status
-    reason: str = ""
+    reason: Reason = Reason.UNSTATED
+    text: str = ""
     price: int = 0
 
     def error(self) -> RemoteError:
         """The same as an exception, for the side that asked."""
-        if self.status is Status.REFUSED:
-            return Refused(self.status, self.reason, self.price)
-        return RemoteError(self.status, self.reason)
+        return RemoteError(self.status, self.reason, self.text, self.price)
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,7 +502,8 @@ H = TypeVar("H", ServerHello, ClientHello)
 _type_number = wire.uint(MAX_TYPE)["check"]
 _request_id = wire.uint(MAX_REQUEST_ID)["check"]
 _status = wire.uint(255)["check"]
-_reason = wire.text(MAX_REASON_CHARS)["check"]
+_reason = wire.uint(2**16 - 1)["check"]
+_text = wire.text(MAX_TEXT_CHARS)["check"]
 _price = wire.uint()["check"]
 
 
@@ -516,8 +555,9 @@ def reply_payload(reply: Reply) -> Buffer:
 
 def encode_failure(type_number: int, request_id: int, failure: Failure) -> bytes:
     """Header of a failure."""
-    reason = failure.reason[:MAX_REASON_CHARS]
-    return wire.pack([REPLY_BIT | type_number, request_id, failure.status.value, reason, failure.price])
+    text = failure.text[:MAX_TEXT_CHARS]
+    status, reason = failure.status.value, failure.reason.value
+    return wire.pack([REPLY_BIT | type_number, request_id, status, reason, text, failure.price])
 
 
 def decode_reply_head(header: Buffer) -> RawReply:
@@ -549,10 +589,14 @@ def _check_payload(message: type[Request[Any]] | type[Reply], payload_bytes: int
 
 
 def _decode_failure(raw: RawReply) -> Failure:
-    if len(raw.fields) < 2:
-        raise MalformedMessage("a failure without reason and price")
-    status = Status(raw.status) if raw.status in _KNOWN_STATUS else Status.INTERNAL
-    return Failure(status, _reason(raw.fields[0]), _price(raw.fields[1]))
+    if len(raw.fields) < 3:
+        raise MalformedMessage("a failure without reason, text and price")
+    number, text, price = _reason(raw.fields[0]), _text(raw.fields[1]), _price(raw.fields[2])
+    if raw.status not in _KNOWN_STATUS:
+        return Failure(Status.REFUSED, Reason.FROM_LATER, text, price)
+    reason = Reason(number) if number in _KNOWN_REASONS else Reason.UNSTATED
+    return Failure(Status(raw.status), reason, text, price)
 
 
 _KNOWN_STATUS = frozenset(int(status) for status in Status)
+_KNOWN_REASONS = frozenset(int(reason) for reason in Reason)

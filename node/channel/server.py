@@ -18,7 +18,7 @@ from shoal.node.channel.errors import MalformedMessage, PeerError
 from shoal.node.channel.frames import FrameHead, FrameReader, FrameWriter
 from shoal.node.channel.hello import HELLO_TIMEOUT_S, NotProven, Role
 from shoal.node.channel.limits import Grant, MemoryBudget, Throttle
-from shoal.node.channel.messages import AnyRequest, Failure, Identify, Reply, Status, Unknown
+from shoal.node.channel.messages import AnyRequest, Failure, Identify, Reason, Reply, Status, Unknown
 from shoal.node.channel.streams import Buffer, ByteStream
 
 IDLE_S = 60.0  # DESIGN section 4
@@ -44,9 +44,9 @@ class Caller:
 class RequestError(Exception):
     """Raised by a dispatch function to answer a request with a failure."""
 
-    def __init__(self, status: Status, reason: str = "", price: int = 0) -> None:
-        super().__init__(f"{status.name.lower()}: {reason}")
-        self.failure = Failure(status, reason, price)
+    def __init__(self, status: Status, reason: Reason = Reason.UNSTATED, text: str = "", price: int = 0) -> None:
+        super().__init__(f"{status.name.lower()} ({reason.name.lower()}): {text}")
+        self.failure = Failure(status, reason, text, price)
 
 
 Dispatch: TypeAlias = Callable[[Caller, AnyRequest, Buffer], Awaitable[Reply]]
@@ -142,7 +142,7 @@ class PeerServer:
         except Exception as error:  # noqa: BLE001 - a bug of ours, contained here (see `bugs`)
             self._bugs.note(f"a request of type {request.TYPE}", error)
             return Failure(Status.INTERNAL)
-        return Failure(Status.BUSY, "it took too long")
+        return Failure(Status.BUSY, Reason.TIME, "it took too long")
 
 
 class _Conversation:
@@ -213,7 +213,7 @@ class _Conversation:
             raise error
         type_number, request_id = error.request
         await self._reader.skip_payload()
-        await self._fail(type_number, request_id, Failure(Status.MALFORMED, str(error)))
+        await self._fail(type_number, request_id, Failure(Status.MALFORMED, text=str(error)))
 
     async def _admit(
         self, nursery: trio.Nursery, head: FrameHead, request_id: int, request: AnyRequest | Unknown
@@ -224,7 +224,7 @@ class _Conversation:
         elif isinstance(request, Identify):
             await self._fail_or_identify(request_id, request)
         elif self._stream.reserved and self._caller.role is not Role.ADMIN:
-            await self._fail(request.TYPE, request_id, Failure(Status.BUSY, "too many connections"))
+            await self._fail(request.TYPE, request_id, Failure(Status.BUSY, Reason.CONNECTIONS, "too many connections"))
             self._scope.cancel()
         else:
             await self._start(nursery, head, request_id, request)
@@ -237,7 +237,8 @@ class _Conversation:
         grant = await self._server.reserve(cost, self._scope.cancel)
         if grant is None:
             await self._reader.skip_payload()
-            await self._fail(request.TYPE, request_id, Failure(Status.BUSY, "no memory left for this now"))
+            failure = Failure(Status.BUSY, Reason.MEMORY, "no memory left for this now")
+            await self._fail(request.TYPE, request_id, failure)
             return
         self._in_work += 1
         self._bytes += cost
@@ -281,7 +282,8 @@ class _Conversation:
                 raise NotProven("identified already")
             role, node_id = hello.check_proof(proof, self._server.identity, self._server.params, challenge)
         except NotProven as error:
-            await self._fail(proof.TYPE, request_id, Failure(Status.FORBIDDEN, str(error)))
+            failure = Failure(Status.FORBIDDEN, Reason.NOT_PROVEN, str(error))
+            await self._fail(proof.TYPE, request_id, failure)
             self._scope.cancel()
             return
         self._caller = replace(self._caller, role=role, node_id=node_id)

@@ -11,7 +11,7 @@ import trio
 
 from shoal.dht import Contact
 from shoal.erasure import BLOCK_BYTES
-from shoal.node.channel import Abort, Buffer, Commit, Misbehaved, Offer, PeerError, Refused, Write
+from shoal.node.channel import Abort, Buffer, Commit, Misbehaved, Offer, PeerError, RemoteError, Status, Write
 from shoal.node.context import Context
 from shoal.node.holders.statements import HolderStatement, MalformedStatement, check_statement
 from shoal.node.publishing.sealing import Batch
@@ -168,12 +168,15 @@ def _size(blocks: list[Buffer]) -> int:
     return sum(memoryview(block).nbytes for block in blocks)
 
 
+_OF_STATUS: dict[int, str] = {Status.FULL: "full", Status.REFUSED: "refused"}
+
+
 def reason_of(error: Exception) -> str:
     """Why a holder was lost, in a word or two that can be counted."""
     if isinstance(error, Misbehaved):
         return BROKE_THE_PROTOCOL
-    if isinstance(error, Refused):
-        return "full" if "room" in error.reason or "full" in error.reason else "refused"
+    if isinstance(error, RemoteError):
+        return _OF_STATUS.get(error.status, NO_ANSWER)
     return NO_ANSWER
 
 

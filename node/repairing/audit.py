@@ -26,6 +26,7 @@ from shoal.node.channel import (
     MalformedMessage,
     PeerError,
     Read,
+    Reason,
     RemoteError,
     Status,
     TimedOut,
@@ -275,7 +276,7 @@ def outcome_of(error: PeerError, *, answered: bool) -> Outcome:
     if isinstance(error, RemoteError):
         if error.status == Status.BUSY:
             return Outcome.STALLED
-        honest = error.status in (Status.NOT_FOUND, Status.INTERNAL)
+        honest = error.status in (Status.NOT_FOUND, Status.INTERNAL) or error.reason == Reason.FROM_LATER
         return Outcome.MISSING if honest or not answered else Outcome.WRONG
     if isinstance(error, MalformedMessage):
         return Outcome.WRONG

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from shoal.erasure import BLOCK_BYTES
-from shoal.node.store.errors import StoreFull, disk_errors
+from shoal.node.store.errors import Limit, StoreFull, disk_errors
 from shoal.node.store.intake import Intake
 from shoal.node.store.limits import (
     MAX_UPLOADS,
@@ -209,33 +209,33 @@ class Accounts:
     def _uploads(self) -> tuple[int, int]:
         return self._used, self._total - self._used
 
-    def _rooms(self) -> Iterator[tuple[str, int]]:
+    def _rooms(self) -> Iterator[tuple[Limit, int]]:
         uploads, promised = self._uploads()
         used = self._share_bytes + uploads + self._database_bytes()
-        yield "capacity", self.capacity_bytes - used - promised
-        yield "disk", self._free_bytes() - self.reserve_bytes - promised
+        yield Limit.CAPACITY, self.capacity_bytes - used - promised
+        yield Limit.DISK, self._free_bytes() - self.reserve_bytes - promised
 
     def _check_room(self, needed: int) -> None:
-        for reason, room in self._rooms():
+        for limit, room in self._rooms():
             if needed > room:
-                raise StoreFull(reason, needed, room)
+                raise StoreFull(limit, needed, room)
 
     def _check_disk(self, needed: int) -> None:
         """Even what was promised is not written when other programs have filled the disk meanwhile."""
         room = self._free_bytes() - self.reserve_bytes
         if needed > room:
-            raise StoreFull("disk", needed, room)
+            raise StoreFull(Limit.DISK, needed, room)
 
     def _check_counts(self, source: bytes) -> None:
         of_source_is_full = self._of_source[source] >= MAX_UPLOADS_PER_SOURCE and not self._private
         if len(self._charges) >= MAX_UPLOADS or of_source_is_full:
-            raise StoreFull("uploads", 1, 0)
+            raise StoreFull(Limit.UPLOADS, 1, 0)
 
     def _check_uncommitted(self, others: int, needed: int) -> None:
         """`others`: the bytes that other uploads take or may still take."""
         limit = uncommitted_limit_bytes(self.capacity_bytes)
         if others >= limit:
-            raise StoreFull("uploads", needed, limit - others)
+            raise StoreFull(Limit.UPLOADS, needed, limit - others)
 
     def _check_source(self, source: bytes, needed: int, now: float) -> None:
         if self._private:
@@ -244,7 +244,7 @@ class Accounts:
         free = min(room for _, room in self._rooms()) + promised
         room = self._intake.allowance(source, free, now)
         if needed > room:
-            raise StoreFull("source", needed, room)
+            raise StoreFull(Limit.SOURCE, needed, room)
 
 
 @contextmanager

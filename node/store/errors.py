@@ -1,6 +1,6 @@
 """What can go wrong in the share store, told apart by who must act.
 
-PeerMistake: whoever sent the request asked for something that cannot be; nothing is wrong here.
+PeerMistake: the sender of the request asked for something that cannot be; nothing is wrong here.
 StoreFull: the volunteer's limits; another holder may have room.
 LocalFailure: this machine's disk or database; the request was fine.
 
@@ -11,6 +11,7 @@ import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 
 
 class StoreError(Exception):
@@ -57,17 +58,22 @@ class BadRange(PeerMistake):
     """A read outside the share, or of too many blocks."""
 
 
+class Limit(Enum):
+    """What a volunteer does not lend beyond."""
+
+    CAPACITY = "capacity"  # the part of the disk that is lent out
+    DISK = "disk"  # free disk that is to be left alone
+    UPLOADS = "uploads"  # what is received and not committed yet
+    SOURCE = "source"  # what one address prefix may send in a day
+
+
 class StoreFull(StoreError):
-    """A limit of this volunteer was reached.
+    """A limit of this volunteer was reached. `needed_bytes` and `available_bytes` are counted under that limit."""
 
-    reason: "capacity", "disk" (free disk to be left alone), "uploads" (too much not committed yet) or
-    "source" (this address prefix sent its share for today).  needed_bytes, available_bytes: under that limit.
-    """
-
-    def __init__(self, reason: str, needed_bytes: int, available_bytes: int) -> None:
-        self.reason, self.needed_bytes, self.available_bytes = reason, needed_bytes, max(0, available_bytes)
+    def __init__(self, limit: Limit, needed_bytes: int, available_bytes: int) -> None:
+        self.limit, self.needed_bytes, self.available_bytes = limit, needed_bytes, max(0, available_bytes)
         numbers = f"{needed_bytes} bytes needed, {self.available_bytes} available"
-        super().__init__(f"no room ({reason}): {numbers if needed_bytes else 'the file system is full'}")
+        super().__init__(f"no room ({limit.value}): {numbers if needed_bytes else 'the file system is full'}")
 
 
 class LocalFailure(StoreError):
@@ -112,7 +118,7 @@ def disk_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in NO_SPACE:
-            raise StoreFull("disk", 0, 0) from error
+            raise StoreFull(Limit.DISK, 0, 0) from error
         raise DiskFailed(f"{what}: {error.strerror or error}") from error
 
 
@@ -126,7 +132,7 @@ class _DatabaseErrors:
         if not isinstance(error, sqlite3.Error):
             return
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-            raise StoreFull("disk", 0, 0) from error
+            raise StoreFull(Limit.DISK, 0, 0) from error
         raise DatabaseFailed(f"share database: {error}") from error
 
 

@@ -36,6 +36,7 @@ from shoal.node.channel import (
     Offer,
     Offered,
     Read,
+    Reason,
     Renew,
     Renewed,
     Reply,
@@ -59,6 +60,7 @@ from shoal.node.holders.surveys import Entry, SurveyRow, pack_survey
 from shoal.node.store import (
     Deleted,
     HeldShare,
+    Limit,
     LocalFailure,
     NotHeld,
     PeerMistake,
@@ -77,6 +79,12 @@ Report = Callable[[], Awaitable[Mapping[str, Any]]]
 LEASE_LIMIT_S = 90 * 86400  # DESIGN section 5: at most 90 days from now
 SMALL_GAIN_DIVISOR = 1000  # a renewal that gains less than this part of its lease is not worth a sync of the disk
 NOT_KEPT = "this file is not kept here"
+_LIMITS = {  # what a caller is told of the limit that was reached
+    Limit.CAPACITY: Reason.CAPACITY,
+    Limit.DISK: Reason.DISK,
+    Limit.UPLOADS: Reason.UPLOADS,
+    Limit.SOURCE: Reason.SOURCE,
+}
 
 
 class Holder:
@@ -150,16 +158,16 @@ class Holder:
         try:
             yield
         except StoreFull as error:
-            raise RequestError(Status.REFUSED, f"full: {error}") from error
+            raise RequestError(Status.FULL, _LIMITS[error.limit], str(error)) from error
         except NotHeld as error:
-            raise RequestError(Status.NOT_FOUND, str(error)) from error
+            raise RequestError(Status.NOT_FOUND, text=str(error)) from error
         except Deleted as error:
-            raise RequestError(Status.FORBIDDEN, str(error)) from error
+            raise RequestError(Status.FORBIDDEN, Reason.DELETED, str(error)) from error
         except PeerMistake as error:
-            raise RequestError(Status.MALFORMED, str(error)) from error
+            raise RequestError(Status.MALFORMED, text=str(error)) from error
         except LocalFailure as error:
             self._trouble.failed(error)
-            raise RequestError(Status.INTERNAL, "this holder's disk failed") from error
+            raise RequestError(Status.INTERNAL, Reason.DISK_FAILED, "this holder's disk failed") from error
 
     # --- taking shares
 
@@ -199,7 +207,7 @@ class Holder:
     def _check_staying(self) -> None:
         """What comes while the node leaves could be overlooked, and removed with its disk."""
         if self.is_leaving:
-            raise RequestError(Status.REFUSED, "this node is about to leave the network")
+            raise RequestError(Status.REFUSED, Reason.LEAVING, "this node is about to leave the network")
 
     async def _abort(self, caller: Caller, request: Abort, payload: Buffer) -> Done:
         await self._call(self._store.abort, request.upload_id, self._env.wall())
@@ -210,7 +218,7 @@ class Holder:
     async def _manifest(self, caller: Caller, request: GetManifest, payload: Buffer) -> ManifestBytes:
         manifest = await self._call(self._store.manifest, request.file_id)
         if manifest is None:
-            raise RequestError(Status.NOT_FOUND, NOT_KEPT)
+            raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
         return ManifestBytes(manifest)
 
     async def _read(self, caller: Caller, request: Read, payload: Buffer) -> Blocks:
@@ -265,7 +273,7 @@ class Holder:
 
         rows = await self._call(renew)
         if not rows:
-            raise RequestError(Status.NOT_FOUND, NOT_KEPT)
+            raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
         return Renewed(tuple(rows))
 
     def _extend(self, file_id: bytes, held: HeldShare, lease_end: int) -> int:
@@ -274,7 +282,7 @@ class Holder:
     async def _delete(self, caller: Caller, request: Delete, payload: Buffer) -> Done:
         file_id = FileId(request.file_id)
         if not await self.delete(Deletion(file_id, request.issued, request.signature)):
-            raise RequestError(Status.FORBIDDEN, "only the file's owner may delete it")
+            raise RequestError(Status.FORBIDDEN, Reason.NOT_OWNER, "only the file's owner may delete it")
         return Done()
 
     async def delete(self, deletion: Deletion) -> bool:
@@ -283,7 +291,7 @@ class Holder:
             return True
         manifest = await self._call(self._store.manifest, deletion.file_id)
         if manifest is None:
-            raise RequestError(Status.NOT_FOUND, NOT_KEPT)
+            raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
         network_id = self._context.network.network_id
         if not deletion.is_by_owner(Manifest.decode(manifest), network_id, self._env.scheme):
             return False
@@ -297,7 +305,7 @@ class Holder:
     async def _holders(self, caller: Caller, request: GetHolders, payload: Buffer) -> HolderList:
         statements = await self._asked(self.companions.known(FileId(request.file_id)))
         if not statements:
-            raise RequestError(Status.NOT_FOUND, NOT_KEPT)
+            raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
         return HolderList(pack_statements(each.signed for each in statements))
 
     async def _tell(self, caller: Caller, request: TellHolders, payload: Buffer) -> Told:
@@ -305,13 +313,13 @@ class Holder:
 
         def learn() -> int:
             if not self._store.held(file_id):
-                raise RequestError(Status.NOT_FOUND, NOT_KEPT)
+                raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
             return self.companions.take_in(file_id, bytes(payload))
 
         try:
             told = Told(await self._call(learn))
         except MalformedStatement as error:
-            raise RequestError(Status.MALFORMED, str(error)) from error
+            raise RequestError(Status.MALFORMED, text=str(error)) from error
         if caller.node_id is not None:  # another holder; a publisher asks us to announce when it has told everybody
             with suppress(StoreError):  # then our own look does it
                 await self.companions.take_up(file_id, if_new=True)
@@ -323,7 +331,7 @@ class Holder:
             self.companions.announce(FileId(request.file_id), patient=request.patient, from_table=stands_in)
         )
         if reports is None:
-            raise RequestError(Status.NOT_FOUND, NOT_KEPT)
+            raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
         return Announced(tuple((number, *counts) for number, counts in reports.items()))
 
     # --- for the administrator
@@ -336,12 +344,13 @@ class Holder:
     async def _stop(self, caller: Caller, request: Stop, payload: Buffer) -> Done:
         _check_administrator(caller)
         if not self._ending.is_open:
-            raise RequestError(Status.BUSY, "still starting")
+            raise RequestError(Status.BUSY, Reason.STARTING, "still starting")
         if not self._ending.ask():
-            raise RequestError(Status.UNSUPPORTED, "the program that this node is part of does not end on request")
+            text = "the program that this node is part of does not end on request"
+            raise RequestError(Status.UNSUPPORTED, Reason.NO_END, text)
         return Done()
 
 
 def _check_administrator(caller: Caller) -> None:
     if caller.role is not Role.ADMIN:
-        raise RequestError(Status.FORBIDDEN, "only the node's own administrator may ask this")
+        raise RequestError(Status.FORBIDDEN, Reason.NOT_ADMINISTRATOR, "only the node's own administrator may ask this")

@@ -20,6 +20,7 @@ from shoal.node.channel import (
     Commit,
     ConnectionSlots,
     PeerServer,
+    Reason,
     Reply,
     RequestError,
     Status,
@@ -129,7 +130,7 @@ class Serving:
 
     async def _dispatch(self, caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
         if self._holder is None:
-            raise RequestError(Status.BUSY, "still starting")
+            raise RequestError(Status.BUSY, Reason.STARTING, "still starting")
         reply = await self._holder.dispatch(caller, request, payload)
         if self.caretaker is not None:
             if isinstance(request, Commit):

@@ -186,7 +186,7 @@ async def fewer_leaves(honest: Handler, request: Read, rng: random.Random) -> Re
 
 def says(status: Status) -> Lie:
     async def lie(honest: Handler, request: Any, rng: random.Random) -> Reply:
-        raise RequestError(status, "because")
+        raise RequestError(status, text="because")
 
     return lie
 
@@ -232,6 +232,7 @@ WRONG_LEAVES: dict[str, Lie] = {
 SILENT: dict[str, Lie] = {
     "not found": says(Status.NOT_FOUND),
     "refused": says(Status.REFUSED),
+    "full": says(Status.FULL),
     "busy": says(Status.BUSY),
     "internal": says(Status.INTERNAL),
     "forbidden": says(Status.FORBIDDEN),

@@ -134,9 +134,9 @@ def holders_of(world: World, published: Published) -> list[str]:
 # --- lies
 
 
-def says(status: Status, reason: str = "because") -> Lie:
+def says(status: Status) -> Lie:
     async def lie(liar: Liar, request: Any, payload: Buffer) -> Reply:
-        raise RequestError(status, reason)
+        raise RequestError(status, text="because")
 
     return lie
 
@@ -192,7 +192,7 @@ WRONG_STATEMENTS: dict[str, Callable[[Liar, bytes, int], bytes]] = {
 }
 
 UNHELPFUL: dict[str, tuple[type, Lie]] = {
-    "refuses to write": (Write, says(Status.REFUSED, "full: no room")),
+    "refuses to write": (Write, says(Status.FULL)),
     "knows no upload": (Write, says(Status.NOT_FOUND)),
     "busy": (Write, says(Status.BUSY)),
     "stalls in write": (Write, never),
@@ -202,7 +202,7 @@ UNHELPFUL: dict[str, tuple[type, Lie]] = {
     "stalls in commit": (Commit, never),
     "has it already": (Offer, edited(durable_blocks=2**30)),
     "stalls in offer": (Offer, never),
-    "refuses the offer": (Offer, says(Status.REFUSED, "full: no room")),
+    "refuses the offer": (Offer, says(Status.FULL)),
     **{f"states {name}": (Commit, states(make)) for name, make in WRONG_STATEMENTS.items()},
 }
 
@@ -365,7 +365,7 @@ def test_a_holder_that_is_full_half_way(tmp_path: Path) -> None:
 
         async def lie(liar: Liar, request: Write, payload: Buffer) -> Reply:
             if request.first_block:
-                raise RequestError(Status.REFUSED, "full: no room left")
+                raise RequestError(Status.FULL, text="no room left")
             return await liar.honest(NOBODY, request, payload)
 
         liars = world.rng.sample(world.running(), LIARS)

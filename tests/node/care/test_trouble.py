@@ -11,7 +11,7 @@ import trio
 from shoal.dht import Address
 from shoal.node import Home, Network, Node, NodeSettings, init_node, open_node
 from shoal.node.care.trouble import Trouble
-from shoal.node.store import DiskFailed, Health, ShareDamaged, StoreFull
+from shoal.node.store import DiskFailed, Health, Limit, ShareDamaged, StoreFull
 
 NETWORK = Network.parse(b'network = "trouble"\npow_bits = 0\nprivate = true\nepoch = "1s"\n', "here")
 WELL = Health(3, 0, 0, 0, None, 0, 0, 0, 5.0, None)
@@ -36,7 +36,7 @@ def test_what_is_said() -> None:
     assert text.startswith("The share store does not work: free space: Input/output error.")
     trouble.worked()
     assert trouble.sentences(WELL) == []
-    trouble.failed(StoreFull("disk", 0, 0))
+    trouble.failed(StoreFull(Limit.DISK, 0, 0))
     assert trouble.sentences(WELL)[0].startswith("The disk is full")
     trouble.worked()
     lost, damaged = trouble.sentences(Health(3, 1, 2, 0, None, 2, 0, 0, 5.0, None))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from shoal.node.store import StoreFull
+from shoal.node.store import Limit, StoreFull
 from shoal.simulation.world import Clock, Machine, World, run_world
 
 HOUR_S = 3600.0
@@ -43,7 +43,7 @@ def test_an_upload_stays_for_a_day_while_the_clock_jumps_and_jumps_back(tmp_path
 @pytest.mark.parametrize("chore", ["note_uptime", "expire"])
 def test_a_jump_while_the_disk_is_full_makes_no_upload_older(tmp_path: Path, chore: str) -> None:
     def full(*_: object) -> None:
-        raise StoreFull("disk", 0, 0)
+        raise StoreFull(Limit.DISK, 0, 0)
 
     async def story(world: World) -> None:
         clock = Clock()

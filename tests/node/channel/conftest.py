@@ -22,6 +22,7 @@ from shoal.node.channel import (
     HeldShares,
     PeerServer,
     Read,
+    Reason,
     Reply,
     RequestError,
     Role,
@@ -48,7 +49,7 @@ async def answer(caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
             return Blocks(b"", b"", b"", bytes([number]) * (count * BLOCK_BYTES))
         case GetStatus():
             if caller.role is not Role.ADMIN:
-                raise RequestError(Status.FORBIDDEN, "for the administrator")
+                raise RequestError(Status.FORBIDDEN, Reason.NOT_ADMINISTRATOR, "for the administrator")
             return StatusReport(b"fine")
         case _:
             return Done()
@@ -56,11 +57,11 @@ async def answer(caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
 
 async def _held(misfortune: int) -> Reply:
     if misfortune == 1:
-        raise RequestError(Status.NOT_FOUND, "no such file")
+        raise RequestError(Status.NOT_FOUND, text="no such file")
     if misfortune == 2:
         raise LookupError("a bug of ours")
     if misfortune == 3:
-        raise RequestError(Status.REFUSED, "full", 7)
+        raise RequestError(Status.FULL, Reason.CAPACITY, "no room", 7)
     if misfortune == 4:
         await trio.sleep(5)
     return HeldShares(((1, 99),))

@@ -24,7 +24,7 @@ from shoal.node.channel import (
     MemoryBudget,
     Misbehaved,
     Read,
-    Refused,
+    Reason,
     RemoteError,
     Reply,
     Role,
@@ -67,13 +67,14 @@ async def test_failures_keep_the_connection(
     async with open_connection(served.network, served.address) as peer:
         with pytest.raises(RemoteError) as missing:
             await peer.request(MISSING, timeout_s=5)
-        assert (missing.value.status, missing.value.reason) == (Status.NOT_FOUND, "no such file")
-        with pytest.raises(Refused) as refused:
+        assert (missing.value.status, missing.value.text) == (Status.NOT_FOUND, "no such file")
+        with pytest.raises(RemoteError) as full:
             await peer.request(FULL, timeout_s=5)
-        assert (refused.value.reason, refused.value.price) == ("full", 7)
+        assert (full.value.status, full.value.reason) == (Status.FULL, Reason.CAPACITY)
+        assert (full.value.text, full.value.price) == ("no room", 7)
         with pytest.raises(RemoteError) as bug:
             await peer.request(BUG, timeout_s=5)
-        assert (bug.value.status, bug.value.reason) == (Status.INTERNAL, "")
+        assert (bug.value.status, bug.value.text) == (Status.INTERNAL, "")
         assert await peer.request(FINE, timeout_s=5)
     assert served.server.statistics().bugs == 1
     assert "a bug of ours" in caplog.text

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from shoal.node.channel import messages as m
 from shoal.node.channel import wire
-from shoal.node.channel.errors import MalformedMessage, Refused, RemoteError
+from shoal.node.channel.errors import MalformedMessage, RemoteError
 
 VECTORS = Path(__file__).parent / "vectors" / "messages.txt"
 
@@ -71,7 +71,11 @@ REPLIES: list[tuple[m.AnyRequest, m.Reply]] = list(
         strict=True,
     )
 )
-FAILURES = [m.Failure(m.Status.REFUSED, "full", 3), m.Failure(m.Status.NOT_FOUND)]
+FAILURES = [
+    m.Failure(m.Status.FULL, m.Reason.CAPACITY, "no room", 3),
+    m.Failure(m.Status.REFUSED, m.Reason.LEAVING),
+    m.Failure(m.Status.NOT_FOUND),
+]
 
 
 def all_vectors() -> list[str]:
@@ -111,11 +115,9 @@ def test_failures_become_errors_that_keep_the_numbers() -> None:
     failure = m.decode_reply(raw, m.Read(FILE_ID, 0, 0, 1, True), b"")
     assert isinstance(failure, m.Failure)
     error = failure.error()
-    assert isinstance(error, Refused)
-    assert (error.reason, error.price) == ("full", 3)
-    assert type(FAILURES[1].error()) is RemoteError
-    copy = type(error)(*error.args)
-    assert (copy.reason, copy.price) == ("full", 3)
+    assert error.args == (m.Status.FULL, m.Reason.CAPACITY, "no room", 3)
+    copy = RemoteError(*error.args)
+    assert (copy.status, copy.reason, copy.text, copy.price) == error.args
 
 
 def test_every_request_type_has_one_number() -> None:
@@ -134,9 +136,16 @@ def test_an_unknown_type_is_told_apart_from_a_malformed_one() -> None:
     assert m.decode_request(msgpack.packb([99, 4, "anything"]), 10) == (4, m.Unknown(99))
 
 
-def test_an_unknown_status_is_a_failure() -> None:
-    raw = m.decode_reply_head(msgpack.packb([0x80 | 11, 1, 200, "what", 0]))
-    assert m.decode_reply(raw, m.GetHeld(FILE_ID), b"") == m.Failure(m.Status.INTERNAL, "what")
+@pytest.mark.parametrize("reason", [0, m.Reason.DELETED.value, 60_000])
+def test_a_status_of_a_later_version_is_a_plain_refusal(reason: int) -> None:
+    raw = m.decode_reply_head(msgpack.packb([0x80 | 11, 1, 200, reason, "what", 0]))
+    expected = m.Failure(m.Status.REFUSED, m.Reason.FROM_LATER, "what")
+    assert m.decode_reply(raw, m.GetHeld(FILE_ID), b"") == expected
+
+
+def test_a_reason_of_a_later_version_says_no_more_than_its_status() -> None:
+    raw = m.decode_reply_head(msgpack.packb([0x80 | 11, 1, m.Status.FULL.value, 60_000, "what", 0, "new"]))
+    assert m.decode_reply(raw, m.GetHeld(FILE_ID), b"") == m.Failure(m.Status.FULL, m.Reason.UNSTATED, "what")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from shoal.erasure import BLOCK_BYTES
-from shoal.node.store import StoreFull
+from shoal.node.store import Limit, StoreFull
 from shoal.node.store.accounts import Accounts
 from shoal.node.store.intake import Intake
 from shoal.node.store.limits import MAX_UPLOADS_PER_SOURCE, OWN_SOURCE, share_cost_bytes, uncommitted_limit_bytes
@@ -56,7 +56,7 @@ def test_capacity_is_refused_with_numbers(place, kit, medium):
     kit.put(store, medium, 1)
     with pytest.raises(StoreFull) as full:
         kit.send(store, medium, 2, kit.upload_id(3), bound=11 * BLOCK_BYTES)
-    assert full.value.reason == "capacity"
+    assert full.value.limit is Limit.CAPACITY
     assert full.value.needed_bytes > 11 * BLOCK_BYTES > full.value.available_bytes
     assert full.value.available_bytes == store.available_bytes()
     with pytest.raises(StoreFull):  # unknown size: refused when the room is used up
@@ -82,7 +82,7 @@ def test_free_disk_is_left_to_others(sim, kit, medium):
     kit.put(store, medium, 0)
     with pytest.raises(StoreFull) as full:
         kit.send(store, medium, 1, kit.upload_id(2), bound=11 * BLOCK_BYTES)
-    assert full.value.reason == "disk"
+    assert full.value.limit is Limit.DISK
     assert place.disk.free_bytes(place.root) >= 2 * MB
 
 
@@ -93,7 +93,7 @@ def test_another_program_fills_the_disk_during_an_upload(sim, kit, medium):
     place.disk.total_bytes = MB
     with pytest.raises(StoreFull) as full:
         store.write(kit.upload_id(1), 0, medium.blocks[0][:1], medium.data_leaves[:1], kit.NOW)
-    assert full.value.reason == "disk"
+    assert full.value.limit is Limit.DISK
 
 
 def test_the_estimate_is_never_too_small(place, kit):
@@ -125,7 +125,7 @@ def test_uncommitted_limit():
         book.admit(uid(number), b"", 700 * MB, 0.0)
     with pytest.raises(StoreFull) as full:
         book.admit(uid(9), b"", 700 * MB, 0.0)
-    assert full.value.reason == "uploads"
+    assert full.value.limit is Limit.UPLOADS
     for number in range(4):  # what was admitted goes through
         for _ in range(7):
             book.receive(uid(number), 100 * MB, 0.0)
@@ -139,7 +139,7 @@ def test_the_oldest_upload_of_unknown_size_always_goes_on():
         book.receive(uid(1), 100 * MB, 0.0)
     with pytest.raises(StoreFull) as full:
         book.receive(uid(2), MB, 0.0)
-    assert full.value.reason == "uploads"
+    assert full.value.limit is Limit.UPLOADS
     book.close(uid(1), 0.0)
     book.receive(uid(2), MB, 0.0)
 
@@ -155,7 +155,7 @@ def test_a_source_takes_a_tenth_of_the_free_space_a_day():
     book = accounts(capacity=10 * GB)
     with pytest.raises(StoreFull) as full:
         book.admit(uid(1), b"a", 1001 * MB, 0.0)
-    assert full.value.reason == "source"
+    assert full.value.limit is Limit.SOURCE
     book.admit(uid(1), b"a", 990 * MB, 0.0)
     for _ in range(99):
         book.receive(uid(1), 10 * MB, 0.0)
@@ -189,7 +189,7 @@ def test_the_source_limit_survives_a_restart(place, kit, medium):
             store = place.open(capacity=20 * MB, private=False)
         with pytest.raises(StoreFull) as full:
             store.begin(kit.upload_id(9), kit.SOURCE, 11 * BLOCK_BYTES, kit.NOW)
-        assert full.value.reason == "source"
+        assert full.value.limit is Limit.SOURCE
 
 
 def test_a_share_of_our_own_that_is_made_again_needs_room_and_nothing_else():
@@ -200,11 +200,11 @@ def test_a_share_of_our_own_that_is_made_again_needs_room_and_nothing_else():
         book.admit(uid(number), bytes([number]), 900 * MB, 0.0)
     with pytest.raises(StoreFull) as full:
         book.admit(uid(99), b"late", 900 * MB, 0.0)
-    assert full.value.reason == "uploads"
+    assert full.value.limit is Limit.UPLOADS
     book.admit(uid(100), OWN_SOURCE, 6 * GB, 0.0)
     with pytest.raises(StoreFull) as full:
         book.admit(uid(101), OWN_SOURCE, 6 * GB, 0.0)
-    assert full.value.reason == "capacity"
+    assert full.value.limit is Limit.CAPACITY
     book.close(uid(100), 0.0)
     assert OWN_SOURCE not in {source for source, _, _ in book.intake_changes()}
 
