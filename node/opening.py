@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from shoal.dht import Address, Contact, DhtService, Identity, ListenError
-from shoal.node.care.trouble import bare_store
+from shoal.node.care.problems import bare_store
 from shoal.node.channel import BugCount, Throttle, open_pool
 from shoal.node.context import Context
 from shoal.node.environment import Environment, real_environment
@@ -129,7 +129,7 @@ class _Opener:
         self._after_tasks.callback(store.close)
         serving = Serving(self._env, plan.network, identity, plan.settings, store, self._throttle)
         if is_bare:
-            serving.trouble.notices.append(bare_store(plan.home.store_folder))
+            serving.problems.notices.append(bare_store(plan.home.store_folder))
         dht = await self._listen(identity, serving)
         context = await self._context(dht)
         await serving.start(self._nursery, context, _OwnAddress(dht), lambda: node_status(context, serving))
@@ -207,7 +207,7 @@ class _Opener:
         self._stack.callback(lambda: cache.save(dht.contacts()))
         ledger = Ledger(plan.home.ledger_file)
         if serving is not None:
-            self._nursery.start_soon(Keeper(context, ledger, serving.trouble).run)
+            self._nursery.start_soon(Keeper(context, ledger, serving.problems).run)
             serving.ending.is_open = True
         return Node(context, plan.home, ledger, serving, joining)
 

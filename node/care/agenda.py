@@ -11,7 +11,7 @@ class Errand(IntEnum):
     TURN = 0  # our turn has come, unless somebody else has been there
     RETURN = 1  # a repair is to be finished, whoever's turn it is
     ABSENT = 2  # those who were away are to be asked again
-    REUNION = 3  # we were away: the others are to hear of us
+    REJOIN = 3  # we were away: the others are to hear of us
 
 
 class Agenda:

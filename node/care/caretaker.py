@@ -15,9 +15,10 @@ import trio
 
 from shoal.dht import Address, NodeId
 from shoal.erasure import FileId, Manifest
-from shoal.node.care.acquaintances import Acquaintances
+from shoal.node.care.after_absence import AfterAbsence
 from shoal.node.care.agenda import Agenda, Errand
 from shoal.node.care.clocks import ClockComparison
+from shoal.node.care.comparing import ListComparison
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.epochs import BACK_OFF_PARTS, end_of_epoch, epoch_of, may_act, next_turn
 from shoal.node.care.health import repair_at
@@ -25,7 +26,6 @@ from shoal.node.care.mending import Mender
 from shoal.node.care.own_shares import OwnShares
 from shoal.node.care.polls import Polls
 from shoal.node.care.presence import Presence
-from shoal.node.care.reunions import Reunions
 from shoal.node.care.rounds import Charge, Round, RoundCounts
 from shoal.node.care.telling import Teller
 from shoal.node.channel import RequestError
@@ -46,7 +46,7 @@ FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come
 PAGE_FILES = 500
 NOTICED_S = 2 * LONGEST_SLEEP_S  # of absence, by our clock
 PROVE_EPOCHS = 7.0  # all claims on a file are audited before a repair, so often at most: it may wait for hosts for long
-BENCH_PATIENCE_S = 600.0  # for room for one more repair, of all files that are looked at together
+ROOM_WAIT_S = 600.0  # for room for one more repair, of all files that are looked at together
 MAX_CLAIMS = 16  # remembered of one file; who floods us with surveys has us look ourselves
 
 
@@ -112,8 +112,8 @@ class Caretaker:
         self._mends: trio.Nursery
         self.presence = Presence(self._epoch_s)
         self.doubts = Doubts(self._epoch_s)
-        self._acquaintances = Acquaintances(context, me, companions, self._teller, self.clocks)
-        self._reunions = Reunions(context, companions, self._acquaintances)
+        self._comparison = ListComparison(context, me, companions, self._teller, self.clocks)
+        self._after_absence = AfterAbsence(context, companions, self._comparison)
         self.own_shares = OwnShares(context, me, store, self.clocks, self._no_file, delete, self._on_own_share)
         self._up_at = 0.0  # when we last ran (wall clock)
         self._address: Address | None = None  # which we take care that the others know
@@ -144,7 +144,7 @@ class Caretaker:
 
     def _on_own_share(self, file_id: FileId) -> None:
         """A share that was damaged here is whole again. The others may have come to forget us meanwhile."""
-        self._reunions.plan([file_id], ask_anyway=False)
+        self._after_absence.plan([file_id], ask_anyway=False)
         self.on_file(file_id)
 
     def on_survey(self, caller: NodeId | None, file_ids: Iterable[FileId]) -> None:
@@ -196,7 +196,7 @@ class Caretaker:
         due = [file_id for file_id in due if bytes(file_id) not in self._mender.busy]
         for at in range(0, len(due), BATCH_FILES):
             await self._look_after(due[at : at + BATCH_FILES])
-        await self._reunions.hold(self._charge)
+        await self._after_absence.tell_due(self._charge)
         self._up_at += trio.current_time() - woken_at  # what we did was no absence, except where the machine slept
 
     async def _load(self) -> None:
@@ -234,7 +234,7 @@ class Caretaker:
             self.clocks.forget()
         if was_away or address != self._address:
             files = list(itertools.chain.from_iterable(await self._pages()))
-            self._reunions.plan(files, ask_anyway=was_ahead or away_s > long_absence_s(self._epoch_s))
+            self._after_absence.plan(files, ask_anyway=was_ahead or away_s > long_absence_s(self._epoch_s))
         self._up_at, self._address = now, address
 
     async def _take_new(self) -> None:
@@ -278,7 +278,7 @@ class Caretaker:
         """Until the next turn, or until there is a new file."""
         if not self._new:
             self._wake = trio.Event()
-        coming = [at for at in (self._agenda.next_at(), self._reunions.next_at()) if at is not None]
+        coming = [at for at in (self._agenda.next_at(), self._after_absence.next_at()) if at is not None]
         left = min(coming, default=math.inf) - self._env.wall()
         with trio.move_on_after(min(max(left, 0.0), LONGEST_SLEEP_S)):
             await self._wake.wait()
@@ -349,7 +349,7 @@ class Caretaker:
         await looker.look(charges)
         charges = [charge for charge in charges if await self._compare(charge, looker)]
         await looker.refresh(charges)
-        wait_until = trio.current_time() + BENCH_PATIENCE_S
+        wait_until = trio.current_time() + ROOM_WAIT_S
         for charge in charges:
             try:
                 if not await self._drop_deleted(charge):
@@ -365,8 +365,8 @@ class Caretaker:
         for kept in (self._claims, self._unfinished, self._proved):
             kept.pop(file_id, None)
         self._no_file.discard(file_id)
-        self._acquaintances.forget(file_id)
-        self._reunions.forget(file_id)
+        self._comparison.forget(file_id)
+        self._after_absence.forget(file_id)
 
     async def _compare(self, charge: Charge, looker: Round) -> bool:
         """Learn of holders that we do not know, and look at those as well; before a repair, everybody who can be found.
@@ -374,10 +374,10 @@ class Caretaker:
         False where our disk fails.
         """
         try:
-            await self._acquaintances.compare(charge, looker)
+            await self._comparison.compare(charge, looker)
             few = len(charge.health.counted) <= repair_at(charge.manifest.k, charge.manifest.n)
             if few and bytes(charge.file_id) not in self._no_file:
-                await self._acquaintances.search(charge, looker)
+                await self._comparison.search(charge, looker)
         except StoreError as error:  # of ours; the others' disks may well do
             log.warning("looking after a file failed: %s", error)
             return False
@@ -435,7 +435,7 @@ class Caretaker:
         begun = bytes(charge.file_id) in self._unfinished and health.can_repair and bool(health.missing)
         mendable = bytes(charge.file_id) not in self._no_file and self._leased(charge, health.k) > now
         if (health.needs_repair or begun) and mendable and not self.clocks.misleads(trio.current_time()):
-            if await self._mender.take_bench(bytes(charge.file_id), wait_until):
+            if await self._mender.reserve(bytes(charge.file_id), wait_until):
                 self._mends.start_soon(self._mend, charge, news)
                 return
             self._return_to(charge, soon=True)
@@ -484,7 +484,7 @@ class Caretaker:
         except StoreError as error:
             log.warning("looking after a file failed: %s", error)
         finally:
-            self._mender.leave_bench(file_id)
+            self._mender.release(file_id)
 
     def _return_to(self, charge: Charge, *, soon: bool) -> None:
         """Look at a file again in the next epoch, or soon."""

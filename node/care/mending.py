@@ -29,26 +29,26 @@ class Mender:
     def __init__(self, context: Context, no_file: set[bytes]) -> None:
         self._context = context
         self._no_file = no_file
-        self._benches = trio.Semaphore(MENDS_AT_ONCE)
+        self._room = trio.Semaphore(MENDS_AT_ONCE)
         self.busy: set[bytes] = set()  # files that are being repaired
         self.repairs = self.rebuilt = self.moved_bytes = 0
 
-    async def take_bench(self, file_id: bytes, wait_until: float) -> bool:
-        """Whether there is room for a repair of this file, now or by then (monotonic). Given back by `leave_bench`."""
+    async def reserve(self, file_id: bytes, wait_until: float) -> bool:
+        """Whether there is room for a repair of this file, now or by then (monotonic). Given back by `release`."""
         try:
-            self._benches.acquire_nowait()
+            self._room.acquire_nowait()
         except trio.WouldBlock:
             with trio.move_on_at(wait_until) as patience:
-                await self._benches.acquire()
+                await self._room.acquire()
             if patience.cancelled_caught:
                 return False
         self.busy.add(file_id)
         return True
 
-    def leave_bench(self, file_id: bytes) -> None:
+    def release(self, file_id: bytes) -> None:
         """The repair has ended."""
         self.busy.discard(file_id)
-        self._benches.release()
+        self._room.release()
 
     async def mend(self, charge: Charge, lease_end: int) -> bool:
         """Make the lost shares again, put them on new hosts, and tell all holders of them. Whether that is done, or

@@ -10,7 +10,7 @@ import trio
 
 from shoal.erasure import FileId
 from shoal.node.care.clocks import ClockComparison
-from shoal.node.care.trouble import Trouble
+from shoal.node.care.problems import Problems
 from shoal.node.context import Context
 from shoal.node.store import ShareKey, ShareStore, StoreError, scrub_budget_bytes
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """Runs the chores of one store. `clocks` says whether the wall clock may end a lease; `trouble` hears of a disk
+    """Runs the chores of one store. `clocks` says whether the wall clock may end a lease; `problems` hears of a disk
     that fails, and of one that works again. `on_damaged` is told at each beat what is damaged or lost then,
     `on_dropped` of a file whose last share here was dropped.
     """
@@ -32,14 +32,14 @@ class Upkeep:
         context: Context,
         store: ShareStore,
         clocks: ClockComparison,
-        trouble: Trouble,
+        problems: Problems,
         on_damaged: Callable[[Sequence[ShareKey]], None],
         on_dropped: Callable[[FileId], None],
     ) -> None:
         self._env = context.env
         self._store = store
         self._clocks = clocks
-        self._trouble = trouble
+        self._problems = problems
         self._on_damaged = on_damaged
         self._on_dropped = on_dropped
         self._gone: dict[FileId, None] = {}  # files of which shares were dropped, not yet told
@@ -60,10 +60,10 @@ class Upkeep:
             self._unheeded_s += self._jumped_s()
             try:
                 damaged = await self._beat(agrees, look_at_leases=beats % LEASES_EVERY_BEATS == 0)
-                self._trouble.worked()
+                self._problems.worked()
                 self._on_damaged(damaged)
             except StoreError as error:  # the disk; what was not done is done at the next beat
-                self._trouble.failed(error)
+                self._problems.failed(error)
                 log.warning("upkeep of the share store failed: %s", error)
 
     def _jumped_s(self) -> float:

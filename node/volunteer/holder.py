@@ -13,7 +13,7 @@ import trio
 
 from shoal.dht import Address, Identity
 from shoal.erasure import FileId, Manifest
-from shoal.node.care.trouble import Trouble
+from shoal.node.care.problems import Problems
 from shoal.node.channel import (
     Abort,
     Announce,
@@ -90,7 +90,7 @@ _LIMITS = {  # what a caller is told of the limit that was reached
 class Holder:
     """Answers the requests of peers and announces what is kept here.
 
-    `own_address` gives the address to put into statements; `status` the administrator's report. `trouble` hears of a
+    `own_address` gives the address to put into statements; `status` the administrator's report. `problems` hears of a
     disk that fails, `ending` of the administrator's wish that the node end.
     """
 
@@ -101,14 +101,14 @@ class Holder:
         store: ShareStore,
         own_address: Callable[[], Address],
         status: Report,
-        trouble: Trouble,
+        problems: Problems,
         ending: Ending,
     ) -> None:
         self._context = context
         self._env = context.env
         self._store = store
         self._status = status
-        self._trouble = trouble
+        self._problems = problems
         self._ending = ending
         self.is_leaving = False
         self.companions = Companions(context, identity, store, own_address)
@@ -166,7 +166,7 @@ class Holder:
         except PeerMistake as error:
             raise RequestError(Status.MALFORMED, text=str(error)) from error
         except LocalFailure as error:
-            self._trouble.failed(error)
+            self._problems.failed(error)
             raise RequestError(Status.INTERNAL, Reason.DISK_FAILED, "this holder's disk failed") from error
 
     # --- taking shares

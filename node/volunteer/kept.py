@@ -9,7 +9,7 @@ import logging
 import trio
 
 from shoal.erasure import FileId
-from shoal.node.care.trouble import Trouble, not_renewed
+from shoal.node.care.problems import Problems, not_renewed
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, ShoalError
 from shoal.node.holders.renewal import MAX_TTL_S, renew_file
@@ -44,8 +44,8 @@ def is_due(file: KeptFile, wall: float, running_s: float, *, is_renewed: bool) -
 class Keeper:
     """Renews what is on the list, for as long as `run` runs. Looks once per epoch."""
 
-    def __init__(self, context: Context, ledger: Ledger, trouble: Trouble) -> None:
-        self._trouble = trouble
+    def __init__(self, context: Context, ledger: Ledger, problems: Problems) -> None:
+        self._problems = problems
         self._context = context
         self._env = context.env
         self._ledger = ledger
@@ -67,13 +67,13 @@ class Keeper:
             log.warning("the list of kept files cannot be read: %s", error)
             return
         self._renewed = {file.link.id: at for file in files if (at := self._renewed.get(file.link.id)) is not None}
-        for raw in self._trouble.unkept.keys() - {bytes(file.link.id) for file in files}:
-            del self._trouble.unkept[raw]
+        for raw in self._problems.unkept.keys() - {bytes(file.link.id) for file in files}:
+            del self._problems.unkept[raw]
         for file in files:
             if self._is_due(file):
                 await self._renew(file)
             else:
-                self._trouble.unkept.pop(bytes(file.link.id), None)
+                self._problems.unkept.pop(bytes(file.link.id), None)
 
     def _is_due(self, file: KeptFile) -> bool:
         renewed = self._renewed.get(file.link.id)
@@ -88,10 +88,10 @@ class Keeper:
             log.info("a kept file was not renewed: %s", error)
             left_s = file.lease_until - self._env.wall()
             if left_s < TOLD_S:
-                self._trouble.unkept[bytes(file.link.id)] = not_renewed(file.link.hash, left_s)
+                self._problems.unkept[bytes(file.link.id)] = not_renewed(file.link.hash, left_s)
             return
         self._renewed[file.link.id] = trio.current_time()
-        self._trouble.unkept.pop(bytes(file.link.id), None)
+        self._problems.unkept.pop(bytes(file.link.id), None)
         try:
             await self._env.call(self._ledger.note_renewal, file.link, self._env.wall(), renewed.lease_until)
         except LocalError as error:

@@ -11,7 +11,7 @@ from shoal.erasure import FileId, manifest_id
 from shoal.node.care.caretaker import CareStatistics, Caretaker
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.polls import TOPIC as POLL_TOPIC
-from shoal.node.care.trouble import Trouble
+from shoal.node.care.problems import Problems
 from shoal.node.care.upkeep import Upkeep
 from shoal.node.channel import (
     AnyRequest,
@@ -66,7 +66,7 @@ class Serving:
         self._space = (float("-inf"), 0)
         self.server = PeerServer(identity, network.parameters, self._dispatch, entropy=env.entropy, throttle=throttle)
         self._throttle = throttle
-        self.trouble = Trouble()
+        self.problems = Problems()
         self.ending = Ending()
         self.caretaker: Caretaker | None = None
         self.upkeep: Upkeep | None = None
@@ -98,7 +98,7 @@ class Serving:
     ) -> None:
         """Answer requests from now on, and look after what is kept here."""
         self._holder = holder = Holder(
-            context, self._identity, self.store, own_address, status, self.trouble, self.ending
+            context, self._identity, self.store, own_address, status, self.problems, self.ending
         )
         await nursery.start(holder.run)
         await nursery.start(self._take_care, context, holder)
@@ -120,7 +120,7 @@ class Serving:
             own.dht.serve(POLL_TOPIC, self.caretaker.polls.answer)
             own_shares = self.caretaker.own_shares
             self.upkeep = Upkeep(
-                own, self.store, self.caretaker.clocks, self.trouble, own_shares.note, holder.companions.forget
+                own, self.store, self.caretaker.clocks, self.problems, own_shares.note, holder.companions.forget
             )
             async with open_nursery() as nursery:
                 nursery.start_soon(self.upkeep.run)
@@ -165,7 +165,7 @@ class Serving:
         try:
             return self.store.available_bytes()
         except StoreError as error:
-            self.trouble.failed(error)
+            self.problems.failed(error)
             return 0
 
 

@@ -32,7 +32,7 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
     try:
         usage, health = await context.env.call(lambda: (serving.store.usage(), serving.store.health()))
     except StoreError as error:
-        serving.trouble.failed(error)
+        serving.problems.failed(error)
     status |= _of_store(serving, usage, health) | _of_work(serving) | {"records": dht.records}
     status["bugs"] += dht.dropped.get("bug", 0) + context.bugs.count
     return status
@@ -53,7 +53,7 @@ def _of_store(serving: Serving, usage: Usage | None, health: Health | None) -> d
         "damaged_shares": health and health.damaged,
         "lost_shares": health and health.lost,
         "soonest_lease_end": health and health.soonest_lease_end,
-        "problems": [*serving.trouble.sentences(health), *_of_clock(serving)],
+        "problems": [*serving.problems.sentences(health), *_of_clock(serving)],
     }
 
 

@@ -9,7 +9,7 @@ import trio
 from kit import worlds
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node import Published
-from shoal.node.care.trouble import not_renewed
+from shoal.node.care.problems import not_renewed
 from shoal.node.channel import Buffer, Caller, Renew, Reply
 from shoal.node.results import KeptFile
 from shoal.node.volunteer.kept import is_due

@@ -10,7 +10,7 @@ from shoal.node.store import Health, LocalFailure, ShareDamaged, StoreError, Sto
 
 
 @dataclass
-class Trouble:
+class Problems:
     """What the last try to use the share store came to, as a sentence. `notices` hold for as long as the node runs;
     `unkept` tells of files on this home's list, by id, that were not renewed when they were due.
     """

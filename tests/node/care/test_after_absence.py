@@ -10,10 +10,10 @@ import trio
 from kit import worlds
 from shoal.dht import Address, DhtService
 from shoal.erasure import FileId
-from shoal.node.care.acquaintances import Acquaintances
+from shoal.node.care.after_absence import TRIES
 from shoal.node.care.agenda import Errand
 from shoal.node.care.caretaker import Caretaker
-from shoal.node.care.reunions import TRIES
+from shoal.node.care.comparing import ListComparison
 from shoal.node.care.rounds import Charge
 from shoal.node.store import StoreError
 from shoal.simulation.world import Machine, World, run_world
@@ -66,13 +66,13 @@ def test_a_holder_that_all_others_have_forgotten_tells_them_when_it_is_back(tmp_
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Whose holders others were asked for, each time: file ids."""
     files: list[bytes] = []
-    rejoin = Acquaintances.rejoin
+    rejoin = ListComparison.rejoin
 
-    async def noted(self: Acquaintances, charge: Charge) -> bool:
+    async def noted(self: ListComparison, charge: Charge) -> bool:
         files.append(charge.file_id)
         return await rejoin(self, charge)
 
-    monkeypatch.setattr(Acquaintances, "rejoin", noted)
+    monkeypatch.setattr(ListComparison, "rejoin", noted)
     return files
 
 
@@ -214,13 +214,13 @@ def test_it_tells_them_later_where_it_finds_nobody_at_first(tmp_path: Path) -> N
 @pytest.mark.usefixtures("no_looks")
 def test_where_nobody_is_left_it_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried_at: list[float] = []
-    rejoin = Acquaintances.rejoin
+    rejoin = ListComparison.rejoin
 
-    async def noted(self: Acquaintances, charge: Charge) -> bool:
+    async def noted(self: ListComparison, charge: Charge) -> bool:
         tried_at.append(trio.current_time())
         return await rejoin(self, charge)
 
-    monkeypatch.setattr(Acquaintances, "rejoin", noted)
+    monkeypatch.setattr(ListComparison, "rejoin", noted)
 
     async def story(world: World) -> None:
         _, left, others = await prepare(world)

@@ -31,7 +31,7 @@ INTRODUCE_EVERY_S = 3 * 86400.0  # to the same holders with the same address: wh
 log = logging.getLogger(__name__)
 
 
-class Acquaintances:
+class ListComparison:
     """Compares what the holders of files know. The connections of `context` prove that `me` asks."""
 
     def __init__(

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from shoal.erasure import FileId
-from shoal.node.care.acquaintances import Acquaintances
 from shoal.node.care.agenda import Agenda, Errand
+from shoal.node.care.comparing import ListComparison
 from shoal.node.care.rounds import Charge
 from shoal.node.context import Context
 from shoal.node.holders.companions import Companions
@@ -24,14 +24,14 @@ AT_ONCE = 16  # files: turns must not wait for more
 log = logging.getLogger(__name__)
 
 
-class Reunions:
+class AfterAbsence:
     """The files whose holders are to hear of us again, and when (wall clock)."""
 
-    def __init__(self, context: Context, companions: Companions, acquaintances: Acquaintances) -> None:
+    def __init__(self, context: Context, companions: Companions, comparison: ListComparison) -> None:
         self._dht = context.dht
         self._env = context.env
         self._companions = companions
-        self._acquaintances = acquaintances
+        self._comparison = comparison
         self._agenda = Agenda()
         self._ask_anyway: set[bytes] = set()
         self._tried: dict[bytes, int] = {}
@@ -41,9 +41,9 @@ class Reunions:
         now = self._env.wall()
         spread_s = max(WITHIN_S, len(files) * EVERY_S)
         for file_id in files:
-            when = self._agenda.when(Errand.REUNION, file_id)
+            when = self._agenda.when(Errand.REJOIN, file_id)
             if when is None or when > now + spread_s:
-                self._agenda.put(Errand.REUNION, file_id, now + self._env.rng.random() * spread_s)
+                self._agenda.put(Errand.REJOIN, file_id, now + self._env.rng.random() * spread_s)
             self._tried.pop(bytes(file_id), None)
         if ask_anyway:
             self._ask_anyway.update(bytes(file_id) for file_id in files)
@@ -58,7 +58,7 @@ class Reunions:
         """When the next of them is due. None while we do not know our address: a wrong one would be of no use."""
         return self._agenda.next_at() if self._dht.own_addresses() else None
 
-    async def hold(self, charge_of: Callable[[FileId], Awaitable[Charge | None]]) -> None:
+    async def tell_due(self, charge_of: Callable[[FileId], Awaitable[Charge | None]]) -> None:
         """Do it for some of the files that are due. `charge_of` reads a file as `Caretaker` does (StoreError)."""
         if self.next_at() is None:
             return
@@ -79,10 +79,10 @@ class Reunions:
         else:
             self._tried[bytes(file_id)] = tries
             pause_s = 2 ** (tries - 1) * WITHIN_S * (1 + self._env.rng.random())
-            self._agenda.put(Errand.REUNION, file_id, self._env.wall() + pause_s)
+            self._agenda.put(Errand.REJOIN, file_id, self._env.wall() + pause_s)
 
     async def _is_known(self, file_id: FileId) -> bool:
         return bytes(file_id) not in self._ask_anyway and await self._companions.was_told(file_id)
 
     async def _tell(self, charge: Charge | None) -> bool:
-        return charge is None or await self._acquaintances.rejoin(charge)
+        return charge is None or await self._comparison.rejoin(charge)

@@ -10,10 +10,10 @@ import trio
 
 from shoal.dht import Address
 from shoal.node import Home, Network, Node, NodeSettings, init_node, open_node
-from shoal.node.care.trouble import Trouble
+from shoal.node.care.problems import Problems
 from shoal.node.store import DiskFailed, Health, Limit, ShareDamaged, StoreFull
 
-NETWORK = Network.parse(b'network = "trouble"\npow_bits = 0\nprivate = true\nepoch = "1s"\n', "here")
+NETWORK = Network.parse(b'network = "problems"\npow_bits = 0\nprivate = true\nepoch = "1s"\n', "here")
 WELL = Health(3, 0, 0, 0, None, 0, 0, 0, 5.0, None)
 
 
@@ -27,19 +27,19 @@ async def volunteer(folder: Path) -> AsyncIterator[Node]:
 
 
 def test_what_is_said() -> None:
-    trouble = Trouble()
-    assert trouble.sentences(WELL) == []
-    trouble.failed(ShareDamaged(bytes(32), 1, "rot"))  # that is counted
-    assert trouble.sentences(WELL) == []
-    trouble.failed(DiskFailed("free space: Input/output error"))
-    (text,) = trouble.sentences(None)
+    problems = Problems()
+    assert problems.sentences(WELL) == []
+    problems.failed(ShareDamaged(bytes(32), 1, "rot"))  # that is counted
+    assert problems.sentences(WELL) == []
+    problems.failed(DiskFailed("free space: Input/output error"))
+    (text,) = problems.sentences(None)
     assert text.startswith("The share store does not work: free space: Input/output error.")
-    trouble.worked()
-    assert trouble.sentences(WELL) == []
-    trouble.failed(StoreFull(Limit.DISK, 0, 0))
-    assert trouble.sentences(WELL)[0].startswith("The disk is full")
-    trouble.worked()
-    lost, damaged = trouble.sentences(Health(3, 1, 2, 0, None, 2, 0, 0, 5.0, None))
+    problems.worked()
+    assert problems.sentences(WELL) == []
+    problems.failed(StoreFull(Limit.DISK, 0, 0))
+    assert problems.sentences(WELL)[0].startswith("The disk is full")
+    problems.worked()
+    lost, damaged = problems.sentences(Health(3, 1, 2, 0, None, 2, 0, 0, 5.0, None))
     assert lost.startswith("1 share is not on the disk any more")
     assert damaged.startswith("2 shares are damaged")
 
