@@ -3,6 +3,7 @@
 #   make test    all tests
 #   make check   formatting, lint, types
 #   make bench   Shoal beside Tahoe-LAFS and beside what this machine allows (benchmarks/), 20 minutes
+#   make man     the man page, build/shoal.1
 #   make clean   remove .venv and everything generated
 # Another Python: make test PYTHON=/path/to/python3.13
 
@@ -15,7 +16,7 @@ DEMO ?=
 BENCH ?=
 TESTS ?= tests
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench man clean
 
 demo: $(VENV)/.runtime-installed
 	$(VENV)/bin/shoal demo $(DEMO)
@@ -37,6 +38,11 @@ bench: $(VENV)/.bench-installed
 	$(RUN) benchmarks/compare.py $(BENCH)
 	$(RUN) benchmarks/codec.py
 	$(RUN) benchmarks/channel.py
+
+man: $(VENV)/.runtime-installed
+	@mkdir -p build
+	$(RUN) -m shoal.cli.reference --man build/shoal.1
+	@echo "Read it with: man ./build/shoal.1"
 
 clean:
 	rm -rf $(VENV) .bench build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

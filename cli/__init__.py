@@ -2,9 +2,10 @@
 
     main            entry point: parse, run, end with the right code
     app, lean       the command line as typer sees it
-    context, links  options before the command; where a link comes from
+    context, links  the options of `shoal` itself; where a link comes from
     output, progress, units, exits   words, progress line, quantities, exit codes
     runner          signals and clean-up around the asynchronous part
+    tree            the commands as plain values: reference, manpage and completion are made from it
     commands/       one module per command
     local_network   many nodes on this machine, for `demo` and `swarm`
 

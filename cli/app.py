@@ -1,4 +1,4 @@
-"""The command line as a whole: options before the command, and the commands.
+"""The command line as a whole: the options of `shoal` itself, and the commands.
 
 typer only parses. A command's function checks what was typed and returns a `Job`, which `main` runs after
 typer has left the stage: so errors of the work never pass through the parser, nor the parser's through the
@@ -6,13 +6,13 @@ work.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from shoal.cli.commands import (
     check,
+    completion,
     delete,
     demo,
     fetch,
@@ -28,23 +28,24 @@ from shoal.cli.commands import (
     swarm,
     unkeep,
 )
-from shoal.cli.context import Globals, Job, split_addresses
-from shoal.cli.exits import BadUsageError
-from shoal.cli.lean import LeanCommand, LeanGroup
-from shoal.cli.output import Output, visible
+from shoal.cli.context import Globals, Job, globals_of
+from shoal.cli.exits import BadUsageError, Code
+from shoal.cli.lean import HELP_COLUMNS, LeanCommand, LeanGroup, help_columns
+from shoal.cli.output import visible
 
 PROGRAM = "shoal"
 
 app = typer.Typer(
     name=PROGRAM,
     help=(
-        "Free, encrypted file storage carried by volunteers. A link is all it takes to fetch a file: keep it secret."
+        "Free, encrypted file storage carried by volunteers. Publishing a file prints its link. Anyone with the link "
+        "can read the file: keep it secret. The options below may stand before or after the command."
     ),
     cls=LeanGroup,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_COLUMNS},
 )
 _node_app = typer.Typer(
     help="Run a volunteer node: give disk space to the network.", cls=LeanGroup, rich_markup_mode=None
@@ -64,6 +65,7 @@ _COMMANDS: tuple[Callable[..., Job], ...] = (
     demo.demo,
     swarm.swarm,
     simulate.simulate,
+    completion.completion,
 )
 _NODE_COMMANDS: tuple[Callable[..., Job], ...] = (node.init, node.run, node.status, leave.leave)
 
@@ -71,7 +73,6 @@ for _function in _COMMANDS:
     app.command(_function.__name__, cls=LeanCommand)(_function)
 for _function in _NODE_COMMANDS:
     _node_app.command(_function.__name__, cls=LeanCommand)(_function)
-app.add_typer(_node_app, name="node")
 
 
 def _show_version(wanted: bool) -> None:
@@ -82,7 +83,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def options(
     context: typer.Context,
     home: Annotated[
@@ -134,51 +135,53 @@ def options(
         bool,
         typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version),
     ] = False,
-) -> None:
-    """Options that stand before the command."""
-    settings = Globals(
-        home=_path(home, "--home"),
-        network=_path(network, "--network"),
-        bootstrap=split_addresses(bootstrap or ()),
-        output=Output(json=json, quiet=quiet, verbose=verbose or 0),
-    )
-    settings.output.in_full = settings.in_full
-    context.obj = settings
+) -> Job | None:
+    """The options of `shoal` itself. Without a command there is nothing to do but to show the help."""
+    context.obj = Globals.of(context.params)
+    return _show_help(context)
 
 
-def _path(value: str | None, option: str) -> Path | None:
-    """An empty environment variable means the default; a NUL cannot be part of any path."""
-    if not value:
+def _node_options(context: typer.Context) -> Job | None:
+    return _show_help(context)
+
+
+_node_app.callback(invoke_without_command=True)(_node_options)
+app.add_typer(_node_app, name="node")
+
+
+def _show_help(context: typer.Context) -> Job | None:
+    """Show the help of a group of commands when none was named. That is a usage error: a script must notice it."""
+    if context.invoked_subcommand is not None:
         return None
-    if "\0" in value:
-        raise BadUsageError(f"{option}: a path cannot contain a NUL character.")
-    return Path(value)
+    output = globals_of(context).output
+    if output.json:
+        raise BadUsageError(f"Missing command. See: {context.command_path} --help")
+
+    def work() -> int:
+        output.complain(context.get_help())
+        return Code.USAGE
+
+    return Job(output, work)
 
 
 def parse(arguments: Sequence[str]) -> Job | int:
     """The job that `arguments` ask for, or an exit code where printing help was all.
 
-    BadUsageError for a command line that makes no sense.
+    Raises BadUsageError for a command line that makes no sense.
     """
     command = typer.main.get_command(app)
     try:
-        job: Job | int | None = command.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        job: Job | int | None = command.main(
+            args=list(arguments), prog_name=PROGRAM, standalone_mode=False, terminal_width=help_columns()
+        )
     except typer.TyperException as error:
-        raise BadUsageError(_usage_words(error, arguments)) from error
+        raise BadUsageError(_usage_words(error)) from error
     return 0 if job is None else job
 
 
-def _usage_words(error: typer.TyperException, arguments: Sequence[str]) -> str:
+def _usage_words(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else PROGRAM
     message = visible(error.format_message().strip().rstrip("."))
     end = "" if message.endswith("?") else "."
-    return f"{message}{end}{_global_option_hint(message, arguments)} See: {path} --help"
-
-
-def _global_option_hint(message: str, arguments: Sequence[str]) -> str:
-    """The commonest slip: an option of `shoal` itself after the command."""
-    for option in ("--home", "--network", "--bootstrap", "--json", "--quiet", "-v", "--verbose", "--version"):
-        if message.startswith(f"No such option: {option}") and option in " ".join(arguments):
-            return f" {option} stands before the command: {PROGRAM} {option} …"
-    return ""
+    return f"{message}{end} See: {path} --help"

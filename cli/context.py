@@ -1,4 +1,4 @@
-"""What the options before the command decide, and how a command finds them."""
+"""What the options of `shoal` itself decide, and how a command finds them."""
 
 import os
 import re
@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from shoal.cli.exits import BadUsageError
 from shoal.cli.output import Output
 
 if TYPE_CHECKING:
@@ -33,16 +34,47 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Globals:
-    """The options that stand before every command.
+    """The options of `shoal` itself, which every command knows.
 
-    `home` and `network` are None where the default holds; `bootstrap` are addresses as typed, not yet
-    checked.
+    `home` and `network` are None where the default holds. `bootstrap` has addresses as typed, not yet checked.
     """
 
     home: Path | None
     network: Path | None
     bootstrap: tuple[str, ...]
     output: Output
+
+    @classmethod
+    def of(cls, typed: Mapping[str, Any]) -> "Globals":
+        """The options by their names, as the command line gives them. BadUsageError for an impossible path."""
+        return cls._made(
+            _path(typed.get("home"), "--home"),
+            _path(typed.get("network"), "--network"),
+            split_addresses(typed.get("bootstrap") or ()),
+            Output(
+                json=bool(typed.get("json")), quiet=bool(typed.get("quiet")), verbose=int(typed.get("verbose") or 0)
+            ),
+        )
+
+    def with_later(self, typed: Mapping[str, Any]) -> "Globals":
+        """These options, and those that were typed after the command. What can be given once is taken from there."""
+        later = Globals.of(typed)
+        return self._made(
+            later.home or self.home,
+            later.network or self.network,
+            self.bootstrap + later.bootstrap,
+            Output(
+                json=self.output.json or later.output.json,
+                quiet=self.output.quiet or later.output.quiet,
+                verbose=self.output.verbose + later.output.verbose,
+            ),
+        )
+
+    @classmethod
+    def _made(cls, home: Path | None, network: Path | None, bootstrap: tuple[str, ...], output: Output) -> "Globals":
+        made = cls(home, network, bootstrap, output)
+        output.in_full = made.in_full
+        return made
 
     def job(self, work: Callable[[], Awaitable[int]]) -> Job:
         """A job of asynchronous work; trio is loaded only when it starts."""
@@ -99,11 +131,20 @@ class Globals:
 
 
 def globals_of(context: "typer.Context") -> Globals:
-    """The options before the command, as the root of the command line left them."""
+    """The options of `shoal` itself, wherever they stood on the command line."""
     found = context.find_object(Globals)
     if found is None:
-        raise RuntimeError("a command was reached without the options before it")
+        raise RuntimeError("a command was reached without the options of the program")
     return found
+
+
+def _path(value: str | None, option: str) -> Path | None:
+    """An empty environment variable means the default; a NUL cannot be part of any path."""
+    if not value:
+        return None
+    if "\0" in value:
+        raise BadUsageError(f"{option}: a path cannot contain a NUL character.")
+    return Path(value)
 
 
 def scan_output(arguments: Sequence[str], environment: Mapping[str, str]) -> Output:

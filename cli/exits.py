@@ -151,5 +151,5 @@ def _bug_words(error: BaseException) -> str:
     first_line = str(error).strip().partition("\n")[0][:300]
     return (
         f"This is a bug in Shoal: {type(error).__name__}{': ' + first_line if first_line else ''}. "
-        "Run the same command with -v before it (shoal -v …) for the details, and please report them."
+        "Run the same command with -v for the details, and please report them."
     )

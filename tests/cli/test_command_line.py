@@ -21,7 +21,7 @@ from shoal.erasure.manifest import FileId
 
 LINK = str(Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32)))
 CARE = ("check", "repair", "renew", "keep", "unkeep", "delete")
-COMMANDS = ("publish", "fetch", "info", "ls", *CARE, "node", "demo", "swarm", "simulate")
+COMMANDS = ("publish", "fetch", "info", "ls", *CARE, "node", "demo", "swarm", "simulate", "completion")
 
 START_LIMIT_S = 0.75  # of the processor's time, whatever else the machine does; measured: 0.15 s
 
@@ -73,13 +73,11 @@ def test_version(shoal: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "Missing command"),
         (["bogus"], "No such command 'bogus'"),
         (["publsh"], r"Did you mean 'publish'\? See: shoal --help"),
         (["--bogus", "ls"], "No such option: --bogus"),
         (["publish"], "Missing argument"),
         (["publish", "a", "b"], "unexpected extra argument"),
-        (["publish", "--json", "a"], "stands before the command: shoal --json"),
         (["publish", "--needed", "0", "--total", "3", "a"], "whole number from 1 to 256"),
         (["publish", "--needed", "5", "--total", "3", "a"], "is more than --total 3"),
         (["publish", "--needed", "3", "--total", "257", "a"], "whole number from 1 to 256"),
@@ -95,7 +93,9 @@ def test_version(shoal: Any) -> None:
         (["fetch", LINK.partition("#")[0]], "This link has no key"),
         (["fetch", LINK, "-o", ""], "-o: the path is empty"),
         (["info"], "No link was given"),
-        (["node"], "Missing command"),
+        (["--json"], r"Missing command. See: shoal --help"),
+        (["node", "--json"], "Missing command. See: shoal node --help"),
+        (["ls", "--home", "a\0b"], "a path cannot contain a NUL"),
         (["node", "init", "--capacity", "many"], "--capacity: 'many' is not a size"),
         (["node", "init", "--up", "0"], "--up: '0' would never move a byte"),
         (["node", "run", "--down", "2Mb/s"], "rates are in bytes"),
@@ -164,6 +164,40 @@ def test_options_and_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOAL_JSON", "perhaps")
     with pytest.raises(BadUsageError, match="SHOAL_JSON"):
         parse(["ls"])
+
+
+def test_options_of_the_program_may_stand_after_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("SHOAL_")]:
+        monkeypatch.delenv(name)
+    seen: list[Any] = []
+    monkeypatch.setattr("shoal.cli.context.Globals.job", lambda globals_, work: seen.append(globals_))
+    parse(["--home", "/h", "--bootstrap", "x:1", "-v", "ls", "--json", "--bootstrap", "y:2", "-v", "--network", "n"])
+    assert (seen[-1].home, seen[-1].network, seen[-1].bootstrap) == (Path("/h"), Path("n"), ("x:1", "y:2"))
+    assert (seen[-1].output.json, seen[-1].output.quiet, seen[-1].output.verbose) == (True, False, 2)
+    assert seen[-1].output.in_full("shoal ls").startswith("shoal --home /h --network n ")
+    parse(["--home", "/h", "node", "--quiet", "status", "--home", "/later"])
+    assert (seen[-1].home, seen[-1].output.quiet) == (Path("/later"), True)
+    parse(["publish", "--name", "--json", "/etc/hosts"])
+    assert not seen[-1].output.json, "there it is the value of another option"
+    monkeypatch.setenv("SHOAL_HOME", "/of-the-environment")
+    parse(["ls", "--home", "/typed"])
+    assert seen[-1].home == Path("/typed")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--quiet",), ("node",), ("node", "-v")])
+def test_no_command_shows_the_help_and_is_a_usage_error(shoal: Any, arguments: tuple[str, ...]) -> None:
+    done = shoal(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: shoal ")
+    assert "--help" in done.stderr
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 80, 200])
+def test_help_fits_the_terminal(shoal: Any, columns: int) -> None:
+    for command in ((), ("publish",), ("node", "run"), ("simulate",)):
+        text = shoal(*command, "--help", environment={"COLUMNS": str(columns)}).stdout
+        assert max(len(line) for line in text.splitlines()) <= min(columns, 100)
+        assert "..." not in text.replace("[ARGS]...", "")
 
 
 def test_parsing_gives_a_job() -> None:

@@ -7,6 +7,9 @@ import pytest
 
 from shoal.cli import reference
 from shoal.cli.commands import check, delete, fetch, info, ls, publish, renew, repair
+from shoal.cli.exits import MEANINGS
+from shoal.cli.manpage import man_page
+from shoal.cli.tree import commands
 from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
 from shoal.node import (
@@ -39,6 +42,28 @@ def documented(command: str) -> set[str]:
 def test_the_generated_parts_are_up_to_date() -> None:
     text = PAGE.read_text()
     assert reference.renew(text) == text, "run: python -m shoal.cli.reference docs/cli.md"
+
+
+def test_the_man_page_has_every_command_option_and_exit_code() -> None:
+    page = man_page()
+    plain = re.sub(r"\\f[BIR]", "", page).replace("\\-", "-")
+    for command in commands(80):
+        section = plain if command.path == "shoal" else plain.partition(f".SS {command.path} ")[2].partition("\n.S")[0]
+        assert section, command.path
+        for option in command.options:
+            assert all(name in section for name in option.names), (command.path, option.names)
+    for code, meaning in MEANINGS.items():
+        assert f".B {int(code)}\n{meaning}" in plain
+    assert "SHOAL_LINK" in plain
+
+
+def test_the_man_page_is_plain_roff() -> None:
+    """ASCII, no line that is a request by accident, every hyphen one that can be copied into a terminal."""
+    for line in man_page().splitlines():
+        assert line.isascii()
+        assert line.strip()
+        assert line.split()[0] in (".TH", ".SH", ".SS", ".PP", ".TP", ".B") or not line.startswith((".", "'"))
+        assert not re.search(r"(?<!\\)-", line)
 
 
 def test_an_unknown_part_is_an_error() -> None:
