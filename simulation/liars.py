@@ -7,7 +7,7 @@ others take them for cared for, and never do anything for them. Besides, each ha
 
 import math
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -44,8 +44,6 @@ NAMED_COLLUDERS = 3  # falsely, in each list of holders
 AHEAD_PART = 1 / 4  # of an epoch: surveys that come so early are still taken for the epoch's own
 KNOWN_S = 600.0  # after which it is looked up again who has which share of a file
 NEAREST = 20  # colluders named in answer to a lookup
-
-Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
 
 
 class Habit(Enum):
@@ -172,7 +170,7 @@ class _Liar:
         self._machine = machine
         self._habit = habit
         self._store = machine.serving.store
-        self._handlers = _handlers(machine)
+        self._handlers = machine.serving.handlers
         self._honest = dict(self._handlers)
         serving: Any = machine.serving
         self._caretaker = serving.caretaker
@@ -220,7 +218,7 @@ class _Liar:
         giver = self._honest[Read]
         if self._habit is Habit.PROXIES:
             keeper = self._league.keeper(request)
-            giver = giver if keeper is None else _handlers(keeper)[Read]
+            giver = giver if keeper is None else keeper.serving.handlers[Read]
         reply = await giver(caller, request, payload)
         if self._habit is Habit.SPOILS and isinstance(reply, Blocks):
             return Blocks(reply.share_proof, reply.data_leaves, reply.data_proof, _flipped(bytes(reply.payload)))
@@ -272,13 +270,6 @@ class _Liar:
                 await caretaker._round()._survey_all([charge])
             when = offset_of(charge.file_id, epoch_s) + (epoch + 1 - AHEAD_PART / 2) * epoch_s
             caretaker._agenda.put(Errand.TURN, charge.file_id, when)
-
-
-def _handlers(machine: Machine) -> dict[type, Handler]:
-    """How a running node answers each request: the world may look, and change, where nobody else can."""
-    holder: Any = machine.serving._holder
-    handlers: dict[type, Handler] = holder._handlers
-    return handlers
 
 
 def _flipped(block: bytes) -> bytes:

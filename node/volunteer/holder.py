@@ -18,7 +18,6 @@ from shoal.node.channel import (
     Abort,
     Announce,
     Announced,
-    AnyRequest,
     Blocks,
     Buffer,
     Caller,
@@ -39,7 +38,6 @@ from shoal.node.channel import (
     Reason,
     Renew,
     Renewed,
-    Reply,
     RequestError,
     Role,
     Status,
@@ -70,10 +68,9 @@ from shoal.node.store import (
     split_blocks,
 )
 from shoal.node.volunteer.ending import Ending
+from shoal.node.volunteer.handlers import Handlers
 
 T = TypeVar("T")
-Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
-
 Report = Callable[[], Awaitable[Mapping[str, Any]]]
 
 LEASE_LIMIT_S = 90 * 86400  # DESIGN section 5: at most 90 days from now
@@ -103,6 +100,7 @@ class Holder:
         status: Report,
         problems: Problems,
         ending: Ending,
+        handlers: Handlers,
     ) -> None:
         self._context = context
         self._env = context.env
@@ -112,30 +110,26 @@ class Holder:
         self._ending = ending
         self.is_leaving = False
         self.companions = Companions(context, identity, store, own_address)
-        self._handlers: dict[type[AnyRequest], Handler] = {
-            Offer: self._offer,
-            Write: self._write,
-            Commit: self._commit,
-            Abort: self._abort,
-            GetManifest: self._manifest,
-            GetHolders: self._holders,
-            TellHolders: self._tell,
-            Announce: self._announce,
-            Read: self._read,
-            GetHeld: self._held,
-            Survey: self._survey,
-            Renew: self._renew,
-            Delete: self._delete,
-            GetStatus: self._report,
-            Stop: self._stop,
-        }
-
-    async def dispatch(self, caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
-        """Do one request; the channel's server calls this for each."""
-        handler = self._handlers.get(type(request))
-        if handler is None:
-            raise RequestError(Status.UNSUPPORTED)
-        return await handler(caller, request, payload)
+        self._handlers = handlers
+        handlers.update(
+            {
+                Offer: self._offer,
+                Write: self._write,
+                Commit: self._commit,
+                Abort: self._abort,
+                GetManifest: self._manifest,
+                GetHolders: self._holders,
+                TellHolders: self._tell,
+                Announce: self._announce,
+                Read: self._read,
+                GetHeld: self._held,
+                Survey: self._survey,
+                Renew: self._renew,
+                Delete: self._delete,
+                GetStatus: self._report,
+                Stop: self._stop,
+            }
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take up the announcements of all files kept."""

@@ -14,16 +14,11 @@ from shoal.node.care.polls import TOPIC as POLL_TOPIC
 from shoal.node.care.problems import Problems
 from shoal.node.care.upkeep import Upkeep
 from shoal.node.channel import (
-    AnyRequest,
     Buffer,
     Caller,
     Commit,
     ConnectionSlots,
     PeerServer,
-    Reason,
-    Reply,
-    RequestError,
-    Status,
     Survey,
     Throttle,
     open_pool,
@@ -37,6 +32,7 @@ from shoal.node.home.settings import NodeSettings
 from shoal.node.nursery import open_nursery
 from shoal.node.store import ShareStore, StoreError
 from shoal.node.volunteer.ending import Ending
+from shoal.node.volunteer.handlers import Handlers
 from shoal.node.volunteer.holder import Holder, Report
 
 PORT_TRIES = 16  # a free TCP port picked by the system may be taken for UDP; so many times in a row it is not
@@ -64,7 +60,10 @@ class Serving:
         self._holder: Holder | None = None
         self.started_at = trio.current_time()
         self._space = (float("-inf"), 0)
-        self.server = PeerServer(identity, network.parameters, self._dispatch, entropy=env.entropy, throttle=throttle)
+        self.handlers = Handlers()
+        self.server = PeerServer(
+            identity, network.parameters, self.handlers.answer, entropy=env.entropy, throttle=throttle
+        )
         self._throttle = throttle
         self.problems = Problems()
         self.ending = Ending()
@@ -98,7 +97,7 @@ class Serving:
     ) -> None:
         """Answer requests from now on, and look after what is kept here."""
         self._holder = holder = Holder(
-            context, self._identity, self.store, own_address, status, self.problems, self.ending
+            context, self._identity, self.store, own_address, status, self.problems, self.ending, self.handlers
         )
         await nursery.start(holder.run)
         await nursery.start(self._take_care, context, holder)
@@ -117,6 +116,7 @@ class Serving:
         async with open_pool(self._env.streams, throttle=throttle, identity=identity, bugs=context.bugs) as pool:
             own = replace(context, pool=pool, throttle=throttle)
             self.caretaker = Caretaker(own, self._identity.node_id, self.store, holder.companions, holder.delete)
+            self._tell_care(self.caretaker)
             own.dht.serve(POLL_TOPIC, self.caretaker.polls.answer)
             own_shares = self.caretaker.own_shares
             self.upkeep = Upkeep(
@@ -128,16 +128,17 @@ class Serving:
                 await nursery.start(self.caretaker.run)
                 task_status.started()
 
-    async def _dispatch(self, caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
-        if self._holder is None:
-            raise RequestError(Status.BUSY, Reason.STARTING, "still starting")
-        reply = await self._holder.dispatch(caller, request, payload)
-        if self.caretaker is not None:
-            if isinstance(request, Commit):
-                self.caretaker.on_file(manifest_id(bytes(payload)))
-            elif isinstance(request, Survey):
-                self.caretaker.on_survey(caller.node_id, split_ids(request.file_ids))
-        return reply
+    def _tell_care(self, caretaker: Caretaker) -> None:
+        """Have the caretaker hear of shares that come, and of others that look after the files kept here."""
+
+        def came(caller: Caller, request: Commit, payload: Buffer) -> None:
+            caretaker.on_file(manifest_id(bytes(payload)))
+
+        def surveyed(caller: Caller, request: Survey, payload: Buffer) -> None:
+            caretaker.on_survey(caller.node_id, split_ids(request.file_ids))
+
+        self.handlers.after(Commit, came)
+        self.handlers.after(Survey, surveyed)
 
     @property
     def companions(self) -> Companions:
