@@ -35,7 +35,7 @@ MEANINGS: dict[Code, str] = {
     Code.DAEMON_RUNS: "another daemon runs on this home",
     Code.WRONG_KEY: "the link's key belongs to another file",
     Code.NO_PEERS: "no peer of the network answered",
-    Code.BAD_DATA: "enough holders answered, but the data is bad",
+    Code.BAD_DATA: "enough holders answered, but the data is bad, or it needs a newer Shoal",
     Code.REFUSED: "peers answered and refused: full, or over a quota",
     Code.INTERRUPTED: "interrupted by SIGINT, SIGTERM or SIGHUP; what was under way has been cleaned up",
 }
@@ -48,6 +48,7 @@ FAMILY: tuple[tuple[str, Code], ...] = (
     ("NotFound", Code.NOT_FOUND),
     ("WrongKey", Code.WRONG_KEY),
     ("BadData", Code.BAD_DATA),
+    ("NeedsNewerShoal", Code.BAD_DATA),
     ("Refused", Code.REFUSED),
     ("LocalError", Code.FAILED),
     ("ShoalError", Code.FAILED),

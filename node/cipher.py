@@ -36,8 +36,12 @@ class CipherError(Exception):
     """What was opened is not what was sealed under this key."""
 
 
+class FromLaterVersion(CipherError):
+    """What was opened is sealed under this key, and only a later version of Shoal knows what it means."""
+
+
 class Kind(IntEnum):
-    """What a file's bytes are. Numbers are never reused."""
+    """What a file's bytes are. Numbers are never reused; 1 will be a directory."""
 
     FILE = 0
 
@@ -90,8 +94,15 @@ class FileCipher:
         return nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(padded, b"metadata", nonce, self._metadata_key)
 
     def open_metadata(self, sealed: bytes) -> Metadata:
-        """The metadata; `CipherError` when it was not sealed under this key or is malformed."""
+        """The metadata.
+
+        Raises `FromLaterVersion` when its version or its kind is unknown here, and `CipherError` when it was not
+        sealed under this key or is malformed.
+        """
         return _parse_metadata(_open(sealed, b"metadata", self._metadata_key))
+
+
+_KNOWN_KINDS = frozenset(int(kind) for kind in Kind)
 
 
 def _position(index: int, last: bool) -> bytes:
@@ -121,12 +132,17 @@ def _parse_metadata(padded: bytes) -> Metadata:
         fields = msgpack.unpackb(padded[2 : 2 + length], raw=False, strict_map_key=True, max_array_len=16)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise CipherError("metadata is malformed") from error
-    if not isinstance(fields, list) or len(fields) < 5 or fields[0] != FORMAT_VERSION:
-        raise CipherError("metadata is of a newer version of Shoal")
+    if not isinstance(fields, list) or len(fields) < 2 or type(fields[0]) is not int or type(fields[1]) is not int:
+        raise CipherError("metadata is malformed")
+    if fields[0] > FORMAT_VERSION:
+        raise FromLaterVersion(f"metadata of version {fields[0]}")
+    if fields[0] != FORMAT_VERSION or fields[1] < 0 or len(fields) < 5:
+        raise CipherError("metadata is malformed")
+    if fields[1] not in _KNOWN_KINDS:
+        raise FromLaterVersion(f"a file of kind {fields[1]}")
     _, kind, name, size, media_type = fields[:5]
     if (
-        type(kind) is not int
-        or type(size) is not int
+        type(size) is not int
         or not 0 <= size < 2**63
         or not (name is None or (isinstance(name, bytes) and len(name) <= MAX_NAME_BYTES))
         or not (media_type is None or (isinstance(media_type, str) and len(media_type) <= MAX_MEDIA_TYPE_BYTES))

@@ -47,6 +47,10 @@ class BadData(ShoalError):
     """Enough shares answered, and what they hold is not a file a publisher could have made honestly."""
 
 
+class NeedsNewerShoal(ShoalError):
+    """The file is whole, and its publisher used a kind of file or a format that this version does not know."""
+
+
 class NotOneFile(BadData):
     """The shares are what the manifest promises, and what it promises is no file. The publisher's doing alone."""
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import trio
 
 from shoal.erasure import Link, LinkKind, Manifest, block_leaf, data_leaf
-from shoal.node.cipher import CipherError, FileCipher, Metadata, check_padding
+from shoal.node.cipher import CipherError, FileCipher, FromLaterVersion, Metadata, check_padding
 from shoal.node.context import Context
-from shoal.node.errors import BadData, UsageError, WrongKey
+from shoal.node.errors import BadData, NeedsNewerShoal, UsageError, WrongKey
 from shoal.node.fetching.reading import RUNS_AHEAD, FileReader, Run, in_order
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.relocation import moved
@@ -36,7 +36,7 @@ def check_has_key(link: Link) -> None:
 
 
 async def open_file(context: Context, link: Link) -> OpenedFile:
-    """Find a file and check the key: WrongKey for another file's, BadData for a manifest no honest publisher writes."""
+    """Find a file and check the key. Raises as `unlock`, and what `Search.run` raises."""
     check_has_key(link)
     located = await Search(context, link.id).run()
     cipher, metadata = unlock(located.manifest, link)
@@ -44,7 +44,11 @@ async def open_file(context: Context, link: Link) -> OpenedFile:
 
 
 def unlock(manifest: Manifest, link: Link) -> tuple[FileCipher, Metadata]:
-    """What the key in the link, or in a public file's manifest, opens. WrongKey, BadData."""
+    """What the key in the link, or in a public file's manifest, opens.
+
+    Raises WrongKey when the key is another file's, BadData when no honest publisher writes such a manifest, and
+    NeedsNewerShoal when the metadata has a kind or a version that is unknown here.
+    """
     file_key = link.key if link.kind is LinkKind.PRIVATE else manifest.public_key_material
     if not file_key:
         raise BadData("The link says that the file is public, and its manifest holds no key. It cannot be read.")
@@ -56,6 +60,8 @@ def unlock(manifest: Manifest, link: Link) -> tuple[FileCipher, Metadata]:
     try:
         metadata = cipher.open_metadata(manifest.metadata)
         check_padding(metadata.size, manifest.layout.padded_plain_bytes)
+    except FromLaterVersion as error:
+        raise NeedsNewerShoal(f"This needs a newer Shoal: this version does not know {error}.") from error
     except CipherError as error:
         raise BadData(f"The file's description is not what an honest publisher writes: {error}.") from error
     return cipher, metadata

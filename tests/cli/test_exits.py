@@ -32,6 +32,7 @@ def test_the_contract() -> None:
         (errors.TooFewShares("x", needed=3, found=2), 10),
         (errors.WrongKey("x"), 12),
         (errors.BadData("x"), 14),
+        (errors.NeedsNewerShoal("x"), 14),
         (errors.Refused("x"), 15),
         (errors.ShoalError("x"), 1),
         (CommandError("x", Code.PARTIAL), 3),

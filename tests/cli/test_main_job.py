@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from kit.later import seal_as
 from shoal.erasure import best_codec
 from shoal.erasure.link import Link, LinkKind, parse_link
 from shoal.erasure.manifest import FileId
@@ -191,6 +192,26 @@ def test_another_files_key_is_refused_and_leaves_nothing(client: Client) -> None
     assert done.returncode == 12
     assert "another file" in done.stderr
     assert not list(client.folder.glob("copy*"))
+
+
+def test_a_kind_of_file_from_a_later_version_is_refused_and_leaves_nothing(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = str(client.file(os.urandom(200_000)))
+    with monkeypatch.context() as patch:
+        seal_as(patch, kind=1)
+        link = client.publish(source)
+    into = client.folder / "into"
+    into.mkdir()
+    for target in (into, into / "copy"):
+        done = client("fetch", link, "-o", str(target), home="reader")
+        assert (done.returncode, done.stdout) == (14, "")
+        assert "This needs a newer Shoal" in done.stderr
+    done = client("fetch", link, "-o", "-", home="reader")
+    assert (done.returncode, done.stdout) == (14, "")
+    assert client("info", link, home="reader").returncode == 14
+    assert client("info", link.partition("#")[0], home="reader").returncode == 0
+    assert not list(into.iterdir())
 
 
 def test_what_nobody_has_is_not_found(client: Client) -> None:

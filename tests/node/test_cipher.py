@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
 
-from shoal.node.cipher import METADATA_STEP_BYTES, CipherError, FileCipher, Metadata, check_padding
+from shoal.node.cipher import METADATA_STEP_BYTES, CipherError, FileCipher, FromLaterVersion, Metadata, check_padding
 from shoal.node.names import name_bytes
 
 KEY = bytes(range(32))
@@ -20,7 +20,6 @@ metadata = st.builds(
     size=st.integers(0, 2**63 - 1),
     name=st.none() | st.binary(max_size=255),
     media_type=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=127),
-    kind=st.integers(0, 255),
 )
 
 
@@ -157,7 +156,8 @@ def test_metadata_of_another_key_or_changed_is_refused():
         {},
         [],
         [1, 0, b"n", 5],
-        [2, 0, b"n", 5, None],
+        [0, 0, b"n", 5, None],
+        [1, -1, b"n", 5, None],
         [1, None, b"n", 5, None],
         [1, True, b"n", 5, None],
         [1, 0, "text", 5, None],
@@ -174,6 +174,20 @@ def test_metadata_of_another_key_or_changed_is_refused():
 )
 def test_a_malicious_publishers_metadata_is_refused(fields):
     with pytest.raises(CipherError):
+        CIPHER.open_metadata(forge_fields(fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ([1, 1, b"n", 5, None], "a file of kind 1"),
+        ([1, 2**40, b"n", 5, None, "more"], f"a file of kind {2**40}"),
+        ([2, 0, b"n", 5, None], "metadata of version 2"),
+        ([3, 7], "metadata of version 3"),
+    ],
+)
+def test_what_only_a_later_version_knows_is_told_apart(fields, words):
+    with pytest.raises(FromLaterVersion, match=words):
         CIPHER.open_metadata(forge_fields(fields))
 
 
