@@ -2,6 +2,7 @@
 #   make demo    a network on this machine: publish, lose nodes, fetch, compare
 #   make test    all tests
 #   make check   formatting, lint, types
+#   make docs    the documentation as a site, in build/docs/index.html
 #   make bench   Shoal beside Tahoe-LAFS and beside what this machine allows (benchmarks/), 20 minutes
 #   make man     the man page, build/shoal.1
 #   make clean   remove .venv and everything generated
@@ -16,7 +17,7 @@ DEMO ?=
 BENCH ?=
 TESTS ?= tests
 
-.PHONY: demo test check format bench man clean
+.PHONY: demo test check format docs bench man clean
 
 demo: $(VENV)/.runtime-installed
 	$(VENV)/bin/shoal demo $(DEMO)
@@ -32,6 +33,11 @@ check: $(VENV)/.tests-installed
 format: $(VENV)/.tests-installed
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+
+# A warning is an error: a link that leads nowhere, a name that nothing documents.
+docs: $(VENV)/.docs-installed
+	$(VENV)/bin/sphinx-build -W --keep-going -n -q -j auto -c docs -d build/doctrees . build/docs
+	@echo "The site is in build/docs/index.html"
 
 # The long studies (growth.py, durability.py, lookup_quality.py) are not for every day: run them by hand.
 bench: $(VENV)/.bench-installed
@@ -57,6 +63,11 @@ $(VENV)/.runtime-installed: pyproject.toml constraints.txt | $(RUN)
 $(VENV)/.tests-installed: pyproject.toml constraints.txt | $(RUN)
 	@echo "Installing Shoal, what it needs and the test tools into $(VENV)"
 	@$(PIP_INSTALL) --editable '.[test]'
+	@touch $@ $(VENV)/.runtime-installed
+
+$(VENV)/.docs-installed: pyproject.toml constraints.txt | $(RUN)
+	@echo "Installing Shoal and the tools of the documentation site into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[docs]'
 	@touch $@ $(VENV)/.runtime-installed
 
 $(VENV)/.bench-installed: pyproject.toml constraints.txt | $(RUN)

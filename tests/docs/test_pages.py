@@ -1,0 +1,72 @@
+"""What the pages say of the code is compared with the code: numbers, public names, links."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import shoal.node
+from shoal.node.care.health import emergency_at, repair_at
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md")])
+UNITS = {
+    "s": 1,
+    "min": 60,
+    "h": 3600,
+    "day": 86400,
+    "days": 86400,
+    "epoch": 1,
+    "epochs": 1,
+    "": 1,
+    "kB/s": 1000,
+    "MB/s": 1_000_000,
+}
+NUMBER_ROW = re.compile(
+    r"^\| .+ \| (1/)?([\d.,]+) ?([A-Za-z/]*) \| `([A-Z_]+)` \| `(\w+(?:/\w+)*)\.py` \|$", re.MULTILINE
+)
+CODE_ROW = re.compile(r"^\| (\d+) of (\d+) \| (\d+) \| (\d+) \|$", re.MULTILINE)
+
+
+def test_the_numbers_of_care_are_those_of_the_code() -> None:
+    _, table = (DOCS / "care.md").read_text().split("## All numbers")
+    rows = NUMBER_ROW.findall(table)
+    assert len(rows) == sum(line.startswith("| ") for line in table.splitlines()) - 1, "a row has another form"
+    wrong = []
+    for _, number, unit, name, module in rows:
+        value = getattr(importlib.import_module(f"shoal.node.{module.replace('/', '.')}"), name)
+        if value != float(number.replace(",", "")) * UNITS[unit]:
+            wrong.append(f"{name} in {module} is {value}")
+    assert not wrong, f"docs/care.md says otherwise: {wrong}"
+
+
+def test_the_repair_limits_of_care_are_those_of_the_code() -> None:
+    rows = [tuple(map(int, row)) for row in CODE_ROW.findall((DOCS / "care.md").read_text())]
+    assert rows
+    assert rows == [(k, n, repair_at(k, n), emergency_at(k, n)) for k, n, _, _ in rows]
+
+
+def test_the_library_page_has_every_public_name() -> None:
+    names = re.findall(r"(?m)^\.\. auto(?:class|function|exception|data):: (\w+)$", (DOCS / "api.md").read_text())
+    assert sorted(names) == sorted(shoal.node.__all__)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if not re.match(r"[a-z]+:", target):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_glossary_names_modules_that_exist() -> None:
+    modules = re.findall(r"(?m)^\| `([\w/]+\.py)` \|", (DOCS / "glossary.md").read_text())
+    assert modules
+    assert [module for module in modules if not (ROOT / module).is_file()] == []
+
+
+def test_the_terms_of_the_glossary_are_in_order() -> None:
+    terms = re.findall(r"(?m)^\*\*([^*]+)\.\*\*", (DOCS / "glossary.md").read_text())
+    assert terms == sorted(terms, key=str.lower)
