@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from shoal.node.home.home import Home
 from shoal.node.home.ledger import Ledger
 from shoal.node.home.receipts import Receipt
 from shoal.node.joining import Joining, NoWayInError
-from shoal.node.publishing.publish import DEFAULT_TTL_S, Publisher, PublishOptions
+from shoal.node.publishing.journal import journal_for
+from shoal.node.publishing.options import DEFAULT_TTL_S, PublishOptions
+from shoal.node.publishing.publish import Publisher
 from shoal.node.publishing.sources import open_source
 from shoal.node.repairing.check import check_file
 from shoal.node.repairing.repair import repair_file
@@ -128,15 +130,10 @@ class Node:
         options = PublishOptions(name, needed, total, happy, int(ttl_s), public, media_type)
         options.check()
         with translated():
-            await self._check_source(source)
-            await self.wait_joined()
-            publisher = Publisher(self._context, self._ledger, self._home.journal_folder, options, on_progress)
-            return await publisher.run(source)
-
-    async def _check_source(self, source: Path | str | AsyncIterable[bytes]) -> None:
-        """Refuse a bad path before anything is asked of the network."""
-        if isinstance(source, Path | str):
-            await (await open_source(source, self._context.env)).aclose()
+            async with aclosing(await open_source(source, self._context.env)) as opened:
+                await self.wait_joined()
+                journal = journal_for(self._home.journal_folder, opened.path, options.fields())
+                return await Publisher(self._context, self._ledger, opened, journal, options, on_progress).run()
 
     async def fetch(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgpack
 
@@ -100,6 +100,8 @@ def _contact(packed: bytes) -> Contact:
 class Journal:
     """The journal file of one publish command."""
 
+    is_kept = True
+
     def __init__(self, folder: Path, command: list[Any]) -> None:
         name = _name_hash(msgpack.packb(command, use_bin_type=True, unicode_errors="surrogateescape")).hex()[:32]
         self.path = folder / f"{name}.journal"
@@ -165,6 +167,39 @@ class Journal:
             if not self.path.exists():
                 lock.unlink(missing_ok=True)
             os.close(descriptor)
+
+
+class NoJournal:
+    """The journal of a publish whose source cannot be read twice. Nobody can take such a publish up again, so this does
+    nothing."""
+
+    is_kept = False
+
+    def load(self, source: tuple[int, ...], now: float) -> JournalEntry | None:
+        """No earlier run has left anything."""
+        return None
+
+    def sweep(self) -> None:
+        """Leave other commands' journals to those that keep one."""
+
+    def save(self, entry: JournalEntry) -> None:
+        """Keep nothing: the file's key stays in memory."""
+
+    def remove(self) -> None:
+        """There is nothing to remove."""
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else can publish the same stream."""
+        yield
+
+
+AnyJournal: TypeAlias = Journal | NoJournal
+
+
+def journal_for(folder: Path, source: Path | None, choices: list[Any]) -> AnyJournal:
+    """The journal of the command that publishes the file `source` with these choices; None: it reads a stream."""
+    return NoJournal() if source is None else Journal(folder, [str(source.absolute()), *choices])
 
 
 def _has_manifest(path: Path) -> bool:

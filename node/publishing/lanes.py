@@ -3,7 +3,7 @@
 A lane has a task and a queue of one batch. A holder that fails ends its own lane; the publish goes on with the others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -14,6 +14,7 @@ from shoal.erasure import BLOCK_BYTES
 from shoal.node.channel import Abort, Buffer, Commit, Misbehaved, Offer, PeerError, RemoteError, Status, Write
 from shoal.node.context import Context
 from shoal.node.holders.statements import HolderStatement, MalformedStatement, check_statement
+from shoal.node.nursery import open_nursery
 from shoal.node.publishing.sealing import Batch
 
 OFFER_TIMEOUT_S = 10.0
@@ -162,6 +163,14 @@ class Lane:
                 await context.ask(self.contact, Abort(self.upload_id))
             except PeerError:
                 return
+
+
+async def abort_all(context: Context, lanes: Iterable[Lane]) -> None:
+    """Tell those holders that can be talked to that these uploads will not go on."""
+    async with open_nursery() as nursery:
+        for lane in lanes:
+            if lane.answers:
+                nursery.start_soon(lane.abort, context)
 
 
 def _size(blocks: list[Buffer]) -> int:

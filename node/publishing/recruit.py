@@ -1,15 +1,18 @@
-"""Finding hosts that agree to take shares."""
+"""Finding hosts that agree to take shares: one by one for a repair, as many as the widest code takes for a publish."""
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from shoal.dht import Contact, NodeId, labelled_hash
-from shoal.erasure import FileId
+from shoal.erasure import FileId, Layout
 from shoal.node.context import Context
-from shoal.node.holders.placement import host_of, spread
+from shoal.node.errors import NoPeers, Refused, ShoalError
+from shoal.node.holders.placement import gather, host_of, spread
 from shoal.node.nursery import open_nursery
-from shoal.node.publishing.lanes import BROKE_THE_PROTOCOL, Lane
+from shoal.node.publishing.lanes import BROKE_THE_PROTOCOL, Lane, abort_all, in_words
+from shoal.node.publishing.options import PublishOptions
 
 UPLOAD_ID_BYTES = 16
 LEAST_ASKED = 8  # at once, after the first have refused or kept silent: a row of the silent must not take minutes
@@ -63,7 +66,8 @@ class Recruiter:
                 else:
                     self._surplus.append(lane)
             first = False
-        await self._abort_surplus()
+        await abort_all(self._context, self._surplus)
+        self._surplus.clear()
         return lanes
 
     def _shares_to_ask_for(self, wanted: list[int], *, first: bool) -> list[int]:
@@ -71,12 +75,6 @@ class Recruiter:
         alone = first or self._meet is not None  # where repairers meet, a surplus upload may be another's
         count = len(wanted) if alone else max(len(wanted), LEAST_ASKED)
         return [wanted[at % len(wanted)] for at in range(min(count, len(self._queue)))]
-
-    async def _abort_surplus(self) -> None:
-        async with open_nursery() as nursery:
-            for lane in self._surplus:
-                nursery.start_soon(lane.abort, self._context)
-        self._surplus.clear()
 
     def _lane(self, share: int) -> Lane:
         contact = self._queue.pop(0)
@@ -93,3 +91,78 @@ class Recruiter:
                 lane.reason = BROKE_THE_PROTOCOL
         self.refusals.update(lane.reason for lane in lanes if not lane.alive)
         return [lane for lane in lanes if lane.alive]
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The hosts of a new file: a lane to each that agreed to take a share, and how many others said why not."""
+
+    k: int
+    n: int
+    lanes: list[Lane]
+    refusals: Counter[str]
+
+
+async def find_candidates(context: Context, shares: int) -> list[Contact]:
+    """Hosts that may take so many shares. Raises NoPeers when nobody in the network answers."""
+    candidates = await gather(context, 2 * shares)
+    if not candidates:
+        raise NoPeers(
+            "No peer of the network answered, so there is nobody to keep the file. Check the connection, "
+            "or name a peer with --bootstrap HOST:PORT."
+        )
+    return candidates
+
+
+async def recruit_crew(
+    context: Context, candidates: Sequence[Contact], options: PublishOptions, size: int | None
+) -> Crew:
+    """A crew for the code that was chosen, else for the widest one that hosts agree to.
+
+    `size`: of the file, None while it is unknown. Raises NoPeers or Refused when fewer than k hosts agree.
+    """
+    k, n = options.width(size, Recruiter(context, candidates, 0, context.env.rng).candidates)
+    while True:
+        crew = await _crew_for(context, candidates, options, size, (k, n))
+        narrower = options.width(size, len(crew.lanes))
+        if len(crew.lanes) >= n or narrower == (k, n):
+            break
+        await abort_all(context, crew.lanes)
+        k, n = narrower
+    if len(crew.lanes) < k:
+        raise too_few(len(crew.lanes), k, crew.refusals)
+    return crew
+
+
+async def _crew_for(
+    context: Context, candidates: Sequence[Contact], options: PublishOptions, size: int | None, code: tuple[int, int]
+) -> Crew:
+    """As many lanes as hosts agree to, up to one for each share of this code."""
+    k, n = code
+    bound = share_bound(k, n, size)
+    recruiter = Recruiter(context, candidates, bound, context.env.rng)
+    lanes = await recruiter.recruit(list(range(n)), bound, options.ttl_s)
+    full = sum(contact.space == 0 for contact in candidates)
+    if full:
+        recruiter.refusals["full"] += full
+    return Crew(k, n, lanes, recruiter.refusals)
+
+
+def share_bound(k: int, n: int, size: int | None) -> int:
+    """Bytes of one share of a file, 0 while the file's size is unknown."""
+    return 0 if size is None else Layout.for_plaintext(k, n, size).share_bytes
+
+
+def too_few(found: int, needed: int, refusals: Counter[str]) -> ShoalError:
+    """The error for a publish that only `found` hosts take part in: NoPeers when all kept silent, else Refused."""
+    silent = refusals["no answer"]
+    if not found and silent == sum(refusals.values()):
+        return NoPeers(f"None of the {silent} hosts known answered, so nothing was published. Try again later.")
+    told = in_words(refusals)
+    why = f" ({told})" if told else ""
+    if needed == 1:
+        return Refused(f"No host would keep a share{why}: nothing was published. Try again later.")
+    return Refused(
+        f"Only {found} of the {needed} hosts needed would keep a share{why}: nothing was published. "
+        "Try again later, or with fewer needed shares (--needed, --total)."
+    )

@@ -31,11 +31,17 @@ class Fingerprint:
 
 
 class Source(Protocol):
-    """Plaintext to publish. `size` is None while unknown; `fingerprint` is None where reading again is impossible."""
+    """Plaintext to publish. `size` is None while unknown; `path` and `fingerprint` are None for a stream."""
 
+    path: Path | None
     size: int | None
     fingerprint: Fingerprint | None
     name: str | None
+
+    async def peek(self, wanted: int) -> int | None:
+        """The size, learned by reading up to `wanted` bytes ahead if need be; None for a stream that is as long or
+        longer."""
+        ...
 
     async def read(self, wanted: int) -> bytes:
         """The next `wanted` bytes; fewer only at the end, and b"" from then on."""
@@ -61,7 +67,8 @@ class FileSource:
     """
 
     def __init__(self, path: Path, descriptor: int, env: Environment) -> None:
-        self._path = path
+        self.path: Path | None = path
+        self._shown = printable(path)
         self._descriptor = descriptor
         self._env = env
         self._offset = 0
@@ -70,6 +77,10 @@ class FileSource:
         self.fingerprint: Fingerprint | None = start
         self.size: int | None = start.size
         self.name: str | None = path.name
+
+    async def peek(self, wanted: int) -> int | None:
+        """The size that the file had at the start."""
+        return self.size
 
     async def read(self, wanted: int) -> bytes:
         """The next bytes, read in a worker."""
@@ -81,9 +92,7 @@ class FileSource:
         try:
             return await self._env.call(_read_fully, self._descriptor, offset, wanted)
         except OSError as error:
-            raise LocalError(
-                f"Cannot read {printable(self._path)}: {error.strerror}. Nothing was published."
-            ) from error
+            raise LocalError(f"Cannot read {self._shown}: {error.strerror}. Nothing was published.") from error
 
     async def seek(self, offset: int) -> None:
         """Continue at `offset`."""
@@ -95,12 +104,12 @@ class FileSource:
         if now != self.fingerprint or self._offset < self._bytes:
             sizes = f" (it had {self.size} bytes, now {now.size})" if now.size != self.size else ""
             raise SourceChanged(
-                f"{printable(self._path)} changed while it was being read{sizes}. "
+                f"{self._shown} changed while it was being read{sizes}. "
                 "Nothing was published; run the command again when the file is at rest."
             )
         if await self._pread(self._bytes, 1):
             raise SourceChanged(
-                f"{printable(self._path)} has more bytes than the {self._bytes} it claims, as files in /proc do. "
+                f"{self._shown} has more bytes than the {self._bytes} it claims, as files in /proc do. "
                 "Nothing was published; pipe it instead: shoal publish - --name NAME"
             )
 
@@ -110,8 +119,9 @@ class FileSource:
 
 
 class StreamSource:
-    """Bytes from an async iterable; read once, front to back."""
+    """Bytes from an async iterable; read once, front to back. `peek` may find out the size."""
 
+    path: Path | None = None
     fingerprint: Fingerprint | None = None
     size: int | None = None
     name: str | None = None
@@ -121,20 +131,28 @@ class StreamSource:
         self._buffer = bytearray()
         self._ended = False
 
+    async def peek(self, wanted: int) -> int | None:
+        """The size of a stream that ends before `wanted` bytes; None for a longer one."""
+        await self._fill(wanted)
+        self.size = len(self._buffer) if len(self._buffer) < wanted else None
+        return self.size
+
     async def read(self, wanted: int) -> bytes:
         """The next bytes, gathered over as many chunks as it takes."""
-        while len(self._buffer) < wanted and not self._ended:
-            try:
-                chunk = await anext(self._chunks)
-            except StopAsyncIteration:
-                self._ended = True
-                break
-            except OSError as error:
-                raise LocalError(f"Cannot read the input: {error.strerror}. Nothing was published.") from error
-            self._buffer += chunk
+        await self._fill(wanted)
         data = bytes(self._buffer[:wanted])
         del self._buffer[:wanted]
         return data
+
+    async def _fill(self, wanted: int) -> None:
+        """Have `wanted` bytes in the buffer, fewer only at the end."""
+        while len(self._buffer) < wanted and not self._ended:
+            try:
+                self._buffer += await anext(self._chunks)
+            except StopAsyncIteration:
+                self._ended = True
+            except OSError as error:
+                raise LocalError(f"Cannot read the input: {error.strerror}. Nothing was published.") from error
 
     async def seek(self, offset: int) -> None:
         """A stream cannot go back."""

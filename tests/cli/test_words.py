@@ -16,7 +16,7 @@ from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
 from shoal.node import Fetched, FileInfo, Left, Published, PublishedFile
 from shoal.node.publishing.lanes import BROKE_THE_PROTOCOL
-from shoal.node.publishing.publish import PublishOptions
+from shoal.node.publishing.options import PublishOptions
 
 LINK = Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32))
 WIDE = Published(LINK, 64_000_000, 16, 48, 36, 48, 48, 4.0, 192_000_000, 0)

@@ -7,7 +7,7 @@ import trio
 
 from shoal.dht import NodeId
 from shoal.node import Published
-from shoal.node.publishing.publish import DEFAULT_TTL_S
+from shoal.node.publishing.options import DEFAULT_TTL_S
 from shoal.simulation.world import Machine, World
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shoal.dht import Address, Contact, NodeId
 from shoal.erasure import BLOCK_BYTES, ShareEncoder, best_codec
 from shoal.node.errors import LocalError
-from shoal.node.publishing.journal import KEPT_S, Journal, JournalEntry, UploadNote
+from shoal.node.publishing.journal import KEPT_S, Journal, JournalEntry, NoJournal, UploadNote, journal_for
 
 NOW = 1_800_000_000.0
 SOURCE = (64769, 123456, 10**9, 1_700_000_000_123_456_789)
@@ -170,3 +170,25 @@ def test_journals_that_nobody_can_resume_are_swept(tmp_path):
         own.sweep()
     left = sorted(path.name for path in tmp_path.glob("*.journal"))
     assert left == sorted(each.path.name for each in (fresh, finished, own))
+
+
+def test_a_file_has_a_journal_for_each_choice(tmp_path):
+    first = journal_for(tmp_path, tmp_path / "fish.txt", [1])
+    assert isinstance(first, Journal)
+    assert first.is_kept
+    other = journal_for(tmp_path, tmp_path / "fish.txt", [2])
+    assert isinstance(other, Journal)
+    assert other.path != first.path
+    assert first.path == Journal(tmp_path, [str(tmp_path / "fish.txt"), 1]).path
+
+
+def test_a_stream_has_one_that_does_nothing(tmp_path):
+    journal = journal_for(tmp_path / "publishing", None, [1])
+    assert isinstance(journal, NoJournal)
+    assert not journal.is_kept
+    with journal.locked(), journal.locked():
+        journal.save(ENTRY)
+        journal.sweep()
+        assert journal.load(ENTRY.source, NOW) is None
+        journal.remove()
+    assert list(tmp_path.iterdir()) == []

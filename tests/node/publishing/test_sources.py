@@ -266,6 +266,21 @@ async def test_a_stream_comes_in_the_pieces_asked_for(env):
     await source.aclose()
 
 
+async def test_a_short_stream_tells_its_size_when_it_is_looked_at(env):
+    source = await open_source(chunks_of(b"ab", b"cdefg"), env)
+    assert (source.path, await source.peek(5), source.size) == (None, None, None)
+    assert (await source.peek(8), source.size) == (7, 7)
+    assert [await source.read(wanted) for wanted in (3, 5, 5)] == [b"abc", b"defg", b""]
+
+
+async def test_a_file_is_not_read_to_tell_its_size(tmp_path, env):
+    (tmp_path / "f").write_bytes(b"abcdefg")
+    source = await open_source(str(tmp_path / "f"), env)
+    assert (source.path, await source.peek(2), source.size) == (tmp_path / "f", 7, 7)
+    assert await source.read(9) == b"abcdefg"
+    await source.aclose()
+
+
 async def test_a_stream_cannot_go_back(env):
     source = await open_source(chunks_of(b"ab"), env)
     with pytest.raises(UsageError, match="twice"):

@@ -1,0 +1,69 @@
+"""What a publisher may choose, and the limits of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from shoal.erasure import MAX_SHARES, ErasureError, check_code, default_happy, default_width
+from shoal.node.cipher import MAX_MEDIA_TYPE_BYTES
+from shoal.node.errors import UsageError
+from shoal.node.names import name_bytes, printable
+
+EXPANSION = 3  # shares in all for each one needed: any two thirds of the holders may be lost
+DEFAULT_TTL_S = 90 * 86400  # the longest lease, so the fewest renewals
+MIN_TTL_S, MAX_TTL_S = 3600, 90 * 86400  # holders grant no more than 90 days from now; a lease can be renewed
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOptions:
+    """What a publisher may choose. None means: as network and file allow."""
+
+    name: str | None = None
+    needed: int | None = None
+    total: int | None = None
+    happy: int | None = None
+    ttl_s: int = DEFAULT_TTL_S
+    public: bool = False
+    media_type: str | None = None
+
+    @property
+    def code(self) -> tuple[int, int] | None:
+        """(k, n) where the user chose, else None. Where only one of the two is given, the expansion is as always."""
+        if self.needed is None and self.total is None:
+            return None
+        needed = max(1, (self.total or 0) // EXPANSION) if self.needed is None else self.needed
+        total = min(MAX_SHARES, EXPANSION * needed) if self.total is None else self.total
+        return needed, total
+
+    def check(self) -> None:
+        """Raises UsageError for a number, a name or a media type that cannot be."""
+        code = self.code
+        if code is not None:
+            try:
+                check_code(*code)
+            except ErasureError as error:
+                raise UsageError(f"{code[0]} of {code[1]} is no code: 1 <= needed <= total <= {MAX_SHARES}.") from error
+        most = code[1] if code is not None else MAX_SHARES
+        if self.happy is not None and not 1 <= self.happy <= most:
+            raise UsageError(f"The number of happy hosts must be from 1 to {most}, not {self.happy}.")
+        if not MIN_TTL_S <= self.ttl_s <= MAX_TTL_S:
+            raise UsageError("The time to live must be from 1h to 90d. A file that is to stay longer can be renewed.")
+        media_type = self.media_type or ""
+        if not media_type.isascii() or not media_type.isprintable() or len(media_type) > MAX_MEDIA_TYPE_BYTES:
+            raise UsageError(f"A media type has at most {MAX_MEDIA_TYPE_BYTES} characters, all of them plain ASCII.")
+        if self.name is not None:
+            try:
+                name_bytes(self.name)
+            except ValueError as error:
+                raise UsageError(f"The name {printable(self.name)!r} is {error}.") from error
+
+    def width(self, size: int | None, hosts: int) -> tuple[int, int]:
+        """(k, n) for a file of `size` bytes (None: unknown, and large) when so many hosts would take a share."""
+        return self.code or default_width(size, hosts)
+
+    def happy_with(self, n: int) -> int:
+        """The number of distinct hosts that makes a publish of n shares complete."""
+        return self.happy or default_happy(n)
+
+    def fields(self) -> list[Any]:
+        """The choices, for the journal's name: another choice is another command."""
+        return [self.name, self.needed, self.total, self.happy, self.ttl_s, self.public, self.media_type]

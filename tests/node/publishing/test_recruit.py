@@ -1,0 +1,128 @@
+"""Hosts that agree, hosts that refuse, and the widest code that enough of them take."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+
+from shoal.dht import Address, Contact, NodeId
+from shoal.erasure import default_width
+from shoal.node.channel import Abort, Disconnected, Done, Offer, Offered, Reply
+from shoal.node.errors import NoPeers, Refused
+from shoal.node.publishing.options import PublishOptions
+from shoal.node.publishing.recruit import Recruiter, recruit_crew, share_bound, too_few
+
+SIZE = 10 * 2**20
+
+
+def contact(number: int, *, space: int | None = None) -> Contact:
+    return Contact(NodeId(bytes([number]) * 32), Address.of(f"198.51.{number}.1", 4750), space)
+
+
+class Network:
+    """Hosts that agree, but for those that are said to be silent. Counts what is asked of them."""
+
+    def __init__(self, silent: Callable[[Contact], bool] = lambda host: False, received: int = 0) -> None:
+        self.network = SimpleNamespace(private=False)
+        self.env = SimpleNamespace(rng=random.Random(1), entropy=random.Random(2).randbytes)
+        self.offers: list[Contact] = []
+        self.aborts: list[Contact] = []
+        self._silent = silent
+        self._received = received
+
+    async def ask(self, host: Contact, request: object, **_: object) -> Reply:
+        await trio.lowlevel.checkpoint()
+        if isinstance(request, Abort):
+            self.aborts.append(host)
+            return Done()
+        assert isinstance(request, Offer)
+        self.offers.append(host)
+        if self._silent(host):
+            raise Disconnected("silent")
+        return Offered(self._received, 0)
+
+
+def recruit(network: Any, count: int, shares: int, **exclude: Any) -> Any:
+    recruiter = Recruiter(network, [contact(number) for number in range(count)], 0, random.Random(1))
+    if exclude:
+        recruiter.exclude(exclude["hosts"])
+        recruiter.exclude_ids(exclude["ids"])
+    return trio.run(recruiter.recruit, list(range(shares)), 0, 3600), recruiter
+
+
+def crew(network: Any, hosts: int, options: PublishOptions, size: int | None = SIZE, **space: Any) -> Any:
+    return trio.run(recruit_crew, network, [contact(number, **space) for number in range(hosts)], options, size)
+
+
+def test_each_share_gets_a_host_of_its_own() -> None:
+    lanes, _ = recruit(Network(), 10, 6)
+    assert sorted(lane.share for lane in lanes) == list(range(6))
+    assert len({lane.contact.node_id for lane in lanes}) == 6
+    assert len({lane.upload_id for lane in lanes}) == 6
+
+
+def test_others_are_asked_for_hosts_that_are_silent_and_the_surplus_is_told_off() -> None:
+    network = Network(silent=lambda host: host.node_id[0] % 2 == 0)
+    lanes, recruiter = recruit(network, 40, 6)
+    assert sorted(lane.share for lane in lanes) == list(range(6))
+    agreed = {host.node_id for host in network.offers if host.node_id[0] % 2}
+    assert {host.node_id for host in network.aborts} == agreed - {lane.contact.node_id for lane in lanes}
+    assert set(recruiter.refusals) == {"no answer"}
+
+
+def test_a_host_that_claims_bytes_of_a_new_upload_breaks_the_protocol() -> None:
+    lanes, recruiter = recruit(Network(received=3), 4, 2)
+    assert lanes == []
+    assert recruiter.refusals == Counter({"broke the protocol": 4})
+
+
+def test_excluded_hosts_are_not_asked() -> None:
+    network = Network()
+    lanes, _ = recruit(network, 6, 6, hosts=[contact(0)], ids=[contact(1).node_id])
+    assert {lane.contact.node_id[0] for lane in lanes} == {2, 3, 4, 5}
+    assert not {host.node_id[0] for host in network.offers} & {0, 1}
+
+
+def test_the_code_is_as_wide_as_the_hosts_that_agree() -> None:
+    all_agree = crew(Network(), 30, PublishOptions())
+    assert (all_agree.k, all_agree.n) == default_width(SIZE, 30)
+    assert len(all_agree.lanes) == all_agree.n
+    network = Network(silent=lambda host: host.node_id[0] >= 12)
+    some = crew(network, 30, PublishOptions())
+    assert (some.k, some.n) == default_width(SIZE, 12)
+    assert len(some.lanes) >= some.k
+    assert len(network.aborts) >= 12 - len(some.lanes)  # those of the wider code were told that it will not be
+
+
+def test_a_chosen_code_stays_while_k_hosts_agree() -> None:
+    found = crew(Network(), 5, PublishOptions(needed=4, total=12))
+    assert (found.k, found.n, len(found.lanes)) == (4, 12, 5)
+    with pytest.raises(Refused, match="3 of the 4"):
+        crew(Network(silent=lambda host: host.node_id[0] >= 3), 5, PublishOptions(needed=4, total=12))
+
+
+def test_when_all_are_silent_nobody_has_refused() -> None:
+    with pytest.raises(NoPeers, match="None of the 5 hosts known answered"):
+        crew(Network(silent=lambda host: True), 5, PublishOptions())
+
+
+def test_hosts_that_say_they_are_full_are_counted_and_not_asked() -> None:
+    network = Network()
+    with pytest.raises(Refused, match="5 were full"):
+        crew(network, 5, PublishOptions(), space=0)
+    assert network.offers == []
+
+
+def test_the_size_of_a_share_is_unknown_with_the_size_of_the_file() -> None:
+    assert share_bound(4, 12, None) == 0
+    assert share_bound(4, 12, SIZE) * 4 >= SIZE
+
+
+def test_the_error_says_what_can_be_done() -> None:
+    assert "with fewer needed shares" in str(too_few(1, 4, Counter({"refused": 3})))
+    assert "with fewer" not in str(too_few(0, 1, Counter({"refused": 3})))
+    assert isinstance(too_few(2, 4, Counter({"no answer": 3})), Refused)
