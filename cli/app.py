@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from shoal import __version__
 from shoal.cli.commands import (
     check,
     completion,
@@ -77,9 +78,7 @@ for _function in _NODE_COMMANDS:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"shoal {version('shoal')}")
+        typer.echo(f"shoal {__version__}")
         raise typer.Exit
 
 

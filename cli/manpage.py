@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator
 
+from shoal import __version__
 from shoal.cli.exits import MEANINGS
 from shoal.cli.links import LINK_VARIABLE
 from shoal.cli.tree import Command, Parameter, commands
-from shoal.node.version import VERSION
 
 COLUMNS = 80
 _NOT_ASCII = {"…": "\\[u2026]", "–": "\\[en]", "—": "\\[em]", "×": "\\[mu]", "’": "\\[cq]"}
@@ -16,7 +16,7 @@ def man_page() -> str:
     """The whole page."""
     program, *below = commands(COLUMNS)
     lines = [
-        f'.TH SHOAL 1 "" "Shoal {VERSION}" "User Commands"',
+        f'.TH SHOAL 1 "" "Shoal {__version__}" "User Commands"',
         ".SH NAME",
         f"shoal \\- {_text('encrypted file storage carried by volunteers')}",
         ".SH SYNOPSIS",

@@ -8,6 +8,7 @@ From the file to the wire: `sources` -> `sealing` (`cipher`) -> `lanes` -> `chan
 `search` -> `reading` -> `fetch` -> `targets`; the volunteer's side: `holder` on `store`. ARCHITECTURE.md walks through.
 """
 
+from shoal import __version__
 from shoal.dht import Address, NetworkParameters, NodeId
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node.environment import Environment, real_environment
@@ -48,7 +49,8 @@ from shoal.node.results import (
     Renewed,
     Repaired,
 )
-from shoal.node.version import VERSION
+
+VERSION = __version__
 
 __all__ = [
     "VERSION",
@@ -91,6 +93,7 @@ __all__ = [
     "TooFewShares",
     "UsageError",
     "WrongKey",
+    "__version__",
     "daemon_status",
     "init_node",
     "load_settings",

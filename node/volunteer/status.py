@@ -4,9 +4,9 @@ from typing import Any
 
 import trio
 
+from shoal import __version__
 from shoal.node.context import Context
 from shoal.node.store import Health, StoreError, Usage
-from shoal.node.version import VERSION
 from shoal.node.volunteer.serving import Serving
 
 
@@ -16,7 +16,7 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
     addresses = context.dht.addresses
     status: dict[str, Any] = {
         "node_id": context.dht.identity.node_id.hex(),
-        "version": VERSION,
+        "version": __version__,
         "network": context.network.name,
         "address": str(addresses[0]) if addresses else None,
         "addresses": [str(address) for address in addresses],
