@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from kit.scripts import ROOT
 from kit.worlds import chunks, fetched, start_nodes
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node import BadData, LocalError, NoPeers, NotFound, Published, Refused, TooFewShares, WrongKey
@@ -80,7 +81,8 @@ def test_another_process_with_another_order_of_hashes_repeats_it(tmp_path: Path)
     digests = set()
     for seed in "1", "2":
         command = [sys.executable, "-c", DIGEST, __file__, str(tmp_path / seed)]
-        run = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True)
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT / "tests")}
+        run = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
         digests.add(run.stdout)
     assert len(digests) == 1

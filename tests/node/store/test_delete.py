@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from kit import stores
 from shoal.node.store import Deleted, NotHeld, RealDisk, ShareDamaged
 from shoal.simulation.disk import PowerCut
 
@@ -13,20 +14,20 @@ STONE = b"signed by its owner"
 
 
 @pytest.fixture
-def until(kit):
+def until():
     """Later than any lease may end."""
-    return int(kit.NOW) + 200 * DAY_S
+    return int(stores.NOW) + 200 * DAY_S
 
 
 @pytest.mark.parametrize("shape", ["small", "medium"])
-def test_delete_drops_and_remembers(place, kit, request, shape, until):
-    file, other = request.getfixturevalue(shape), kit.publish(2, 50)
+def test_delete_drops_and_remembers(place, request, shape, until):
+    file, other = request.getfixturevalue(shape), stores.publish(2, 50)
     store = place.open()
     for share in range(3):
-        kit.put(store, file, share)
-    kit.put(store, other, 0, kit.upload_id(9))
-    kit.check_share(store, file, 0)  # its file is open now
-    assert store.delete(file.file_id, STONE, until, kit.NOW) == [0, 1, 2]
+        stores.put(store, file, share)
+    stores.put(store, other, 0, stores.upload_id(9))
+    stores.check_share(store, file, 0)  # its file is open now
+    assert store.delete(file.file_id, STONE, until, stores.NOW) == [0, 1, 2]
     for _ in range(2):
         assert store.tombstone(file.file_id) == STONE
         assert store.held(file.file_id) == []
@@ -34,26 +35,26 @@ def test_delete_drops_and_remembers(place, kit, request, shape, until):
         assert store.files() == [other.file_id]
         with pytest.raises(NotHeld):
             store.read(file.file_id, 0, 0, 1, True)
-        assert store.usage().share_bytes == kit.used_on_disk(place)
+        assert store.usage().share_bytes == stores.used_on_disk(place)
         assert len(place.names()) == 1
         assert store.health().tombstones == 1
-        kit.check_share(store, other, 0)
+        stores.check_share(store, other, 0)
         store.close()
         store = place.open()
-    assert store.delete(file.file_id, STONE, until, kit.NOW) == []
+    assert store.delete(file.file_id, STONE, until, stores.NOW) == []
 
 
 @pytest.mark.parametrize("shape", ["small", "medium"])
-def test_a_deleted_file_is_not_taken_again(place, kit, request, shape, until):
+def test_a_deleted_file_is_not_taken_again(place, request, shape, until):
     file = request.getfixturevalue(shape)
     store = place.open()
-    upload = kit.put(store, file, 0)
-    kit.send(store, file, 1, kit.upload_id(5))
-    store.sync(kit.upload_id(5), kit.NOW)
-    store.delete(file.file_id, STONE, until, kit.NOW)
-    for again in (upload, kit.upload_id(5)):
+    upload = stores.put(store, file, 0)
+    stores.send(store, file, 1, stores.upload_id(5))
+    store.sync(stores.upload_id(5), stores.NOW)
+    store.delete(file.file_id, STONE, until, stores.NOW)
+    for again in (upload, stores.upload_id(5)):
         with pytest.raises(Deleted):
-            store.commit(again, 1, file.encoded, kit.LEASE_END, kit.NOW)
+            store.commit(again, 1, file.encoded, stores.LEASE_END, stores.NOW)
     assert place.names() == []
     usage = store.usage()
     assert (usage.uploads, usage.upload_bytes, usage.promised_bytes, usage.share_bytes) == (0, 0, 0, 0)
@@ -63,37 +64,37 @@ def test_a_deleted_file_is_not_taken_again(place, kit, request, shape, until):
     assert store.tombstone(file.file_id) == STONE
     store.drop_expired(until + 1, True)
     assert store.tombstone(file.file_id) is None
-    kit.put(store, file, 1, kit.upload_id(5))
-    kit.check_share(store, file, 1)
+    stores.put(store, file, 1, stores.upload_id(5))
+    stores.check_share(store, file, 1)
 
 
-def test_the_tombstone_that_lasts_longer_stays(store, small, until, kit):
-    store.delete(small.file_id, b"first", until, kit.NOW)
-    store.delete(small.file_id, b"shorter", until - 1, kit.NOW)
+def test_the_tombstone_that_lasts_longer_stays(store, small, until):
+    store.delete(small.file_id, b"first", until, stores.NOW)
+    store.delete(small.file_id, b"shorter", until - 1, stores.NOW)
     assert store.tombstone(small.file_id) == b"first"
-    store.delete(small.file_id, b"longer", until + 1, kit.NOW)
+    store.delete(small.file_id, b"longer", until + 1, stores.NOW)
     assert store.tombstone(small.file_id) == b"longer"
     with pytest.raises(ValueError, match="512"):
-        store.delete(small.file_id, bytes(513), until, kit.NOW)
+        store.delete(small.file_id, bytes(513), until, stores.NOW)
 
 
-def test_tombstones_have_a_ceiling(store, kit, until, monkeypatch):
+def test_tombstones_have_a_ceiling(store, until, monkeypatch):
     monkeypatch.setattr("shoal.node.store.tombstones.MAX_TOMBSTONES", 3)
     ids = [bytes([number]) * 32 for number in range(6)]
     for number, file_id in enumerate(ids):
-        store.delete(file_id, STONE, until + number, kit.NOW)
+        store.delete(file_id, STONE, until + number, stores.NOW)
     assert [store.tombstone(file_id) for file_id in ids] == [None] * 3 + [STONE] * 3
-    store.delete(bytes(32), STONE, until - 1, kit.NOW)  # the newest stays even when it ends first
+    store.delete(bytes(32), STONE, until - 1, stores.NOW)  # the newest stays even when it ends first
     assert store.tombstone(bytes(32)) == STONE
     assert store.health().tombstones == 3
 
 
-def test_damaged_copies_go_too_and_lost_files_do_not_come_back(tmp_path, kit, medium, until):
-    place = kit.Place(RealDisk(), tmp_path / "store")
+def test_damaged_copies_go_too_and_lost_files_do_not_come_back(tmp_path, medium, until):
+    place = stores.Place(RealDisk(), tmp_path / "store")
     store = place.open()
     for share in range(3):
-        kit.put(store, medium, share)
-    kit.flip(place, place.share_path(medium, 0), 7)
+        stores.put(store, medium, share)
+    stores.flip(place, place.share_path(medium, 0), 7)
     with pytest.raises(ShareDamaged):
         store.read(medium.file_id, 0, 0, 1, False)
     away, aside = place.share_path(medium, 1), tmp_path / "aside"
@@ -101,7 +102,7 @@ def test_damaged_copies_go_too_and_lost_files_do_not_come_back(tmp_path, kit, me
     store.close()
     store = place.open()
     assert sorted(store.damaged()) == [(medium.file_id, 0), (medium.file_id, 1)]
-    assert store.delete(medium.file_id, STONE, until, kit.NOW) == [0, 1, 2]
+    assert store.delete(medium.file_id, STONE, until, stores.NOW) == [0, 1, 2]
     assert place.names() == []
     assert store.usage().share_bytes == 0
     store.close()
@@ -113,26 +114,26 @@ def test_damaged_copies_go_too_and_lost_files_do_not_come_back(tmp_path, kit, me
     store.close()
 
 
-def test_commits_racing_with_a_delete(tmp_path, kit, until):
+def test_commits_racing_with_a_delete(tmp_path, until):
     """Whatever comes first: in the end nothing of the file is held or left on disk."""
-    place = kit.Place(RealDisk(), tmp_path / "store")
+    place = stores.Place(RealDisk(), tmp_path / "store")
     store = place.open()
     for seed in range(12):
-        file = kit.publish(1 if seed % 2 else 2, 100 + seed, seed=seed)
+        file = stores.publish(1 if seed % 2 else 2, 100 + seed, seed=seed)
         for share in range(3):
-            kit.send(store, file, share, kit.upload_id(10 * seed + share + 1))
+            stores.send(store, file, share, stores.upload_id(10 * seed + share + 1))
 
         def commit(share, file=file, seed=seed):
             try:
-                upload = kit.upload_id(10 * seed + share + 1)
-                store.commit(upload, share, file.encoded, kit.LEASE_END, kit.NOW)
+                upload = stores.upload_id(10 * seed + share + 1)
+                store.commit(upload, share, file.encoded, stores.LEASE_END, stores.NOW)
                 store.read(file.file_id, share, 0, 1, True)
             except (Deleted, NotHeld):
                 pass
 
         with ThreadPoolExecutor(4) as pool:
             work = [pool.submit(commit, share) for share in range(3)]
-            work.append(pool.submit(store.delete, file.file_id, STONE, until, kit.NOW))
+            work.append(pool.submit(store.delete, file.file_id, STONE, until, stores.NOW))
             for each in work:
                 each.result()
         assert store.held(file.file_id) == []
@@ -145,7 +146,7 @@ def test_commits_racing_with_a_delete(tmp_path, kit, until):
 
 
 @pytest.mark.parametrize("shape", ["small", "medium"])
-def test_a_power_cut_before_every_operation_of_a_delete(sim, kit, request, shape, until):
+def test_a_power_cut_before_every_operation_of_a_delete(sim, request, shape, until):
     """All shares and no tombstone, or none and the tombstone; one of the shares is a damaged copy."""
     file = request.getfixturevalue(shape)
     for seed in range(3):
@@ -154,14 +155,14 @@ def test_a_power_cut_before_every_operation_of_a_delete(sim, kit, request, shape
             place = sim()
             store = place.open()
             for share in range(3):
-                kit.put(store, file, share)
+                stores.put(store, file, share)
             if shape == "medium":
-                kit.flip(place, place.share_path(file, 2), 7)
-                store.scrub(kit.NOW, 1 << 30)
+                stores.flip(place, place.share_path(file, 2), 7)
+                store.scrub(stores.NOW, 1 << 30)
             before = len(store.held(file.file_id))
             place.disk.crash_at(number)
             try:
-                assert store.delete(file.file_id, STONE, until, kit.NOW) == [0, 1, 2]
+                assert store.delete(file.file_id, STONE, until, stores.NOW) == [0, 1, 2]
                 finished = True
             except PowerCut:
                 pass
@@ -171,9 +172,9 @@ def test_a_power_cut_before_every_operation_of_a_delete(sim, kit, request, shape
             assert deleted >= finished
             assert len(store.held(file.file_id)) == (0 if deleted else before)
             for held in store.held(file.file_id):
-                kit.check_share(store, file, held.share_number)
+                stores.check_share(store, file, held.share_number)
             if deleted:
                 assert place.names() == []
-            assert store.usage().share_bytes == kit.used_on_disk(place)
+            assert store.usage().share_bytes == stores.used_on_disk(place)
             number += 1
         assert number >= (1 if shape == "small" else 8)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kit import stores
 from shoal.node.store import RealDisk
 from shoal.node.store.accounts import Accounts
 from shoal.node.store.intake import Intake
@@ -37,12 +38,12 @@ class TracingDisk(RealDisk):
 
 
 @pytest.fixture
-def disk(kit, tmp_path, small, medium) -> TracingDisk:
+def disk(tmp_path, small, medium) -> TracingDisk:
     """Under a store with a share in a file and one in the database, closed."""
-    place = kit.Place(RealDisk(), tmp_path / "store")
+    place = stores.Place(RealDisk(), tmp_path / "store")
     store = place.open()
-    kit.put(store, small, 0, kit.upload_id(1))
-    kit.put(store, medium, 0, kit.upload_id(2))
+    stores.put(store, small, 0, stores.upload_id(1))
+    stores.put(store, medium, 0, stores.upload_id(2))
     store.close()
     return TracingDisk()
 
@@ -53,14 +54,14 @@ def check(disk: TracingDisk) -> None:
     assert [plan for plan in plans if "COVERING INDEX" not in plan.split(": ")[0] and BY_LEASE not in plan] == []
 
 
-def test_a_start_reads_no_share_that_is_not_in_a_file(kit, disk, tmp_path) -> None:
-    store = kit.Place(disk, tmp_path / "store").open()
+def test_a_start_reads_no_share_that_is_not_in_a_file(disk, tmp_path) -> None:
+    store = stores.Place(disk, tmp_path / "store").open()
     check(disk)
     store.close()
 
 
-def test_the_status_reads_no_share(kit, disk, tmp_path) -> None:
-    store = kit.Place(disk, tmp_path / "store").open()
+def test_the_status_reads_no_share(disk, tmp_path) -> None:
+    store = stores.Place(disk, tmp_path / "store").open()
     disk.queries.clear()
     usage, health = store.usage(), store.health()
     assert (usage.files, usage.shares, health.whole, health.oldest_check) == (2, 2, 2, 0)
@@ -70,11 +71,11 @@ def test_the_status_reads_no_share(kit, disk, tmp_path) -> None:
     store.close()
 
 
-def test_what_is_asked_about_one_share_finds_it_by_its_names(kit, disk, tmp_path, small, medium) -> None:
-    store = kit.Place(disk, tmp_path / "store").open()
+def test_what_is_asked_about_one_share_finds_it_by_its_names(disk, tmp_path, small, medium) -> None:
+    store = stores.Place(disk, tmp_path / "store").open()
     disk.queries.clear()
-    kit.put(store, small, 1, kit.upload_id(3))
-    kit.check_share(store, small, 1)
+    stores.put(store, small, 1, stores.upload_id(3))
+    stores.check_share(store, small, 1)
     store.read(medium.file_id, 0, 0, 1, True)
     plans = [plan for plan in disk.plans() if " shares" in plan.split(": ")[0]]
     assert len(plans) > 3

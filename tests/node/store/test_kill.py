@@ -20,6 +20,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
+from kit import stores
 from shoal.node.store import RealDisk
 
 POINTS = int(os.environ.get("SHOAL_CRASH_POINTS", "12"))
@@ -92,10 +93,10 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def files(kit):
+def files():
     """Enough different shares that most commits are first ones."""
     shapes = [(1, 2000), (1, 40_000), (3, 5000), (6, 65536)]
-    return [kit.publish(*shapes[seed % 4], k=2, n=8, seed=seed) for seed in range(24)]
+    return [stores.publish(*shapes[seed % 4], k=2, n=8, seed=seed) for seed in range(24)]
 
 
 def run_and_kill(root: Path, files_path: Path, seed: int) -> tuple[list[list[str]], float]:
@@ -147,7 +148,7 @@ def follow(
             held |= {(numbers[0], share): False for share in range(8)}
 
 
-def test_every_acked_share_is_served_after_kill_9(tmp_path, kit, files):
+def test_every_acked_share_is_served_after_kill_9(tmp_path, files):
     root, files_path = tmp_path / "store", tmp_path / "files"
     files_path.write_bytes(
         msgpack.packb([[file.encoded, file.blocks, file.data_leaves, file.file_id] for file in files])
@@ -161,27 +162,27 @@ def test_every_acked_share_is_served_after_kill_9(tmp_path, kit, files):
         starts_s.append(start_s)
         follow(lines, held, deleted, leased)
         durable = {line[1]: int(line[2]) for line in lines if line[0] == "durable"}
-        place = kit.Place(RealDisk(), root)
+        place = stores.Place(RealDisk(), root)
         store = place.open()
-        store.scrub(kit.NOW, 1 << 40)  # finds what was rotting
+        store.scrub(stores.NOW, 1 << 40)  # finds what was rotting
         for (number, share), is_held in held.items():
             if is_held:
-                kit.check_share(store, files[number], share)
+                stores.check_share(store, files[number], share)
             kept = store.held(files[number].file_id)
             numbers = [each.share_number for each in kept]
-            leased |= {number for each in kept if each.share_number == 0 and each.lease_end > kit.NOW}
+            leased |= {number for each in kept if each.share_number == 0 and each.lease_end > stores.NOW}
             assert is_held is not False or share not in numbers
             if share in numbers:
-                kit.check_share(store, files[number], share)
+                stores.check_share(store, files[number], share)
             held[number, share] = share in numbers
         assert all(store.tombstone(files[number].file_id) == b"tombstone" for number in deleted)
         if lines and lines[-1][0] == "durable":  # the upload that was open when the process died
             upload, blocks = bytes.fromhex(lines[-1][1]), durable[lines[-1][1]]
-            assert store.begin(upload, b"", 0, kit.NOW) >= blocks
-            store.abort(upload, kit.NOW)
+            assert store.begin(upload, b"", 0, stores.NOW) >= blocks
+            store.abort(upload, stores.NOW)
         assert store.reconciled.lost == store.reconciled.unreadable == 0
         usage = store.usage()
-        assert usage.upload_bytes or usage.share_bytes == kit.used_on_disk(place)
+        assert usage.upload_bytes or usage.share_bytes == stores.used_on_disk(place)
         store.close()
     assert any(held.values())
     starts_s.sort()

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from kit import stores
 from shoal.erasure import BLOCK_BYTES
 from shoal.node.store import Limit, StoreFull
 from shoal.node.store.accounts import Accounts
@@ -31,11 +32,11 @@ def uid(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def test_used_bytes_are_the_real_bytes(place, kit, medium, small):
+def test_used_bytes_are_the_real_bytes(place, medium, small):
     store = place.open()
     for share in range(3):
-        kit.put(store, medium, share)
-    kit.put(store, small, 0, kit.upload_id(9))
+        stores.put(store, medium, share)
+    stores.put(store, small, 0, stores.upload_id(9))
     usage = store.usage()
     on_disk = sum(
         -(-place.disk.size(place.root / "shares" / folder / name) // 4096) * 4096
@@ -50,58 +51,58 @@ def test_used_bytes_are_the_real_bytes(place, kit, medium, small):
     assert place.open().usage().share_bytes == on_disk
 
 
-def test_capacity_is_refused_with_numbers(place, kit, medium):
+def test_capacity_is_refused_with_numbers(place, medium):
     store = place.open(capacity=2 * MB)
-    kit.put(store, medium, 0)
-    kit.put(store, medium, 1)
+    stores.put(store, medium, 0)
+    stores.put(store, medium, 1)
     with pytest.raises(StoreFull) as full:
-        kit.send(store, medium, 2, kit.upload_id(3), bound=11 * BLOCK_BYTES)
+        stores.send(store, medium, 2, stores.upload_id(3), bound=11 * BLOCK_BYTES)
     assert full.value.limit is Limit.CAPACITY
     assert full.value.needed_bytes > 11 * BLOCK_BYTES > full.value.available_bytes
     assert full.value.available_bytes == store.available_bytes()
     with pytest.raises(StoreFull):  # unknown size: refused when the room is used up
-        kit.send(store, medium, 2, kit.upload_id(4))
+        stores.send(store, medium, 2, stores.upload_id(4))
     assert store.usage().used_bytes <= 2 * MB
 
 
-def test_lowered_capacity_stops_accepting_and_drops_nothing(place, kit, medium):
+def test_lowered_capacity_stops_accepting_and_drops_nothing(place, medium):
     store = place.open()
-    kit.put(store, medium, 0)
+    stores.put(store, medium, 0)
     store.close()
     store = place.open(capacity=MB // 2)
     assert store.available_bytes() == 0
     with pytest.raises(StoreFull):
-        store.begin(kit.upload_id(9), kit.SOURCE, 1000, kit.NOW)
-    kit.check_share(store, medium, 0)
+        store.begin(stores.upload_id(9), stores.SOURCE, 1000, stores.NOW)
+    stores.check_share(store, medium, 0)
 
 
-def test_free_disk_is_left_to_others(sim, kit, medium):
+def test_free_disk_is_left_to_others(sim, medium):
     place = sim()
     place.disk.total_bytes = 3 * MB
     store = place.open(reserve=2 * MB)
-    kit.put(store, medium, 0)
+    stores.put(store, medium, 0)
     with pytest.raises(StoreFull) as full:
-        kit.send(store, medium, 1, kit.upload_id(2), bound=11 * BLOCK_BYTES)
+        stores.send(store, medium, 1, stores.upload_id(2), bound=11 * BLOCK_BYTES)
     assert full.value.limit is Limit.DISK
     assert place.disk.free_bytes(place.root) >= 2 * MB
 
 
-def test_another_program_fills_the_disk_during_an_upload(sim, kit, medium):
+def test_another_program_fills_the_disk_during_an_upload(sim, medium):
     place = sim()
     store = place.open(reserve=MB)
-    store.begin(kit.upload_id(1), kit.SOURCE, 11 * BLOCK_BYTES, kit.NOW)
+    store.begin(stores.upload_id(1), stores.SOURCE, 11 * BLOCK_BYTES, stores.NOW)
     place.disk.total_bytes = MB
     with pytest.raises(StoreFull) as full:
-        store.write(kit.upload_id(1), 0, medium.blocks[0][:1], medium.data_leaves[:1], kit.NOW)
+        store.write(stores.upload_id(1), 0, medium.blocks[0][:1], medium.data_leaves[:1], stores.NOW)
     assert full.value.limit is Limit.DISK
 
 
-def test_the_estimate_is_never_too_small(place, kit):
+def test_the_estimate_is_never_too_small(place):
     for count, last in [(1, 100), (1, BLOCK_BYTES), (2, 100), (33, BLOCK_BYTES), (64, 5000)]:
-        file = kit.publish(count, last)
+        file = stores.publish(count, last)
         store = place.open()
         before = store.usage()
-        kit.put(store, file, 0, random.randbytes(16))
+        stores.put(store, file, 0, random.randbytes(16))
         after = store.usage()
         assert after.share_bytes - before.share_bytes <= share_cost_bytes(file.manifest.layout.share_bytes)
 
@@ -179,16 +180,16 @@ def test_what_was_offered_and_not_sent_is_given_back():
     book.admit(uid(99), b"a", 900 * MB, 0.0)
 
 
-def test_the_source_limit_survives_a_restart(place, kit, medium):
+def test_the_source_limit_survives_a_restart(place, medium):
     store = place.open(capacity=20 * MB, private=False)
-    kit.put(store, medium, 0)
-    kit.put(store, medium, 1)
+    stores.put(store, medium, 0)
+    stores.put(store, medium, 1)
     for again in (False, True):
         if again:
             store.close()
             store = place.open(capacity=20 * MB, private=False)
         with pytest.raises(StoreFull) as full:
-            store.begin(kit.upload_id(9), kit.SOURCE, 11 * BLOCK_BYTES, kit.NOW)
+            store.begin(stores.upload_id(9), stores.SOURCE, 11 * BLOCK_BYTES, stores.NOW)
         assert full.value.limit is Limit.SOURCE
 
 
@@ -209,17 +210,17 @@ def test_a_share_of_our_own_that_is_made_again_needs_room_and_nothing_else():
     assert OWN_SOURCE not in {source for source, _, _ in book.intake_changes()}
 
 
-def test_what_was_made_again_only_in_part_is_gone_after_a_restart(place, kit, medium):
+def test_what_was_made_again_only_in_part_is_gone_after_a_restart(place, medium):
     """It goes by a number that nobody else knows, so nobody could go on with it."""
     store = place.open()
-    for source, number in ((OWN_SOURCE, 1), (kit.SOURCE, 2)):
-        store.begin(kit.upload_id(number), source, medium.manifest.layout.share_bytes, kit.NOW)
-        store.write(kit.upload_id(number), 0, medium.blocks[0][:1], medium.data_leaves[:1], kit.NOW)
-        store.sync(kit.upload_id(number), kit.NOW)
+    for source, number in ((OWN_SOURCE, 1), (stores.SOURCE, 2)):
+        store.begin(stores.upload_id(number), source, medium.manifest.layout.share_bytes, stores.NOW)
+        store.write(stores.upload_id(number), 0, medium.blocks[0][:1], medium.data_leaves[:1], stores.NOW)
+        store.sync(stores.upload_id(number), stores.NOW)
     store.close()
     store = place.open()
     assert store.usage().uploads == 1
-    assert store.durable_blocks(kit.upload_id(2)) == 1
+    assert store.durable_blocks(stores.upload_id(2)) == 1
     store.close()
 
 
@@ -239,26 +240,26 @@ def test_a_wrong_clock_does_not_block_a_source_for_ever():
     assert intake.taken(b"a", 0.0) == 0
 
 
-def test_small_shares_in_memory_are_bounded(sim, kit, monkeypatch):
+def test_small_shares_in_memory_are_bounded(sim, monkeypatch):
     monkeypatch.setattr("shoal.node.store.uploads.MAX_MEMORY_BLOCKS_BYTES", 5000)
     store = sim().open()
-    files = [kit.publish(1, 1000 + seed) for seed in range(12)]
+    files = [stores.publish(1, 1000 + seed) for seed in range(12)]
     for number, file in enumerate(files):
-        kit.send(store, file, 0, kit.upload_id(number))
+        stores.send(store, file, 0, stores.upload_id(number))
     held = [upload.small for upload in store._uploads._uploads.values() if upload.small]
     assert sum(map(len, held)) <= 5000
     for number, file in enumerate(files):
-        store.commit(kit.upload_id(number), 0, file.encoded, kit.LEASE_END, kit.NOW)
-        kit.check_share(store, file, 0)
+        store.commit(stores.upload_id(number), 0, file.encoded, stores.LEASE_END, stores.NOW)
+        stores.check_share(store, file, 0)
 
 
-def test_long_uploads_sync_by_themselves_and_open_files_are_bounded(sim, kit, medium, monkeypatch):
+def test_long_uploads_sync_by_themselves_and_open_files_are_bounded(sim, medium, monkeypatch):
     monkeypatch.setattr("shoal.node.store.uploads.AUTO_SYNC_BLOCKS", 8)
     monkeypatch.setattr("shoal.node.store.uploads.MAX_OPEN_UPLOAD_FILES", 3)
     store = sim().open()
     for number in range(6):
-        kit.send(store, medium, 0, kit.upload_id(number))
-        assert store.durable_blocks(kit.upload_id(number)) == (8 if number < 3 else 11)
+        stores.send(store, medium, 0, stores.upload_id(number))
+        assert store.durable_blocks(stores.upload_id(number)) == (8 if number < 3 else 11)
     assert sum(upload.file is not None for upload in store._uploads._uploads.values()) == 3
-    store.commit(kit.upload_id(0), 0, medium.encoded, kit.LEASE_END, kit.NOW)
-    kit.check_share(store, medium, 0)
+    store.commit(stores.upload_id(0), 0, medium.encoded, stores.LEASE_END, stores.NOW)
+    stores.check_share(store, medium, 0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kit import stores
 from shoal.node.store import HeldShare, ShareDamaged
 from shoal.node.store.schema import SCHEMA_VERSION
 from shoal.simulation.disk import PowerCut, SimDisk
@@ -19,18 +20,18 @@ def version_1_bytes() -> bytes:
     return connection.serialize()
 
 
-def share_file(kit, file, share, upload) -> tuple[str, str, bytes]:
+def share_file(file, share, upload) -> tuple[str, str, bytes]:
     """(folder, name, contents) of a share file."""
-    place = kit.Place(SimDisk(), Path("/sim/other"))
-    kit.put(place.open(), file, share, upload)
+    place = stores.Place(SimDisk(), Path("/sim/other"))
+    stores.put(place.open(), file, share, upload)
     path = place.share_path(file, share)
     return path.parent.name, path.name, place.disk.open(path).read_at(0, place.disk.size(path))
 
 
 @pytest.fixture(scope="module")
-def files(kit, medium):
+def files(medium):
     """The two share files that lay beside the database; the second one had rotted, a third was lost."""
-    return [share_file(kit, medium, share, kit.upload_id(10 + share)) for share in (0, 1)]
+    return [share_file(medium, share, stores.upload_id(10 + share)) for share in (0, 1)]
 
 
 def lay_out(place, files) -> None:
@@ -51,40 +52,40 @@ def lay_out(place, files) -> None:
         place.disk.fsync_directory(path)
 
 
-def check(place, store, kit, small, medium) -> None:
+def check(place, store, small, medium) -> None:
     """Everything that was held is held, what was damaged is put aside, what was lost is lost."""
-    kit.check_share(store, small, 0)
-    kit.check_share(store, medium, 0)
-    assert store.held(medium.file_id) == [HeldShare(0, kit.LEASE_END + 5)]
+    stores.check_share(store, small, 0)
+    stores.check_share(store, medium, 0)
+    assert store.held(medium.file_id) == [HeldShare(0, stores.LEASE_END + 5)]
     assert sorted(store.damaged()) == [(medium.file_id, 1), (medium.file_id, 2)]
     assert [each.statement for each in store.statements(small.file_id)] == [b"a statement"]
     health = store.health()
     assert (health.whole, health.damaged, health.lost, health.quarantined) == (2, 1, 1, 1)
     assert (health.uptime_s, health.expired, health.tombstones) == (0, 0, 0)
     assert [name for name in place.names() if name.endswith(".damaged")] == [f"{medium.file_id.hex()}.1.1.damaged"]
-    assert store.usage().share_bytes == kit.used_on_disk(place)
+    assert store.usage().share_bytes == stores.used_on_disk(place)
     store.read(medium.file_id, 1, 4, 1, True)  # a damaged share is better than none
-    assert store.begin(kit.upload_id(2), kit.SOURCE, 0, kit.NOW) == 1  # an upload goes on
+    assert store.begin(stores.upload_id(2), stores.SOURCE, 0, stores.NOW) == 1  # an upload goes on
 
 
-def test_a_directory_of_version_1_is_carried_over(place, kit, small, medium, files):
+def test_a_directory_of_version_1_is_carried_over(place, small, medium, files):
     folder, name, contents = files[1]
     rotten = bytearray(contents)
     rotten[70_000] ^= 1
     lay_out(place, [files[0], (folder, name, bytes(rotten))])
     for _ in range(2):  # and is opened again as what it is now
         store = place.open()
-        check(place, store, kit, small, medium)
+        check(place, store, small, medium)
         with pytest.raises(ShareDamaged):
             store.read(medium.file_id, 1, 1, 1, False)
         assert store._database.rows("PRAGMA user_version") == [(SCHEMA_VERSION,)]
         assert store._database.rows("PRAGMA auto_vacuum") == [(2,)]
         store.close()
     store = place.open()
-    store.commit(kit.upload_id(2), 1, small.encoded, kit.LEASE_END, kit.NOW)
-    kit.put(store, medium, 1, kit.upload_id(30))
-    kit.put(store, medium, 2, kit.upload_id(31))
-    report = store.scrub(kit.NOW, 1 << 40)
+    store.commit(stores.upload_id(2), 1, small.encoded, stores.LEASE_END, stores.NOW)
+    stores.put(store, medium, 1, stores.upload_id(30))
+    stores.put(store, medium, 2, stores.upload_id(31))
+    report = store.scrub(stores.NOW, 1 << 40)
     assert (report.shares, report.damaged) == (5, ())
 
 
@@ -99,7 +100,7 @@ def test_a_new_database_and_one_carried_over_have_the_same_tables(sim, files):
     assert len(tables[0]) > 12
 
 
-def test_a_power_cut_before_every_operation_of_the_first_start(sim, kit, small, medium, files):
+def test_a_power_cut_before_every_operation_of_the_first_start(sim, small, medium, files):
     """Until it is through, the next start begins again with everything there."""
     number, finished = 0, False
     while not finished:
@@ -112,6 +113,6 @@ def test_a_power_cut_before_every_operation_of_the_first_start(sim, kit, small, 
         except PowerCut:
             pass
         place.disk.crash(random.Random(number))
-        check(place, place.open(), kit, small, medium)
+        check(place, place.open(), small, medium)
         number += 1
     assert number > 8

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from kit import stores
 from shoal.erasure import BLOCK_BYTES
 from shoal.node.store import DatabaseFailed, HeldShare, NotHeld, RealDisk, ShareDamaged, scrub_budget_bytes
 from shoal.simulation.disk import PowerCut
@@ -14,20 +15,20 @@ ALL = 1 << 40
 NODES = 11 + 6 + 3 + 2 + 1  # of one tree over 11 blocks
 
 
-def test_a_healthy_store_is_read_once(place, kit, small, medium):
+def test_a_healthy_store_is_read_once(place, small, medium):
     store = place.open()
     assert store.health().oldest_check is None
     for share in range(3):
-        kit.put(store, medium, share)
-        kit.put(store, small, share, kit.upload_id(100 + share))
+        stores.put(store, medium, share)
+        stores.put(store, small, share, stores.upload_id(100 + share))
     assert store.health().oldest_check == 0
-    report = store.scrub(kit.NOW + 7, ALL)
+    report = store.scrub(stores.NOW + 7, ALL)
     assert (report.shares, report.damaged, report.failed) == (6, (), ())
     manifest_bytes = len(medium.encoded)
     frame = 2 * 32 * NODES + manifest_bytes + 128
     assert report.checked_bytes == 3 * (medium.manifest.layout.share_bytes + frame + 1000)
-    assert store.health().oldest_check == int(kit.NOW) + 7
-    assert store.scrub(kit.NOW, ALL).shares == 6  # the next pass
+    assert store.health().oldest_check == int(stores.NOW) + 7
+    assert store.scrub(stores.NOW, ALL).shares == 6  # the next pass
 
 
 OFFSETS = {
@@ -47,71 +48,71 @@ OFFSETS = {
 
 
 @pytest.mark.parametrize("region", OFFSETS)
-def test_rot_anywhere_in_the_file_is_found(place, kit, medium, region):
+def test_rot_anywhere_in_the_file_is_found(place, medium, region):
     store = place.open()
-    kit.put(store, medium, 0)
-    kit.put(store, medium, 1)
+    stores.put(store, medium, 0)
+    stores.put(store, medium, 1)
     path = place.share_path(medium, 0)
-    kit.flip(place, path, OFFSETS[region] % place.disk.size(path))
+    stores.flip(place, path, OFFSETS[region] % place.disk.size(path))
     used = store.usage().share_bytes
-    report = store.scrub(kit.NOW, ALL)
+    report = store.scrub(stores.NOW, ALL)
     assert report.damaged == ((medium.file_id, 0),) == tuple(store.damaged())
     assert report.shares == 1
     assert [held.share_number for held in store.held(medium.file_id)] == [1]
     assert place.names() == [f"{medium.file_id.hex()}.0.1.damaged", f"{medium.file_id.hex()}.1"]
-    assert store.usage().share_bytes == used == kit.used_on_disk(place)
-    assert store.scrub(kit.NOW, ALL).damaged == ()
-    kit.put(store, medium, 0, kit.upload_id(50))
-    kit.check_share(store, medium, 0)
-    assert store.usage().share_bytes == kit.used_on_disk(place) > used
+    assert store.usage().share_bytes == used == stores.used_on_disk(place)
+    assert store.scrub(stores.NOW, ALL).damaged == ()
+    stores.put(store, medium, 0, stores.upload_id(50))
+    stores.check_share(store, medium, 0)
+    assert store.usage().share_bytes == stores.used_on_disk(place) > used
 
 
-def test_rot_in_the_database(place, kit, small, medium):
+def test_rot_in_the_database(place, small, medium):
     """A small share, or a manifest: every share that needs it is damaged, and stored anew all is well again."""
     store = place.open()
-    kit.put(store, small, 0)
-    kit.put(store, medium, 0, kit.upload_id(2))
+    stores.put(store, small, 0)
+    stores.put(store, medium, 0, stores.upload_id(2))
     with store._database.transaction() as transaction:
         transaction.run("UPDATE shares SET data = ? WHERE folder IS NULL", bytes(1000))
         transaction.run("UPDATE files SET manifest = ? WHERE file_id = ?", medium.encoded[:-1], medium.file_id)
-    assert sorted(store.scrub(kit.NOW, ALL).damaged) == sorted([(small.file_id, 0), (medium.file_id, 0)])
+    assert sorted(store.scrub(stores.NOW, ALL).damaged) == sorted([(small.file_id, 0), (medium.file_id, 0)])
     assert store.files() == []
-    kit.put(store, small, 0, kit.upload_id(50))
-    kit.put(store, medium, 0, kit.upload_id(51))
-    kit.check_share(store, small, 0)
-    kit.check_share(store, medium, 0)
+    stores.put(store, small, 0, stores.upload_id(50))
+    stores.put(store, medium, 0, stores.upload_id(51))
+    stores.check_share(store, small, 0)
+    stores.check_share(store, medium, 0)
 
 
-def test_a_file_cut_short_or_gone(tmp_path, kit, medium):
-    place = kit.Place(RealDisk(), tmp_path / "store")
+def test_a_file_cut_short_or_gone(tmp_path, medium):
+    place = stores.Place(RealDisk(), tmp_path / "store")
     store = place.open()
     for share in range(3):
-        kit.put(store, medium, share)
+        stores.put(store, medium, share)
     path, gone = place.share_path(medium, 0), place.share_path(medium, 1)
     path.write_bytes(path.read_bytes()[:-5000])
     gone.rename(tmp_path / "aside")
-    assert store.scrub(kit.NOW, ALL).damaged == ((medium.file_id, 0), (medium.file_id, 1))
+    assert store.scrub(stores.NOW, ALL).damaged == ((medium.file_id, 0), (medium.file_id, 1))
     health = store.health()
     assert (health.whole, health.damaged, health.lost, health.quarantined) == (1, 1, 1, 1)
     store.close()
     (tmp_path / "aside").rename(gone)
     store = place.open()
     assert store.reconciled.found == 1
-    kit.check_share(store, medium, 1)
-    assert 0 <= store.usage().share_bytes - kit.used_on_disk(place) <= 8192  # a copy counts with its full length
+    stores.check_share(store, medium, 1)
+    assert 0 <= store.usage().share_bytes - stores.used_on_disk(place) <= 8192  # a copy counts with its full length
     store.close()
 
 
-def test_small_steps_come_round_whatever_happens_between(place, kit):
+def test_small_steps_come_round_whatever_happens_between(place):
     """Long and short shares, one piece at a time, with restarts and new shares: each is checked in its turn."""
-    files = [kit.publish(count, 500, seed=count) for count in (1, 3, 40, 20)]
+    files = [stores.publish(count, 500, seed=count) for count in (1, 3, 40, 20)]
     store = place.open()
     for number, file in enumerate(files):
-        kit.put(store, file, 0, kit.upload_id(number))
+        stores.put(store, file, 0, stores.upload_id(number))
     total = sum(file.manifest.layout.share_bytes for file in files)
     steps, done = 0, 0
     while store.health().oldest_check == 0:
-        report = store.scrub(kit.NOW + steps, 1)
+        report = store.scrub(stores.NOW + steps, 1)
         assert report.checked_bytes < (1 << 20) + 10_000
         done, steps = done + report.shares, steps + 1
         if steps % 2:
@@ -120,70 +121,70 @@ def test_small_steps_come_round_whatever_happens_between(place, kit):
     assert done == 4
     assert steps == 1 + 1 + 3 + 2  # of 16 blocks each
     assert total < steps << 20
-    newcomer = kit.publish(2, 77, seed=99)
-    kit.put(store, newcomer, 0, kit.upload_id(77))
-    kit.flip(place, place.share_path(newcomer, 0), 0)
-    assert store.scrub(kit.NOW, 1).damaged == ((newcomer.file_id, 0),)
+    newcomer = stores.publish(2, 77, seed=99)
+    stores.put(store, newcomer, 0, stores.upload_id(77))
+    stores.flip(place, place.share_path(newcomer, 0), 0)
+    assert store.scrub(stores.NOW, 1).damaged == ((newcomer.file_id, 0),)
 
 
-def test_a_whole_pass_within_thirty_days(store, kit):
-    files = [kit.publish(2, 500 * (1 + seed), seed=seed) for seed in range(20)]
+def test_a_whole_pass_within_thirty_days(store):
+    files = [stores.publish(2, 500 * (1 + seed), seed=seed) for seed in range(20)]
     for number, file in enumerate(files):
-        kit.put(store, file, 0, kit.upload_id(number))
+        stores.put(store, file, 0, stores.upload_id(number))
     share_bytes = store.usage().share_bytes
     for day in range(30):
-        store.scrub(kit.NOW + day * DAY_S, scrub_budget_bytes(share_bytes, DAY_S))
-    assert store.health().oldest_check >= kit.NOW
+        store.scrub(stores.NOW + day * DAY_S, scrub_budget_bytes(share_bytes, DAY_S))
+    assert store.health().oldest_check >= stores.NOW
     assert scrub_budget_bytes(50 * 10**9, 600) < 14 * 10**6  # 50 GB, every ten minutes: 23 KB/s
 
 
-def test_a_place_that_cannot_be_read_is_damage(sim, kit, medium):
+def test_a_place_that_cannot_be_read_is_damage(sim, medium):
     place = sim()
     store = place.open()
-    kit.put(store, medium, 0)
+    stores.put(store, medium, 0)
     place.disk.fail("read", 12)
-    assert store.scrub(kit.NOW, ALL).damaged == ((medium.file_id, 0),)
+    assert store.scrub(stores.NOW, ALL).damaged == ((medium.file_id, 0),)
     assert store.health().quarantined == 1
 
 
 @pytest.mark.parametrize("step", ["open", "read"])
-def test_other_failures_are_the_machines_and_do_not_stop_the_pass(sim, kit, medium, step):
+def test_other_failures_are_the_machines_and_do_not_stop_the_pass(sim, medium, step):
     place = sim()
     store = place.open()
     for share in range(3):
-        kit.put(store, medium, share)
+        stores.put(store, medium, share)
     place.disk.fail(step, 1, errno.EMFILE)
-    report = store.scrub(kit.NOW, ALL)
+    report = store.scrub(stores.NOW, ALL)
     assert report.failed == ((medium.file_id, 0),)
     assert (report.shares, report.damaged) == (2, ())
     assert len(store.held(medium.file_id)) == 3
-    assert store.scrub(kit.NOW, ALL).shares == 3
+    assert store.scrub(stores.NOW, ALL).shares == 3
 
 
-def test_a_disk_that_is_gone_damages_nothing(sim, kit, medium):
+def test_a_disk_that_is_gone_damages_nothing(sim, medium):
     """When not even the database can be written, the node says so instead of counting shares as damaged."""
     place = sim()
     store = place.open()
     for share in range(3):
-        kit.put(store, medium, share)
+        stores.put(store, medium, share)
 
     def before(operation, path):
         raise OSError(errno.EIO, "gone", str(path))
 
     place.disk.before = before
     with pytest.raises(DatabaseFailed):
-        store.scrub(kit.NOW, ALL)
+        store.scrub(stores.NOW, ALL)
     place.disk.before = None
     for share in range(3):
-        kit.check_share(store, medium, share)
+        stores.check_share(store, medium, share)
     assert store.damaged() == []
 
 
-def test_the_note_comes_before_the_new_name(place, kit, medium):
-    recorded = kit.Recorded(place.disk)
+def test_the_note_comes_before_the_new_name(place, medium):
+    recorded = stores.Recorded(place.disk)
     store = place.open(disk=recorded)
-    kit.put(store, medium, 0)
-    kit.flip(place, place.share_path(medium, 0), 9)
+    stores.put(store, medium, 0)
+    stores.flip(place, place.share_path(medium, 0), 9)
     recorded.log.clear()
     with pytest.raises(ShareDamaged):
         store.read(medium.file_id, 0, 0, 1, False)
@@ -192,54 +193,54 @@ def test_the_note_comes_before_the_new_name(place, kit, medium):
     assert steps[note:] == ["INSERT OR IGNORE INTO quarantine VALUES", "COMMIT", "rename", "fsync_directory"]
 
 
-def test_a_copy_put_aside_stays_thirty_days_of_uptime(place, kit, medium):
+def test_a_copy_put_aside_stays_thirty_days_of_uptime(place, medium):
     """And longer while nothing better is there, however the wall clock jumps; its good blocks are served."""
     store = place.open()
-    kit.put(store, medium, 0)
-    kit.flip(place, place.share_path(medium, 0), 9)
-    store.scrub(kit.NOW, ALL)
+    stores.put(store, medium, 0)
+    stores.flip(place, place.share_path(medium, 0), 9)
+    store.scrub(stores.NOW, ALL)
     store.note_uptime(400 * DAY_S, 0.0)
-    store.drop_expired(kit.NOW, True)
-    kit.check_result(medium, 0, 4, 5, store.read(medium.file_id, 0, 4, 5, True))
+    store.drop_expired(stores.NOW, True)
+    stores.check_result(medium, 0, 4, 5, store.read(medium.file_id, 0, 4, 5, True))
     with pytest.raises(ShareDamaged):
         store.read(medium.file_id, 0, 0, 1, True)
-    kit.put(store, medium, 0, kit.upload_id(1))  # under the same name as before
-    kit.flip(place, place.share_path(medium, 0), 5 * BLOCK_BYTES)
-    store.scrub(kit.NOW, ALL)
-    kit.put(store, medium, 0, kit.upload_id(3))
-    store.drop_expired(kit.NOW + 10**9, False)
+    stores.put(store, medium, 0, stores.upload_id(1))  # under the same name as before
+    stores.flip(place, place.share_path(medium, 0), 5 * BLOCK_BYTES)
+    store.scrub(stores.NOW, ALL)
+    stores.put(store, medium, 0, stores.upload_id(3))
+    store.drop_expired(stores.NOW + 10**9, False)
     name = medium.file_id.hex()
     assert place.names() == [f"{name}.0", f"{name}.0.2.damaged"]  # the first one had its 400 days
     store.note_uptime(30 * DAY_S - 1, 0.0)
-    store.drop_expired(kit.NOW + 10**9, False)
+    store.drop_expired(stores.NOW + 10**9, False)
     assert len(place.names()) == 2
     store.note_uptime(1, 0.0)
-    store.drop_expired(kit.NOW - 10**9, False)
+    store.drop_expired(stores.NOW - 10**9, False)
     assert place.names() == [f"{name}.0"]
-    assert store.usage().share_bytes == kit.used_on_disk(place)
-    kit.check_share(store, medium, 0)
+    assert store.usage().share_bytes == stores.used_on_disk(place)
+    stores.check_share(store, medium, 0)
 
 
-def test_a_copy_whose_rename_failed_is_put_aside_by_the_next_put(sim, kit, medium):
+def test_a_copy_whose_rename_failed_is_put_aside_by_the_next_put(sim, medium):
     place = sim()
     store = place.open()
-    kit.put(store, medium, 0)
-    kit.flip(place, place.share_path(medium, 0), 9)
+    stores.put(store, medium, 0)
+    stores.flip(place, place.share_path(medium, 0), 9)
     place.disk.fail("rename")
-    assert len(store.scrub(kit.NOW, ALL).damaged) == 1
+    assert len(store.scrub(stores.NOW, ALL).damaged) == 1
     assert store.held(medium.file_id) == []
-    kit.put(store, medium, 0)  # same upload id, same folder, same name
-    kit.check_share(store, medium, 0)
+    stores.put(store, medium, 0)  # same upload id, same folder, same name
+    stores.check_share(store, medium, 0)
     assert sorted(place.names()) == [f"{medium.file_id.hex()}.0", f"{medium.file_id.hex()}.0.1.damaged"]
-    assert store.usage().share_bytes == kit.used_on_disk(place)
+    assert store.usage().share_bytes == stores.used_on_disk(place)
 
 
-def test_copies_that_a_lost_database_knew(tmp_path, kit, medium):
-    place = kit.Place(RealDisk(), tmp_path / "store")
+def test_copies_that_a_lost_database_knew(tmp_path, medium):
+    place = stores.Place(RealDisk(), tmp_path / "store")
     store = place.open()
-    kit.put(store, medium, 0)
-    kit.flip(place, place.share_path(medium, 0), 9)
-    store.scrub(kit.NOW, ALL)
+    stores.put(store, medium, 0)
+    stores.flip(place, place.share_path(medium, 0), 9)
+    store.scrub(stores.NOW, ALL)
     store.close()
     for suffix in ("", "-wal", "-shm"):
         (place.root / f"shares.db{suffix}").unlink(missing_ok=True)
@@ -247,59 +248,59 @@ def test_copies_that_a_lost_database_knew(tmp_path, kit, medium):
     assert store.held(medium.file_id) == []
     assert store.reconciled.indexed == 0
     assert store.health().quarantined == 1
-    assert store.usage().share_bytes == kit.used_on_disk(place) > 0
-    kit.put(store, medium, 0)
+    assert store.usage().share_bytes == stores.used_on_disk(place) > 0
+    stores.put(store, medium, 0)
     store.note_uptime(30 * DAY_S, 0.0)
-    store.drop_expired(kit.NOW, False)
+    store.drop_expired(stores.NOW, False)
     assert place.names() == [f"{medium.file_id.hex()}.0"]
     store.close()
 
 
-def test_a_reader_of_the_old_copy_does_not_damage_the_new_one(place, kit, medium):
+def test_a_reader_of_the_old_copy_does_not_damage_the_new_one(place, medium):
     """Damage found late, in a copy that has been replaced meanwhile, says nothing about the new one."""
     store = place.open()
-    kit.put(store, medium, 0)
-    kit.flip(place, place.share_path(medium, 0), 9)
+    stores.put(store, medium, 0)
+    stores.flip(place, place.share_path(medium, 0), 9)
 
     def read_late() -> None:
         with store._opener.kept((medium.file_id, 0)) as old:
             with pytest.raises(ShareDamaged):
                 store.read(medium.file_id, 0, 0, 1, False)
-            kit.put(store, medium, 0, kit.upload_id(2))
+            stores.put(store, medium, 0, stores.upload_id(2))
             old.read(0, 1, False)
 
     with pytest.raises(ShareDamaged):
         read_late()
-    kit.check_share(store, medium, 0)
-    assert store.held(medium.file_id) == [HeldShare(0, kit.LEASE_END)]
+    stores.check_share(store, medium, 0)
+    assert store.held(medium.file_id) == [HeldShare(0, stores.LEASE_END)]
 
 
-def test_a_power_cut_before_every_operation_of_putting_aside(sim, kit, medium):
+def test_a_power_cut_before_every_operation_of_putting_aside(sim, medium):
     """The damaged share is never served as whole, its copy never removed, and the other share untouched."""
     for seed in range(3):
         number, finished = 0, False
         while not finished:
             place = sim()
             store = place.open()
-            kit.put(store, medium, 0)
-            kit.put(store, medium, 1)
+            stores.put(store, medium, 0)
+            stores.put(store, medium, 1)
             place.disk.flip_bit(place.share_path(medium, 0), 12345)
             place.disk.crash_at(number)
             try:
-                assert len(store.scrub(kit.NOW, ALL).damaged) == 1
+                assert len(store.scrub(stores.NOW, ALL).damaged) == 1
                 finished = True
             except PowerCut:
                 pass
             place.disk.crash(random.Random(f"{seed} {number}"))
             store = place.open()
-            kit.check_share(store, medium, 1)
-            store.scrub(kit.NOW, ALL)
+            stores.check_share(store, medium, 1)
+            store.scrub(stores.NOW, ALL)
             assert [held.share_number for held in store.held(medium.file_id)] == [1]
             assert place.names() == [f"{medium.file_id.hex()}.0.1.damaged", f"{medium.file_id.hex()}.1"]
-            assert store.usage().share_bytes == kit.used_on_disk(place)
+            assert store.usage().share_bytes == stores.used_on_disk(place)
             with pytest.raises(ShareDamaged):
                 store.read(medium.file_id, 0, 0, 1, False)
             with pytest.raises(NotHeld):
-                store.renew(medium.file_id, 0, kit.LEASE_END)
+                store.renew(medium.file_id, 0, stores.LEASE_END)
             number += 1
         assert number > 20

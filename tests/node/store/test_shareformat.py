@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit import stores
 from shoal.erasure import BLOCK_BYTES, HASH_BYTES, Manifest, ShareEncoder, ZfecCodec
 from shoal.node.store.shareformat import (
     TRAILER_BYTES,
@@ -23,7 +24,7 @@ SHARE, LENGTH = 1, 2 * BLOCK_BYTES + 1000
 
 
 @pytest.fixture(scope="module")
-def fixed(kit):
+def fixed():
     """A 1-of-2 file of three segments whose ciphertext is the bytes 0 to 250 over and over."""
     ciphertext = (bytes(range(251)) * (LENGTH // 251 + 1))[:LENGTH]
     encoder = ShareEncoder(1, 2, ZfecCodec())
@@ -44,10 +45,10 @@ def fixed(kit):
         key_commitment=b"c" * 32,
         owner_key=b"o" * 32,
     )
-    return kit.Published(manifest, [[], blocks], leaves)
+    return stores.Published(manifest, [[], blocks], leaves)
 
 
-def test_golden_bytes_behind_the_blocks(place, kit, fixed):
+def test_golden_bytes_behind_the_blocks(place, fixed):
     store = place.open()
     store.begin(b"u" * 16, b"", 0, 1_700_000_000)
     store.write(b"u" * 16, 0, fixed.blocks[SHARE], fixed.data_leaves, 1_700_000_000)

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from kit import stores
 from shoal.erasure import BLOCK_BYTES
 from shoal.node.store import NotHeld, RealDisk, ShareDamaged, StoreUnusable
 from shoal.node.store.schema import SCHEMA_VERSION
@@ -20,32 +21,32 @@ def forget_database(place):
 
 
 @pytest.fixture
-def real(tmp_path, kit):
-    place = kit.Place(RealDisk(), tmp_path / "store")
+def real(tmp_path):
+    place = stores.Place(RealDisk(), tmp_path / "store")
     yield place
     for store in place.opened:
         store.close()
 
 
-def test_forgotten_share_files_are_indexed_again(real, kit, medium):
+def test_forgotten_share_files_are_indexed_again(real, medium):
     store = real.open()
     for share in range(3):
-        kit.put(store, medium, share)
+        stores.put(store, medium, share)
     store.close()
     forget_database(real)
-    store = real.open(now=kit.NOW + DAY_S)
+    store = real.open(now=stores.NOW + DAY_S)
     assert store.reconciled.indexed == 3
     for share in range(3):
-        kit.check_share(store, medium, share)
+        stores.check_share(store, medium, share)
     # its lease may have been renewed since: nothing may be dropped early
-    assert store.held(medium.file_id)[0].lease_end == kit.NOW + 91 * DAY_S
-    assert store.begin(kit.upload_id(1), kit.SOURCE, 0, kit.NOW) == medium.count
+    assert store.held(medium.file_id)[0].lease_end == stores.NOW + 91 * DAY_S
+    assert store.begin(stores.upload_id(1), stores.SOURCE, 0, stores.NOW) == medium.count
     assert store.usage().share_bytes > 3 * 11 * BLOCK_BYTES - 3 * BLOCK_BYTES
 
 
-def test_a_row_without_its_file_is_lost_until_the_file_is_back(real, kit, medium):
+def test_a_row_without_its_file_is_lost_until_the_file_is_back(real, medium):
     store = real.open()
-    kit.put(store, medium, 0)
+    stores.put(store, medium, 0)
     path = real.share_path(medium, 0)
     store.close()
     path.rename(real.root / "aside")
@@ -60,51 +61,51 @@ def test_a_row_without_its_file_is_lost_until_the_file_is_back(real, kit, medium
     (real.root / "aside").rename(path)
     store = real.open()
     assert store.reconciled.found == 1
-    kit.check_share(store, medium, 0)
+    stores.check_share(store, medium, 0)
 
 
-def test_a_file_that_vanishes_while_running(real, kit, medium):
+def test_a_file_that_vanishes_while_running(real, medium):
     store = real.open()
-    kit.put(store, medium, 0)
+    stores.put(store, medium, 0)
     real.share_path(medium, 0).unlink()
     with pytest.raises(ShareDamaged):
         store.read(medium.file_id, 0, 0, 1, False)
     assert store.held(medium.file_id) == []
-    kit.put(store, medium, 0, kit.upload_id(8))
-    kit.check_share(store, medium, 0)
+    stores.put(store, medium, 0, stores.upload_id(8))
+    stores.check_share(store, medium, 0)
 
 
-def test_uploads_survive_and_unpromised_files_do_not(place, kit, medium):
+def test_uploads_survive_and_unpromised_files_do_not(place, medium):
     store = place.open()
-    kit.send(store, medium, 0, kit.upload_id(1))
-    store.sync(kit.upload_id(1), kit.NOW)
-    kit.send(store, medium, 1, kit.upload_id(2))
+    stores.send(store, medium, 0, stores.upload_id(1))
+    store.sync(stores.upload_id(1), stores.NOW)
+    stores.send(store, medium, 1, stores.upload_id(2))
     used = store.usage().upload_bytes
     store.close()
     assert len(place.names()) == 2
     store = place.open()
-    assert place.names() == [f"{kit.upload_id(1).hex()}.upload"]
+    assert place.names() == [f"{stores.upload_id(1).hex()}.upload"]
     assert 0 < store.usage().upload_bytes == used // 2
-    store.commit(kit.upload_id(1), 0, medium.encoded, kit.LEASE_END, kit.NOW)
-    kit.check_share(store, medium, 0)
+    store.commit(stores.upload_id(1), 0, medium.encoded, stores.LEASE_END, stores.NOW)
+    stores.check_share(store, medium, 0)
 
 
-def test_an_upload_whose_file_is_gone_starts_again(real, kit, medium):
+def test_an_upload_whose_file_is_gone_starts_again(real, medium):
     store = real.open()
-    kit.send(store, medium, 0, kit.upload_id(1))
-    store.sync(kit.upload_id(1), kit.NOW)
+    stores.send(store, medium, 0, stores.upload_id(1))
+    store.sync(stores.upload_id(1), stores.NOW)
     store.close()
     next(real.root.glob("shares/*/*.upload")).unlink()
     store = real.open()
-    assert store.begin(kit.upload_id(1), kit.SOURCE, 0, kit.NOW) == 0
-    kit.put(store, medium, 0, kit.upload_id(1))
-    kit.check_share(store, medium, 0)
+    assert store.begin(stores.upload_id(1), stores.SOURCE, 0, stores.NOW) == 0
+    stores.put(store, medium, 0, stores.upload_id(1))
+    stores.check_share(store, medium, 0)
 
 
 @pytest.mark.parametrize("kind", ["empty", "noise", "torn", "cut", "other name"])
-def test_files_that_are_no_shares_stay_and_are_counted(real, kit, medium, kind):
+def test_files_that_are_no_shares_stay_and_are_counted(real, medium, kind):
     store = real.open()
-    kit.put(store, medium, 0)
+    stores.put(store, medium, 0)
     path = real.share_path(medium, 0)
     store.close()
     forget_database(real)
@@ -124,12 +125,12 @@ def test_files_that_are_no_shares_stay_and_are_counted(real, kit, medium, kind):
     assert store.reconciled.unreadable == 1
     assert path.read_bytes() == contents
     assert store.usage().share_bytes == -(-len(contents) // 4096) * 4096
-    kit.put(store, medium, 1)
+    stores.put(store, medium, 1)
 
 
-def test_a_second_copy_is_left_alone(real, kit, medium):
+def test_a_second_copy_is_left_alone(real, medium):
     store = real.open()
-    kit.put(store, medium, 0)
+    stores.put(store, medium, 0)
     path = real.share_path(medium, 0)
     store.close()
     other = real.root / "shares" / "zz"
@@ -137,7 +138,7 @@ def test_a_second_copy_is_left_alone(real, kit, medium):
     (other / path.name).write_bytes(path.read_bytes())
     store = real.open()
     assert (store.reconciled.indexed, store.reconciled.unreadable) == (0, 1)
-    kit.check_share(store, medium, 0)
+    stores.check_share(store, medium, 0)
     assert (other / path.name).exists()
 
 
@@ -145,10 +146,10 @@ REGIONS = ["block", "last block", "block leaf", "upper node", "data leaf", "data
 
 
 @pytest.mark.parametrize("region", REGIONS)
-def test_bit_rot_is_found_and_never_served(place, kit, medium, region):
+def test_bit_rot_is_found_and_never_served(place, medium, region):
     """A flipped bit anywhere that a read depends on; then the share can be stored anew."""
     store = place.open()
-    kit.put(store, medium, 0)
+    stores.put(store, medium, 0)
     path = place.share_path(medium, 0)
     length = medium.manifest.layout.share_bytes
     offset = {
@@ -159,42 +160,42 @@ def test_bit_rot_is_found_and_never_served(place, kit, medium, region):
         "data leaf": length + 32 * (11 + 6 + 3 + 2 + 1 + 4),
         "data root": length + 32 * 2 * (11 + 6 + 3 + 2 + 1) - 1,
     }[region]
-    kit.flip(place, path, offset)
-    wrong = [first for first in range(medium.count) if not reads_right(store, kit, medium, first)]
+    stores.flip(place, path, offset)
+    wrong = [first for first in range(medium.count) if not reads_right(store, medium, first)]
     if region == "data root":  # nobody needs it: the reader has it in the manifest
         assert wrong == []
         return
     assert wrong
     assert store.held(medium.file_id) == []
     assert store.damaged() == [(medium.file_id, 0)]
-    kit.put(store, medium, 0, kit.upload_id(77))
-    kit.check_share(store, medium, 0)
+    stores.put(store, medium, 0, stores.upload_id(77))
+    stores.check_share(store, medium, 0)
     assert [name.count(".damaged") for name in place.names()] == [0, 1]
     store.close()
     store = place.open()
-    kit.check_share(store, medium, 0)
+    stores.check_share(store, medium, 0)
     assert store.reconciled.unreadable == 0
 
 
-def reads_right(store, kit, file, first):
+def reads_right(store, file, first):
     """Whether one block of share 0 is served, and then right; else the error names the share."""
     try:
         result = store.read(file.file_id, 0, first, 1, True)
     except ShareDamaged as damage:
         return (damage.file_id, damage.share_number) != (file.file_id, 0)
-    kit.check_result(file, 0, first, 1, result)
+    stores.check_result(file, 0, first, 1, result)
     return True
 
 
-def test_rot_in_a_small_share(real, kit, small):
+def test_rot_in_a_small_share(real, small):
     store = real.open()
-    kit.put(store, small, 0)
+    stores.put(store, small, 0)
     with store._database.transaction() as transaction:
         transaction.run("UPDATE shares SET data = ?", small.blocks[0][0][:-1] + b"\x00")
     with pytest.raises(ShareDamaged):
         store.read(small.file_id, 0, 0, 1, True)
-    kit.put(store, small, 0, kit.upload_id(4))
-    kit.check_share(store, small, 0)
+    stores.put(store, small, 0, stores.upload_id(4))
+    stores.check_share(store, small, 0)
 
 
 def test_databases_we_cannot_use_are_left_alone(real):
@@ -240,9 +241,9 @@ def test_another_programs_database_is_not_touched(real):
     assert (real.root / "shares.db").read_bytes() == contents
 
 
-def test_ten_thousand_shares_open_within_a_second(real, kit, medium):
+def test_ten_thousand_shares_open_within_a_second(real, medium):
     store = real.open()
-    kit.put(store, medium, 0)
+    stores.put(store, medium, 0)
     source = real.share_path(medium, 0)
     (row,) = store._database.rows("SELECT * FROM shares")
     rows = []
