@@ -44,7 +44,7 @@ LOOKS = st.tuples(st.sampled_from(AFTER_S), st.sampled_from([0.0, 7.0, 13.9, 14.
 class Held:
     """An acknowledged share: its lease, and the uptime at which it was first seen past it, if that was seen.
 
-    After a power cut in the middle of a call `surely` is false: lease and note are the earliest that may be there.
+    After a power cut in the middle of a call `surely` is false: the note is the earliest that may be there.
     """
 
     lease_end: int
@@ -94,6 +94,15 @@ class Machine(RuleBasedStateMachine):
             if key[1] in [each.share_number for each in self.store.held(FILES[key[0]].file_id)]:
                 self.held[key] = held
         self.maybe.clear()
+        self.learn_leases()
+
+    def learn_leases(self) -> None:
+        """After a power cut in a renewal either lease may be there: take the one that is, which is not the shorter."""
+        for (file, share), held in self.held.items():
+            if not held.surely:
+                (found,) = [each for each in self.store.held(FILES[file].file_id) if each.share_number == share]
+                assert found.lease_end >= held.lease_end
+                held.lease_end = found.lease_end
 
     @rule(file=st.integers(0, len(FILES) - 1), share=st.integers(0, SHARES - 1), days=st.integers(0, 90))
     def put(self, file: int, share: int, days: int) -> None:
