@@ -29,6 +29,7 @@ check: $(VENV)/.tests-installed
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy tests benchmarks examples
 
 format: $(VENV)/.tests-installed
 	$(VENV)/bin/ruff check --fix

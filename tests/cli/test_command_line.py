@@ -152,7 +152,7 @@ def test_options_and_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOAL_BOOTSTRAP", "a:1,b:2, c:3")
     parse(["ls"])
     assert seen[-1].bootstrap == ("a:1", "b:2", "c:3")
-    assert seen[-1].home is None
+    assert [each.home for each in seen] == [None]
     parse(["--bootstrap", "x:1", "--bootstrap", "y:2,z:3", "--home", "/h", "--network", "n", "-vv", "ls"])
     assert seen[-1].bootstrap == ("x:1", "y:2", "z:3")
     assert (seen[-1].home, seen[-1].network) == (Path("/h"), Path("n"))

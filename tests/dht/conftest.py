@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import trio
 from blake3 import blake3
 
 from kit.scripts import load_script, load_vectors
@@ -33,7 +34,7 @@ def params() -> NetworkParameters:
 
 
 @pytest.fixture
-def make_lab(nursery, scheme) -> Callable[..., Lab]:
+def make_lab(nursery: trio.Nursery, scheme: CheapSignatures) -> Callable[..., Lab]:
     """make_lab(params, seed=..., real_signatures=False, **virtual network options)."""
 
     def make(params: NetworkParameters, *, seed: int = 1, real_signatures: bool = False, **options: Any) -> Lab:

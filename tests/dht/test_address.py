@@ -1,6 +1,7 @@
 """Addresses: one canonical form, and what counts as public or as one host."""
 
 import ipaddress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ ports = st.integers(0, 65535)
 
 
 @given(hosts, ports)
-def test_text_and_bytes_round_trip(host, port):
+def test_text_and_bytes_round_trip(host: str, port: int) -> None:
     address = Address.of(host, port)
     assert Address.parse(str(address)) == address
     assert Address.unpack(address.pack()) == address
@@ -21,7 +22,7 @@ def test_text_and_bytes_round_trip(host, port):
 
 
 @given(st.text(max_size=80))
-def test_any_text_parses_or_raises_address_error(text):
+def test_any_text_parses_or_raises_address_error(text: Any) -> None:
     try:
         address = Address.parse(text)
     except AddressError:
@@ -30,7 +31,7 @@ def test_any_text_parses_or_raises_address_error(text):
 
 
 @given(st.binary(max_size=24))
-def test_any_bytes_unpack_or_raise_address_error(data):
+def test_any_bytes_unpack_or_raise_address_error(data: bytes) -> None:
     try:
         address = Address.unpack(data)
     except AddressError:
@@ -38,7 +39,7 @@ def test_any_bytes_unpack_or_raise_address_error(data):
     assert address.pack() == data
 
 
-def test_mapped_ipv4_is_ipv4():
+def test_mapped_ipv4_is_ipv4() -> None:
     assert Address.parse("[::ffff:192.0.2.1]:80") == Address("192.0.2.1", 80)
     with pytest.raises(AddressError):
         Address.unpack(ipaddress.ip_address("::ffff:192.0.2.1").packed + b"\0\x50")
@@ -49,7 +50,7 @@ def test_mapped_ipv4_is_ipv4():
     ["", "1.2.3.4", "1.2.3.4:", ":80", "1.2.3.4:65536", "1.2.3.4:-1", "::1:80", "[::1]", "[1.2.3.4]:80",
      "[fe80::1%eth0]:80", "example.org:80", "1.2.3.4:8²", "1.2.3:80", "01.2.3.4:80", "1.2.3.4:" + "0" * 99 + "80"],
 )  # fmt: skip
-def test_bad_text_is_refused(text):
+def test_bad_text_is_refused(text: str) -> None:
     with pytest.raises(AddressError):
         Address.parse(text)
 
@@ -62,13 +63,13 @@ def test_bad_text_is_refused(text):
      ("[::1]:1", False), ("[fe80::1]:1", False), ("[fc00::1]:1", False), ("[ff02::1]:1", False),
      ("[2002:0a00:0001::1]:1", False), ("[64:ff9b::a00:1]:1", False), ("[2001:db8::1]:1", False)],
 )  # fmt: skip
-def test_public_addresses(text, public):
+def test_public_addresses(text: str, public: bool) -> None:
     address = Address.parse(text)
     assert address.is_public is public
     assert NetworkParameters("x", private=False).allows(address) is public
 
 
-def test_private_networks_allow_what_can_be_sent_to():
+def test_private_networks_allow_what_can_be_sent_to() -> None:
     private = NetworkParameters("x", private=True)
     assert private.allows(Address("127.0.0.1", 1))
     assert private.allows(Address("::1", 1))
@@ -76,7 +77,7 @@ def test_private_networks_allow_what_can_be_sent_to():
         assert not private.allows(Address.parse(text))
 
 
-def test_prefixes_and_hosts():
+def test_prefixes_and_hosts() -> None:
     one, near, far = (Address.of(host, 1) for host in ("192.0.2.1", "192.0.2.99", "192.0.9.1"))
     assert one.prefix() == near.prefix() != far.prefix()
     assert one.wide_prefix() == far.wide_prefix()
@@ -88,13 +89,13 @@ def test_prefixes_and_hosts():
 
 
 @given(st.binary(min_size=32, max_size=32), hosts, ports)
-def test_contacts_round_trip_and_ignore_space(node_id, host, port):
+def test_contacts_round_trip_and_ignore_space(node_id: bytes, host: str, port: int) -> None:
     contact = Contact(NodeId(node_id), Address.of(host, port), space=7)
     assert Contact.unpack(contact.pack()) == contact == Contact(NodeId(node_id), contact.address, space=9)
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_a_contact_or_a_protocol_error(data):
+def test_any_bytes_are_a_contact_or_a_protocol_error(data: bytes) -> None:
     try:
         contact = Contact.unpack(data)
     except ProtocolError:
@@ -102,5 +103,5 @@ def test_any_bytes_are_a_contact_or_a_protocol_error(data):
     assert contact.pack() == data
 
 
-def test_space_classes():
+def test_space_classes() -> None:
     assert [space_class(size) for size in (-5, 0, 1, 2, 3, 4, 1023, 1024, 2**70)] == [0, 0, 0, 1, 1, 2, 9, 10, 63]

@@ -1,5 +1,10 @@
 """Cookies and buckets, hearsay and our own address in others' eyes."""
 
+from collections.abc import Callable
+from random import Random
+from types import ModuleType
+from typing import Any
+
 from shoal.dht import Address, NodeId
 from shoal.dht.guard import (
     COOKIE_ROTATION_S,
@@ -17,7 +22,7 @@ from shoal.dht.observed import ObservedAddresses
 HERE, ME = Address("192.0.2.1", 4100), NodeId(b"m" * 32)
 
 
-def test_a_cookie_is_bound_to_address_port_and_id(rng):
+def test_a_cookie_is_bound_to_address_port_and_id(rng: Random) -> None:
     mint = CookieMint(rng.randbytes, 0.0)
     cookie = mint.mint(HERE, ME, 0.0)
     assert mint.accepts(cookie, HERE, ME, 1.0)
@@ -28,7 +33,7 @@ def test_a_cookie_is_bound_to_address_port_and_id(rng):
     assert not mint.accepts(b"", HERE, ME, 1.0)
 
 
-def test_a_cookie_lives_five_to_ten_minutes(rng):
+def test_a_cookie_lives_five_to_ten_minutes(rng: Random) -> None:
     for given_at in (0.0, 1.0, 299.0, 301.0, 5000.0):
         mint = CookieMint(rng.randbytes, 0.0)
         cookie = mint.mint(HERE, ME, given_at)
@@ -39,7 +44,7 @@ def test_a_cookie_lives_five_to_ten_minutes(rng):
     assert not mint.accepts(cookie, HERE, ME, 10**6)  # many rotations at once
 
 
-def test_buckets_fill_and_empty():
+def test_buckets_fill_and_empty() -> None:
     bucket = TokenBucket(Rate(10.0, 5.0), 0.0)
     assert [bucket.take(0.0) for _ in range(6)] == [True] * 5 + [False]
     assert bucket.take(0.1)
@@ -48,7 +53,7 @@ def test_buckets_fill_and_empty():
     assert sum(bucket.take(1000.0) for _ in range(99)) == 5
 
 
-def test_prefixes_are_bounded():
+def test_prefixes_are_bounded() -> None:
     buckets = PrefixBuckets(Rate(0.0, 1.0), capacity=10)
     for number in range(100):
         assert buckets.take(bytes([number]), 0.0)
@@ -56,7 +61,7 @@ def test_prefixes_are_bounded():
     assert not buckets.take(bytes([99]), 0.0)
 
 
-def test_a_flood_from_one_prefix_leaves_room_for_others(rng):
+def test_a_flood_from_one_prefix_leaves_room_for_others(rng: Random) -> None:
     guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=False)
     admitted = sum(guard.admits(Address("20.1.1.7", port), 0.0, proven=False) for port in range(1, 5001))
     assert admitted == UNPROVEN_PER_PREFIX.burst
@@ -64,20 +69,20 @@ def test_a_flood_from_one_prefix_leaves_room_for_others(rng):
     assert guard.admits(Address("20.1.1.7", 1), 0.0, proven=True)  # who has a cookie does not notice
 
 
-def test_a_flood_from_everywhere_is_bounded_and_cookies_still_work(rng):
+def test_a_flood_from_everywhere_is_bounded_and_cookies_still_work(rng: Random) -> None:
     guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=False)
     addresses = [Address(f"{20 + n // 60000}.{n // 250 % 240}.{n % 250}.1", 1) for n in range(20_000)]
     assert sum(guard.admits(a, 0.0, proven=False) for a in addresses) == UNPROVEN_TOTAL.burst
     assert guard.admits(HERE, 0.0, proven=True)
 
 
-def test_in_a_private_network_only_the_total_counts(rng):
+def test_in_a_private_network_only_the_total_counts(rng: Random) -> None:
     guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=True)
     assert sum(guard.admits(HERE, 0.0, proven=False) for _ in range(5000)) == UNPROVEN_TOTAL.burst
     assert all(guard.admits(HERE, 0.0, proven=True) for _ in range(5000))
 
 
-def test_silent_hearsay_is_left_alone_for_a_while():
+def test_silent_hearsay_is_left_alone_for_a_while() -> None:
     book = HearsayBook(private=False)
     assert book.allows(HERE, 0.0)
     book.note_silence(HERE, 0.0)
@@ -88,7 +93,7 @@ def test_silent_hearsay_is_left_alone_for_a_while():
     assert book.allows(HERE, 1.0)
 
 
-def test_one_host_with_many_silent_ports():
+def test_one_host_with_many_silent_ports() -> None:
     book = HearsayBook(private=False)
     for port in range(1, MAX_FAILURES_PER_HOST + 1):
         book.note_silence(Address(HERE.host, port), 0.0)
@@ -97,7 +102,7 @@ def test_one_host_with_many_silent_ports():
     assert book.allows(Address(HERE.host, 9999), QUIET_S)
 
 
-def test_in_private_networks_silence_is_soon_forgiven():
+def test_in_private_networks_silence_is_soon_forgiven() -> None:
     book = HearsayBook(private=True)
     for port in range(1, 100):
         book.note_silence(Address(HERE.host, port), 0.0)
@@ -110,7 +115,7 @@ def test_in_private_networks_silence_is_soon_forgiven():
     assert book.allows(HERE, 30.0)
 
 
-def test_our_address_is_what_most_networks_see():
+def test_our_address_is_what_most_networks_see() -> None:
     observed = ObservedAddresses(private=False)
     assert observed.best(ipv6=False) is None
     for number in range(5):
@@ -125,5 +130,5 @@ def test_our_address_is_what_most_networks_see():
     assert observed.best(ipv6=False) == Address("192.0.2.1", 5)
 
 
-def test_vectors(vector_builder, stored_vectors):
+def test_vectors(vector_builder: ModuleType, stored_vectors: Callable[[str], Any]) -> None:
     assert vector_builder.build_cookies() == stored_vectors("cookies")

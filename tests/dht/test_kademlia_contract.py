@@ -7,6 +7,7 @@ base class calls it.
 import ast
 import inspect
 from collections import OrderedDict
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ def own_methods(cls: type) -> set[str]:
     return {name for name, value in vars(cls).items() if inspect.isfunction(value)}
 
 
-def test_version_is_the_audited_one():
+def test_version_is_the_audited_one() -> None:
     assert version("kademlia") == "2.2.3"
 
 
-def test_only_two_modules_are_imported():
+def test_only_two_modules_are_imported() -> None:
     imported = set()
     for path in Path(inspect.getfile(shoal.dht.routing)).parent.glob("*.py"):
         for statement in ast.walk(ast.parse(path.read_text())):
@@ -59,11 +60,11 @@ def test_only_two_modules_are_imported():
         (RoutingTable.remove_contact, ["self", "node"]),
     ],
 )
-def test_signatures(function, parameters):
+def test_signatures(function: Callable[..., Any], parameters: list[str]) -> None:
     assert list(inspect.signature(function).parameters) == parameters
 
 
-def test_no_methods_appeared_that_might_bypass_ours():
+def test_no_methods_appeared_that_might_bypass_ours() -> None:
     assert own_methods(KBucket) == {
         "__init__", "touch_last_updated", "get_nodes", "split", "remove_node", "has_in_range", "is_new_node",
         "add_node", "depth", "head", "__getitem__", "__len__",
@@ -74,13 +75,13 @@ def test_no_methods_appeared_that_might_bypass_ours():
     }  # fmt: skip
 
 
-def test_node_keeps_id_address_and_number():
+def test_node_keeps_id_address_and_number() -> None:
     made = node(2**255 + 5, "10.1.2.3", 99)
     assert (made.id, made.ip, made.port) == ((2**255 + 5).to_bytes(32, "big"), "10.1.2.3", 99)
     assert made.long_id == 2**255 + 5
 
 
-def test_bucket_starts_empty_with_a_bounded_replacement_cache():
+def test_bucket_starts_empty_with_a_bounded_replacement_cache() -> None:
     bucket = KBucket(8, 15, 3, 2)
     assert bucket.range == (8, 15)
     assert bucket.ksize == 3
@@ -90,23 +91,23 @@ def test_bucket_starts_empty_with_a_bounded_replacement_cache():
     assert len(bucket) == 0
 
 
-def test_bucket_is_touched_while_being_built():
+def test_bucket_is_touched_while_being_built() -> None:
     touched = []
 
-    class Watched(KBucket):
-        def touch_last_updated(self):
+    class Watched(KBucket):  # type: ignore[misc]  # the package is untyped
+        def touch_last_updated(self) -> None:
             touched.append(self)
 
     Watched(0, 1, 1)
     assert len(touched) == 1
 
 
-def test_bucket_range_is_inclusive():
+def test_bucket_range_is_inclusive() -> None:
     bucket = KBucket(8, 15, 3)
     assert [bucket.has_in_range(node(n)) for n in (7, 8, 15, 16)] == [False, True, True, False]
 
 
-def test_adding_appends_and_adding_again_moves_to_the_tail():
+def test_adding_appends_and_adding_again_moves_to_the_tail() -> None:
     bucket = KBucket(0, 15, 3)
     one, two = node(1), node(2)
     assert bucket.add_node(one) is True
@@ -117,7 +118,7 @@ def test_adding_appends_and_adding_again_moves_to_the_tail():
     assert len(bucket) == 2
 
 
-def test_adding_to_a_full_bucket_files_a_replacement_and_drops_the_oldest():
+def test_adding_to_a_full_bucket_files_a_replacement_and_drops_the_oldest() -> None:
     bucket = KBucket(0, 15, 1, 2)
     bucket.add_node(node(1))
     assert [bucket.add_node(node(n)) for n in (2, 3, 2, 4)] == [False] * 4
@@ -125,11 +126,11 @@ def test_adding_to_a_full_bucket_files_a_replacement_and_drops_the_oldest():
     assert list(bucket.replacement_nodes) == [node(2).id, node(4).id]
 
 
-def test_table_starts_by_flushing_and_keeps_its_parts():
+def test_table_starts_by_flushing_and_keeps_its_parts() -> None:
     flushed = []
 
-    class Watched(RoutingTable):
-        def flush(self):
+    class Watched(RoutingTable):  # type: ignore[misc]  # the package is untyped
+        def flush(self) -> None:
             flushed.append(self.ksize)
 
     me = node(1)
@@ -138,9 +139,9 @@ def test_table_starts_by_flushing_and_keeps_its_parts():
     assert (table.node, table.ksize, table.protocol) == (me, 7, None)
 
 
-def test_split_bucket_puts_the_two_halves_in_place():
-    class Halved(KBucket):
-        def split(self):
+def test_split_bucket_puts_the_two_halves_in_place() -> None:
+    class Halved(KBucket):  # type: ignore[misc]  # the package is untyped
+        def split(self) -> tuple[str, str]:
             return "lower", "upper"
 
     table = RoutingTable(None, 7, node(1))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from random import Random
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -56,7 +57,7 @@ def run_to_end(lookup: Lookup, answers: dict[Contact, list[Contact]], now: float
     return asked
 
 
-def test_without_seeds_it_is_done_at_once():
+def test_without_seeds_it_is_done_at_once() -> None:
     for seeds in ([], [Contact(ME, Address("10.0.0.1", 1))]):
         lookup = begin(seeds)
         assert lookup.done
@@ -64,7 +65,7 @@ def test_without_seeds_it_is_done_at_once():
         assert lookup.result() == []
 
 
-def test_nearest_are_asked_first_alpha_at_a_time():
+def test_nearest_are_asked_first_alpha_at_a_time() -> None:
     lookup = begin(contacts(range(10, 0, -1)))
     assert lookup.next_queries(0.0) == contacts([1, 2, 3])
     assert lookup.next_queries(0.0) == []
@@ -73,7 +74,7 @@ def test_nearest_are_asked_first_alpha_at_a_time():
     assert lookup.next_queries(0.01) == [contact(4)]
 
 
-def test_contacts_learnt_from_answers_are_asked_and_the_nearest_returned():
+def test_contacts_learnt_from_answers_are_asked_and_the_nearest_returned() -> None:
     everyone = contacts(range(1, 60))
     answers = dict.fromkeys(everyone, everyone[:K])
     lookup = begin(everyone[40:])
@@ -83,14 +84,14 @@ def test_contacts_learnt_from_answers_are_asked_and_the_nearest_returned():
     assert len(asked) == lookup.query_count < 30
 
 
-def test_ends_only_when_the_k_nearest_have_been_asked():
+def test_ends_only_when_the_k_nearest_have_been_asked() -> None:
     everyone = contacts(range(1, K + 10))
     lookup = begin(everyone)
     asked = run_to_end(lookup, {c: [] for c in everyone})
     assert asked == everyone[:K]
 
 
-def test_failed_contacts_make_room_for_those_behind_them():
+def test_failed_contacts_make_room_for_those_behind_them() -> None:
     everyone = contacts(range(1, 3 * K))
     answers: dict[Contact, list[Contact]] = {c: [] for c in everyone[1::2]}
     lookup = begin(everyone)
@@ -99,7 +100,7 @@ def test_failed_contacts_make_room_for_those_behind_them():
     assert asked == everyone[: 2 * K]
 
 
-def test_no_contact_is_asked_twice_by_all_paths_together():
+def test_no_contact_is_asked_twice_by_all_paths_together() -> None:
     everyone = contacts(range(1, 200))
     rng = Random(4)
     answers = {c: rng.sample(everyone, K) for c in everyone}
@@ -108,7 +109,7 @@ def test_no_contact_is_asked_twice_by_all_paths_together():
     assert len(asked) == len(set(asked))
 
 
-def test_what_one_path_hears_stays_on_that_path():
+def test_what_one_path_hears_stays_on_that_path() -> None:
     seeds = contacts([100, 101])
     lookup = begin(seeds, paths=2)
     assert lookup.next_queries(0.0) == seeds
@@ -118,7 +119,7 @@ def test_what_one_path_hears_stays_on_that_path():
     assert lookup.next_queries(0.2) == [contact(50)]  # 1 and 2 count as asked, 4..9 it never heard of
 
 
-def test_spoiled_path_does_not_end_the_others():
+def test_spoiled_path_does_not_end_the_others() -> None:
     liars = contacts(range(1, K + 1))
     honest = contacts(range(1_000, 1_030))
     answers = dict.fromkeys((*liars, contact(5000)), liars)
@@ -128,7 +129,7 @@ def test_spoiled_path_does_not_end_the_others():
     assert set(liars) <= set(asked)
 
 
-def test_a_wrong_address_does_not_hide_a_node():
+def test_a_wrong_address_does_not_hide_a_node() -> None:
     true, false = contact(1), contact(1, ip="10.66.66.66")
     answers = {contact(100): [false], contact(101): [true], true: []}
     for paths in (1, 2):
@@ -137,7 +138,7 @@ def test_a_wrong_address_does_not_hide_a_node():
         assert lookup.result()[0] == true
 
 
-def test_id_that_answered_is_not_asked_elsewhere():
+def test_id_that_answered_is_not_asked_elsewhere() -> None:
     lookup = begin([contact(100)])
     lookup.next_queries(0.0)
     lookup.on_reply(contact(100), [contact(1)], 0.1)
@@ -146,14 +147,14 @@ def test_id_that_answered_is_not_asked_elsewhere():
     assert lookup.done
 
 
-def test_own_id_is_never_asked():
+def test_own_id_is_never_asked() -> None:
     lookup = begin([contact(100)])
     lookup.next_queries(0.0)
     lookup.on_reply(contact(100), [Contact(ME, Address("10.0.0.1", 1))], 0.1)
     assert lookup.done
 
 
-def test_unasked_answers_and_repeated_reports_are_ignored():
+def test_unasked_answers_and_repeated_reports_are_ignored() -> None:
     lookup = begin(contacts([100, 101]))
     lookup.next_queries(0.0)
     lookup.on_reply(contact(7), contacts([1]), 0.1)
@@ -166,7 +167,7 @@ def test_unasked_answers_and_repeated_reports_are_ignored():
     assert lookup.result() == [contact(101)]
 
 
-def test_only_the_first_k_of_an_answer_are_read():
+def test_only_the_first_k_of_an_answer_are_read() -> None:
     lookup = begin([contact(5_000)])
     lookup.next_queries(0.0)
     lookup.on_reply(contact(5_000), (contact(1_000 - n) for n in range(900)), 0.0)
@@ -174,7 +175,7 @@ def test_only_the_first_k_of_an_answer_are_read():
     assert set(asked) == set(contacts(range(1_000 - K + 1, 1_001)))
 
 
-def test_slow_query_is_overtaken_and_may_still_answer():
+def test_slow_query_is_overtaken_and_may_still_answer() -> None:
     lookup = begin(contacts(range(1, 8)))
     first = lookup.next_queries(0.0)
     assert lookup.next_deadline() == pytest.approx(OVERDUE_MAX_S)
@@ -188,7 +189,7 @@ def test_slow_query_is_overtaken_and_may_still_answer():
     assert lookup.done
 
 
-def test_fast_network_has_little_patience():
+def test_fast_network_has_little_patience() -> None:
     lookup = begin(contacts(range(1, 40)))
     now = 0.0
     for _ in range(15):
@@ -199,7 +200,7 @@ def test_fast_network_has_little_patience():
 
 
 @given(st.floats(0, 1e9), st.lists(st.floats(1e-4, 2.0), min_size=1, max_size=40))
-def test_asking_at_the_deadline_always_moves_the_deadline(start, delays):
+def test_asking_at_the_deadline_always_moves_the_deadline(start: float, delays: list[float]) -> None:
     """No clock value makes the caller spin: the deadline lies ahead, or the lookup is done."""
     lookup = begin(contacts(range(1, 60)), paths=2)
     now = start
@@ -214,7 +215,7 @@ def test_asking_at_the_deadline_always_moves_the_deadline(start, delays):
             lookup.on_reply(pending.pop(0), [], now)
 
 
-def test_in_flight_and_queries_are_bounded_per_path():
+def test_in_flight_and_queries_are_bounded_per_path() -> None:
     lookup = begin(contacts(range(1, 500)))
     in_flight = lookup.next_queries(0.0)
     assert len(in_flight) == ALPHA
@@ -227,13 +228,13 @@ def test_in_flight_and_queries_are_bounded_per_path():
     assert len(asked) == MAX_QUERIES_PER_PATH
 
 
-def test_ever_nearer_contacts_end_after_the_last_round():
+def test_ever_nearer_contacts_end_after_the_last_round() -> None:
     answers = {contact(10_000 - n): [contact(9_999 - n)] for n in range(100)}
     asked = run_to_end(begin([contact(10_000)]), answers)
     assert len(asked) == ROUNDS
 
 
-def test_time_is_bounded():
+def test_time_is_bounded() -> None:
     lookup = begin(contacts(range(1, 10)))
     lookup.next_queries(5.0)
     assert not lookup.done
@@ -243,7 +244,7 @@ def test_time_is_bounded():
     assert lookup.next_queries(6.0 + TIME_LIMIT_S) == []
 
 
-def test_contacts_of_a_source_that_invents_them_are_asked_last():
+def test_contacts_of_a_source_that_invents_them_are_asked_last() -> None:
     liar, honest = contact(2_000), contact(2_001)
     lookup = begin([liar, honest])
     lookup.next_queries(0.0)
@@ -263,7 +264,7 @@ def test_contacts_of_a_source_that_invents_them_are_asked_last():
     assert asked.index(contact(500)) <= DISCREDITED_AT + ALPHA
 
 
-def test_after_a_catastrophe_honest_sources_are_still_heard():
+def test_after_a_catastrophe_honest_sources_are_still_heard() -> None:
     """Most of what an honest node names is dead; the survivors among it are found all the same."""
     named = contacts(range(1, K + 1))
     source, survivors = contact(900), named[-4:]
@@ -273,7 +274,7 @@ def test_after_a_catastrophe_honest_sources_are_still_heard():
     assert lookup.result() == [*survivors, source]
 
 
-def test_prefixes_are_counted_in_public_networks():
+def test_prefixes_are_counted_in_public_networks() -> None:
     crowd = [contact(n, ip=f"8.8.8.{n}") for n in range(1, 20)]
     lookup = begin([contact(5_000, ip="9.1.1.1")], private=False)
     lookup.next_queries(0.0)
@@ -285,7 +286,7 @@ def test_prefixes_are_counted_in_public_networks():
     assert len(run_to_end(begin(crowd), {})) == len(crowd)
 
 
-def test_many_ids_at_one_address_are_one_contact_per_answer():
+def test_many_ids_at_one_address_are_one_contact_per_answer() -> None:
     lookup = begin([contact(5_000)])
     lookup.next_queries(0.0)
     lookup.on_reply(contact(5_000), [contact(n, ip="10.0.0.1") for n in range(1, 20)], 0.1)
@@ -293,7 +294,7 @@ def test_many_ids_at_one_address_are_one_contact_per_answer():
 
 
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 40), st.floats(0, 0.9), st.booleans())
-def test_invariants_on_random_networks(seed, paths, size, dead, private):
+def test_invariants_on_random_networks(seed: int, paths: int, size: int, dead: float, private: bool) -> None:
     rng = Random(seed)
     everyone = [
         Contact(NodeId(rng.randbytes(32)), Address(f"10.{rng.randrange(9)}.{rng.randrange(9)}.{n}", 1))
@@ -318,14 +319,14 @@ def quality() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def network(quality):
+def network(quality: ModuleType) -> Any:
     """300 nodes that joined through real lookups; each test makes its own liars among them."""
     network = quality.Network(Random(20261122))
     network.grow(300)
     return network
 
 
-def test_honest_network_is_searched_exactly_and_cheaply(quality, network):
+def test_honest_network_is_searched_exactly_and_cheaply(quality: ModuleType, network: Any) -> None:
     network.lies = {}
     figures = {paths: quality.measure(network, 40, paths) for paths in (PATHS, THOROUGH_PATHS)}
     assert all(figure.reached == 1.0 for figure in figures.values())
@@ -335,7 +336,7 @@ def test_honest_network_is_searched_exactly_and_cheaply(quality, network):
 
 @pytest.mark.parametrize(("share", "bar"), [(0.2, 0.99), (0.3, 0.97), (0.5, 0.90)])
 @pytest.mark.parametrize("lie", ["collude", "squat", "mixed"])
-def test_thorough_lookups_survive_liars(quality, network, lie, share, bar):
+def test_thorough_lookups_survive_liars(quality: ModuleType, network: Any, lie: str, share: float, bar: float) -> None:
     """The bar of DESIGN section 9, on a sample; benchmarks/lookup_quality.py takes larger ones."""
     network.rng.seed(7)
     network.lies = {}

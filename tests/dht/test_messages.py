@@ -1,6 +1,9 @@
 """Messages: round trips, the size rules behind "never more out than in", and hostile bytes."""
 
+from collections.abc import Callable
 from random import Random
+from types import ModuleType
+from typing import Any
 
 import msgpack
 import pytest
@@ -62,7 +65,9 @@ replies = st.one_of(
 
 
 @given(requests, st.sampled_from([b"", COOKIE]), st.booleans(), st.booleans())
-def test_requests_round_trip(request_message, cookie, serving, addressed):
+def test_requests_round_trip(
+    request_message: Ping | Store | FindNode | GetRecords, cookie: bytes, serving: bool, addressed: bool
+) -> None:
     body = encode_request(request_message, ID, cookie, serving=serving, addressed=addressed)
     frame = decode_frame(body)
     assert (frame.is_reply, frame.request_id, frame.cookie) == (False, ID, cookie)
@@ -72,7 +77,7 @@ def test_requests_round_trip(request_message, cookie, serving, addressed):
 
 
 @given(replies, addresses, st.integers(0, 63), st.booleans())
-def test_replies_round_trip(reply, observed, space, validated):
+def test_replies_round_trip(reply: Pong | Nodes | Stored, observed: Address, space: int, validated: bool) -> None:
     head = ReplyHead(COOKIE, validated, observed, space)
     frame = decode_frame(encode_reply(reply, ID, head))
     assert frame.is_reply
@@ -80,7 +85,7 @@ def test_replies_round_trip(reply, observed, space, validated):
 
 
 @pytest.mark.parametrize("message", [FindNode(bytes(32)), GetRecords(1, bytes(32))])
-def test_lists_are_asked_for_with_a_cookie_or_a_whole_datagram(message):
+def test_lists_are_asked_for_with_a_cookie_or_a_whole_datagram(message: FindNode | GetRecords) -> None:
     def size(cookie: bytes) -> int:
         return ENVELOPE_BYTES + len(encode_request(message, ID, cookie, serving=True, addressed=True))
 
@@ -94,7 +99,7 @@ def a_contact(rng: Random, *, ipv6: bool) -> Contact:
 
 
 @pytest.mark.parametrize("ipv6", [False, True])
-def test_lists_are_cut_to_the_limit(rng, ipv6):
+def test_lists_are_cut_to_the_limit(rng: Random, ipv6: bool) -> None:
     many = [a_contact(rng, ipv6=ipv6) for _ in range(30)]
     records = [rng.randbytes(rng.randint(MIN_RECORD_BYTES, 400)) for _ in range(30)]
     observed = many[0].address
@@ -108,7 +113,7 @@ def test_lists_are_cut_to_the_limit(rng, ipv6):
 
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::1"])
-def test_an_answer_that_is_too_long_becomes_the_demand_for_a_cookie(host):
+def test_an_answer_that_is_too_long_becomes_the_demand_for_a_cookie(host: str) -> None:
     head = ReplyHead(COOKIE, True, Address.of(host, 65535), 63)
     for limit in range(MIN_REQUEST_BYTES, MAX_DATAGRAM_BYTES + 1):
         for length in (0, 8, limit // 2, limit - 200, MAX_QUERY_BYTES):
@@ -119,13 +124,13 @@ def test_an_answer_that_is_too_long_becomes_the_demand_for_a_cookie(host):
     assert answer_within(MIN_REQUEST_BYTES, bytes(100)) == Answered(1, b"")
 
 
-def test_the_shortest_replies_fit_the_shortest_request():
+def test_the_shortest_replies_fit_the_shortest_request() -> None:
     head = ReplyHead(COOKIE, False, Address.of("2001:db8::1", 65535), 63)
     for reply in (Pong(), Unsupported(127), Nodes(()), Records((), (), 0), Stored((6,)), Answered(1, b"")):
         assert ENVELOPE_BYTES + len(encode_reply(reply, ID, head)) <= MIN_REQUEST_BYTES
 
 
-def test_stores_are_batched_by_size():
+def test_stores_are_batched_by_size() -> None:
     assert stores_within([]) == 0
     assert stores_within([bytes(MAX_RECORD_BYTES)] * 3) == 1
     small = [bytes(MIN_RECORD_BYTES + 7)] * 30
@@ -135,7 +140,7 @@ def test_stores_are_batched_by_size():
     assert ENVELOPE_BYTES + len(body) <= MAX_DATAGRAM_BYTES
 
 
-def test_unknown_kinds_and_trailing_elements():
+def test_unknown_kinds_and_trailing_elements() -> None:
     frame = decode_frame(msgpack.packb([77, ID, b"", 3, b"", b"new", [1, 2]]))
     assert decode_request(frame) == Unknown(77)
     extended = msgpack.packb([2, ID, b"", 0xFF, b"", bytes(32), 5, [b"x"]])
@@ -148,7 +153,9 @@ def test_unknown_kinds_and_trailing_elements():
      [1, b"short", b"", 0, b""], [1, ID, b"5", 0, b""], [1, ID, None, 0, b""], [1, ID, b"", -1, b""],
      [256, ID, b"", 0, b""], [1, ID.decode(), b"", 0, b""], [1, ID, b"", 0, b"", {1: 2}], [1, ID, b"", 0, b"", "text"]],
 )  # fmt: skip
-def test_malformed_frames(elements):
+def test_malformed_frames(
+    elements: int | bytes | dict[str, int] | list[str | bytes | float | dict[int, int] | None],
+) -> None:
     with pytest.raises(ProtocolError):
         decode_frame(msgpack.packb(elements))
 
@@ -159,7 +166,7 @@ def test_malformed_frames(elements):
      [3, 1, bytes(32), [bytes(8)] * 65, 0], [3, 1, bytes(32), [], 2], [4, b"x"], [4, [b"x"]],
      [4, [bytes(MIN_RECORD_BYTES)] * 17], [4, [bytes(MAX_RECORD_BYTES + 1)]], [4, [7]]],
 )  # fmt: skip
-def test_malformed_requests(fields):
+def test_malformed_requests(fields: list[int | bytes | list[int | bytes]]) -> None:
     kind, *rest = fields
     frame = decode_frame(msgpack.packb([kind, ID, b"", 3, b"", *rest]))
     with pytest.raises(ProtocolError):
@@ -172,25 +179,25 @@ def test_malformed_requests(fields):
      [130, bytes(6), 0, [bytes(38)] * 21], [131, bytes(6), 0, [], []], [131, bytes(6), 0, [], [], 65],
      [132, bytes(6), 0, [-1]], [132, bytes(6), 0, [0] * 17], [133, bytes(6), 0], [255, bytes(6), 0, 128]],
 )  # fmt: skip
-def test_malformed_replies(tail):
+def test_malformed_replies(tail: list[int | bytes | list[int | bytes]]) -> None:
     kind, *rest = tail
     frame = decode_frame(msgpack.packb([kind, ID, COOKIE, 0, *rest, *([b""] if len(rest) == 0 else [])]))
     with pytest.raises(ProtocolError):
         decode_reply(frame)
 
 
-def test_claims_of_huge_arrays_cost_nothing():
+def test_claims_of_huge_arrays_cost_nothing() -> None:
     for hostile in (b"\xdd\xff\xff\xff\xff" * 200, b"\xdc\xff\xff" * 300, b"\x91" * 1100, b"\xc6\xff\xff\xff\xff"):
         with pytest.raises(ProtocolError):
             decode_frame(hostile)
 
 
 @given(st.binary(max_size=600))
-def test_random_bytes_decode_or_raise_protocol_error(data):
+def test_random_bytes_decode_or_raise_protocol_error(data: bytes) -> None:
     decode_anything(data)
 
 
-def test_mutated_messages_decode_or_raise_protocol_error(rng, stored_vectors):
+def test_mutated_messages_decode_or_raise_protocol_error(rng: Random, stored_vectors: Callable[[str], Any]) -> None:
     bodies = [bytes.fromhex(text) for name, text in stored_vectors("messages").items() if "datagram" not in name]
     for _ in range(20_000):
         decode_anything(mutate(rng.choice(bodies), rng))
@@ -221,5 +228,5 @@ def decode_anything(data: bytes) -> None:
         pass
 
 
-def test_vectors(vector_builder, stored_vectors):
+def test_vectors(vector_builder: ModuleType, stored_vectors: Callable[[str], Any]) -> None:
     assert vector_builder.build_messages() == stored_vectors("messages")

@@ -1,9 +1,14 @@
 """Queries: small questions of the layer above, by datagram."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import trio
+import trio.testing
 
-from shoal.dht import NoReplyError, UnsupportedError
+from kit.virtual_dht import Lab
+from shoal.dht import Contact, DhtService, NetworkParameters, NoReplyError, UnsupportedError
 from shoal.dht.endpoint import MAX_WORK
 from shoal.dht.messages import MAX_QUERY_BYTES
 
@@ -11,23 +16,25 @@ TOPIC = 7
 
 
 @pytest.fixture
-def lab(make_lab, params):
+def lab(make_lab: Callable[..., Lab], params: NetworkParameters) -> Lab:
     return make_lab(params)
 
 
 @pytest.fixture
-async def pair(lab):
+async def pair(lab: Lab) -> tuple[DhtService, DhtService, Contact]:
     """Who asks, who answers, and the latter as a contact."""
     asking, answering = await lab.grid(2)
     (contact,) = [each for each in asking.contacts() if each.node_id == answering.identity.node_id]
     return asking, answering, contact
 
 
-async def test_the_asker_is_known_and_the_answer_comes_back(autojump_clock, pair):
+async def test_the_asker_is_known_and_the_answer_comes_back(
+    autojump_clock: trio.testing.MockClock, pair: tuple[DhtService, DhtService, Contact]
+) -> None:
     asking, answering, contact = pair
     heard = []
 
-    async def handler(node_id, payload):
+    async def handler(node_id: bytes, payload: bytes) -> bytes:
         heard.append(node_id)
         await trio.sleep(0.1)
         return payload[::-1]
@@ -43,10 +50,12 @@ async def test_the_asker_is_known_and_the_answer_comes_back(autojump_clock, pair
         await asking.query(contact, TOPIC, longest + b"x")
 
 
-async def test_a_long_answer_is_asked_for_again_with_the_cookie(autojump_clock, pair, lab):
+async def test_a_long_answer_is_asked_for_again_with_the_cookie(
+    autojump_clock: trio.testing.MockClock, pair: tuple[DhtService, DhtService, Contact], lab: Lab
+) -> None:
     asking, answering, contact = pair
 
-    async def handler(node_id, payload):
+    async def handler(node_id: bytes, payload: bytes) -> bytes:
         return bytes(1_000)
 
     answering.serve(TOPIC, handler)
@@ -63,10 +72,12 @@ async def test_a_long_answer_is_asked_for_again_with_the_cookie(autojump_clock, 
 
 
 @pytest.mark.parametrize("answer", [None, bytes(MAX_QUERY_BYTES + 1)])
-async def test_what_is_not_understood_or_not_served_is_said_so(autojump_clock, pair, answer):
+async def test_what_is_not_understood_or_not_served_is_said_so(
+    autojump_clock: trio.testing.MockClock, pair: tuple[DhtService, DhtService, Contact], answer: bytes | None
+) -> None:
     asking, answering, contact = pair
 
-    async def handler(node_id, payload):
+    async def handler(node_id: bytes, payload: bytes) -> bytes | None:
         return answer
 
     answering.serve(TOPIC, handler)
@@ -75,19 +86,21 @@ async def test_what_is_not_understood_or_not_served_is_said_so(autojump_clock, p
             await asking.query(contact, topic, b"?")
 
 
-async def test_work_is_bounded_in_number_and_in_time(autojump_clock, pair):
+async def test_work_is_bounded_in_number_and_in_time(
+    autojump_clock: trio.testing.MockClock, pair: tuple[DhtService, DhtService, Contact]
+) -> None:
     """A handler that hangs holds up nobody else, and no more than so many of its kind."""
     asking, answering, contact = pair
     begun = 0
 
-    async def handler(node_id, payload):
+    async def handler(node_id: bytes, payload: bytes) -> None:
         nonlocal begun
         begun += 1
         await trio.sleep(3_600)
 
     answering.serve(TOPIC, handler)
 
-    async def ask():
+    async def ask() -> None:
         with pytest.raises(NoReplyError):
             await asking.query(contact, TOPIC, b"?")
 
@@ -104,10 +117,14 @@ async def test_work_is_bounded_in_number_and_in_time(autojump_clock, pair):
     assert begun == 3
 
 
-async def test_a_handler_that_fails_is_counted_and_ends_nothing(autojump_clock, pair, caplog):
+async def test_a_handler_that_fails_is_counted_and_ends_nothing(
+    autojump_clock: trio.testing.MockClock,
+    pair: tuple[DhtService, DhtService, Contact],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     asking, answering, contact = pair
 
-    async def handler(node_id, payload):
+    async def handler(node_id: bytes, payload: bytes) -> None:
         raise RuntimeError("a bug")
 
     answering.serve(TOPIC, handler)
@@ -118,17 +135,19 @@ async def test_a_handler_that_fails_is_counted_and_ends_nothing(autojump_clock, 
     assert await asking.find_closest(bytes(32)) != []
 
 
-async def test_a_node_that_ends_while_it_works_leaves_nothing(autojump_clock, pair, lab):
+async def test_a_node_that_ends_while_it_works_leaves_nothing(
+    autojump_clock: trio.testing.MockClock, pair: tuple[DhtService, DhtService, Contact], lab: Lab
+) -> None:
     asking, answering, contact = pair
 
-    async def handler(node_id, payload):
+    async def handler(node_id: bytes, payload: bytes) -> Any:
         await trio.sleep(1)
         return b"too late"
 
     answering.serve(TOPIC, handler)
     async with trio.open_nursery() as nursery:
 
-        async def ask():
+        async def ask() -> None:
             with pytest.raises(NoReplyError):
                 await asking.query(contact, TOPIC, b"?")
 

@@ -82,7 +82,7 @@ ids = st.one_of(
 
 
 @given(st.lists(ids, max_size=200), ids, st.integers(1, 30), st.sampled_from([1, 2, 5, 20]))
-def test_closest_equals_brute_force(numbers, target, count, k):
+def test_closest_equals_brute_force(numbers: list[int], target: int, count: int, k: int) -> None:
     table = open_table(k=k)
     for number in numbers:
         table.on_verified(contact(number), START)
@@ -92,7 +92,7 @@ def test_closest_equals_brute_force(numbers, target, count, k):
 
 
 @given(st.lists(ids, max_size=60, unique=True), ids)
-def test_excluding_and_the_inherited_name(numbers, target):
+def test_excluding_and_the_inherited_name(numbers: list[int], target: int) -> None:
     table = open_table(k=5)
     for number in numbers:
         table.on_verified(contact(number), START)
@@ -105,7 +105,7 @@ def test_excluding_and_the_inherited_name(numbers, target):
 
 
 @given(st.lists(ids, max_size=80), st.data())
-def test_shape_holds_through_failures(numbers, data):
+def test_shape_holds_through_failures(numbers: list[int], data: st.DataObject) -> None:
     table = open_table(private=data.draw(st.booleans()), k=3)
     for step, number in enumerate(numbers):
         now = START + 10 * step
@@ -116,7 +116,7 @@ def test_shape_holds_through_failures(numbers, data):
     check_shape(table)
 
 
-def test_hostile_ids_split_without_end_in_vain():
+def test_hostile_ids_split_without_end_in_vain() -> None:
     table = open_table(k=1)
     for shift in range(ID_BITS):
         for low in range(4):
@@ -125,7 +125,7 @@ def test_hostile_ids_split_without_end_in_vain():
     assert len(table.buckets) <= MAX_BUCKETS
 
 
-def test_ids_that_share_all_leading_bits_with_ours():
+def test_ids_that_share_all_leading_bits_with_ours() -> None:
     table = open_table(k=2)
     for number in range(1, 64):
         table.on_verified(contact(number), START)
@@ -134,12 +134,12 @@ def test_ids_that_share_all_leading_bits_with_ours():
 
 
 @pytest.mark.parametrize("length", [0, 1, 20, 31, 33])
-def test_ids_of_other_lengths_are_refused(length):
+def test_ids_of_other_lengths_are_refused(length: int) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         open_table().on_verified(Contact(NodeId(bytes(length)), Address("10.0.0.1", 1)), START)
 
 
-def test_every_id_has_exactly_one_bucket():
+def test_every_id_has_exactly_one_bucket() -> None:
     table = open_table(k=1)
     rng = Random(1)
     for _ in range(50):
@@ -149,18 +149,18 @@ def test_every_id_has_exactly_one_bucket():
             assert table.buckets[table.get_bucket_for(Node(node_id(edge)))] is bucket
 
 
-def test_own_id_never_enters():
+def test_own_id_never_enters() -> None:
     table = open_table()
     assert table.on_verified(Contact(ME, Address("10.0.0.1", 1)), START) is None
     assert len(table) == 0
 
 
-def test_unverified_contacts_have_no_way_in():
+def test_unverified_contacts_have_no_way_in() -> None:
     with pytest.raises(NotImplementedError):
         open_table().add_contact(Node(node_id(1)))
 
 
-def test_full_bucket_names_the_longest_silent_contact_once():
+def test_full_bucket_names_the_longest_silent_contact_once() -> None:
     table = filled(3)
     table.on_verified(contact(far(0)), START + 50)
     suspect = table.on_verified(contact(far(9)), START + 100)
@@ -169,11 +169,11 @@ def test_full_bucket_names_the_longest_silent_contact_once():
     assert len(table) == 3
 
 
-def test_full_bucket_of_fresh_contacts_probes_nobody():
+def test_full_bucket_of_fresh_contacts_probes_nobody() -> None:
     assert filled(3).on_verified(contact(far(9)), START + PROBE_SPACING_S / 2) is None
 
 
-def test_eviction_takes_two_failures_apart_in_time():
+def test_eviction_takes_two_failures_apart_in_time() -> None:
     table = filled(3)
     assert table.on_failure(contact(far(1)), START + 100) is False
     assert table.on_failure(contact(far(1)), START + 100 + FAILURE_SPACING_S / 2) is False  # the same burst
@@ -182,21 +182,21 @@ def test_eviction_takes_two_failures_apart_in_time():
     assert table.get(node_id(far(1))) is None
 
 
-def test_an_answer_forgives_failures():
+def test_an_answer_forgives_failures() -> None:
     table = filled(3)
     table.on_failure(contact(far(1)), START + 100)
     table.on_verified(contact(far(1)), START + 103)
     assert table.on_failure(contact(far(1)), START + 200) is False
 
 
-def test_failure_at_another_address_does_not_count():
+def test_failure_at_another_address_does_not_count() -> None:
     table = filled(3)
     slandered = contact(far(1), ip="10.99.99.99")
     assert [table.on_failure(slandered, START + 10 * n) for n in range(1, 5)] == [False] * 4
     assert table.get(node_id(far(1))) == contact(far(1))
 
 
-def test_replacement_counts_only_after_answering_again():
+def test_replacement_counts_only_after_answering_again() -> None:
     table = filled(3)
     table.on_verified(contact(far(9)), START + 100)
     for moment in (200, 210):
@@ -209,7 +209,7 @@ def test_replacement_counts_only_after_answering_again():
     assert table.closest(node_id(far(9)), 1) == [contact(far(9))]
 
 
-def test_replacement_that_stays_silent_is_dropped():
+def test_replacement_that_stays_silent_is_dropped() -> None:
     table = filled(3)
     table.on_verified(contact(far(9)), START + 100)
     table.on_failure(contact(far(9)), START + 110)
@@ -218,7 +218,7 @@ def test_replacement_that_stays_silent_is_dropped():
     assert table.due_for_probe(START + 300) == []
 
 
-def test_split_promotes_no_replacement():
+def test_split_promotes_no_replacement() -> None:
     table = open_table(k=2)
     upper = [(1 << 255) + (n << 248) for n in range(8)]
     for number in upper:
@@ -231,7 +231,7 @@ def test_split_promotes_no_replacement():
     assert {c.node_id for c in table.contacts()} == kept
 
 
-def test_silent_and_failing_contacts_become_due_for_a_probe():
+def test_silent_and_failing_contacts_become_due_for_a_probe() -> None:
     table = filled(3)
     table.on_failure(contact(far(2)), START + 100)
     assert table.due_for_probe(START + 101) == []  # too soon after the failure
@@ -240,7 +240,7 @@ def test_silent_and_failing_contacts_become_due_for_a_probe():
     assert {c.node_id for c in everyone} == {node_id(far(n)) for n in range(3)}
 
 
-def test_known_id_at_a_new_verified_address_moves():
+def test_known_id_at_a_new_verified_address_moves() -> None:
     table = filled(3)
     moved = contact(far(1), ip="10.7.7.7")
     assert table.on_verified(moved, START + 5) is None
@@ -248,7 +248,7 @@ def test_known_id_at_a_new_verified_address_moves():
     assert len(table) == 3
 
 
-def test_newest_word_on_free_space_is_kept():
+def test_newest_word_on_free_space_is_kept() -> None:
     table = filled(3)
     roomy = Contact(node_id(far(1)), contact(far(1)).address, space=40)
     table.on_verified(roomy, START + 5)
@@ -257,7 +257,7 @@ def test_newest_word_on_free_space_is_kept():
     assert kept.space == 40
 
 
-def test_prefix_limits_per_bucket_and_table():
+def test_prefix_limits_per_bucket_and_table() -> None:
     table = open_table(private=False)
     crowd = [contact(far(n), ip=f"8.8.8.{n}") for n in range(1, 5)]
     for member in crowd:
@@ -272,7 +272,7 @@ def test_prefix_limits_per_bucket_and_table():
     check_shape(table)
 
 
-def test_prefix_limits_also_hold_for_ipv6_and_for_replacements():
+def test_prefix_limits_also_hold_for_ipv6_and_for_replacements() -> None:
     table = open_table(private=False, k=1)
     table.on_verified(contact(far(0), ip="8.1.1.1"), START)
     for n in range(1, 9):
@@ -281,7 +281,7 @@ def test_prefix_limits_also_hold_for_ipv6_and_for_replacements():
     assert sum(len(bucket.replacement_nodes) for bucket in table.buckets) <= 2
 
 
-def test_prefix_slots_are_given_back():
+def test_prefix_slots_are_given_back() -> None:
     table = open_table(private=False)
     one, two, three = (contact(far(n), ip=f"8.8.8.{n}") for n in (1, 2, 3))
     table.on_verified(one, START)
@@ -292,7 +292,7 @@ def test_prefix_slots_are_given_back():
     assert {c.node_id for c in table.contacts()} == {two.node_id, three.node_id}
 
 
-def test_move_within_a_full_prefix_is_allowed_and_into_one_is_not():
+def test_move_within_a_full_prefix_is_allowed_and_into_one_is_not() -> None:
     table = open_table(private=False)
     one, two = (contact(far(n), ip=f"8.8.8.{n}") for n in (1, 2))
     outsider = contact(far(3), ip="9.9.9.9")
@@ -305,14 +305,14 @@ def test_move_within_a_full_prefix_is_allowed_and_into_one_is_not():
     assert table.get(outsider.node_id) == outsider
 
 
-def test_private_networks_have_no_prefix_limits():
+def test_private_networks_have_no_prefix_limits() -> None:
     table = open_table()
     for n in range(1, 20):
         table.on_verified(contact(far(n), ip=f"10.0.0.{n}"), START)
     assert len(table) == 19
 
 
-def test_stale_ranges_name_one_id_in_each_idle_range():
+def test_stale_ranges_name_one_id_in_each_idle_range() -> None:
     table = filled(3)
     rng = Random(3)
     assert table.stale_ranges(START + 99, 100.0, rng) == []
@@ -324,7 +324,7 @@ def test_stale_ranges_name_one_id_in_each_idle_range():
     assert len(table.stale_ranges(START + 101, 100.0, rng)) == len(table.buckets) - 1
 
 
-def test_contacts_come_freshest_first_and_can_be_removed():
+def test_contacts_come_freshest_first_and_can_be_removed() -> None:
     table = open_table()
     for n in (1, 2, 3):
         table.on_verified(contact(n), START + n)

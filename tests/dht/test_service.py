@@ -1,10 +1,15 @@
 """Whole services on a virtual network under a clock that jumps: joining, looking up, storing, finding."""
 
 import contextlib
+from collections.abc import Callable
+from random import Random
+from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
+from kit.virtual_dht import Lab
 from shoal.dht import (
     Address,
     Announcement,
@@ -14,6 +19,7 @@ from shoal.dht import (
     NetworkParameters,
     NoPeersError,
     NoReplyError,
+    Record,
     RecordKey,
     RecordKind,
     RecordTooLargeError,
@@ -25,31 +31,31 @@ KEY = RecordKey(b"k" * 32)
 
 
 @pytest.fixture
-def lab(make_lab, params):
+def lab(make_lab: Callable[..., Lab], params: NetworkParameters) -> Lab:
     return make_lab(params)
 
 
 @pytest.fixture
-def lossy(make_lab, params):
+def lossy(make_lab: Callable[..., Lab], params: NetworkParameters) -> Lab:
     """5 % of datagrams lost, 5 % doubled, up to 100 ms on the way and out of order."""
     return make_lab(params, seed=2, loss=0.05, duplication=0.05, delay_s=(0.001, 0.1))
 
 
-async def collect(service, key=KEY, **options):
+async def collect(service: DhtService, key: RecordKey = KEY, **options: Any) -> list[Record]:
     """All records of one full search."""
     with trio.fail_after(120):
         async with service.search(RecordKind.PROVIDER, key, **options) as found:
             return [record async for record in found]
 
 
-def announcement(payload=b"here", key=KEY, **options):
+def announcement(payload: bytes = b"here", key: RecordKey = KEY, **options: Any) -> Announcement:
     return Announcement(key, payload, **options)
 
 
 # -- joining ------------------------------------------------------------------------------------------------
 
 
-async def test_alone_a_node_is_its_own_network(autojump_clock, lab):
+async def test_alone_a_node_is_its_own_network(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     node = await lab.node(advertise=[Address("10.0.1.1", 4100)])
     assert await node.find_closest(KEY) == []
     assert await node.announce([announcement()]) == [StoreReport(KEY, closest=1, stored=1)]
@@ -58,7 +64,9 @@ async def test_alone_a_node_is_its_own_network(autojump_clock, lab):
         await node.wait_joined(5)
 
 
-async def test_thirty_nodes_started_at_once_converge_within_thirty_seconds(autojump_clock, lab, nursery, rng):
+async def test_thirty_nodes_started_at_once_converge_within_thirty_seconds(
+    autojump_clock: trio.testing.MockClock, lab: Lab, nursery: trio.Nursery, rng: Random
+) -> None:
     nodes = [await lab.node() for _ in range(30)]
     for node in nodes:
         nursery.start_soon(node.bootstrap, [nodes[0].addresses[0]])
@@ -72,12 +80,12 @@ async def test_thirty_nodes_started_at_once_converge_within_thirty_seconds(autoj
         assert order == sorted(order)
 
 
-def nearest(nodes, asking, target=KEY, count=K):
+def nearest(nodes: Any, asking: Any, target: Any = KEY, count: Any = K) -> Any:
     others = [node.identity.node_id for node in nodes if node is not asking]
     return set(sorted(others, key=lambda node_id: distance(node_id, target))[:count])
 
 
-async def test_the_bootstrap_node_comes_later(autojump_clock, lab):
+async def test_the_bootstrap_node_comes_later(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     early = await lab.node()
     place = Address("10.9.9.9", 4100)
     assert await early.bootstrap([place]) == 0
@@ -87,7 +95,9 @@ async def test_the_bootstrap_node_comes_later(autojump_clock, lab):
     assert [contact.address for contact in early.contacts()] == [place]
 
 
-async def test_a_cache_of_contacts_survives_the_bootstrap_node(autojump_clock, lab):
+async def test_a_cache_of_contacts_survives_the_bootstrap_node(
+    autojump_clock: trio.testing.MockClock, lab: Lab
+) -> None:
     nodes = await lab.grid(8)
     cache = nodes[3].contacts()
     lab.stop(nodes[0])
@@ -96,7 +106,7 @@ async def test_a_cache_of_contacts_survives_the_bootstrap_node(autojump_clock, l
     assert len(newcomer.contacts()) == 7
 
 
-async def test_a_cut_off_node_returns_by_itself(autojump_clock, lab):
+async def test_a_cut_off_node_returns_by_itself(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(5)
     lonely = nodes[4]
     lab.network.cut.add("10.0.5.1")
@@ -112,7 +122,9 @@ async def test_a_cut_off_node_returns_by_itself(autojump_clock, lab):
     assert len(lonely.contacts()) == 4
 
 
-async def test_two_networks_never_mix(autojump_clock, lab, make_lab):
+async def test_two_networks_never_mix(
+    autojump_clock: trio.testing.MockClock, lab: Lab, make_lab: Callable[..., Lab]
+) -> None:
     one = await lab.node()
     lab.params = NetworkParameters("another", 0, True)
     other = await lab.node()
@@ -120,7 +132,7 @@ async def test_two_networks_never_mix(autojump_clock, lab, make_lab):
     assert one.statistics().dropped == {"network": one.statistics().datagrams_in}
 
 
-async def test_our_own_address_is_no_peer(autojump_clock, lab):
+async def test_our_own_address_is_no_peer(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     node = await lab.node()
     assert await node.bootstrap([node.addresses[0]]) == 0
     await trio.sleep(600)
@@ -128,7 +140,7 @@ async def test_our_own_address_is_no_peer(autojump_clock, lab):
     assert node.statistics().datagrams_out < 400  # the retries slow down
 
 
-async def test_clients_enter_no_table_and_answer_nothing(autojump_clock, lab):
+async def test_clients_enter_no_table_and_answer_nothing(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(5)
     client = await lab.client()
     assert not client.serving
@@ -143,7 +155,9 @@ async def test_clients_enter_no_table_and_answer_nothing(autojump_clock, lab):
     assert (report.closest, report.stored) == (5, 0)
 
 
-async def test_a_serving_node_needs_its_proof(autojump_clock, rng, params, lab):
+async def test_a_serving_node_needs_its_proof(
+    autojump_clock: trio.testing.MockClock, rng: Random, params: NetworkParameters, lab: Lab
+) -> None:
     demanding = NetworkParameters("work", pow_bits=30, private=True)
     with pytest.raises(ValueError, match="30 bits"):
         DhtService(
@@ -151,7 +165,7 @@ async def test_a_serving_node_needs_its_proof(autojump_clock, rng, params, lab):
         )
 
 
-async def test_it_runs_once_and_closes_its_sockets(autojump_clock, lab):
+async def test_it_runs_once_and_closes_its_sockets(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     node = await lab.node()
     lab.stop(node)
     await trio.sleep(1)
@@ -163,7 +177,7 @@ async def test_it_runs_once_and_closes_its_sockets(autojump_clock, lab):
 # -- what nodes say of themselves ---------------------------------------------------------------------------
 
 
-async def test_space_classes_come_with_lookups(autojump_clock, lab):
+async def test_space_classes_come_with_lookups(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     spaces = [0, 10, 33, 40]
     nodes = [await lab.node(space=lambda space=space: space) for space in spaces]
     for node in nodes[1:]:
@@ -174,7 +188,7 @@ async def test_space_classes_come_with_lookups(autojump_clock, lab):
     assert {contact.space for contact in nodes[0].contacts()} == {10, 33, 40}
 
 
-async def test_nodes_learn_their_address_from_others(autojump_clock, lab):
+async def test_nodes_learn_their_address_from_others(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(4)
     assert nodes[2].own_addresses() == (Address("10.0.3.1", 4100),)
     advertised = Address("10.77.0.1", 5)
@@ -185,7 +199,7 @@ async def test_nodes_learn_their_address_from_others(autojump_clock, lab):
 # -- records ------------------------------------------------------------------------------------------------
 
 
-async def test_announced_and_found_from_anywhere(autojump_clock, lab):
+async def test_announced_and_found_from_anywhere(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(23)
     (report,) = await nodes[7].announce([announcement(b"payload")])
     assert (report.closest, report.stored) == (K, K)
@@ -199,7 +213,9 @@ async def test_announced_and_found_from_anywhere(autojump_clock, lab):
     assert await collect(client, RecordKey(b"x" * 32), thorough=True) == []
 
 
-async def test_many_providers_with_long_payloads_are_all_found(autojump_clock, lab):
+async def test_many_providers_with_long_payloads_are_all_found(
+    autojump_clock: trio.testing.MockClock, lab: Lab
+) -> None:
     nodes = await lab.grid(12)
     for number, node in enumerate(nodes):
         (report,) = await node.announce([announcement(bytes([number]) * 600)])
@@ -210,7 +226,7 @@ async def test_many_providers_with_long_payloads_are_all_found(autojump_clock, l
     assert sorted(record.announcement[0] for record in records) == list(range(12))
 
 
-async def test_records_for_the_same_nodes_share_datagrams(autojump_clock, lab):
+async def test_records_for_the_same_nodes_share_datagrams(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(10)
     before = len(lab.network.sent)
     items = [announcement(b"tiny", RecordKey(bytes([n]) * 32)) for n in range(12)]
@@ -220,7 +236,7 @@ async def test_records_for_the_same_nodes_share_datagrams(autojump_clock, lab):
     assert len(stores) <= 9 * 3
 
 
-async def test_a_newer_announcement_replaces_the_older(autojump_clock, lab):
+async def test_a_newer_announcement_replaces_the_older(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(6)
     await nodes[1].announce([announcement(b"old")])
     await trio.sleep(5)
@@ -228,20 +244,22 @@ async def test_a_newer_announcement_replaces_the_older(autojump_clock, lab):
     assert [record.announcement for record in await collect(nodes[4])] == [b"new"]
 
 
-async def test_bad_announcements_are_refused_before_anything_is_sent(autojump_clock, lab):
+async def test_bad_announcements_are_refused_before_anything_is_sent(
+    autojump_clock: trio.testing.MockClock, lab: Lab
+) -> None:
     node = await lab.node()
     with pytest.raises(RecordTooLargeError):
         await node.announce([announcement(bytes(682))])
     with pytest.raises(RecordTooLargeError):
         node.keep_announced([announcement(bytes(682))])
     with pytest.raises(ValueError, match="key"):
-        await node.announce([announcement(key=b"short")])
+        await node.announce([announcement(key=RecordKey(b"short"))])
     with pytest.raises(ValueError, match="kind"):
         async with node.search(99, KEY):
             pass
 
 
-async def test_kept_announcements_outlive_their_records(autojump_clock, lab):
+async def test_kept_announcements_outlive_their_records(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(6)
     assert not nodes[1].is_announcing(KEY)
     nodes[1].keep_announced([announcement(b"kept")])
@@ -260,7 +278,7 @@ async def test_kept_announcements_outlive_their_records(autojump_clock, lab):
     assert await collect(nodes[4]) == []
 
 
-async def test_keeping_starts_later_when_just_announced(autojump_clock, lab):
+async def test_keeping_starts_later_when_just_announced(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(6)
     await nodes[1].announce([announcement()])
     sent = nodes[1].statistics().datagrams_out
@@ -272,7 +290,9 @@ async def test_keeping_starts_later_when_just_announced(autojump_clock, lab):
     assert len(await collect(nodes[4])) == 1
 
 
-async def test_kept_announcements_are_retried_until_there_is_a_network(autojump_clock, lab):
+async def test_kept_announcements_are_retried_until_there_is_a_network(
+    autojump_clock: trio.testing.MockClock, lab: Lab
+) -> None:
     node = await lab.node()
     node.keep_announced([announcement()])
     await trio.sleep(3600)
@@ -284,7 +304,9 @@ async def test_kept_announcements_are_retried_until_there_is_a_network(autojump_
     assert len(await collect(others[2])) == 1
 
 
-async def test_what_is_kept_from_the_start_is_stored_by_others_once_there_are_others(autojump_clock, lab):
+async def test_what_is_kept_from_the_start_is_stored_by_others_once_there_are_others(
+    autojump_clock: trio.testing.MockClock, lab: Lab
+) -> None:
     """A node that looked around before it had met anybody took its own copy for enough, for 30 hours."""
     others = await lab.grid(6)
     node = await lab.node()
@@ -298,7 +320,7 @@ async def test_what_is_kept_from_the_start_is_stored_by_others_once_there_are_ot
 # -- trouble ------------------------------------------------------------------------------------------------
 
 
-async def test_a_lossy_network_only_costs_time(autojump_clock, lossy):
+async def test_a_lossy_network_only_costs_time(autojump_clock: trio.testing.MockClock, lossy: Lab) -> None:
     nodes = await lossy.grid(16)
     assert min(len(node.contacts()) for node in nodes) >= 13
     for number in range(4):
@@ -308,7 +330,7 @@ async def test_a_lossy_network_only_costs_time(autojump_clock, lossy):
         assert len(await collect(nodes[-1 - number], key)) == 1
 
 
-async def test_dead_nodes_are_noticed_and_forgotten(autojump_clock, lab):
+async def test_dead_nodes_are_noticed_and_forgotten(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(14)
     (report,) = await nodes[1].announce([announcement()])
     assert report.stored == 14
@@ -321,7 +343,7 @@ async def test_dead_nodes_are_noticed_and_forgotten(autojump_clock, lab):
     assert len(nodes[0].contacts()) == 5
 
 
-async def test_a_silent_node_is_probed_before_it_is_forgotten(autojump_clock, lab):
+async def test_a_silent_node_is_probed_before_it_is_forgotten(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(5)
     lab.network.cut.add("10.0.3.1")
     await nodes[0].find_closest(KEY)  # one failure
@@ -331,7 +353,9 @@ async def test_a_silent_node_is_probed_before_it_is_forgotten(autojump_clock, la
     assert len(nodes[0].contacts()) == 4
 
 
-async def test_who_fell_silent_is_asked_by_one_datagram_until_it_is_back(autojump_clock, lab):
+async def test_who_fell_silent_is_asked_by_one_datagram_until_it_is_back(
+    autojump_clock: trio.testing.MockClock, lab: Lab
+) -> None:
     """Each question to a node that was away once cost three."""
     nodes = await lab.grid(4)
     gone, identity = nodes[3].addresses[0], nodes[3].identity
@@ -358,7 +382,9 @@ async def test_who_fell_silent_is_asked_by_one_datagram_until_it_is_back(autojum
     assert await ask() == 3
 
 
-async def test_a_node_that_restarted_is_found_under_its_new_id(autojump_clock, lab):
+async def test_a_node_that_restarted_is_found_under_its_new_id(
+    autojump_clock: trio.testing.MockClock, lab: Lab
+) -> None:
     nodes = await lab.grid(6)
     lab.stop(nodes[3])
     await trio.sleep(1)
@@ -371,7 +397,9 @@ async def test_a_node_that_restarted_is_found_under_its_new_id(autojump_clock, l
     assert nodes[3].identity.node_id not in found
 
 
-async def test_the_same_node_restarted_answers_in_full_despite_old_cookies(autojump_clock, lab):
+async def test_the_same_node_restarted_answers_in_full_despite_old_cookies(
+    autojump_clock: trio.testing.MockClock, lab: Lab
+) -> None:
     nodes = await lab.grid(12)
     asking, restarting = nodes[1], nodes[4]
     await asking.find_closest(KEY)
@@ -384,7 +412,7 @@ async def test_the_same_node_restarted_answers_in_full_despite_old_cookies(autoj
     assert again.statistics().records == 1
 
 
-async def test_cancelled_requests_leave_nothing(autojump_clock, lab):
+async def test_cancelled_requests_leave_nothing(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(6)
     lab.network.cut.update(f"10.0.{n}.1" for n in range(2, 7))
     for seconds in (0.0, 0.001, 0.1, 1.0):
@@ -399,7 +427,9 @@ async def test_cancelled_requests_leave_nothing(autojump_clock, lab):
         assert nodes[0].statistics().pending == 0
 
 
-async def test_leaving_a_search_early_ends_it_and_errors_stay_bare(autojump_clock, lab):
+async def test_leaving_a_search_early_ends_it_and_errors_stay_bare(
+    autojump_clock: trio.testing.MockClock, lab: Lab
+) -> None:
     nodes = await lab.grid(6)
     await nodes[1].announce([announcement()])
     async with nodes[0].search(RecordKind.PROVIDER, KEY) as found:
@@ -411,7 +441,7 @@ async def test_leaving_a_search_early_ends_it_and_errors_stay_bare(autojump_cloc
     assert nodes[0].statistics().pending == 0
 
 
-async def test_an_idle_network_is_quiet(autojump_clock, lab):
+async def test_an_idle_network_is_quiet(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(10)
     before = nodes[3].statistics().datagrams_out
     await trio.sleep(5 * 24 * 3600)

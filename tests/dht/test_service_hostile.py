@@ -1,20 +1,37 @@
 """Strangers: malformed, forged, replayed and lying datagrams against a running service."""
 
+from collections.abc import Callable, Iterator
 from random import Random
+from typing import Any, NamedTuple, Self
 
 import msgpack
 import pytest
 import trio
+import trio.testing
 
-from shoal.dht import Address, Announcement, Contact, Identity, NetworkParameters, NodeId, Record, RecordKey, RecordKind
+from kit.virtual_dht import CheapSignatures, Lab, VirtualSocket
+from shoal.dht import (
+    Address,
+    Announcement,
+    Contact,
+    DhtService,
+    Identity,
+    NetworkParameters,
+    NodeId,
+    Record,
+    RecordKey,
+    RecordKind,
+)
 from shoal.dht.identity import UNKNOWN_ID, has_proof
 from shoal.dht.messages import (
     FindNode,
+    Frame,
     GetRecords,
     Nodes,
     Ping,
     Pong,
     Records,
+    Reply,
     ReplyHead,
     Store,
     Stored,
@@ -26,47 +43,79 @@ from shoal.dht.messages import (
     encode_request,
 )
 from shoal.dht.records import provider_payload
-from shoal.dht.wire import MAX_DATAGRAM_BYTES, open_envelope, seal
+from shoal.dht.wire import MAX_DATAGRAM_BYTES, Envelope, open_envelope, seal
 
 KEY = RecordKey(b"k" * 32)
 ID = b"r" * 16
 
 
 @pytest.fixture
-def lab(make_lab, params):
+def lab(make_lab: Callable[..., Lab], params: NetworkParameters) -> Lab:
     return make_lab(params)
+
+
+class Heard(NamedTuple):
+    """A reply, and what it cost."""
+
+    sent_bytes: int
+    reply_bytes: int
+    head: ReplyHead
+    reply: Reply
 
 
 class Stranger:
     """A bare socket with an identity, which can say anything."""
 
-    def __init__(self, lab, sock, identity=None):
+    def __init__(self, lab: Lab, sock: VirtualSocket, identity: Identity | None = None) -> None:
         self.lab, self.sock, self.identity = lab, sock, identity or lab.identity()
 
     @classmethod
-    async def at(cls, lab, ip="10.66.0.1", identity=None):
+    async def at(cls, lab: Lab, ip: str = "10.66.0.1", identity: Identity | None = None) -> Self:
         return cls(lab, await lab.network.host(ip).bind(Address("0.0.0.0", 666)), identity)
 
-    async def ask(self, node, message, *, cookie=b"", addressed=True, receiver=None, patience_s=1.0):
-        """Send a request; returns (bytes sent, bytes of the reply, head, reply) or None."""
+    async def ask(
+        self,
+        node: DhtService,
+        message: Ping | Store | FindNode | GetRecords,
+        *,
+        cookie: bytes = b"",
+        addressed: bool = True,
+        receiver: NodeId | None = None,
+        patience_s: float = 1.0,
+    ) -> Heard:
+        """Send a request; it has to be answered in time."""
         body = encode_request(message, ID, cookie, serving=False, addressed=addressed)
         to = receiver or (node.identity.node_id if addressed else UNKNOWN_ID)
         datagram = seal(body, to, self.lab.params.network_id, self.identity)
         return await self.exchange(node, datagram, patience_s)
 
-    async def exchange(self, node, datagram, patience_s=1.0):
+    async def is_unanswered(self, node: DhtService, message: Ping | FindNode, **options: Any) -> bool:
+        """Send a request; whether no reply comes in time."""
+        try:
+            await self.ask(node, message, **options)
+        except trio.TooSlowError:
+            return True
+        return False
+
+    async def exchange(self, node: DhtService, datagram: bytes, patience_s: float = 1.0) -> Heard:
         await self.sock.send(datagram, node.addresses[0])
-        with trio.move_on_after(patience_s):
+        with trio.fail_after(patience_s):
             data, _ = await self.sock.receive()
             frame = decode_frame(open_envelope(data, self.lab.params.network_id).body)
-            return (len(datagram), len(data), *decode_reply(frame))
-        return None
+            return Heard(len(datagram), len(data), *decode_reply(frame))
 
-    async def cookie(self, node):
+    async def cookie(self, node: DhtService) -> bytes:
         return (await self.ask(node, Ping()))[2].cookie
 
 
-def provider(stranger, *, address=None, key=KEY, sequence=1, params=None):
+def provider(
+    stranger: Stranger,
+    *,
+    address: Address | None = None,
+    key: RecordKey = KEY,
+    sequence: int = 1,
+    params: NetworkParameters | None = None,
+) -> Record:
     return Record.sign(
         stranger.identity, params or stranger.lab.params, kind=1, key=key, sequence=sequence, issued=1,
         lifetime_s=3600, payload=provider_payload(address or stranger.sock.address, b"x"),
@@ -76,7 +125,7 @@ def provider(stranger, *, address=None, key=KEY, sequence=1, params=None):
 # -- no amplification ---------------------------------------------------------------------------------------
 
 
-async def test_never_more_bytes_out_than_in_without_a_cookie(autojump_clock, lab):
+async def test_never_more_bytes_out_than_in_without_a_cookie(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(12)
     for number in range(5):
         await nodes[number].announce([Announcement(KEY, bytes(600))])
@@ -91,7 +140,7 @@ async def test_never_more_bytes_out_than_in_without_a_cookie(autojump_clock, lab
     assert received <= sent
 
 
-async def test_with_a_cookie_the_answer_is_whole(autojump_clock, lab):
+async def test_with_a_cookie_the_answer_is_whole(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(12)
     stranger = await Stranger.at(lab)
     cookie = await stranger.cookie(nodes[0])
@@ -106,7 +155,9 @@ async def test_with_a_cookie_the_answer_is_whole(autojump_clock, lab):
     assert received <= sent
 
 
-async def test_a_replayed_request_brings_its_victim_no_more_than_it_cost(autojump_clock, lab):
+async def test_a_replayed_request_brings_its_victim_no_more_than_it_cost(
+    autojump_clock: trio.testing.MockClock, lab: Lab
+) -> None:
     nodes = await lab.grid(12)
     captured = []
     target = nodes[0].own_addresses()[0]
@@ -127,15 +178,15 @@ async def test_a_replayed_request_brings_its_victim_no_more_than_it_cost(autojum
 # -- order of checks, statuses ------------------------------------------------------------------------------
 
 
-async def test_only_a_ping_may_be_open(autojump_clock, lab):
+async def test_only_a_ping_may_be_open(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     node = await lab.node()
     stranger = await Stranger.at(lab)
-    assert await stranger.ask(node, FindNode(KEY), addressed=False) is None
-    assert await stranger.ask(node, Ping(), receiver=NodeId(b"x" * 32)) is None
+    assert await stranger.is_unanswered(node, FindNode(KEY), addressed=False)
+    assert await stranger.is_unanswered(node, Ping(), receiver=NodeId(b"x" * 32))
     assert node.statistics().dropped == {"signature": 2}
 
 
-async def test_unknown_requests_are_answered_unsupported(autojump_clock, lab):
+async def test_unknown_requests_are_answered_unsupported(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     node = await lab.node()
     stranger = await Stranger.at(lab)
     body = bytearray(encode_request(Ping(), ID, b"", serving=False, addressed=True))
@@ -144,7 +195,7 @@ async def test_unknown_requests_are_answered_unsupported(autojump_clock, lab):
     assert (await stranger.exchange(node, datagram))[3] == Unsupported(99)
 
 
-async def test_stores_need_cookie_signer_address_and_proof(autojump_clock, lab):
+async def test_stores_need_cookie_signer_address_and_proof(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     node = await lab.node()
     stranger, other = await Stranger.at(lab), await Stranger.at(lab, "10.66.0.2")
     good = provider(stranger)
@@ -169,7 +220,9 @@ async def test_stores_need_cookie_signer_address_and_proof(autojump_clock, lab):
     assert node.statistics().records == 1
 
 
-async def test_a_provider_without_proof_of_work_is_refused(make_lab, autojump_clock, rng, scheme):
+async def test_a_provider_without_proof_of_work_is_refused(
+    make_lab: Callable[..., Lab], autojump_clock: trio.testing.MockClock, rng: Random, scheme: CheapSignatures
+) -> None:
     lab = make_lab(NetworkParameters("work", pow_bits=6, private=True))
     node = await lab.node()
     lazy = next(i for _ in range(99) if not proven(i := Identity.create(0, rng.randbytes, scheme)))
@@ -179,7 +232,7 @@ async def test_a_provider_without_proof_of_work_is_refused(make_lab, autojump_cl
     assert reply[3] == Stored((StoreStatus.INVALID,))
 
 
-def proven(identity):
+def proven(identity: Identity) -> bool:
     return has_proof(identity.node_id, 6)
 
 
@@ -189,7 +242,7 @@ def proven(identity):
 class Impostor(Stranger):
     """Answers requests with whatever `answer(frame) -> (reply, identity, receiver, from another socket?)` gives."""
 
-    async def serve(self, answer, times=1):
+    async def serve(self, answer: Callable[..., Any], times: int = 1) -> None:
         for _ in range(times):
             data, source = await self.sock.receive()
             envelope = open_envelope(data, self.lab.params.network_id)
@@ -197,20 +250,31 @@ class Impostor(Stranger):
             for reply in answer(frame, envelope, source):
                 await self.sock.send(reply, source)
 
-    def reply(self, reply, envelope, source, *, request_id, identity=None, receiver=None):
+    def reply(
+        self,
+        reply: Reply,
+        envelope: Envelope,
+        source: Address,
+        *,
+        request_id: bytes,
+        identity: Identity | None = None,
+        receiver: NodeId | None = None,
+    ) -> bytes:
         body = encode_reply(reply, request_id, ReplyHead(bytes(16), True, source, 5))
         return seal(body, receiver or envelope.node_id, self.lab.params.network_id, identity or self.identity)
 
 
 @pytest.mark.parametrize("fault", ["request id", "receiver", "other node", "signature", "kind", "garbage", "none"])
-async def test_wrong_replies_are_not_believed(autojump_clock, lab, nursery, fault):
+async def test_wrong_replies_are_not_believed(
+    autojump_clock: trio.testing.MockClock, lab: Lab, nursery: trio.Nursery, fault: str
+) -> None:
     client = await lab.client()
     liar = await Impostor.at(lab)
     impostor = lab.identity()
 
-    def answer(frame, envelope, source):
-        options = {"request_id": frame.request_id}
-        message = Pong()
+    def answer(frame: Frame, envelope: Envelope, source: Address) -> Iterator[bytes]:
+        options: dict[str, Any] = {"request_id": frame.request_id}
+        message: Reply = Pong()
         if fault == "request id":
             options["request_id"] = bytes(16)
         elif fault == "receiver":
@@ -233,11 +297,13 @@ async def test_wrong_replies_are_not_believed(autojump_clock, lab, nursery, faul
     assert client.statistics().pending == 0
 
 
-async def test_a_reply_from_another_address_is_not_believed(autojump_clock, lab, nursery):
+async def test_a_reply_from_another_address_is_not_believed(
+    autojump_clock: trio.testing.MockClock, lab: Lab, nursery: trio.Nursery
+) -> None:
     client = await lab.client()
     silent, liar = await Impostor.at(lab, "10.66.0.1"), await Impostor.at(lab, "10.66.0.2")
 
-    async def answer_from_elsewhere():
+    async def answer_from_elsewhere() -> None:
         data, source = await silent.sock.receive()
         envelope = open_envelope(data, lab.params.network_id)
         request_id = decode_frame(envelope.body).request_id
@@ -249,18 +315,19 @@ async def test_a_reply_from_another_address_is_not_believed(autojump_clock, lab,
     assert client.statistics().dropped == {"unasked": 1}
 
 
-async def test_lying_records_are_dropped_and_true_ones_found(autojump_clock, lab, nursery):
+async def test_lying_records_are_dropped_and_true_ones_found(
+    autojump_clock: trio.testing.MockClock, lab: Lab, nursery: trio.Nursery
+) -> None:
     nodes = await lab.grid(6)
     await nodes[2].announce([Announcement(KEY, b"true")])
     liar = await Impostor.at(lab, identity=lab.identity())
     forged = bytearray(provider(liar).encoded)
     forged[150] ^= 1
 
-    def answer(frame, envelope, source):
+    def answer(frame: Frame, envelope: Envelope, source: Address) -> Iterator[bytes]:
         lies = Records((), (bytes(forged), bytes(200), provider(liar, key=RecordKey(b"z" * 32)).encoded), 60)
-        message = {2: Nodes(()), 3: lies}.get(frame.kind)
-        if message is None:
-            message = Pong()
+        lying: dict[int, Reply] = {2: Nodes(()), 3: lies}
+        message = lying.get(frame.kind, Pong())
         yield liar.reply(message, envelope, source, request_id=frame.request_id)
 
     nursery.start_soon(liar.serve, answer, 200)
@@ -271,20 +338,20 @@ async def test_lying_records_are_dropped_and_true_ones_found(autojump_clock, lab
         assert [record.announcement async for record in found] == [b"true"]
 
 
-async def test_hearsay_in_a_public_network(make_lab, autojump_clock, nursery):
+async def test_hearsay_in_a_public_network(
+    make_lab: Callable[..., Lab], autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
     """A liar names private addresses and a victim under many ids: nothing to the former, little to the latter."""
     lab = make_lab(NetworkParameters("public", 0, False))
     client = await lab.client("20.9.7.9")
     liar = await Impostor.at(lab, "21.1.1.1")
     victim = "22.2.2.2"
 
-    def answer(frame, envelope, source):
+    def answer(frame: Frame, envelope: Envelope, source: Address) -> Iterator[bytes]:
         rng = Random(5)
         private = [Contact(NodeId(rng.randbytes(32)), Address("192.168.1.1", 53)) for _ in range(6)]
         named = [Contact(NodeId(rng.randbytes(32)), Address(victim, 53)) for _ in range(14)]
-        message = Nodes((*private, *named)) if frame.kind == 2 else None
-        if message is None:
-            message = Pong()
+        message = Nodes((*private, *named)) if frame.kind == 2 else Pong()
         yield liar.reply(message, envelope, source, request_id=frame.request_id)
 
     nursery.start_soon(liar.serve, answer, 10_000)
@@ -296,17 +363,21 @@ async def test_hearsay_in_a_public_network(make_lab, autojump_clock, nursery):
     assert 1 <= hosts.count(victim) <= 3  # one attempt with its repetitions
 
 
-async def test_public_networks_do_not_talk_to_private_addresses(make_lab, autojump_clock):
+async def test_public_networks_do_not_talk_to_private_addresses(
+    make_lab: Callable[..., Lab], autojump_clock: trio.testing.MockClock
+) -> None:
     lab = make_lab(NetworkParameters("public", 0, False))
     node = await lab.node("20.1.2.3")
     stranger = await Stranger.at(lab, "192.168.0.1")
-    assert await stranger.ask(node, Ping()) is None
+    assert await stranger.is_unanswered(node, Ping())
     assert node.statistics().dropped == {"address": 1}
     assert await node.bootstrap([stranger.sock.address]) == 0
     assert not [to for _, to, _ in lab.network.sent if to == stranger.sock.address]
 
 
-async def test_a_flood_from_forged_addresses_does_not_stop_those_who_are_known(make_lab, autojump_clock, nursery):
+async def test_a_flood_from_forged_addresses_does_not_stop_those_who_are_known(
+    make_lab: Callable[..., Lab], autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
     lab = make_lab(NetworkParameters("public", 0, False))
     nodes = await lab.grid(6)
     stranger = await Stranger.at(lab, "45.1.1.1")
@@ -314,7 +385,7 @@ async def test_a_flood_from_forged_addresses_does_not_stop_those_who_are_known(m
     datagram = seal(ping, nodes[0].identity.node_id, lab.params.network_id, stranger.identity)
     target = nodes[0].own_addresses()[0]
 
-    async def flood():
+    async def flood() -> None:
         for number in range(10_000):  # 5,000 a second
             source = Address(f"{50 + number // 240 // 240}.{number // 240 % 240}.{number % 240}.1", 1)
             lab.network.carry(datagram, source, target)
@@ -349,17 +420,20 @@ def mutate(data: bytes, rng: Random) -> bytes:
     return bytes(changed)
 
 
-def bodies_of(captured: list[bytes], rng: Random, lab) -> bytes:
+def bodies_of(captured: list[bytes], rng: Random, lab: Any) -> bytes:
     """The body of a captured datagram with changes, or a well-formed head before fields of any kind."""
     if rng.random() < 0.5:
         return mutate(open_envelope(rng.choice(captured), lab.params.network_id).body, rng)[:1100] or b"x"
     fields = [
         rng.choice([7, -1, None, True, b"", rng.randbytes(32), [b""], [[1]], 2**63]) for _ in range(rng.randrange(5))
     ]
-    return msgpack.packb([rng.choice([1, 2, 3, 4, 9, 130]), ID, b"", rng.randrange(4), b"", *fields])
+    packed: bytes = msgpack.packb([rng.choice([1, 2, 3, 4, 9, 130]), ID, b"", rng.randrange(4), b"", *fields])
+    return packed
 
 
-async def test_thousands_of_mutated_and_replayed_datagrams(autojump_clock, lab, rng):
+async def test_thousands_of_mutated_and_replayed_datagrams(
+    autojump_clock: trio.testing.MockClock, lab: Lab, rng: Random
+) -> None:
     nodes = await lab.grid(8)
     captured = []
     lab.network.tap = lambda data, source, to: captured.append(data)

@@ -2,7 +2,9 @@
 
 import os
 import time
+from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 import trio
@@ -14,6 +16,7 @@ from shoal.dht import (
     Identity,
     ListenError,
     NetworkParameters,
+    Record,
     RecordKey,
     RecordKind,
     UdpNetwork,
@@ -25,8 +28,8 @@ V4, V6 = Address("127.0.0.1", 0), Address("::1", 0)
 
 
 @pytest.fixture
-def start(nursery):
-    async def start_service(*listen, **options):
+def start(nursery: trio.Nursery) -> Callable[..., Any]:
+    async def start_service(*listen: Any, **options: Any) -> DhtService:
         service = DhtService(PARAMS, Identity.create(0, os.urandom), UdpNetwork(), listen=listen, **options)
         await nursery.start(service.run)
         return service
@@ -34,14 +37,14 @@ def start(nursery):
     return start_service
 
 
-async def search(service, key=KEY):
+async def search(service: DhtService, key: bytes = KEY) -> list[Record]:
     with trio.fail_after(10):
         async with service.search(RecordKind.PROVIDER, key) as found:
             return [record async for record in found]
 
 
 @pytest.mark.parametrize("listen", [V4, pytest.param(V6, marks=pytest.mark.needs_ipv6)])
-async def test_sixteen_nodes(start, listen):
+async def test_sixteen_nodes(start: Callable[..., Any], listen: Address) -> None:
     nodes = [await start(listen) for _ in range(16)]
     for node in nodes[1:]:
         assert await node.bootstrap([nodes[0].addresses[0]]) >= 1
@@ -55,7 +58,7 @@ async def test_sixteen_nodes(start, listen):
 
 
 @pytest.mark.needs_ipv6
-async def test_both_families_in_one_network(start):
+async def test_both_families_in_one_network(start: Callable[..., Any]) -> None:
     both = [await start(V4, V6) for _ in range(3)]
     old, new = await start(V4), await start(V6)
     await both[1].bootstrap([both[0].addresses[0]])
@@ -71,13 +74,13 @@ async def test_both_families_in_one_network(start):
         assert {record.node_id for record in records} == {both[1].identity.node_id}
 
 
-async def test_a_port_in_use_is_a_clear_error(start):
+async def test_a_port_in_use_is_a_clear_error(start: Callable[..., Any]) -> None:
     node = await start(V4)
     with pytest.raises(ListenError, match=r"127\.0\.0\.1:\d+: .*in use"):
         await UdpNetwork().bind(node.addresses[0])
 
 
-async def test_unreachable_addresses_raise_nothing():
+async def test_unreachable_addresses_raise_nothing() -> None:
     sock = await UdpNetwork().bind(V4)
     gone = await UdpNetwork().bind(V4)
     gone.close()
@@ -94,11 +97,11 @@ async def test_unreachable_addresses_raise_nothing():
         await sock.receive()
 
 
-async def test_closing_ends_a_waiting_receiver(nursery):
+async def test_closing_ends_a_waiting_receiver(nursery: trio.Nursery) -> None:
     sock = await UdpNetwork().bind(V4)
     ended = trio.Event()
 
-    async def wait():
+    async def wait() -> None:
         with pytest.raises(trio.ClosedResourceError):
             await sock.receive()
         ended.set()
@@ -110,7 +113,7 @@ async def test_closing_ends_a_waiting_receiver(nursery):
         await ended.wait()
 
 
-async def test_garbage_over_udp(start):
+async def test_garbage_over_udp(start: Callable[..., Any]) -> None:
     nodes = [await start(V4) for _ in range(3)]
     for node in nodes[1:]:
         await node.bootstrap([nodes[0].addresses[0]])
@@ -134,7 +137,7 @@ async def test_garbage_over_udp(start):
     assert dropped["malformed"] > 500
 
 
-async def test_a_request_costs_well_under_a_millisecond(start):
+async def test_a_request_costs_well_under_a_millisecond(start: Callable[..., Any]) -> None:
     one, other = await start(V4), await start(V4)
     await one.bootstrap([other.addresses[0]])
     for _ in range(50):

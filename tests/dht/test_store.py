@@ -1,9 +1,14 @@
 """The record store: every limit, and who stays when there is no room."""
 
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.virtual_dht import CheapSignatures
 from shoal.dht import Address, Identity, NetworkParameters, NodeId, Record, RecordKey, StoreLimits
 from shoal.dht.messages import StoreStatus
 from shoal.dht.records import provider_payload
@@ -15,11 +20,20 @@ KEY = RecordKey(bytes(32))
 
 
 @pytest.fixture
-def make(rng, scheme):
+def make(rng: Random, scheme: CheapSignatures) -> Callable[..., Any]:
     """make(signer number, key=..., sequence=..., ip=..., size=...) -> Record."""
     identities: dict[int, Identity] = {}
 
-    def make_record(signer, *, key=KEY, sequence=1, ip=None, size=0, lifetime_h=48, kind=1):
+    def make_record(
+        signer: int,
+        *,
+        key: RecordKey = KEY,
+        sequence: int = 1,
+        ip: str | None = None,
+        size: int = 0,
+        lifetime_h: int = 48,
+        kind: int = 1,
+    ) -> Record:
         if signer not in identities:
             identities[signer] = Identity.create(0, rng.randbytes, scheme)
         address = Address.of(ip or f"10.{signer % 250}.{signer // 250}.1", 4100)
@@ -32,11 +46,11 @@ def make(rng, scheme):
 
 
 @pytest.fixture
-def store():
+def store() -> RecordStore:
     return RecordStore(NodeId(bytes(32)))
 
 
-def test_stored_and_found(store, make):
+def test_stored_and_found(store: RecordStore, make: Callable[..., Any]) -> None:
     record = make(1)
     assert store.put(record, 0.0) is StoreStatus.STORED
     assert store.get(1, KEY, 1.0) == [record]
@@ -44,7 +58,7 @@ def test_stored_and_found(store, make):
     assert (len(store), store.stored_bytes) == (1, len(record.encoded))
 
 
-def test_sequences(store, make):
+def test_sequences(store: RecordStore, make: Callable[..., Any]) -> None:
     assert store.put(make(1, sequence=5), 0.0) is StoreStatus.STORED
     assert store.put(make(1, sequence=5), 1.0) is StoreStatus.STORED
     assert store.put(make(1, sequence=5, size=1), 1.0) is StoreStatus.CONFLICT
@@ -54,11 +68,11 @@ def test_sequences(store, make):
     assert store.get(1, KEY, 2.0) == [newer]
 
 
-def test_kinds_nobody_defined_are_not_kept(store, make):
+def test_kinds_nobody_defined_are_not_kept(store: RecordStore, make: Callable[..., Any]) -> None:
     assert store.put(make(1, kind=2), 0.0) is StoreStatus.NOT_SERVED
 
 
-def test_expiry_by_the_stores_own_clock(store, make):
+def test_expiry_by_the_stores_own_clock(store: RecordStore, make: Callable[..., Any]) -> None:
     store.put(make(1, lifetime_h=1), 100.0)
     store.put(make(2, lifetime_h=500), 100.0)
     assert len(store.get(1, KEY, 100.0 + HOUR - 1)) == 2
@@ -67,13 +81,13 @@ def test_expiry_by_the_stores_own_clock(store, make):
     assert (len(store), store.stored_bytes) == (0, 0)
 
 
-def test_repeating_the_same_record_does_not_renew_it(store, make):
+def test_repeating_the_same_record_does_not_renew_it(store: RecordStore, make: Callable[..., Any]) -> None:
     store.put(make(1, lifetime_h=1), 0.0)
     store.put(make(1, lifetime_h=1), 0.9 * HOUR)
     assert store.get(1, KEY, 1.1 * HOUR) == []
 
 
-def test_at_most_64_per_key_and_the_steady_stay(store, make):
+def test_at_most_64_per_key_and_the_steady_stay(store: RecordStore, make: Callable[..., Any]) -> None:
     for signer in range(64):
         assert store.put(make(signer), float(signer)) is StoreStatus.STORED
     assert store.put(make(64), 64.0) is StoreStatus.FULL
@@ -88,7 +102,7 @@ def test_at_most_64_per_key_and_the_steady_stay(store, make):
     assert kept[-1].node_id == make(64).node_id
 
 
-def test_a_gap_costs_seniority(store, make):
+def test_a_gap_costs_seniority(store: RecordStore, make: Callable[..., Any]) -> None:
     store.put(make(1), 0.0)
     store.put(make(2), 1.0)
     store.put(make(2, sequence=2), GAP_S)
@@ -103,14 +117,14 @@ def test_a_gap_costs_seniority(store, make):
      (["2a00:1:1::1", "2a00:1:1:5::1", "2a00:1:1:6::1"], 2),
      (["2a00:1:1::", "2a00:1:2::", "2a00:1:3::", "2a00:1:4::", "2a00:1:5::"], 4)],
 )  # fmt: skip
-def test_diversity_under_one_key(store, make, ips, accepted):
+def test_diversity_under_one_key(store: RecordStore, make: Callable[..., Any], ips: list[str], accepted: int) -> None:
     statuses = [store.put(make(number, ip=ip), 0.0) for number, ip in enumerate(ips)]
     assert statuses.count(StoreStatus.STORED) == accepted
     private = RecordStore(NodeId(bytes(32)), StoreLimits.private())
     assert all(private.put(make(n, ip=ip), 0.0) is StoreStatus.STORED for n, ip in enumerate(ips))
 
 
-def test_a_refused_move_keeps_the_old_record(store, make):
+def test_a_refused_move_keeps_the_old_record(store: RecordStore, make: Callable[..., Any]) -> None:
     for number, ip in enumerate(["20.1.1.1", "20.1.1.2", "30.1.1.1"]):
         store.put(make(number, ip=ip), 0.0)
     assert store.put(make(2, ip="20.1.1.3", sequence=2), 1.0) is StoreStatus.FULL
@@ -118,14 +132,14 @@ def test_a_refused_move_keeps_the_old_record(store, make):
     assert store.put(make(1, ip="20.1.1.9", sequence=2), 1.0) is StoreStatus.STORED  # its own place is free for it
 
 
-def test_per_source(make):
+def test_per_source(make: Callable[..., Any]) -> None:
     store = RecordStore(NodeId(bytes(32)), StoreLimits(per_source=3))
     keys = [RecordKey(bytes([n]) * 32) for n in range(4)]
     assert [store.put(make(1, key=key), 0.0) for key in keys] == [StoreStatus.STORED] * 3 + [StoreStatus.FULL]
 
 
 @pytest.mark.parametrize("limits", [StoreLimits(records=4), StoreLimits(bytes=4 * 190)])
-def test_when_full_the_farthest_keys_go(make, limits):
+def test_when_full_the_farthest_keys_go(make: Callable[..., Any], limits: StoreLimits) -> None:
     store = RecordStore(NodeId(bytes(32)), limits)
     keys = [RecordKey(bytes([n]) + bytes(31)) for n in (10, 20, 30, 40)]
     for number, key in enumerate(keys):
@@ -138,7 +152,7 @@ def test_when_full_the_farthest_keys_go(make, limits):
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4), st.integers(1, 4), st.integers(0, 60)), max_size=60))
-def test_counts_stay_true_whatever_happens(operations):
+def test_counts_stay_true_whatever_happens(operations: list[tuple[int, int, int, int]]) -> None:
     scheme_free = RecordStore(NodeId(bytes(32)), StoreLimits(records=12, per_key=4, per_prefix=2))
     now = 0.0
     for signer, key, sequence, hours in operations:

@@ -1,5 +1,7 @@
 """The envelope: bound to sender, receiver and network; nothing but ProtocolError for foreign bytes."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,11 +21,11 @@ OTHER = NetworkParameters("other", 0, True).network_id
 
 
 @pytest.fixture
-def pair(rng):
+def pair(rng: Random) -> tuple[Identity, Identity]:
     return Identity.create(0, rng.randbytes), Identity.create(0, rng.randbytes)
 
 
-def test_sealed_and_opened(pair):
+def test_sealed_and_opened(pair: tuple[Identity, Identity]) -> None:
     alice, bob = pair
     datagram = seal(b"body", bob.node_id, NETWORK, alice)
     assert len(datagram) == ENVELOPE_BYTES + 4
@@ -34,7 +36,7 @@ def test_sealed_and_opened(pair):
     assert not envelope.is_signed_for(bob.node_id, OTHER, alice.scheme)
 
 
-def test_every_flipped_bit_is_noticed(pair):
+def test_every_flipped_bit_is_noticed(pair: tuple[Identity, Identity]) -> None:
     alice, bob = pair
     datagram = seal(b"body", bob.node_id, NETWORK, alice)
     for position in range(len(datagram)):
@@ -48,7 +50,7 @@ def test_every_flipped_bit_is_noticed(pair):
         assert not envelope.is_signed_for(bob.node_id, NETWORK, alice.scheme), position
 
 
-def test_sizes(pair):
+def test_sizes(pair: tuple[Identity, Identity]) -> None:
     alice, bob = pair
     longest = seal(bytes(MAX_BODY_BYTES), bob.node_id, NETWORK, alice)
     assert len(longest) == MAX_DATAGRAM_BYTES
@@ -61,7 +63,7 @@ def test_sizes(pair):
 
 
 @given(st.binary(max_size=1400))
-def test_random_bytes(data):
+def test_random_bytes(data: bytes) -> None:
     try:
         open_envelope(data, NETWORK)
     except ProtocolError:

@@ -40,7 +40,7 @@ def isal_library() -> str:
 @pytest.fixture(scope="session")
 def other_library() -> str:
     """A library that opens and has no ISA-L in it."""
-    return _cffi_backend.__file__
+    return str(_cffi_backend.__file__)
 
 
 @pytest.fixture(scope="session")

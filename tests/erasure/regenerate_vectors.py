@@ -12,6 +12,7 @@ from typing import Any
 from blake3 import blake3
 
 from shoal.erasure import (
+    FileId,
     Frontier,
     Layout,
     Link,
@@ -107,7 +108,7 @@ def build_manifest() -> dict[str, Any]:
 
 
 def build_link() -> dict[str, Any]:
-    file_id, key = bytes_for("id", 32), bytes_for("file key", 32)
+    file_id, key = FileId(bytes_for("id", 32)), bytes_for("file key", 32)
     return {
         "id": file_id.hex(),
         "key": key.hex(),

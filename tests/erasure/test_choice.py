@@ -3,20 +3,22 @@
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from shoal.erasure import IsalCodec, ZfecCodec, best_codec, choice, isal
+from shoal.erasure import Buffer, IsalCodec, ZfecCodec, best_codec, choice, isal
+from shoal.erasure.gf256 import interpolation
 
 
-def test_isal_is_chosen_here_and_once(isal_library):
+def test_isal_is_chosen_here_and_once(isal_library: str) -> None:
     assert best_codec().name == "isa-l"
     assert best_codec() is best_codec()
     assert choice.agrees_with_zfec(IsalCodec(isal_library))
 
 
-def test_the_library_in_the_wheel_comes_first_and_pyeclib_is_not_imported():
+def test_the_library_in_the_wheel_comes_first_and_pyeclib_is_not_imported() -> None:
     code = "import sys; from shoal.erasure import best_codec; print(best_codec().library, 'pyeclib' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     library, imported = told.split()
@@ -24,11 +26,11 @@ def test_the_library_in_the_wheel_comes_first_and_pyeclib_is_not_imported():
     assert imported == "False"
 
 
-def test_without_any_library_it_is_zfec():
+def test_without_any_library_it_is_zfec() -> None:
     assert choice.choose_codec([]).name == "zfec"
 
 
-def test_missing_and_broken_files_are_passed_over(tmp_path, isal_library, other_library):
+def test_missing_and_broken_files_are_passed_over(tmp_path: Path, isal_library: str, other_library: str) -> None:
     junk = tmp_path / "libisal.so.2"
     junk.write_bytes(b"\x7fELF" + bytes(1000))
     broken = [str(tmp_path / "missing"), str(tmp_path), str(junk), other_library]
@@ -39,10 +41,12 @@ def test_missing_and_broken_files_are_passed_over(tmp_path, isal_library, other_
 
 
 @pytest.mark.parametrize("wrong_share", range(25))
-def test_a_library_that_disagrees_about_one_share_is_not_chosen(isal_library, monkeypatch, wrong_share):
-    right = isal.interpolation
+def test_a_library_that_disagrees_about_one_share_is_not_chosen(
+    isal_library: str, monkeypatch: pytest.MonkeyPatch, wrong_share: int
+) -> None:
+    right = interpolation
 
-    def wrong(have, want):
+    def wrong(have: tuple[int, ...], want: tuple[int, ...]) -> bytes:
         matrix = bytearray(right(have, want))
         if wrong_share in want:
             matrix[len(have) * want.index(wrong_share)] ^= 1
@@ -52,9 +56,13 @@ def test_a_library_that_disagrees_about_one_share_is_not_chosen(isal_library, mo
     assert choice.choose_codec([isal_library]).name == "zfec"
 
 
-def test_a_codec_with_a_single_wrong_bit_is_found_out(isal_library):
+def test_a_codec_with_a_single_wrong_bit_is_found_out(isal_library: str) -> None:
     class Flipping(IsalCodec):
-        def _compute(self, k, n, have, blocks, want):
+        rows = 0
+
+        def _compute(
+            self, k: int, n: int, have: tuple[int, ...], blocks: Sequence[Buffer], want: tuple[int, ...]
+        ) -> list[bytearray]:
             made = [bytearray(block) for block in super()._compute(k, n, have, blocks, want)]
             if len(want) == self.rows:
                 made[-1][-1] ^= 128
@@ -66,7 +74,7 @@ def test_a_codec_with_a_single_wrong_bit_is_found_out(isal_library):
         assert not choice.agrees_with_zfec(codec)
 
 
-def test_a_file_cut_off_anywhere_is_not_opened(tmp_path, isal_library):
+def test_a_file_cut_off_anywhere_is_not_opened(tmp_path: Path, isal_library: str) -> None:
     whole = Path(isal_library).read_bytes()
     assert choice.is_whole(Path(isal_library))
     cut = tmp_path / "libisal.so.2"
@@ -81,7 +89,7 @@ def test_a_file_cut_off_anywhere_is_not_opened(tmp_path, isal_library):
     assert not choice.is_whole(tmp_path)
 
 
-def installed(folder, library=None):
+def installed(folder: Path, library: bytes | None = None) -> Path:
     """A folder that looks like site-packages with pyeclib in it."""
     (folder / "pyeclib").mkdir(parents=True)
     (folder / "pyeclib" / "__init__.py").write_text("raise RuntimeError('imported')")
@@ -91,7 +99,7 @@ def installed(folder, library=None):
     return folder
 
 
-def test_looking_in_the_wheel(tmp_path, isal_library, monkeypatch):
+def test_looking_in_the_wheel(tmp_path: Path, isal_library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Path(isal_library).read_bytes()
     good = installed(tmp_path / "good", whole)
     for folder, found in [
@@ -109,5 +117,5 @@ def test_looking_in_the_wheel(tmp_path, isal_library, monkeypatch):
     assert list(choice.find_libraries()) == [choice.SYSTEM_LIBRARY]
 
 
-def test_zfec_stays_what_everything_is_compared_with():
+def test_zfec_stays_what_everything_is_compared_with() -> None:
     assert choice.agrees_with_zfec(ZfecCodec())

@@ -1,12 +1,14 @@
 """Shares back to the file: any k do, every lie is caught and blamed on the right one."""
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.coded_files import Published
 from shoal.erasure import (
     BadParameters,
     BadShareNumbers,
@@ -18,7 +20,7 @@ from shoal.erasure import (
 )
 
 
-def fetch_segment(file, index, shares, decoder=None):
+def fetch_segment(file: Published, index: int, shares: list[int], decoder: SegmentDecoder | None = None) -> bytes:
     """Read one segment as a reader does, from the given shares."""
     decoder = decoder or file.decoder
     (data_leaf,) = file.data_leaves(index, 1)
@@ -32,7 +34,7 @@ def fetch_segment(file, index, shares, decoder=None):
 
 @settings(max_examples=40)
 @given(st.data())
-def test_any_k_shares_give_the_file_back(publish, data):
+def test_any_k_shares_give_the_file_back(publish: Callable[..., Published], data: st.DataObject) -> None:
     n = data.draw(st.integers(1, 12) | st.sampled_from([48, 256]))
     k = data.draw(st.integers(1, min(n, 6)) | st.just(n))
     segments = data.draw(st.integers(0, 3)) if k <= 6 else 0
@@ -47,7 +49,7 @@ def test_any_k_shares_give_the_file_back(publish, data):
 
 
 @pytest.mark.parametrize("size", [41, 296, 65536, 65537, 3 * 65536, 3 * 65536 + 41, 6 * 65536])
-def test_border_sizes(publish, size):
+def test_border_sizes(publish: Callable[..., Published], size: int) -> None:
     file = publish(3, 7, size)
     for shares in ([0, 1, 2], [4, 5, 6], [6, 0, 3]):
         got = [fetch_segment(file, index, shares) for index in range(len(file.segments))]
@@ -56,7 +58,7 @@ def test_border_sizes(publish, size):
 
 @settings(max_examples=150)
 @given(st.data())
-def test_any_flipped_bit_is_caught_and_named(publish, data):
+def test_any_flipped_bit_is_caught_and_named(publish: Callable[..., Published], data: st.DataObject) -> None:
     file = publish(2, 4, 2 * 2 * 65536 + 900)
     share = data.draw(st.integers(0, 3))
     index = data.draw(st.integers(0, 2))
@@ -77,7 +79,7 @@ def test_any_flipped_bit_is_caught_and_named(publish, data):
     assert (caught.value.share, caught.value.index, caught.value.count) == (share, index, 1)
 
 
-def test_good_ranges_pass(publish):
+def test_good_ranges_pass(publish: Callable[..., Published]) -> None:
     file = publish(2, 4, 5 * 2 * 65536)
     for first in range(5):
         for count in range(1, 6 - first):
@@ -86,7 +88,7 @@ def test_good_ranges_pass(publish):
             file.decoder.check_data_leaves(first, file.data_leaves(first, count), file.data_proof(first, count))
 
 
-def test_swapped_shares_blocks_and_positions_are_caught(publish):
+def test_swapped_shares_blocks_and_positions_are_caught(publish: Callable[..., Published]) -> None:
     file = publish(2, 4, 3 * 2 * 65536)
     cases = [(1, 0, file.blocks(0, 0, 1)), (0, 1, file.blocks(0, 0, 1)), (0, 0, file.blocks(0, 0, 2)[::-1])]
     for share, first, blocks in cases:
@@ -94,7 +96,7 @@ def test_swapped_shares_blocks_and_positions_are_caught(publish):
             file.decoder.check_blocks(share, first, blocks, file.proof(share, first, len(blocks)))
 
 
-def test_wrong_lengths_and_counts_name_the_block(publish):
+def test_wrong_lengths_and_counts_name_the_block(publish: Callable[..., Published]) -> None:
     file = publish(2, 4, 2 * 2 * 65536 + 900)
     good, proof = file.blocks(2), file.proof(2, 0, 3)
     for at, block in [(0, good[0][:-1]), (1, good[1] + b"\0"), (2, b""), (2, bytes(65536))]:
@@ -111,7 +113,9 @@ def test_wrong_lengths_and_counts_name_the_block(publish):
 
 @settings(max_examples=200)
 @given(st.binary(max_size=150), st.lists(st.binary(max_size=40), max_size=4), st.integers(-2, 6))
-def test_random_answers_never_crash_the_reader(publish, proof, blocks, first):
+def test_random_answers_never_crash_the_reader(
+    publish: Callable[..., Published], proof: bytes, blocks: list[bytes], first: int
+) -> None:
     file = publish(2, 4, 2 * 65536 + 41)
     for check in (
         lambda: file.decoder.check_blocks(1, first, blocks, proof),
@@ -121,7 +125,7 @@ def test_random_answers_never_crash_the_reader(publish, proof, blocks, first):
             check()
 
 
-def test_a_wrong_data_leaf_is_the_holders_fault(publish):
+def test_a_wrong_data_leaf_is_the_holders_fault(publish: Callable[..., Published]) -> None:
     file = publish(2, 4, 3 * 2 * 65536)
     leaves = file.data_leaves(0, 2)
     with pytest.raises(CorruptDataLeaf) as caught:
@@ -132,7 +136,7 @@ def test_a_wrong_data_leaf_is_the_holders_fault(publish):
 
 
 @pytest.mark.parametrize("foreign", [{0}, {1}, {3}, {0, 2}, {1, 2, 3}])
-def test_two_files_mixed_in_one_manifest(publish, foreign):
+def test_two_files_mixed_in_one_manifest(publish: Callable[..., Published], foreign: set[int]) -> None:
     """Every share verifies against its root, yet no two readers would get the same file: NotACodeword."""
     mine, other = publish(2, 4, 2 * 2 * 65536, "a"), publish(2, 4, 2 * 2 * 65536, "b")
     roots = [(other if share in foreign else mine).manifest.share_root(share) for share in range(4)]
@@ -154,7 +158,7 @@ def test_two_files_mixed_in_one_manifest(publish, foreign):
         assert caught.value.segment == 1
 
 
-def test_data_in_the_zero_fill_is_no_codeword(publish):
+def test_data_in_the_zero_fill_is_no_codeword(publish: Callable[..., Published]) -> None:
     """299 bytes need one byte of fill to make 3 blocks of 100; a publisher who put data there is refused."""
     file = publish(3, 5, 300)
     decoder = SegmentDecoder(replace(file.manifest, ciphertext_bytes=299), file.codec)
@@ -169,7 +173,7 @@ def test_data_in_the_zero_fill_is_no_codeword(publish):
             )
 
 
-def test_rebuilt_blocks_are_the_originals(publish):
+def test_rebuilt_blocks_are_the_originals(publish: Callable[..., Published]) -> None:
     file = publish(3, 8, 3 * 65536 + 1000)
     for index in range(2):
         have = {share: file.blocks(share, index, 1)[0] for share in (1, 5, 6, 7)}
@@ -177,7 +181,7 @@ def test_rebuilt_blocks_are_the_originals(publish):
         assert rebuilt == {share: file.blocks(share, index, 1)[0] for share in (0, 2, 3, 4)}
 
 
-def test_too_few_or_ragged_blocks_are_refused_before_the_codec(publish):
+def test_too_few_or_ragged_blocks_are_refused_before_the_codec(publish: Callable[..., Published]) -> None:
     file = publish(3, 8, 1000)
     segment = file.segments[0]
     leaves = dict(enumerate(segment.leaves))

@@ -2,15 +2,19 @@
 
 import contextlib
 import random
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.coded_files import Published
 from shoal.erasure import (
     BadParameters,
     BadState,
+    Codec,
     ShareEncoder,
     block_leaf,
     block_node,
@@ -22,7 +26,7 @@ from shoal.erasure import (
 FULL = 2 * 65536  # one segment of a 2-of-n code
 
 
-def test_shares_are_blocks_of_the_segments_and_roots_are_over_them(publish):
+def test_shares_are_blocks_of_the_segments_and_roots_are_over_them(publish: Callable[..., Published]) -> None:
     file = publish(2, 5, FULL + 1001)
     assert b"".join(file.blocks(0, 0, 1) + file.blocks(1, 0, 1)) == file.ciphertext[:FULL]
     last = b"".join(file.blocks(0, 1, 1) + file.blocks(1, 1, 1))
@@ -35,14 +39,14 @@ def test_shares_are_blocks_of_the_segments_and_roots_are_over_them(publish):
     assert file.manifest.data_root == stored_tree(data_node, leaves)[-32:]
 
 
-def test_full_segments_are_not_copied(codec, random_bytes):
+def test_full_segments_are_not_copied(codec: Codec, random_bytes: Callable[..., bytes]) -> None:
     segment = bytearray(random_bytes(FULL))
     blocks = ShareEncoder(2, 3, codec).add_segment(segment, True).blocks
     segment[70000] ^= 1
     assert blocks[1] == segment[65536:]
 
 
-def test_segments_encoded_out_of_order_give_the_same_roots(codec, random_bytes):
+def test_segments_encoded_out_of_order_give_the_same_roots(codec: Codec, random_bytes: Callable[..., bytes]) -> None:
     data = random_bytes(5 * FULL - 777)
     parts = [data[at : at + FULL] for at in range(0, len(data), FULL)]
     straight, mixed = ShareEncoder(2, 4, codec), ShareEncoder(2, 4, codec)
@@ -59,7 +63,7 @@ def test_segments_encoded_out_of_order_give_the_same_roots(codec, random_bytes):
 
 @settings(max_examples=25)
 @given(st.integers(1, 4), st.integers(0, 4), st.integers(0, 5), st.integers(41, 65536))
-def test_state_survives_msgpack_at_any_segment(codec, k, extra, count, last_bytes):
+def test_state_survives_msgpack_at_any_segment(codec: Codec, k: int, extra: int, count: int, last_bytes: int) -> None:
     rng, full = random.Random(k), k * 65536
     encoder = ShareEncoder(k, k + extra, codec)
     again = ShareEncoder.from_state(codec, encoder.state())
@@ -75,16 +79,20 @@ def test_state_survives_msgpack_at_any_segment(codec, k, extra, count, last_byte
     assert finished.finish() == encoder.finish() == again.finish()
 
 
-def changed(state, at, value):
+def changed(
+    state: Sequence[Any],
+    at: int,
+    value: Any,
+) -> list[Any]:
     return [*state[:at], value, *state[at + 1 :]]
 
 
-def test_foreign_states_are_refused(codec, random_bytes):
+def test_foreign_states_are_refused(codec: Codec, random_bytes: Callable[..., bytes]) -> None:
     encoder = ShareEncoder(2, 3, codec)
     encoder.add_segment(random_bytes(FULL), False)
-    good = encoder.state()
+    good: list[Any] = encoder.state()
     ShareEncoder.from_state(codec, good)
-    wrong = [
+    wrong: list[Any] = [
         None,
         b"",
         {},
@@ -108,7 +116,7 @@ def test_foreign_states_are_refused(codec, random_bytes):
 
 @settings(max_examples=200)
 @given(st.data())
-def test_random_states_never_crash(codec, data):
+def test_random_states_never_crash(codec: Codec, data: st.DataObject) -> None:
     leaf = st.none() | st.booleans() | st.integers(-1, 300) | st.binary(max_size=70)
     state = data.draw(st.lists(st.just(1) | leaf | st.lists(leaf | st.lists(leaf, max_size=3), max_size=4), max_size=8))
     with contextlib.suppress(BadState):
@@ -127,14 +135,14 @@ def test_random_states_never_crash(codec, data):
         (FULL + 1, True),
     ],
 )
-def test_wrong_segment_lengths(codec, length, last):
+def test_wrong_segment_lengths(codec: Codec, length: int, last: bool) -> None:
     encoder = ShareEncoder(2, 3, codec)
     with pytest.raises(BadParameters):
         encoder.add_segment(bytes(length), last)
     assert encoder.segment_count == 0
 
 
-def test_nothing_follows_the_last_segment_and_no_roots_come_before_it(codec):
+def test_nothing_follows_the_last_segment_and_no_roots_come_before_it(codec: Codec) -> None:
     encoder = ShareEncoder(2, 3, codec)
     with pytest.raises(BadParameters):
         encoder.finish()
@@ -148,6 +156,6 @@ def test_nothing_follows_the_last_segment_and_no_roots_come_before_it(codec):
 
 
 @pytest.mark.parametrize("code", [(0, 3), (4, 3), (1, 257)])
-def test_impossible_codes(codec, code):
+def test_impossible_codes(codec: Codec, code: tuple[int, int]) -> None:
     with pytest.raises(BadParameters):
         ShareEncoder(*code, codec)

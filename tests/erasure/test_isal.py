@@ -4,13 +4,24 @@ import gc
 import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import cffi
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal.erasure import BadParameters, BadShareNumbers, IsalCodec, LibraryUnusable, ZfecCodec, isal
+from shoal.erasure import (
+    BadParameters,
+    BadShareNumbers,
+    Buffer,
+    ErasureError,
+    IsalCodec,
+    LibraryUnusable,
+    ZfecCodec,
+    isal,
+)
 
 ZFEC = ZfecCodec()
 LENGTHS = st.integers(1, 130) | st.sampled_from([255, 256, 257, 4095, 4096, 4097, 65504, 65535, 65536])
@@ -18,19 +29,21 @@ WIDTHS = st.tuples(st.integers(1, 50), st.integers(0, 40)) | st.sampled_from([(1
 
 
 @pytest.fixture(scope="module")
-def fast(isal_library):
+def fast(isal_library: str) -> IsalCodec:
     return IsalCodec(isal_library)
 
 
-def shares_of(k, n, length, seed):
+def shares_of(k: int, n: int, length: int, seed: int) -> list[bytes]:
     rng = random.Random(seed)
     data = [rng.randbytes(length) for _ in range(k)]
-    return [*data, *ZFEC.parity(k, n, data)]
+    return [*data, *map(bytes, ZFEC.parity(k, n, data))]
 
 
 @settings(max_examples=200)
 @given(WIDTHS, LENGTHS, st.integers(0, 1 << 32))
-def test_both_codecs_give_the_same_bytes_both_ways(fast, width, length, seed):
+def test_both_codecs_give_the_same_bytes_both_ways(
+    fast: IsalCodec, width: tuple[int, int], length: int, seed: int
+) -> None:
     k, n = width[0], sum(width)
     length = min(length, 2**20 // n)  # the largest blocks only where that is quick
     shares = shares_of(k, n, length, seed)
@@ -43,7 +56,7 @@ def test_both_codecs_give_the_same_bytes_both_ways(fast, width, length, seed):
 
 
 @pytest.mark.parametrize(("k", "n"), [(3, 10), (4, 12), (8, 24), (16, 48)])
-def test_whole_blocks_at_the_usual_widths_whatever_is_lost(fast, k, n):
+def test_whole_blocks_at_the_usual_widths_whatever_is_lost(fast: IsalCodec, k: int, n: int) -> None:
     shares = shares_of(k, n, 65536, k)
     assert list(fast.parity(k, n, shares[:k])) == shares[k:]
     for first in (1, k // 2 + 1, n - k):
@@ -53,10 +66,10 @@ def test_whole_blocks_at_the_usual_widths_whatever_is_lost(fast, k, n):
 
 @settings(max_examples=50)
 @given(st.data())
-def test_views_into_larger_buffers_will_do(fast, data):
+def test_views_into_larger_buffers_will_do(fast: IsalCodec, data: st.DataObject) -> None:
     length, starts = data.draw(st.integers(1, 200)), data.draw(st.lists(st.integers(0, 100), min_size=3, max_size=3))
     room = random.Random(length).randbytes(300)
-    rooms = (room, bytearray(room), memoryview(room))
+    rooms: tuple[Buffer, ...] = (room, bytearray(room), memoryview(room))
     views = [memoryview(room)[at : at + length] for at, room in zip(starts, rooms, strict=True)]
     want = ZFEC.parity(3, 7, [bytes(view) for view in views])
     assert list(fast.parity(3, 7, views)) == want
@@ -65,10 +78,10 @@ def test_views_into_larger_buffers_will_do(fast, data):
     }  # fmt: skip
 
 
-def test_results_are_read_only_and_stay_while_anybody_holds_them(fast):
+def test_results_are_read_only_and_stay_while_anybody_holds_them(fast: IsalCodec) -> None:
     shares = shares_of(4, 12, 65536, 1)
     kept = fast.parity(4, 12, shares[:4])
-    one = fast.parity(4, 12, shares[:4])[3]  # one block of a result whose others are gone
+    one: Any = fast.parity(4, 12, shares[:4])[3]  # one block of a result whose others are gone
     with pytest.raises(TypeError):
         one[0] = 1
     for seed in range(30):  # enough to use every spare buffer again
@@ -78,7 +91,7 @@ def test_results_are_read_only_and_stay_while_anybody_holds_them(fast):
     assert one == shares[7]
 
 
-def test_freed_output_is_used_again_and_only_one_size_of_it_is_kept():
+def test_freed_output_is_used_again_and_only_one_size_of_it_is_kept() -> None:
     memory = isal.OutputMemory()
     size = 2**20
     first = memory.take(size)
@@ -98,11 +111,11 @@ def test_freed_output_is_used_again_and_only_one_size_of_it_is_kept():
     assert not memory._spare.buffers
 
 
-def test_several_threads_at_once_disturb_nobody(fast):
+def test_several_threads_at_once_disturb_nobody(fast: IsalCodec) -> None:
     codes = [(3, 10), (4, 12), (16, 48), (2, 6), (1, 3), (8, 24)]
     expected = {code: shares_of(*code, 8192, 9) for code in codes}
 
-    def work(seed):
+    def work(seed: Any) -> Any:
         rng = random.Random(seed)
         wrong = 0
         for _ in range(60):
@@ -122,7 +135,7 @@ def test_several_threads_at_once_disturb_nobody(fast):
         sys.setswitchinterval(switch)
 
 
-def test_the_cache_of_tables_is_bounded(isal_library):
+def test_the_cache_of_tables_is_bounded(isal_library: str) -> None:
     fast = IsalCodec(isal_library)
     for n in range(3, 60):
         fast.parity(2, n, [b"ab", b"cd"])
@@ -148,7 +161,9 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("error", "k", "n", "have", "want"), HOSTILE)
-def test_hostile_numbers_never_reach_c(isal_library, error, k, n, have, want):
+def test_hostile_numbers_never_reach_c(
+    isal_library: str, error: type[ErasureError], k: int, n: int, have: dict[int, bytes], want: range | list[int]
+) -> None:
     fast = IsalCodec(isal_library)
     with pytest.raises(error):
         fast.rebuild(k, n, have, want)
@@ -157,7 +172,7 @@ def test_hostile_numbers_never_reach_c(isal_library, error, k, n, have, want):
     assert fast._tables.cache_info().misses == 0  # nothing was computed
 
 
-def test_what_is_no_isal_is_refused_in_one_way(tmp_path):
+def test_what_is_no_isal_is_refused_in_one_way(tmp_path: Path) -> None:
     (tmp_path / "text.so").write_text("not a library")
     (tmp_path / "empty.so").touch()
     for library in (tmp_path / "missing.so", tmp_path / "text.so", tmp_path / "empty.so", tmp_path):
@@ -165,12 +180,12 @@ def test_what_is_no_isal_is_refused_in_one_way(tmp_path):
             IsalCodec(str(library))
 
 
-def test_a_library_without_the_functions_is_refused(other_library):
+def test_a_library_without_the_functions_is_refused(other_library: str) -> None:
     with pytest.raises(LibraryUnusable, match="ec_init_tables"):
         IsalCodec(other_library)
 
 
-def test_the_binding_is_what_cffi_makes_of_the_declarations(tmp_path):
+def test_the_binding_is_what_cffi_makes_of_the_declarations(tmp_path: Path) -> None:
     ffi = cffi.FFI()
     ffi.cdef(isal.DECLARATIONS)
     ffi.set_source("isal", None)

@@ -2,6 +2,7 @@
 
 import base64
 import string
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ TEXTS = {"private": str(PRIVATE), "hash": PRIVATE.hash, "public": str(PUBLIC), "
 REPLACEMENTS = string.printable + "\0é\u200b\u2028\ud800ſＡ"
 
 
-def part(first, value, label):
+def part(first: int, value: bytes, label: str) -> str:
     body = bytes([first]) + value
     return base64.b32encode(body + labelled(label)(body)[:7]).decode().lower()
 
@@ -27,7 +28,7 @@ def part(first, value, label):
     st.sampled_from(LinkKind),
     st.none() | st.binary(min_size=32, max_size=32),
 )
-def test_round_trip(file_id, kind, key):
+def test_round_trip(file_id: bytes, kind: LinkKind, key: bytes | None) -> None:
     link = Link(FileId(file_id), kind, key if kind is LinkKind.PRIVATE else None)
     assert parse_link(str(link)) == link
     assert parse_link(f"\t {link}\r\n") == link
@@ -35,7 +36,7 @@ def test_round_trip(file_id, kind, key):
     assert parse_link(str(link).removeprefix("shoal:")) == link
 
 
-def test_form():
+def test_form() -> None:
     assert len(str(PRIVATE)) == 6 + 64 + 1 + 64
     assert str(PRIVATE).startswith(PRIVATE.hash + "#")
     assert str(PUBLIC) == PUBLIC.hash
@@ -45,7 +46,7 @@ def test_form():
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_one_changed_character_anywhere_is_refused(name):
+def test_one_changed_character_anywhere_is_refused(name: str) -> None:
     text = TEXTS[name]
     for at, old in enumerate(text):
         for new in REPLACEMENTS:
@@ -55,7 +56,7 @@ def test_one_changed_character_anywhere_is_refused(name):
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_lost_added_and_swapped_characters_are_refused(name):
+def test_lost_added_and_swapped_characters_are_refused(name: str) -> None:
     text = TEXTS[name]
     for at in range(1, len(text)):
         broken = [text[:at] + text[at + 1 :], text[:at] + "a" + text[at:], text[:at]]
@@ -68,7 +69,7 @@ def test_lost_added_and_swapped_characters_are_refused(name):
 
 
 @pytest.mark.parametrize("kind", [0x00, 0x01, 0x12, 0x1F, 0x20, 0xFF])
-def test_other_kinds_ask_for_a_newer_version(kind):
+def test_other_kinds_ask_for_a_newer_version(kind: int) -> None:
     with pytest.raises(MalformedLink, match="newer version"):
         parse_link("shoal:" + part(kind, FILE_ID, "link id checksum"))
     if kind:
@@ -103,29 +104,30 @@ def test_other_kinds_ask_for_a_newer_version(kind):
     ],
     ids=lambda text: text[:30] + f" ({len(text)})",
 )
-def test_what_is_no_link(text):
+def test_what_is_no_link(text: str) -> None:
     with pytest.raises(MalformedLink):
         parse_link(text)
 
 
-def test_capital_letters_are_named_as_the_reason():
+def test_capital_letters_are_named_as_the_reason() -> None:
     with pytest.raises(MalformedLink, match="capital letters"):
         parse_link(TEXTS["private"].upper())
 
 
 @settings(max_examples=300)
 @given(st.text(max_size=150) | st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567#:", min_size=60, max_size=140))
-def test_random_text_is_refused(text):
+def test_random_text_is_refused(text: str) -> None:
     with pytest.raises(MalformedLink):
         parse_link(text)
 
 
-def test_wrong_lengths_and_a_public_key_part():
-    for build in (
+def test_wrong_lengths_and_a_public_key_part() -> None:
+    builds: list[Callable[[], Link]] = [
         lambda: Link(FileId(b"short")),
         lambda: Link(FILE_ID, LinkKind.PRIVATE, b"short"),
         lambda: Link(FILE_ID, LinkKind.PUBLIC, KEY),
         lambda: PUBLIC.with_key(KEY),
-    ):
+    ]
+    for build in builds:
         with pytest.raises(MalformedLink):
             build()

@@ -4,12 +4,15 @@ import contextlib
 import math
 import struct
 import tracemalloc
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import msgpack
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgpack.ext import ExtType
 
 from shoal.erasure import (
     MAX_MANIFEST_BYTES,
@@ -27,7 +30,7 @@ GOOD = [1, 2, 3, 65536, 296, b"d" * 32, b"s" * 96, b"m" * 256, b"c" * 32, b"o" *
 HASHES = st.binary(min_size=32, max_size=32)
 
 
-def refused(data):
+def refused(data: bytes) -> str:
     with pytest.raises(MalformedManifest) as caught:
         Manifest.decode(data)
     assert caught.value.__cause__ is None or "\n" not in str(caught.value.__cause__)
@@ -35,7 +38,7 @@ def refused(data):
 
 
 @st.composite
-def manifests(draw):
+def manifests(draw: Callable[..., Any]) -> Manifest:
     n = draw(st.integers(1, 256))
     k = draw(st.integers(1, n))
     segments = draw(st.integers(0, 1000) | st.just((1 << 54) // (k * 65536) - 1))
@@ -56,7 +59,7 @@ def manifests(draw):
 
 @settings(max_examples=60)
 @given(manifests())
-def test_round_trip(manifest):
+def test_round_trip(manifest: Manifest) -> None:
     data = manifest.encode()
     assert len(data) <= MAX_MANIFEST_BYTES
     for form in (data, bytearray(data), memoryview(data)):
@@ -66,7 +69,7 @@ def test_round_trip(manifest):
     assert [manifest.share_root(share) for share in range(manifest.n)] == list(manifest.share_roots)
 
 
-def test_the_largest_manifest_fits():
+def test_the_largest_manifest_fits() -> None:
     values = [
         1,
         1,
@@ -86,12 +89,12 @@ def test_the_largest_manifest_fits():
 
 
 @pytest.mark.parametrize("share", [-1, 3, True, 1.0, None])
-def test_share_root_of_no_share(share):
+def test_share_root_of_no_share(share: Any) -> None:
     with pytest.raises(BadParameters):
         Manifest.decode(msgpack.packb(GOOD)).share_root(share)
 
 
-BAD_NUMBERS = [
+BAD_NUMBERS: list[Any] = [
     True,
     False,
     -1,
@@ -108,7 +111,7 @@ BAD_NUMBERS = [
     datetime(2026, 1, 1, tzinfo=UTC),
     {},
 ]
-BAD_VALUES = {
+BAD_VALUES: dict[str, list[Any]] = {
     "version": [0, 2, 127, 128, 1 << 63],
     "k": [0, 4, 256, 257],
     "n": [0, 1, 2, 4, 257, 1 << 32],
@@ -124,7 +127,7 @@ BAD_VALUES = {
 }  # fmt: skip
 
 
-def bad_cases():
+def bad_cases() -> Iterator[Any]:
     for at, name in enumerate(["version", *FIELDS]):
         for value in BAD_VALUES[name] + (BAD_NUMBERS if at < 5 else []):
             if not (name == "ciphertext_bytes" and value == 2 * 65536):  # one full segment: the good one below
@@ -132,17 +135,17 @@ def bad_cases():
 
 
 @pytest.mark.parametrize(("at", "value"), list(bad_cases()))
-def test_one_wrong_field(at, value):
+def test_one_wrong_field(at: int, value: Any) -> None:
     values = list(GOOD)
     values[at] = value
     refused(msgpack.packb(values, datetime=True))
 
 
-def test_full_segment_is_good():
+def test_full_segment_is_good() -> None:
     Manifest.decode(msgpack.packb([*GOOD[:4], 131072, *GOOD[5:]]))
 
 
-def test_a_constructor_is_as_strict():
+def test_a_constructor_is_as_strict() -> None:
     good = Manifest.decode(msgpack.packb(GOOD))
     fields = {name: getattr(good, name) for name in FIELDS}
     for change in (
@@ -157,17 +160,17 @@ def test_a_constructor_is_as_strict():
 
 
 @pytest.mark.parametrize("count", range(1, 13))
-def test_missing_and_added_fields(count):
+def test_missing_and_added_fields(count: int) -> None:
     refused(msgpack.packb(GOOD[: count - 1]))
     refused(msgpack.packb(GOOD + [b""] * count))
 
 
-def test_a_newer_version_is_said_to_be_newer():
+def test_a_newer_version_is_said_to_be_newer() -> None:
     assert "newer version" in refused(msgpack.packb([2, {"anything": "else"}]))
 
 
 @pytest.mark.parametrize("at", range(12))
-def test_a_second_way_to_write_a_value_is_refused(at):
+def test_a_second_way_to_write_a_value_is_refused(at: int) -> None:
     """Wider integers, wider lengths and a wider array header all mean the same to msgpack."""
     parts = [msgpack.packb(value) for value in GOOD]
     value = GOOD[at]
@@ -180,7 +183,7 @@ def test_a_second_way_to_write_a_value_is_refused(at):
     refused(b"\x9c" + b"".join(parts))
 
 
-def test_wide_header_trailing_byte_and_text_are_refused():
+def test_wide_header_trailing_byte_and_text_are_refused() -> None:
     data = msgpack.packb(GOOD)
     refused(b"\xdc\x00\x0c" + data[1:])
     refused(b"\xdd\x00\x00\x00\x0c" + data[1:])
@@ -205,7 +208,7 @@ def test_wide_header_trailing_byte_and_text_are_refused():
     ],
     ids=lambda data: data[:6].hex() + f" x {len(data)}",
 )
-def test_bombs_cost_little(data):
+def test_bombs_cost_little(data: bytes) -> None:
     tracemalloc.start()
     try:
         refused(data)
@@ -218,14 +221,14 @@ def test_bombs_cost_little(data):
 @settings(max_examples=400)
 @given(st.binary(max_size=200))
 @example(b"\x9c\x01")
-def test_random_bytes_are_refused(data):
+def test_random_bytes_are_refused(data: bytes) -> None:
     refused(data)
     refused(b"\x9c\x01" + data)
 
 
 @settings(max_examples=400)
 @given(st.data())
-def test_a_damaged_manifest_is_another_manifest_or_refused(data):
+def test_a_damaged_manifest_is_another_manifest_or_refused(data: st.DataObject) -> None:
     encoded = bytearray(msgpack.packb(GOOD))
     at = data.draw(st.integers(0, len(encoded) - 1))
     encoded[at] = data.draw(st.integers(0, 255))
@@ -245,7 +248,9 @@ WILD = st.recursive(
 
 @settings(max_examples=300)
 @given(st.lists(WILD, max_size=14), st.dictionaries(st.integers(0, 11), WILD, min_size=1, max_size=3))
-def test_wild_values_are_refused_or_valid(values, changes):
+def test_wild_values_are_refused_or_valid(
+    values: list[bool | dict[Any, Any] | list[dict[Any, Any]] | None], changes: dict[int, list[int | ExtType] | None]
+) -> None:
     refused(msgpack.packb(values))
     mixed = [changes.get(at, value) for at, value in enumerate(GOOD)]
     data = msgpack.packb(mixed)

@@ -1,5 +1,8 @@
 """Trees against RFC 6962's own recursive definition; proofs against all that is not the proven range."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,11 +29,11 @@ from shoal.erasure import (
 TOTALS = st.integers(1, 140)
 
 
-def leaves_for(total):
+def leaves_for(total: int) -> list[bytes]:
     return [block_leaf(number.to_bytes(4, "big")) for number in range(total)]
 
 
-def recursive_root(leaves):
+def recursive_root(leaves: list[bytes]) -> bytes:
     """RFC 6962, section 2.1: split at the largest power of two below the number of leaves."""
     if len(leaves) == 1:
         return leaves[0]
@@ -38,13 +41,13 @@ def recursive_root(leaves):
     return block_node(recursive_root(leaves[:split]), recursive_root(leaves[split:]))
 
 
-def reader_of(tree, total):
+def reader_of(tree: bytes, total: int) -> Callable[..., Any]:
     positions = level_positions(total)
     return lambda level, index: tree[(positions[level] + index) * 32 :][:32]
 
 
 @given(TOTALS)
-def test_every_way_to_the_root_agrees_with_the_recursive_definition(total):
+def test_every_way_to_the_root_agrees_with_the_recursive_definition(total: int) -> None:
     leaves = leaves_for(total)
     frontier = Frontier(block_node)
     for leaf in leaves:
@@ -56,12 +59,12 @@ def test_every_way_to_the_root_agrees_with_the_recursive_definition(total):
 
 
 @pytest.mark.parametrize("total", [1, 2, 8191, 8192, 8193, 20001])
-def test_streamed_levels_equal_the_tree_in_memory(total):
+def test_streamed_levels_equal_the_tree_in_memory(total: int) -> None:
     leaves = leaves_for(total)
     stored = bytearray(b"".join(leaves))
     reads = []
 
-    def read(position, count):
+    def read(position: int, count: int) -> bytes:
         reads.append(count)
         chunk = bytes(stored[position * 32 : (position + count) * 32])
         assert len(chunk) == count * 32, "read beyond what was yielded"
@@ -74,7 +77,7 @@ def test_streamed_levels_equal_the_tree_in_memory(total):
 
 
 @given(TOTALS, st.data())
-def test_a_range_is_proven_and_nothing_else_is(total, data):
+def test_a_range_is_proven_and_nothing_else_is(total: int, data: st.DataObject) -> None:
     leaves = leaves_for(total)
     first = data.draw(st.integers(0, total - 1))
     count = data.draw(st.integers(1, total - first))
@@ -105,11 +108,11 @@ def test_a_range_is_proven_and_nothing_else_is(total, data):
     st.lists(st.binary(max_size=40), max_size=4),
     st.binary(max_size=200),
 )
-def test_random_proofs_are_refused_quietly(total, first, leaves, proof):
+def test_random_proofs_are_refused_quietly(total: int, first: int, leaves: list[bytes], proof: bytes) -> None:
     assert not verify_range(block_node, block_leaf(b"root"), total, first, leaves, proof)
 
 
-def test_huge_trees_cost_logarithmic_work():
+def test_huge_trees_cost_logarithmic_work() -> None:
     total = 1 << 38
     nodes = list(proof_nodes(total, total // 2 + 5, 16))
     assert len(nodes) <= 2 * 39
@@ -127,7 +130,7 @@ def test_huge_trees_cost_logarithmic_work():
 
 
 @given(TOTALS, st.integers(0, 60))
-def test_frontier_goes_on_after_a_restart(total, more):
+def test_frontier_goes_on_after_a_restart(total: int, more: int) -> None:
     leaves = leaves_for(total + more)
     frontier = Frontier(block_node)
     for leaf in leaves[:total]:
@@ -148,12 +151,14 @@ def test_frontier_goes_on_after_a_restart(total, more):
      [1.0, bytes(32)], [1, [bytes(32)]], [1, "a" * 32], [1 << 39, bytes(32)], [1, bytes(32), 0], {0: 1},
      "ab", b"ab"],
 )  # fmt: skip
-def test_foreign_frontier_states_are_refused(state):
+def test_foreign_frontier_states_are_refused(
+    state: str | bytes | dict[int, int] | list[str | bytes | float | list[bytes]] | None,
+) -> None:
     with pytest.raises(BadState):
         Frontier.from_state(block_node, state)
 
 
-def test_empty_tree_and_ragged_levels_are_refused():
+def test_empty_tree_and_ragged_levels_are_refused() -> None:
     with pytest.raises(BadParameters):
         Frontier(block_node).root()
     with pytest.raises(BadParameters):
@@ -162,7 +167,7 @@ def test_empty_tree_and_ragged_levels_are_refused():
         level_sizes(0)
 
 
-def test_labels_and_positions_separate_hashes():
+def test_labels_and_positions_separate_hashes() -> None:
     leaf = block_leaf(b"x" * 64)
     assert len({leaf, block_node(b"x" * 32, b"x" * 32), data_node(b"x" * 32, b"x" * 32)}) == 3
     assert data_leaf(0, [leaf]) != data_leaf(1, [leaf])

@@ -1,34 +1,38 @@
 """The formats are a contract: what is built today equals what was stored when the format was fixed."""
 
 import base64
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 import pytest
 from blake3 import blake3
 
-from shoal.erasure import Manifest, SegmentDecoder, parse_link
+from shoal.erasure import Codec, Manifest, SegmentDecoder, parse_link
 
 
 @pytest.mark.parametrize("name", ["layout", "merkle", "manifest", "link", "published"])
-def test_built_equals_stored(name, vector_builder, stored_vectors):
+def test_built_equals_stored(name: str, vector_builder: ModuleType, stored_vectors: Callable[[str], Any]) -> None:
     assert vector_builder.build_all()[name] == stored_vectors(name)
 
 
-def test_stored_manifests_decode_to_themselves(stored_vectors):
+def test_stored_manifests_decode_to_themselves(stored_vectors: Callable[[str], Any]) -> None:
     for case in stored_vectors("manifest").values():
         manifest = Manifest.decode(bytes.fromhex(case["bytes"]))
         assert manifest.encode().hex() == case["bytes"]
         assert manifest.id.hex() == case["id"]
 
 
-def test_stored_links_parse(stored_vectors):
+def test_stored_links_parse(stored_vectors: Callable[[str], Any]) -> None:
     case = stored_vectors("link")
     link = parse_link(case["private with key"])
+    assert link.key is not None
     assert (link.id.hex(), link.key.hex()) == (case["id"], case["key"])
     assert str(link) == case["private with key"]
     assert link.hash == case["private"]
 
 
-def test_stored_object_reads_back(stored_vectors, codec):
+def test_stored_object_reads_back(stored_vectors: Callable[[str], Any], codec: Codec) -> None:
     """A reader given only stored bytes: the parity shares of the last segment make its ciphertext."""
     case = stored_vectors("published")
     manifest = Manifest.decode(bytes.fromhex(case["manifest"]))
@@ -44,11 +48,11 @@ def test_stored_object_reads_back(stored_vectors, codec):
     assert parse_link(case["link"]).id == manifest.id
 
 
-def keyed(label, data):
+def keyed(label: bytes, data: bytes) -> bytes:
     return blake3(data, key=blake3(b"shoal/1 " + label).digest()).digest()
 
 
-def test_stored_object_by_the_page_alone(stored_vectors):
+def test_stored_object_by_the_page_alone(stored_vectors: Callable[[str], Any]) -> None:
     """docs/format.md followed step by step with nothing but BLAKE3, from blocks to the link."""
     case = stored_vectors("published")
     ciphertext = blake3(b"ciphertext").digest(length=2 * 65536 + 41)

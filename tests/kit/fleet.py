@@ -229,7 +229,7 @@ class Fleet:
             (entry,) = await self.survey(daemon.number, [file_id])
             if entry and not isinstance(entry, bytes):
                 return daemon.number
-        raise AssertionError(f"nobody keeps anything of {file_id}")
+        raise AssertionError(f"nobody keeps anything of {file_id.hex()}")
 
     async def manifest(self, number: int, file_id: FileId) -> Manifest:
         """A file's manifest as one daemon gives it, checked."""

@@ -154,6 +154,12 @@ class Place:
         self.opened.append(store)
         return store
 
+    @property
+    def sim(self) -> SimDisk:
+        """The disk of a place that has a simulated one."""
+        assert isinstance(self.disk, SimDisk), "this place is on a real disk"
+        return self.disk
+
     def share_path(self, file: Published, share: int) -> Path:
         """The file that holds a share."""
         name = f"{file.file_id.hex()}.{share}"

@@ -48,7 +48,8 @@ class VirtualSocket:
         self.network.carry(data, self.address, address)
 
     async def receive(self) -> tuple[bytes, Address]:
-        return await self.inbox.receive()
+        received: tuple[bytes, Address] = await self.inbox.receive()
+        return received
 
     def deliver(self, data: bytes, source: Address) -> None:
         try:

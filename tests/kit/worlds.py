@@ -7,6 +7,7 @@ import trio
 
 from shoal.dht import NodeId
 from shoal.node import Published
+from shoal.node.care.caretaker import Caretaker
 from shoal.node.publishing.options import DEFAULT_TTL_S
 from shoal.simulation.world import Machine, World
 
@@ -104,6 +105,13 @@ def node_id(machine: Machine) -> NodeId:
     """The id of a running machine's node."""
     assert machine.node is not None
     return machine.node.node_id
+
+
+def caretaker_of(machine: Machine) -> Caretaker:
+    """What looks after the files of a running machine."""
+    caretaker = machine.serving.caretaker
+    assert caretaker is not None
+    return caretaker
 
 
 async def until(holds: Callable[[], bool], most_s: float, step_s: float) -> None:

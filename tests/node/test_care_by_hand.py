@@ -153,15 +153,16 @@ def test_only_verify_finds_one_wrong_block_among_many(tmp_path: Path) -> None:
 
         async def rotten(caller: Caller, request: Any, payload: Buffer) -> Reply:
             reply: Any = await honest(caller, request, payload)
+            read: Reply = reply
             if request.first_block <= 19 < request.first_block + request.count:
                 spoiled = bytearray(reply.payload)
                 spoiled[-1] ^= 1
                 return Blocks(reply.share_proof, reply.data_leaves, reply.data_proof, bytes(spoiled))
-            return reply
+            return read
 
         handlers(machine)[Read] = rotten
         async with world.client("checker") as client:
-            seen = []
+            seen: list[Progress] = []
             checked = await client.check(published.link, verify=True, on_progress=seen.append)
         assert checked.outcomes["wrong"] == 1
         assert checked.good_shares == N - 1

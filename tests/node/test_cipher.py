@@ -1,5 +1,7 @@
 """Sealing and opening: what is opened is what was sealed, at its place, under its key, or nothing at all."""
 
+from typing import Any
+
 import msgpack
 import pytest
 from hypothesis import given
@@ -23,16 +25,16 @@ metadata = st.builds(
 )
 
 
-def seal(described):
+def seal(described: Metadata) -> bytes:
     return CIPHER.seal_metadata(described, lambda length: NONCE[:length])
 
 
-def forge(padded):
+def forge(padded: bytes) -> bytes:
     """Metadata as a malicious publisher seals it: any bytes, authentic."""
     return NONCE + crypto_aead_xchacha20poly1305_ietf_encrypt(padded, b"metadata", NONCE, CIPHER._metadata_key)
 
 
-def forge_fields(fields):
+def forge_fields(fields: int | str | dict[Any, Any] | list[str | bytes | float | list[bytes] | None] | None) -> bytes:
     body = msgpack.packb(fields)
     return forge(len(body).to_bytes(2, "big") + body)
 
@@ -41,14 +43,14 @@ def forge_fields(fields):
 
 
 @given(indexes, st.booleans(), st.binary(max_size=2000))
-def test_what_was_sealed_opens(index, last, plaintext):
+def test_what_was_sealed_opens(index: int, last: bool, plaintext: bytes) -> None:
     sealed = CIPHER.seal_segment(index, last, plaintext)
     assert len(sealed) == len(plaintext) + 40
     assert CIPHER.open_segment(index, last, sealed) == plaintext
     assert CIPHER.seal_segment(index, last, plaintext) == sealed
 
 
-def test_every_flipped_bit_is_refused():
+def test_every_flipped_bit_is_refused() -> None:
     sealed = bytearray(CIPHER.seal_segment(3, False, b"four score and seven"))
     for bit in range(8 * len(sealed)):
         sealed[bit // 8] ^= 1 << bit % 8
@@ -58,7 +60,7 @@ def test_every_flipped_bit_is_refused():
     assert CIPHER.open_segment(3, False, bytes(sealed)) == b"four score and seven"
 
 
-def test_every_cut_is_refused():
+def test_every_cut_is_refused() -> None:
     sealed = CIPHER.seal_segment(0, True, b"abc")
     for length in range(len(sealed)):
         with pytest.raises(CipherError):
@@ -71,14 +73,16 @@ def test_every_cut_is_refused():
     ("cipher", "index", "last"),
     [(CIPHER, 6, False), (CIPHER, 5, True), (CIPHER, 5 + 2**32, False), (FileCipher(OTHER_KEY), 5, False)],
 )
-def test_another_place_or_key_is_refused(cipher, index, last):
+def test_another_place_or_key_is_refused(cipher: FileCipher, index: int, last: bool) -> None:
     sealed = CIPHER.seal_segment(5, False, bytes(100))
     with pytest.raises(CipherError):
         cipher.open_segment(index, last, sealed)
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200), indexes, indexes, st.booleans(), st.booleans())
-def test_a_nonce_is_used_for_one_plaintext_at_one_place(one, other, index, elsewhere, last, ends):
+def test_a_nonce_is_used_for_one_plaintext_at_one_place(
+    one: bytes, other: bytes, index: int, elsewhere: int, last: bool, ends: bool
+) -> None:
     nonces = {
         CIPHER.seal_segment(*place)[:24]
         for place in {(index, last, one), (index, last, other), (elsewhere, ends, one), (elsewhere, ends, other)}
@@ -88,7 +92,7 @@ def test_a_nonce_is_used_for_one_plaintext_at_one_place(one, other, index, elsew
     )
 
 
-def test_sealed_bytes_are_no_metadata_and_the_other_way_round():
+def test_sealed_bytes_are_no_metadata_and_the_other_way_round() -> None:
     """Each use has its own key: a holder cannot pass one off as the other."""
     with pytest.raises(CipherError):
         CIPHER.open_metadata(CIPHER.seal_segment(0, True, bytes(256)))
@@ -97,7 +101,7 @@ def test_sealed_bytes_are_no_metadata_and_the_other_way_round():
 
 
 @given(st.binary(max_size=300))
-def test_garbage_is_refused(data):
+def test_garbage_is_refused(data: bytes) -> None:
     with pytest.raises(CipherError):
         CIPHER.open_segment(0, False, data)
     with pytest.raises(CipherError):
@@ -107,7 +111,7 @@ def test_garbage_is_refused(data):
 # --- keys
 
 
-def test_a_commitment_names_one_key():
+def test_a_commitment_names_one_key() -> None:
     assert CIPHER.commitment == FileCipher(KEY).commitment
     keys = [KEY, OTHER_KEY, bytes(32), *(bytes(at) + b"\1" + bytes(31 - at) for at in range(32))]
     assert len({FileCipher(key).commitment for key in keys}) == len(keys)
@@ -115,7 +119,7 @@ def test_a_commitment_names_one_key():
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])
-def test_a_key_has_32_bytes(length):
+def test_a_key_has_32_bytes(length: int) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         FileCipher(bytes(length))
 
@@ -124,13 +128,13 @@ def test_a_key_has_32_bytes(length):
 
 
 @given(metadata)
-def test_metadata_round_trip(described):
+def test_metadata_round_trip(described: Metadata) -> None:
     sealed = seal(described)
     assert CIPHER.open_metadata(sealed) == described
     assert (len(sealed) - 40) % METADATA_STEP_BYTES == 0
 
 
-def test_common_names_are_all_one_length():
+def test_common_names_are_all_one_length() -> None:
     lengths = {
         len(seal(Metadata(size, b"n" * length, "text/plain"))) for length in range(1, 200) for size in (0, 2**62)
     }
@@ -138,7 +142,7 @@ def test_common_names_are_all_one_length():
     assert len(seal(Metadata(2**63 - 1, b"n" * 255, "é" * 127))) <= 4096  # what a manifest takes
 
 
-def test_metadata_of_another_key_or_changed_is_refused():
+def test_metadata_of_another_key_or_changed_is_refused() -> None:
     sealed = seal(Metadata(5, b"name"))
     with pytest.raises(CipherError):
         FileCipher(OTHER_KEY).open_metadata(sealed)
@@ -172,7 +176,9 @@ def test_metadata_of_another_key_or_changed_is_refused():
         [0] * 17,
     ],
 )
-def test_a_malicious_publishers_metadata_is_refused(fields):
+def test_a_malicious_publishers_metadata_is_refused(
+    fields: int | str | dict[Any, Any] | list[str | bytes | float | list[bytes] | None] | None,
+) -> None:
     with pytest.raises(CipherError):
         CIPHER.open_metadata(forge_fields(fields))
 
@@ -186,17 +192,17 @@ def test_a_malicious_publishers_metadata_is_refused(fields):
         ([3, 7], "metadata of version 3"),
     ],
 )
-def test_what_only_a_later_version_knows_is_told_apart(fields, words):
+def test_what_only_a_later_version_knows_is_told_apart(fields: list[Any], words: str) -> None:
     with pytest.raises(FromLaterVersion, match=words):
         CIPHER.open_metadata(forge_fields(fields))
 
 
-def test_later_versions_may_add_fields():
+def test_later_versions_may_add_fields() -> None:
     assert CIPHER.open_metadata(forge_fields([1, 0, b"n", 5, None, "later"])) == Metadata(5, b"n")
 
 
 @given(st.binary(max_size=600))
-def test_authentic_garbage_is_metadata_or_one_error(padded):
+def test_authentic_garbage_is_metadata_or_one_error(padded: bytes) -> None:
     try:
         described = CIPHER.open_metadata(forge(padded))
     except CipherError:
@@ -205,7 +211,7 @@ def test_authentic_garbage_is_metadata_or_one_error(padded):
 
 
 @pytest.mark.parametrize("body", [b"\x91" * 5000, b"\xd9\x05\xff\xff\xff\xff\xff", b"\xc7\x0c\xff" + b"\xff" * 12])
-def test_hostile_msgpack_is_refused(body):
+def test_hostile_msgpack_is_refused(body: bytes) -> None:
     """Arrays in arrays, text that is not UTF-8, a time that cannot be."""
     with pytest.raises(CipherError):
         CIPHER.open_metadata(forge(len(body).to_bytes(2, "big") + body))
@@ -215,7 +221,7 @@ def test_hostile_msgpack_is_refused(body):
 
 
 @pytest.mark.parametrize(("size", "padded"), [(0, 256), (1, 256), (256, 256), (257, 272), (1000, 1024)])
-def test_padding_is_what_the_formula_says(size, padded):
+def test_padding_is_what_the_formula_says(size: int, padded: int) -> None:
     check_padding(size, padded)
     for wrong in (padded - 1, padded + 1, 2 * padded):
         with pytest.raises(CipherError):
@@ -223,11 +229,11 @@ def test_padding_is_what_the_formula_says(size, padded):
 
 
 @given(st.binary(min_size=1, max_size=255).filter(lambda raw: not {0, 0x2F} & set(raw) and raw not in (b".", b"..")))
-def test_any_plain_name_keeps_its_bytes(raw):
+def test_any_plain_name_keeps_its_bytes(raw: bytes) -> None:
     assert name_bytes(raw.decode("utf-8", "surrogateescape")) == raw
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "a/b", "../x", "/etc/x", "a\0b", "n" * 256, "é" * 128])
-def test_no_path_is_a_name(name):
+def test_no_path_is_a_name(name: str) -> None:
     with pytest.raises(ValueError, match=r"not a plain file name|longer than"):
         name_bytes(name)

@@ -153,7 +153,8 @@ def changed(**edits: Callable[[bytes, random.Random], bytes]) -> Lie:
 
     async def lie(honest: Handler, request: Read, rng: random.Random) -> Reply:
         reply: Any = await honest(Caller(Address("10.0.0.1", 1)), request, b"")
-        return replace(reply, **{field: edit(bytes(getattr(reply, field)), rng) for field, edit in edits.items()})
+        edited: Reply = replace(reply, **{name: edit(bytes(getattr(reply, name)), rng) for name, edit in edits.items()})
+        return edited
 
     return lie
 
@@ -179,9 +180,11 @@ async def fewer_leaves(honest: Handler, request: Read, rng: random.Random) -> Re
     caller = Caller(Address("10.0.0.1", 1))
     whole: Any = await honest(caller, request, b"")
     if request.count == 1:
-        return replace(whole, data_leaves=b"", data_proof=b"")
-    part: Any = await honest(caller, replace(request, count=request.count - 1), b"")
-    return replace(whole, data_leaves=part.data_leaves, data_proof=part.data_proof)
+        part: Any = Blocks(b"", b"", b"", b"")
+    else:
+        part = await honest(caller, replace(request, count=request.count - 1), b"")
+    fewer: Reply = replace(whole, data_leaves=part.data_leaves, data_proof=part.data_proof)
+    return fewer
 
 
 def says(status: Status) -> Lie:
@@ -364,6 +367,10 @@ def answers(reply: Callable[[random.Random], Reply]) -> Lie:
     return lie
 
 
+def answers_with(reply: Reply) -> Lie:
+    return answers(lambda _: reply)
+
+
 def garbage_manifests(manifest: Manifest, other: Manifest) -> dict[str, Lie]:
     encoded = manifest.encode()
     return {
@@ -430,7 +437,7 @@ def test_holder_lists_full_of_lies(tmp_path: Path) -> None:
         for name, payload in lists.items():
             with (
                 case(name),
-                lying(shared.holders()[1:], GetHolders, answers(lambda _, p=payload: HolderList(p)), world.rng),
+                lying(shared.holders()[1:], GetHolders, answers_with(HolderList(payload)), world.rng),
             ):
                 assert await fetch(world, shared.published.link, SOON_S) == shared.data
 
@@ -651,13 +658,18 @@ def test_a_manifest_of_impossible_size(tmp_path: Path) -> None:
         for k, n in ((K, N), (256, 256), (1, 256)):
             layout = Layout.for_plaintext(k, n, 2**53)
             roots = tuple(world.rng.randbytes(32) for _ in range(n))
-            numbers = {"k": k, "n": n, "share_roots": roots, "ciphertext_bytes": layout.ciphertext_bytes}
+            numbers: dict[str, Any] = {
+                "k": k,
+                "n": n,
+                "share_roots": roots,
+                "ciphertext_bytes": layout.ciphertext_bytes,
+            }
             forgery = forge(world, said=2**53, **numbers)
             machine = shared.holders()[0]
             hints = [Hint(share, Contact(node_id(each), each.address)) for share, each in enumerate(shared.holders())]
             await announce(machine, forgery.manifest.id, hints)
             payload = ManifestBytes(forgery.manifest.encode())
-            lie = answers(lambda _, payload=payload: payload)
+            lie = answers_with(payload)
             with (
                 lying(shared.holders(), GetManifest, lie, world.rng),
                 pytest.raises(TooFewShares) as caught,

@@ -149,7 +149,8 @@ async def never(liar: Liar, request: Any, payload: Buffer) -> Reply:
 def edited(**changes: Any) -> Lie:
     async def lie(liar: Liar, request: Any, payload: Buffer) -> Reply:
         reply: Any = await liar.honest(NOBODY, request, payload)
-        return replace(reply, **changes)
+        changed: Reply = replace(reply, **changes)
+        return changed
 
     return lie
 
@@ -339,7 +340,7 @@ def test_holders_that_die_between_commit_and_announcement(tmp_path: Path) -> Non
 
         async def lie(liar: Liar, request: Commit, payload: Buffer) -> Reply:
             nonlocal committed
-            reply = await liar.honest(NOBODY, request, payload)
+            reply: Reply = await liar.honest(NOBODY, request, payload)
             committed += 1
             if committed == N:
                 for name in doomed:
@@ -366,7 +367,8 @@ def test_a_holder_that_is_full_half_way(tmp_path: Path) -> None:
         async def lie(liar: Liar, request: Write, payload: Buffer) -> Reply:
             if request.first_block:
                 raise RequestError(Status.FULL, text="no room left")
-            return await liar.honest(NOBODY, request, payload)
+            reply: Reply = await liar.honest(NOBODY, request, payload)
+            return reply
 
         liars = world.rng.sample(world.running(), LIARS)
         peak = 0

@@ -1,5 +1,9 @@
 """The formats of node/ are a contract: what is built today equals what was stored when the format was fixed."""
 
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
 import msgpack
 import pytest
 from blake3 import blake3
@@ -12,11 +16,11 @@ from shoal.node.holders.statements import read_statement
 
 
 @pytest.mark.parametrize("name", ["cipher", "statements", "announcements", "published"])
-def test_built_equals_stored(name, node_vector_builder, node_vectors):
+def test_built_equals_stored(name: str, node_vector_builder: ModuleType, node_vectors: Callable[[str], Any]) -> None:
     assert node_vector_builder.build_all()[name] == node_vectors(name)
 
 
-def test_stored_statements_are_read(node_vectors):
+def test_stored_statements_are_read(node_vectors: Callable[[str], Any]) -> None:
     stored = node_vectors("statements")
     for share, case in ((0, stored["cases"]["share 0"]), (255, stored["cases"]["share 255"])):
         statement = read_statement(
@@ -30,7 +34,7 @@ def test_stored_statements_are_read(node_vectors):
 
 
 @pytest.mark.parametrize("name", ["small", "public"])
-def test_a_stored_object_reads_back_from_its_last_shares(name, node_vectors):
+def test_a_stored_object_reads_back_from_its_last_shares(name: str, node_vectors: Callable[[str], Any]) -> None:
     """A reader given only stored bytes: the shares with the highest numbers, the manifest and the link."""
     case = node_vectors("published")[name]
     manifest, link = Manifest.decode(bytes.fromhex(case["manifest"])), parse_link(case["link"])
@@ -54,19 +58,19 @@ def test_a_stored_object_reads_back_from_its_last_shares(name, node_vectors):
 # docs/format.md followed with nothing but BLAKE3, msgpack and libsodium
 
 
-def keyed(label, data):
+def keyed(label: bytes, data: bytes) -> bytes:
     return blake3(data, key=blake3(b"shoal/1 " + label).digest()).digest()
 
 
-def derived(label, key):
+def derived(label: str, key: bytes) -> bytes:
     return blake3(key, derive_key_context="shoal/1 " + label).digest()
 
 
-def opened(sealed, associated, key):
+def opened(sealed: bytes, associated: bytes, key: bytes) -> bytes:
     return crypto_aead_xchacha20poly1305_ietf_decrypt(sealed[24:], associated, sealed[:24], key)
 
 
-def test_encryption_by_the_page_alone(node_vectors):
+def test_encryption_by_the_page_alone(node_vectors: Callable[[str], Any]) -> None:
     case = node_vectors("published")["small"]
     file_key = blake3(b"file key").digest()
     sealed = bytes.fromhex(case["sealed segments"][0])
@@ -83,7 +87,7 @@ def test_encryption_by_the_page_alone(node_vectors):
     assert msgpack.unpackb(body) == [1, 0, b"fish.txt", 21, "text/plain"]
 
 
-def test_statements_by_the_page_alone(node_vectors):
+def test_statements_by_the_page_alone(node_vectors: Callable[[str], Any]) -> None:
     stored = node_vectors("statements")
     case = stored["cases"]["share 0"]
     body, signature = msgpack.unpackb(bytes.fromhex(case["statement"]))
@@ -104,7 +108,7 @@ def test_statements_by_the_page_alone(node_vectors):
     ]
 
 
-def test_announcements_by_the_page_alone(node_vectors):
+def test_announcements_by_the_page_alone(node_vectors: Callable[[str], Any]) -> None:
     stored = node_vectors("announcements")
     file_id = FileId(bytes.fromhex(stored["file id"]))
     ids = [blake3(f"node {number}".encode()).digest() for number in range(12)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import trio
 
+from kit.worlds import caretaker_of
 from shoal.simulation.world import World, run_world
 
 
@@ -31,7 +32,7 @@ async def ending(world: World) -> None:
     assert vars(machine.environment) == lent
     await world.start("three")
     await trio.sleep(30)
-    assert len(machine.serving.caretaker._context.dht.contacts()) == 2
+    assert len(caretaker_of(machine)._context.dht.contacts()) == 2
 
 
 def test_a_node_that_ended_is_no_garbage(tmp_path: Path) -> None:

@@ -31,12 +31,12 @@ async def order_of_tasks() -> tuple[int, ...]:
     return tuple(order)
 
 
-def test_order_of_tasks_depends_on_the_seed_alone():
+def test_order_of_tasks_depends_on_the_seed_alone() -> None:
     runs = [run_seeded(seed, order_of_tasks) for seed in (1, 2, 1, 2)]
     assert runs[0] == runs[2] != runs[1] == runs[3]
 
 
-async def test_works_inside_a_running_loop():
+async def test_works_inside_a_running_loop() -> None:
     orders = []
     for seed in (1, 2, 1):
         with seeded_scheduler(seed):
@@ -44,7 +44,7 @@ async def test_works_inside_a_running_loop():
     assert orders[0] == orders[2] != orders[1]
 
 
-def test_the_scheduler_is_left_as_it_was():
+def test_the_scheduler_is_left_as_it_was() -> None:
     run = trio._core._run
     before = (run._ALLOW_DETERMINISTIC_SCHEDULING, run._r.getstate())
     with pytest.raises(KeyError), seeded_scheduler(5):
@@ -52,7 +52,7 @@ def test_the_scheduler_is_left_as_it_was():
     assert (run._ALLOW_DETERMINISTIC_SCHEDULING, run._r.getstate()) == before
 
 
-def test_virtual_time_jumps():
+def test_virtual_time_jumps() -> None:
     async def sleep() -> float:
         await trio.sleep(3600.0)
         return trio.current_time()
@@ -100,13 +100,13 @@ async def whole_network(seed: int) -> str:
     return world.seen.hexdigest()
 
 
-def test_a_network_replays_bit_for_bit():
+def test_a_network_replays_bit_for_bit() -> None:
     first = run_seeded(3, whole_network, 3)
     assert run_seeded(3, whole_network, 3) == first
     assert run_seeded(4, whole_network, 4) != first
 
 
-def test_a_network_replays_in_other_processes():
+def test_a_network_replays_in_other_processes() -> None:
     """Other processes hash strings differently, so this finds an order taken from a set."""
     hashes = {
         subprocess.run(

@@ -16,7 +16,7 @@ secrets = st.binary(min_size=32, max_size=32)
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: type(scheme).__name__)
 @given(secret=secrets, other=secrets, message=st.binary(max_size=200), bit=st.integers(0, 511))
-def test_behaves_as_a_scheme(scheme: SignatureScheme, secret: bytes, other: bytes, message: bytes, bit: int):
+def test_behaves_as_a_scheme(scheme: SignatureScheme, secret: bytes, other: bytes, message: bytes, bit: int) -> None:
     public, signature = scheme.public_key(secret), scheme.sign(secret, message)
     assert (len(public), len(signature)) == (32, 64)
     assert public != secret
@@ -30,16 +30,18 @@ def test_behaves_as_a_scheme(scheme: SignatureScheme, secret: bytes, other: byte
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: type(scheme).__name__)
 @given(st.binary(max_size=80), st.binary(max_size=10), st.binary(max_size=80))
-def test_garbage_is_refused_without_raising(scheme: SignatureScheme, public: bytes, message: bytes, signature: bytes):
+def test_garbage_is_refused_without_raising(
+    scheme: SignatureScheme, public: bytes, message: bytes, signature: bytes
+) -> None:
     assert not scheme.verify(public, message, signature)
 
 
-def test_identities_can_be_made_with_it():
+def test_identities_can_be_made_with_it() -> None:
     made = Identity.create(0, lambda count: bytes(count), FastSignatures())
     assert FastSignatures().verify(made.public_key, b"message", made.sign(b"message"))
 
 
-def test_nothing_outside_simulations_imports_it():
+def test_nothing_outside_simulations_imports_it() -> None:
     node = Path(shoal.node.__file__).parent
     for path in node.rglob("*.py"):
         if "simulation" not in path.parts:

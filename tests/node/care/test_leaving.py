@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from kit.worlds import chunks
+from kit.worlds import caretaker_of, chunks
 from shoal.node import Left, Progress, Published
 from shoal.node.channel import Buffer, Caller, Reply, Write
 from shoal.node.store.store import DATABASE_NAME
@@ -180,7 +180,7 @@ def test_peers_whose_clocks_are_impossible_do_not_keep_anybody_from_leaving(tmp_
         published, leaver = await _little_file(world, nodes=4, code=(1, 2), ttl_s=30 * 86400)
         liars = [each for each in world.running() if each is not leaver][:2]
         for liar in liars:
-            polls: Any = liar.serving.caretaker.polls
+            polls: Any = caretaker_of(liar).polls
             polls._env = replace(polls._env, wall=lambda: 2**64 - 1)
         assert leaver.node is not None
         left = await leaver.node.leave()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
-from kit.worlds import node_id, prepare, until
+from kit.worlds import caretaker_of, node_id, prepare, until
 from shoal.dht import Contact, NodeId
 from shoal.erasure import FileId
 from shoal.node.care import rounds
@@ -175,11 +175,11 @@ def test_who_owes_an_announcement_takes_it_up_at_its_own_look(tmp_path: Path) ->
         (number, *_), node = owed(machine, file_id), machine.node
         dht: Any = node._context.dht  # type: ignore[union-attr]
         dht.stop_announcing(class_key(file_id, number))
-        await machine.serving.caretaker._look_after([file_id])
+        await caretaker_of(machine)._look_after([file_id])
         assert node_id(machine) in announcing(world, file_id, number)
         before = dict(dht._announcer._kept)
         await trio.sleep(60)
-        await machine.serving.caretaker._look_after([file_id])
+        await caretaker_of(machine)._look_after([file_id])
         after = dht._announcer._kept
         assert after.keys() == before.keys()
         assert all(after[place] is before[place] for place in before)

@@ -93,7 +93,7 @@ def test_a_file_goes_by_another_name_at_each_holder() -> None:
     file_id = FileId(b"f" * 32)
     names = {pseudonym(NodeId(bytes([number]) * 32), file_id) for number in range(50)}
     assert len(names) == 50
-    assert not any(name in file_id for name in names)
+    assert not any(file_id.find(name) >= 0 for name in names)
 
 
 def test_golden_vectors_of_polls(node_vectors: Callable[[str], Any], node_vector_builder: Any) -> None:

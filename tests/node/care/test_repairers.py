@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from kit.worlds import prepare
+from kit.worlds import caretaker_of, prepare
 from shoal.erasure import FileId
 from shoal.node import Published
 from shoal.node.channel import Buffer, Caller, Reply, Write
@@ -63,7 +63,7 @@ def test_three_holders_that_repair_at_once_waste_little_and_keep_each_share_once
                     care.presence.silent(each, -10 * EPOCH_S)
                 nursery.start_soon(care._look_after, [FileId(published.link.id)])
                 await trio.sleep(apart_s)
-        while any(machine.serving.caretaker._mender.busy for machine in first[4:7]):  # noqa: ASYNC110 - no event for it
+        while any(caretaker_of(machine)._mender.busy for machine in first[4:7]):  # noqa: ASYNC110 - no event for it
             await trio.sleep(1)
         assert kept(world, published) == list(range(N))
         assert sum(sent) <= most * 4 * SHARE_BYTES

@@ -260,7 +260,8 @@ def counting(counts: dict[type, int], kind: type, honest: Handler) -> Handler:
     async def answer(caller: Caller, request: Any, payload: Buffer) -> Reply:
         reply: Any = await honest(caller, request, payload)
         counts[kind] += len(payload) + (len(reply.payload) if kind is Read else 0)
-        return reply
+        answered: Reply = reply
+        return answered
 
     return answer
 

@@ -296,22 +296,21 @@ def bad_frame(rng: random.Random) -> bytes:
     mutated = bytearray(valid)
     for _ in range(rng.randint(1, 5)):
         mutated[rng.randrange(len(mutated))] = rng.randrange(256)
-    return rng.choice(
-        [
-            lambda: rng.randbytes(rng.randint(1, 300)),
-            lambda: frame(bytes(mutated)),
-            lambda: frame(valid[: rng.randrange(len(valid))]),
-            lambda: frame(valid, rng.randbytes(rng.randint(1, 5000))),
-            lambda: frame(write, b"half", claimed=rng.randint(5, 2**20)),
-            lambda: struct.pack(">II", rng.randrange(2**32), rng.randrange(2**32)) + rng.randbytes(20),
-            lambda: frame(rng.randbytes(rng.randint(0, 60))),
-            lambda: frame(b"\x91" * rng.randint(1, 60_000)),
-            lambda: frame(b"\xdd\xff\xff\xff\xff" + rng.randbytes(9)),
-            lambda: packed(rng.randrange(17, 300), rng.randrange(2**33), [{}] * rng.randrange(50)),
-            lambda: packed(2, 1, "admin", rng.randbytes(32), bytes(8), rng.randbytes(64)),
-            lambda: frame(msgpack.packb([5, 1, bytes(16), 1, 1]), bytes(16_385)),
-        ]
-    )()
+    kinds: list[Callable[[], bytes]] = [
+        lambda: rng.randbytes(rng.randint(1, 300)),
+        lambda: frame(bytes(mutated)),
+        lambda: frame(valid[: rng.randrange(len(valid))]),
+        lambda: frame(valid, rng.randbytes(rng.randint(1, 5000))),
+        lambda: frame(write, b"half", claimed=rng.randint(5, 2**20)),
+        lambda: struct.pack(">II", rng.randrange(2**32), rng.randrange(2**32)) + rng.randbytes(20),
+        lambda: frame(rng.randbytes(rng.randint(0, 60))),
+        lambda: frame(b"\x91" * rng.randint(1, 60_000)),
+        lambda: frame(b"\xdd\xff\xff\xff\xff" + rng.randbytes(9)),
+        lambda: packed(rng.randrange(17, 300), rng.randrange(2**33), [{}] * rng.randrange(50)),
+        lambda: packed(2, 1, "admin", rng.randbytes(32), bytes(8), rng.randbytes(64)),
+        lambda: frame(msgpack.packb([5, 1, bytes(16), 1, 1]), bytes(16_385)),
+    ]
+    return rng.choice(kinds)()
 
 
 def rss_bytes() -> int:

@@ -167,7 +167,8 @@ async def test_a_fault_of_ours_in_a_call_ends_that_call_alone(
             calls += 1
             if calls <= 3:
                 raise LookupError("nothing was prepared for this")
-            return await served.network.connect(address)
+            stream: ByteStream = await served.network.connect(address)
+            return stream
 
     with caplog.at_level(logging.ERROR):
         async with open_pool(Faulty(), bugs=bugs) as pool:

@@ -228,7 +228,8 @@ async def call_odd_server(context: ssl.SSLContext, nursery: trio.Nursery) -> Non
             await stream.receive_some(1)
 
     nursery.start_soon(trio.serve_listeners, handler, listeners)
-    await TlsNetwork().connect(Address(*listeners[0].transport_listener.socket.getsockname()))
+    listener: Any = listeners[0].transport_listener
+    await TlsNetwork().connect(Address(*listener.socket.getsockname()))
 
 
 async def test_a_certificate_of_another_kind_is_refused(nursery: trio.Nursery) -> None:

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 import trio
 
+from kit.fleet import Upload
 from shoal.erasure import FileId, Link, Manifest, parse_link
 from shoal.node import Node, Phase, Progress, Published, open_node
 from shoal.node.care.epochs import epoch_of, rank_of
@@ -97,7 +98,9 @@ class Ledger:
                 rows = set() if isinstance(entry, bytes) else {(row.share, daemon.number) for row in entry}
                 owed = {place for place in file.owed if place[1] == daemon.number}
                 assert not isinstance(entry, bytes), f"daemon {daemon.number} deleted what nobody asked it to"
-                assert rows >= owed, f"daemon {daemon.number} lost acknowledged shares {owed - rows} of {file.link.id}"
+                assert rows >= owed, (
+                    f"daemon {daemon.number} lost acknowledged shares {owed - rows} of {file.link.id.hex()}"
+                )
                 file.owed |= rows
                 file.removed -= rows
             for (link, agreed), entry in zip(self.deleted.items(), entries[len(self.live) :], strict=True):
@@ -234,12 +237,13 @@ class Killer:
         path.unlink()
         return published, content
 
-    def _receiver(self, before: set[Any]) -> Callable[[], int]:
+    def _receiver(self, before: set[Upload]) -> Callable[[], int]:
         """Chooses one of those who are receiving something just now, or anybody."""
 
         def choose() -> int:
             fresh = sorted({number for number, _ in self._fleet.uploads() - before})
-            return self._rng.choice(fresh or range(len(self._fleet.daemons)))
+            chosen: int = self._rng.choice(fresh or list(range(len(self._fleet.daemons))))
+            return chosen
 
         return choose
 

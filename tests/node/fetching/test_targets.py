@@ -5,6 +5,8 @@ import os
 import socket
 import stat
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,19 +23,20 @@ LINK = Link(FileId(bytes(range(32))), LinkKind.PRIVATE, bytes(32))
 OTHER = Link(FileId(bytes(range(1, 33))), LinkKind.PRIVATE, bytes(32))
 
 
-def opened(name):
+def opened(name: bytes | None) -> OpenedFile:
     """A file that was found under this published name."""
-    return OpenedFile(None, None, Metadata(5, name))
+    unused: Any = None
+    return OpenedFile(unused, unused, Metadata(5, name))
 
 
-def finish(path, target, content=b"fetched", *, force=False):
+def finish(path: Path, target: Path, content: bytes = b"fetched", *, force: bool = False) -> None:
     with open_part(path) as part:
         part.truncate(0)
         part.write(0, content)
         part.finish(target, force=force)
 
 
-def assert_shown_safely(caught):
+def assert_shown_safely(caught: Any) -> str:
     message = str(caught.value)
     assert message.isprintable()
     return message
@@ -43,7 +46,7 @@ def assert_shown_safely(caught):
 
 
 @given(st.binary(min_size=1, max_size=255).filter(lambda raw: not {0, 0x2F} & set(raw) and raw not in (b".", b"..")))
-def test_a_part_lies_beside_its_target_under_a_possible_name(raw):
+def test_a_part_lies_beside_its_target_under_a_possible_name(raw: bytes) -> None:
     target = Path("/folder") / os.fsdecode(raw)
     part = part_path(target, LINK)
     assert part.parent == target.parent
@@ -52,14 +55,14 @@ def test_a_part_lies_beside_its_target_under_a_possible_name(raw):
     assert part != part_path(target, OTHER)
 
 
-def test_a_part_says_what_it_is():
+def test_a_part_says_what_it_is() -> None:
     assert part_path(Path("/folder/fish.txt"), LINK) == Path("/folder/fish.txt.00010203.part")
 
 
 # --- parts
 
 
-def test_a_part_grows_and_is_kept(tmp_path):
+def test_a_part_grows_and_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "f.part"
     with open_part(path) as part:
         part.write(3, b"def")
@@ -71,13 +74,13 @@ def test_a_part_grows_and_is_kept(tmp_path):
     assert path.read_bytes() == b"abcd"
 
 
-def test_an_empty_part_is_not_left_behind(tmp_path):
+def test_an_empty_part_is_not_left_behind(tmp_path: Path) -> None:
     with open_part(tmp_path / "f.part"):
         assert os.listdir(tmp_path) == ["f.part"]
     assert os.listdir(tmp_path) == []
 
 
-def test_two_fetches_do_not_mix(tmp_path):
+def test_two_fetches_do_not_mix(tmp_path: Path) -> None:
     """Not even when the first has not written a byte yet."""
     path = tmp_path / "f.part"
     with open_part(path) as part:
@@ -89,13 +92,13 @@ def test_two_fetches_do_not_mix(tmp_path):
     assert (tmp_path / "f").read_bytes() == b"whole"
 
 
-def test_a_part_that_was_just_finished_is_not_taken_for_a_part(tmp_path, monkeypatch):
+def test_a_part_that_was_just_finished_is_not_taken_for_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock of a finished fetch is free, and its file has another name: that one must not be touched."""
     path = tmp_path / "f.part"
     path.write_bytes(b"whole")
     really_open = os.open
 
-    def open_and_lose(name, *args, **kwargs):
+    def open_and_lose(name: Path, *args: Any, **kwargs: Any) -> int:
         descriptor = really_open(name, *args, **kwargs)
         if name == path and path.exists() and path.stat().st_size:
             path.rename(tmp_path / "f")
@@ -108,11 +111,13 @@ def test_a_part_that_was_just_finished_is_not_taken_for_a_part(tmp_path, monkeyp
     assert (tmp_path / "f").read_bytes() == b"whole"
 
 
-def test_a_file_gets_its_name_only_when_nothing_can_fail_any_more(tmp_path, monkeypatch):
+def test_a_file_gets_its_name_only_when_nothing_can_fail_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else the command fails, and the same command then says that the file exists."""
     really_open = os.open
 
-    def no_descriptor_left(name, flags, *rest, **named):
+    def no_descriptor_left(name: Path, flags: int, *rest: Any, **named: Any) -> Any:
         if flags & os.O_DIRECTORY:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return really_open(name, flags, *rest, **named)
@@ -125,8 +130,8 @@ def test_a_file_gets_its_name_only_when_nothing_can_fail_any_more(tmp_path, monk
     assert os.listdir(tmp_path) == ["f.part"]
 
 
-def test_a_full_disk_comes_with_advice(tmp_path, monkeypatch):
-    def full(*_):
+def test_a_full_disk_comes_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "open", full)
@@ -134,7 +139,7 @@ def test_a_full_disk_comes_with_advice(tmp_path, monkeypatch):
         pass
 
 
-def test_a_link_in_place_of_a_part_is_not_followed(tmp_path):
+def test_a_link_in_place_of_a_part_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("kept")
     (tmp_path / "f.part").symlink_to("victim")
     with pytest.raises(LocalError), open_part(tmp_path / "f.part"):
@@ -142,7 +147,7 @@ def test_a_link_in_place_of_a_part_is_not_followed(tmp_path):
     assert (tmp_path / "victim").read_text() == "kept"
 
 
-def test_places_that_take_no_part_are_named(tmp_path):
+def test_places_that_take_no_part_are_named(tmp_path: Path) -> None:
     """What a read-only folder is to others, a file in place of a folder is to root."""
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.part").mkdir()
@@ -152,7 +157,7 @@ def test_places_that_take_no_part_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
-def test_the_users_mask_decides_who_may_read(tmp_path, umask, mode):
+def test_the_users_mask_decides_who_may_read(tmp_path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)
     try:
         finish(tmp_path / "f.part", tmp_path / "f")
@@ -164,19 +169,21 @@ def test_the_users_mask_decides_who_may_read(tmp_path, umask, mode):
 # --- finishing
 
 
-def test_a_finished_file_has_its_name_and_no_other(tmp_path):
+def test_a_finished_file_has_its_name_and_no_other(tmp_path: Path) -> None:
     finish(tmp_path / "f.part", tmp_path / "f")
     assert os.listdir(tmp_path) == ["f"]
     assert (tmp_path / "f").stat().st_nlink == 1
 
 
-def test_an_empty_file_is_a_file_too(tmp_path):
+def test_an_empty_file_is_a_file_too(tmp_path: Path) -> None:
     finish(tmp_path / "f.part", tmp_path / "f", b"")
     assert os.listdir(tmp_path) == ["f"]
 
 
 @pytest.mark.parametrize("linkable", [True, False])
-def test_a_target_that_appears_at_the_last_moment_is_kept(tmp_path, monkeypatch, linkable):
+def test_a_target_that_appears_at_the_last_moment_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linkable: bool
+) -> None:
     if not linkable:
         monkeypatch.setattr(os, "link", refuse_links)
     (tmp_path / "f").write_text("theirs")
@@ -186,18 +193,18 @@ def test_a_target_that_appears_at_the_last_moment_is_kept(tmp_path, monkeypatch,
     assert (tmp_path / "f.part").read_bytes() == b"fetched", "what was fetched is not lost"
 
 
-def refuse_links(*args, **kwargs):
+def refuse_links(*args: Any, **kwargs: Any) -> None:
     """A file system without hard links."""
     raise PermissionError(1, "Operation not permitted")
 
 
-def test_without_hard_links_it_is_renamed(tmp_path, monkeypatch):
+def test_without_hard_links_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", refuse_links)
     finish(tmp_path / "f.part", tmp_path / "f")
     assert os.listdir(tmp_path) == ["f"]
 
 
-def test_force_replaces_what_is_there(tmp_path):
+def test_force_replaces_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("kept")
     (tmp_path / "f").symlink_to("victim")
     finish(tmp_path / "f.part", tmp_path / "f", force=True)
@@ -208,7 +215,7 @@ def test_force_replaces_what_is_there(tmp_path):
 # --- targets
 
 
-def test_targets_that_will_do(tmp_path):
+def test_targets_that_will_do(tmp_path: Path) -> None:
     check_target(None, force=False)
     check_target(tmp_path, force=False)
     check_target(tmp_path / "new", force=False)
@@ -216,7 +223,7 @@ def test_targets_that_will_do(tmp_path):
     check_target(tmp_path / "old", force=True)
 
 
-def test_an_existing_target_is_refused_before_anything_is_asked(tmp_path):
+def test_an_existing_target_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("")
     (tmp_path / "dangling").symlink_to("nowhere")
     for name in ("old", "dangling"):
@@ -225,14 +232,14 @@ def test_an_existing_target_is_refused_before_anything_is_asked(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing/f", "file/f", "n\0l", "x" * 5000])
-def test_targets_that_cannot_be(tmp_path, name):
+def test_targets_that_cannot_be(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LocalError) as caught:
         check_target(tmp_path / name, force=True)
     assert_shown_safely(caught)
 
 
-def test_devices_pipes_and_sockets_are_never_replaced(tmp_path):
+def test_devices_pipes_and_sockets_are_never_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
@@ -244,7 +251,7 @@ def test_devices_pipes_and_sockets_are_never_replaced(tmp_path):
 # --- published names
 
 
-def test_the_published_name_is_used_in_a_folder(tmp_path, monkeypatch):
+def test_the_published_name_is_used_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert resolve_target(tmp_path, opened(b"fish.txt"), force=False) == tmp_path / "fish.txt"
     assert resolve_target(None, opened(b"fish.txt"), force=False) == tmp_path / "fish.txt"
@@ -269,7 +276,7 @@ def test_the_published_name_is_used_in_a_folder(tmp_path, monkeypatch):
         b"../../../../etc/cron.d/x",
     ],
 )
-def test_hostile_names_stay_out(tmp_path, name):
+def test_hostile_names_stay_out(tmp_path: Path, name: bytes) -> None:
     with pytest.raises(UsageError, match="-o NAME") as caught:
         resolve_target(tmp_path, opened(name), force=True)
     assert_shown_safely(caught)
@@ -277,7 +284,7 @@ def test_hostile_names_stay_out(tmp_path, name):
 
 
 @given(st.binary(max_size=300))
-def test_no_name_leaves_the_folder(name):
+def test_no_name_leaves_the_folder(name: bytes) -> None:
     try:
         path = resolve_target(Path("/proc/self/fdinfo"), opened(name), force=False)
     except ShoalError:
@@ -287,7 +294,7 @@ def test_no_name_leaves_the_folder(name):
 
 
 @pytest.mark.parametrize("name", [b"new\nline", b"\x1b[31m", b"\xff\xfe", b"-rf", b"~", b"C:\\x", b"n" * 255])
-def test_odd_names_are_names(tmp_path, name):
+def test_odd_names_are_names(tmp_path: Path, name: bytes) -> None:
     path = resolve_target(tmp_path, opened(name), force=False)
     finish(part_path(path, LINK), path)
     assert os.listdir(os.fsencode(tmp_path)) == [name]
@@ -296,12 +303,12 @@ def test_odd_names_are_names(tmp_path, name):
     assert_shown_safely(caught)
 
 
-def test_a_file_without_a_name_needs_one(tmp_path):
+def test_a_file_without_a_name_needs_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="-o NAME"):
         resolve_target(tmp_path, opened(None), force=False)
 
 
-def test_a_published_name_never_replaces_a_file_or_folder(tmp_path):
+def test_a_published_name_never_replaces_a_file_or_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     for name, force in ((b"file", False), (b"folder", False), (b"folder", True)):
@@ -313,7 +320,7 @@ def test_a_published_name_never_replaces_a_file_or_folder(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def three_segments(node_vector_builder):
+def three_segments(node_vector_builder: ModuleType) -> tuple[bytes, OpenedFile, list[bytes]]:
     plaintext = node_vector_builder.bytes_for("plaintext", 300_000)
     manifest, _, encoded = node_vector_builder.publish(plaintext, 2, 4, public=False)
     cipher = FileCipher(node_vector_builder.FILE_KEY)
@@ -321,7 +328,9 @@ def three_segments(node_vector_builder):
     return plaintext, file, [segment.data_leaf for segment in encoded]
 
 
-def test_what_is_right_on_disk_is_recognised(tmp_path, three_segments):
+def test_what_is_right_on_disk_is_recognised(
+    tmp_path: Path, three_segments: tuple[bytes, OpenedFile, list[bytes]]
+) -> None:
     plaintext, file, leaves = three_segments
     step = file.located.manifest.layout.segment_plain_bytes
     with open_part(tmp_path / "f.part") as part:

@@ -2,7 +2,9 @@
 
 import heapq
 import random
+from collections.abc import Callable
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,18 +13,19 @@ from hypothesis import strategies as st
 from shoal.dht import Address, Contact, NetworkParameters, NodeId
 from shoal.dht.identity import distance
 from shoal.node.context import Context
+from shoal.node.environment import Environment
 from shoal.node.holders.placement import MAX_LOOKUPS, QUIET_LOOKUPS, gather, host_of, one_per_host, spread
 
 MIB = 1 << 20
 PUBLIC = NetworkParameters("test", pow_bits=0)
 
 
-def contact(number, host=None, *, space=None, port=4750):
+def contact(number: int, host: str | None = None, *, space: int | None = None, port: int = 4750) -> Contact:
     node_id = NodeId(number.to_bytes(32, "big"))
     return Contact(node_id, Address.of(host or f"198.{number // 250}.{number % 250}.1", port), space)
 
 
-def ranked(contacts, *, share_bytes=MIB, private=False, seed=0):
+def ranked(contacts: list[Contact], *, share_bytes: int = MIB, private: bool = False, seed: int = 0) -> list[Contact]:
     return spread(contacts, share_bytes, private=private, rng=random.Random(seed))
 
 
@@ -39,7 +42,7 @@ contacts = st.lists(
 
 
 @given(contacts, st.integers(0, 2**40), st.booleans(), st.integers(0, 9))
-def test_every_host_with_room_is_listed_once(known, share_bytes, private, seed):
+def test_every_host_with_room_is_listed_once(known: list[Contact], share_bytes: int, private: bool, seed: int) -> None:
     listed = ranked(known, share_bytes=share_bytes, private=private, seed=seed)
     hosts = [host_of(each, private=private) for each in listed]
     assert len(set(hosts)) == len(hosts)
@@ -48,7 +51,7 @@ def test_every_host_with_room_is_listed_once(known, share_bytes, private, seed):
 
 
 @given(contacts, st.integers(0, 2**40), st.integers(0, 9))
-def test_room_comes_before_all_else(known, share_bytes, seed):
+def test_room_comes_before_all_else(known: list[Contact], share_bytes: int, seed: int) -> None:
     has_room = [
         each.space is None or 2 ** (each.space + 1) > share_bytes
         for each in ranked(known, share_bytes=share_bytes, seed=seed)
@@ -57,14 +60,14 @@ def test_room_comes_before_all_else(known, share_bytes, seed):
 
 
 @given(contacts, st.integers(0, 9))
-def test_the_first_from_each_prefix_come_before_any_second(known, seed):
+def test_the_first_from_each_prefix_come_before_any_second(known: list[Contact], seed: int) -> None:
     listed = ranked([Contact(each.node_id, each.address, 40) for each in known], seed=seed)
     prefixes = [each.address.prefix() for each in listed]
     places = [prefixes[:at].count(prefix) for at, prefix in enumerate(prefixes)]
     assert places == sorted(places)
 
 
-def test_one_crowded_network_comes_after_the_others():
+def test_one_crowded_network_comes_after_the_others() -> None:
     crowd = [contact(number, f"203.0.113.{number}") for number in range(1, 101)]
     lone = [contact(1000 + number, f"198.51.{number}.1") for number in range(5)]
     for seed in range(10):
@@ -73,7 +76,7 @@ def test_one_crowded_network_comes_after_the_others():
         assert len({each.address.prefix() for each in first}) == 6
 
 
-def test_wide_prefixes_are_spread_too():
+def test_wide_prefixes_are_spread_too() -> None:
     """Fifty /24s of one /16 against five /16s."""
     crowd = [contact(number, f"203.0.{number}.1") for number in range(50)]
     lone = [contact(1000 + number, f"198.{number}.1.1") for number in range(5)]
@@ -81,18 +84,18 @@ def test_wide_prefixes_are_spread_too():
         assert set(lone) < set(ranked([*crowd, *lone], seed=seed)[:6])
 
 
-def test_ids_at_one_address_are_one_host():
+def test_ids_at_one_address_are_one_host() -> None:
     many = [contact(number, "198.51.100.7", port=4000 + number) for number in range(20)]
     same64 = [contact(100 + number, f"2001:db8:0:1::{number + 1:x}") for number in range(20)]
     assert len(ranked([*many, *same64])) == 2
     assert len(ranked([*many, *same64], private=True)) == 40
 
 
-def test_one_id_at_two_addresses_is_one_host_in_a_private_network():
+def test_one_id_at_two_addresses_is_one_host_in_a_private_network() -> None:
     assert len(one_per_host([contact(1, "10.0.0.1"), contact(1, "10.0.0.2")], private=True)) == 1
 
 
-def test_full_hosts_are_left_out_and_tight_ones_come_last():
+def test_full_hosts_are_left_out_and_tight_ones_come_last() -> None:
     full, tight, roomy, unknown = contact(1, space=0), contact(2, space=10), contact(3, space=30), contact(4)
     for seed in range(10):
         listed = ranked([full, tight, roomy, unknown], seed=seed)
@@ -100,13 +103,13 @@ def test_full_hosts_are_left_out_and_tight_ones_come_last():
         assert listed[2:] == [tight]
 
 
-def test_equals_come_in_an_order_of_chance_that_a_seed_repeats():
+def test_equals_come_in_an_order_of_chance_that_a_seed_repeats() -> None:
     known = [contact(number) for number in range(20)]
     assert ranked(known, seed=1) == ranked(known, seed=1)
     assert len({tuple(ranked(known, seed=seed)) for seed in range(20)}) == 20
 
 
-def test_an_unknown_size_asks_only_who_takes_anything():
+def test_an_unknown_size_asks_only_who_takes_anything() -> None:
     assert ranked([contact(1, space=0), contact(2, space=1)], share_bytes=0) == [contact(2)]
 
 
@@ -116,50 +119,50 @@ def test_an_unknown_size_asks_only_who_takes_anything():
 class Lookups:
     """A DHT that answers lookups from a list, and counts them."""
 
-    def __init__(self, answers, table=()):
+    def __init__(self, answers: list[list[Contact]], table: tuple[()] | list[Contact] = ()) -> None:
         self.answers = list(answers)
         self.table = table
         self.asked = 0
 
-    async def find_closest(self, target):
+    async def find_closest(self, target: bytes) -> list[Contact]:
         assert len(target) == 32
         self.asked += 1
         return self.answers.pop(0) if self.answers else []
 
-    def contacts(self):
+    def contacts(self) -> tuple[Contact, ...]:
         return tuple(self.table)
 
 
 @pytest.fixture
-def context_of(env):
-    def make(dht, me=None):
-        unused = dict.fromkeys((each.name for each in fields(Context)), None)
+def context_of(env: Environment) -> Callable[..., Any]:
+    def make(dht: Lookups, me: Contact | None = None) -> Context:
+        unused: dict[str, Any] = dict.fromkeys((each.name for each in fields(Context)), None)
         return Context(**unused | {"env": env, "network": PUBLIC, "dht": dht, "me": lambda: me})
 
     return make
 
 
-async def test_gather_stops_when_it_has_enough_hosts(context_of):
+async def test_gather_stops_when_it_has_enough_hosts(context_of: Callable[..., Any]) -> None:
     dht = Lookups([[contact(number) for number in range(5)]] * 9)
     assert len(await gather(context_of(dht), 5)) == 5
     assert dht.asked == 1
 
 
-async def test_gather_counts_hosts_and_not_ids(context_of):
+async def test_gather_counts_hosts_and_not_ids(context_of: Callable[..., Any]) -> None:
     crowd = [contact(number, "198.51.100.7", port=4000 + number) for number in range(50)]
     dht = Lookups([crowd, [contact(99)]])
     await gather(context_of(dht), 2)
     assert dht.asked == 2
 
 
-async def test_gather_ends_when_the_network_has_been_seen(context_of):
+async def test_gather_ends_when_the_network_has_been_seen(context_of: Callable[..., Any]) -> None:
     dht = Lookups([[contact(1)], [contact(1)], [contact(2)]], table=[contact(3)])
     found = await gather(context_of(dht), 100)
     assert {each.node_id for each in found} == {contact(number).node_id for number in (1, 2, 3)}
     assert dht.asked == 3 + QUIET_LOOKUPS
 
 
-async def test_gather_is_bounded(context_of):
+async def test_gather_is_bounded(context_of: Callable[..., Any]) -> None:
     dht = Lookups([[contact(number)] for number in range(1000)])
     assert len(await gather(context_of(dht), 10**6)) == MAX_LOOKUPS == dht.asked
 
@@ -167,16 +170,18 @@ async def test_gather_is_bounded(context_of):
 class Sixty(Lookups):
     """Sixty nodes; each lookup finds the twenty nearest to its target, as with an empty table and no losses."""
 
-    def __init__(self, rng):
+    def __init__(self, rng: random.Random) -> None:
         super().__init__([])
         self.nodes = [contact(int.from_bytes(rng.randbytes(32), "big"), f"198.51.{at}.1") for at in range(60)]
 
-    async def find_closest(self, target):
+    async def find_closest(self, target: bytes) -> list[Contact]:
         self.asked += 1
         return heapq.nsmallest(20, self.nodes, key=lambda each: distance(each.node_id, target))
 
 
-async def test_gather_does_not_take_one_corner_for_the_network(context_of, env):
+async def test_gather_does_not_take_one_corner_for_the_network(
+    context_of: Callable[..., Any], env: Environment
+) -> None:
     """Three targets of chance often lie close together: a client then knew twenty of sixty hosts, and took a narrow
     code."""
     for seed in range(100):
@@ -187,6 +192,6 @@ async def test_gather_does_not_take_one_corner_for_the_network(context_of, env):
         assert dht.asked <= 8
 
 
-async def test_this_node_is_a_candidate_when_it_serves(context_of):
+async def test_this_node_is_a_candidate_when_it_serves(context_of: Callable[..., Any]) -> None:
     assert await gather(context_of(Lookups([]), me=contact(7)), 3) == [contact(7)]
     assert await gather(context_of(Lookups([])), 3) == []

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import msgpack
 import pytest
@@ -37,15 +38,17 @@ HOLDER = Identity.restore(bytes(range(32)), bytes(8))
 OTHER = Identity.restore(bytes(range(1, 33)), bytes(8))
 
 
-def make(identity=HOLDER, *, share=3, address=ADDRESS, now=NOW):
+def make(
+    identity: Identity = HOLDER, *, share: int = 3, address: Address = ADDRESS, now: float = NOW
+) -> HolderStatement:
     return make_statement(identity, NETWORK_ID, FILE_ID, share, address, LEASE_END, now)
 
 
-def read(signed, *, network_id=NETWORK_ID, now=NOW):
+def read(signed: bytes, *, network_id: bytes = NETWORK_ID, now: float = NOW) -> HolderStatement:
     return read_statement(signed, network_id, SCHEME, now)
 
 
-def fields(**changes):
+def fields(**changes: Any) -> list[Any]:
     """The fields of a valid statement by name, some of them changed."""
     base = {
         "version": 1,
@@ -61,51 +64,55 @@ def fields(**changes):
     return list((base | changes).values())
 
 
-def sign(values, identity=HOLDER):
+def sign(
+    values: Any,
+    identity: Identity = HOLDER,
+) -> bytes:
     body = msgpack.packb(values)
-    return msgpack.packb([body, identity.sign(LABEL + NETWORK_ID + body)])
+    packed: bytes = msgpack.packb([body, identity.sign(LABEL + NETWORK_ID + body)])
+    return packed
 
 
 addresses = st.builds(Address.of, st.ip_addresses().map(str), st.integers(1, 65535))
 
 
 @given(st.integers(0, 255), addresses, st.integers(0, 2**40))
-def test_what_was_made_is_read(share, address, now):
+def test_what_was_made_is_read(share: int, address: Address, now: int) -> None:
     made = make(share=share, address=address, now=now)
     assert read(made.signed, now=now) == made
     assert len(made.signed) <= MAX_STATEMENT_BYTES
     assert made.node_id == HOLDER.node_id
 
 
-def test_longest_statement_fits():
+def test_longest_statement_fits() -> None:
     made = make_statement(HOLDER, NETWORK_ID, FILE_ID, 255, Address.of("2001:db8::1", 65535), 2**53 - 1, 2**50)
     assert len(made.signed) < MAX_STATEMENT_BYTES
     assert read(made.signed, now=2.0**50) == made
 
 
-def test_another_network_is_refused():
+def test_another_network_is_refused() -> None:
     with pytest.raises(MalformedStatement, match="signature"):
         read(make().signed, network_id=bytes(8))
 
 
 @pytest.mark.parametrize("late_s", [-MAX_SKEW_S, 0, 86400, LIFETIME_S - 1])
-def test_good_within_its_time(late_s):
+def test_good_within_its_time(late_s: int) -> None:
     assert read(make().signed, now=NOW + late_s).issued == NOW
 
 
 @pytest.mark.parametrize("late_s", [-MAX_SKEW_S - 1, LIFETIME_S, 10 * LIFETIME_S, -NOW])
-def test_refused_outside_its_time(late_s):
+def test_refused_outside_its_time(late_s: float) -> None:
     with pytest.raises(MalformedStatement, match="time"):
         read(make().signed, now=NOW + late_s)
 
 
-def test_longer_than_a_week_is_refused_even_when_signed():
+def test_longer_than_a_week_is_refused_even_when_signed() -> None:
     read(sign(fields(expires=int(NOW) + LIFETIME_S)))
     with pytest.raises(MalformedStatement, match="range"):
         read(sign(fields(expires=int(NOW) + LIFETIME_S + 1)))
 
 
-def test_nobody_speaks_for_another():
+def test_nobody_speaks_for_another() -> None:
     with pytest.raises(MalformedStatement, match="signature"):
         read(sign(fields(), identity=OTHER))
     stolen = read(sign(fields(nonce=b"another!")))
@@ -138,17 +145,17 @@ def test_nobody_speaks_for_another():
         {"expires": None},
     ],
 )
-def test_signed_nonsense_is_refused(changes):
+def test_signed_nonsense_is_refused(changes: dict[str, str | bytes | float | None]) -> None:
     with pytest.raises(MalformedStatement):
         read(sign(fields(**changes)))
 
 
-def test_later_versions_may_add_fields():
+def test_later_versions_may_add_fields() -> None:
     assert read(sign([*fields(), "later", 7])).share == 3
 
 
 @given(st.data())
-def test_mutated_bytes_never_crash_and_never_pass(data):
+def test_mutated_bytes_never_crash_and_never_pass(data: st.DataObject) -> None:
     signed = bytearray(make().signed)
     for _ in range(data.draw(st.integers(1, 4))):
         signed[data.draw(st.integers(0, len(signed) - 1))] = data.draw(st.integers(0, 255))
@@ -161,18 +168,20 @@ def test_mutated_bytes_never_crash_and_never_pass(data):
 
 
 @given(st.binary(max_size=MAX_STATEMENT_BYTES + 10))
-def test_garbage_is_one_error(data):
+def test_garbage_is_one_error(data: bytes) -> None:
     with pytest.raises(MalformedStatement):
         read(data)
 
 
 @given(st.recursive(st.none() | st.integers(-(2**63), 2**64 - 1) | st.binary() | st.text(), st.lists, max_leaves=12))
-def test_signed_garbage_is_one_error(value):
+def test_signed_garbage_is_one_error(
+    value: list[bytes | list[int | str | list[bytes | None] | None] | None] | None,
+) -> None:
     with pytest.raises(MalformedStatement):
         read(sign(value))
 
 
-def test_over_long_is_refused_before_parsing():
+def test_over_long_is_refused_before_parsing() -> None:
     with pytest.raises(MalformedStatement, match="too long"):
         read(sign([*fields(), bytes(MAX_STATEMENT_BYTES)]))
 
@@ -180,25 +189,27 @@ def test_over_long_is_refused_before_parsing():
 # --- lists
 
 
-def test_lists_round_trip():
+def test_lists_round_trip() -> None:
     signed = [make(share=share).signed for share in range(5)]
     assert unpack_statements(pack_statements(signed)) == signed
     assert unpack_statements(pack_statements([])) == []
 
 
-def test_lists_are_cut_at_the_limit():
+def test_lists_are_cut_at_the_limit() -> None:
     packed = pack_statements([b"x"] * (MAX_STATEMENTS + 5))
     assert len(unpack_statements(packed)) == MAX_STATEMENTS
 
 
 @pytest.mark.parametrize("value", [None, 7, {}, "text", [1], [b"a", "b"], [[]], [b""] * (MAX_STATEMENTS + 1)])
-def test_lists_of_something_else_are_refused(value):
+def test_lists_of_something_else_are_refused(
+    value: int | str | dict[Any, Any] | list[int | str | bytes | list[Any]] | None,
+) -> None:
     with pytest.raises(MalformedStatement):
         unpack_statements(msgpack.packb(value))
 
 
 @given(st.binary(max_size=100))
-def test_garbage_lists_are_one_error(data):
+def test_garbage_lists_are_one_error(data: bytes) -> None:
     try:
         items = unpack_statements(data)
     except MalformedStatement:
@@ -207,7 +218,7 @@ def test_garbage_lists_are_one_error(data):
 
 
 @given(st.permutations([(0, 5), (0, 9), (0, 7), (1, 1)]))
-def test_the_newest_statement_of_each_holder_counts(order):
+def test_the_newest_statement_of_each_holder_counts(order: list[tuple[int, int]]) -> None:
     made = [make(share=share, now=NOW + later) for share, later in order]
     made.append(make(OTHER, share=0))
     newest = newest_by_share(made)
@@ -223,7 +234,7 @@ PUBLIC = NetworkParameters("shoal", pow_bits=8)
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:4750", "10.1.2.3:4750", "[fe80::1]:4750", "198.51.100.7:4750"])
-def test_in_a_public_network_nobody_holds_at_a_private_address(text):
+def test_in_a_public_network_nobody_holds_at_a_private_address(text: str) -> None:
     identity = Identity.create(PUBLIC.pow_bits, random.Random(1).randbytes)
     address = Address.parse(text)
     signed = make_statement(identity, PUBLIC.network_id, FILE_ID, 3, address, LEASE_END, NOW).signed
@@ -234,7 +245,7 @@ def test_in_a_public_network_nobody_holds_at_a_private_address(text):
     assert check_statement(signed, home, SCHEME, NOW).address == address
 
 
-def test_a_throw_away_identity_holds_nothing():
+def test_a_throw_away_identity_holds_nothing() -> None:
     address = Address.parse("8.8.8.8:4750")
     worker = Identity.create(PUBLIC.pow_bits, random.Random(1).randbytes)
     signed = make_statement(worker, PUBLIC.network_id, FILE_ID, 3, address, LEASE_END, NOW).signed
@@ -244,11 +255,11 @@ def test_a_throw_away_identity_holds_nothing():
         check_statement(signed, PUBLIC, SCHEME, NOW)
 
 
-def test_a_checker_checks_a_signature_once_and_the_times_always():
+def test_a_checker_checks_a_signature_once_and_the_times_always() -> None:
     class Counting(Ed25519):
         checks = 0
 
-        def verify(self, public_key, message, signature):
+        def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
             self.checks += 1
             return super().verify(public_key, message, signature)
 

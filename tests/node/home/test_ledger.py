@@ -5,6 +5,7 @@ import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -16,28 +17,28 @@ from shoal.node.results import KeptFile, Published, PublishedFile
 OWNER = bytes(range(32))
 
 
-def published(number=0, *, shares=12, public=False, size=1000):
+def published(number: int = 0, *, shares: int = 12, public: bool = False, size: int = 1000) -> Published:
     file_id = FileId(number.to_bytes(32, "big"))
     link = Link(file_id, LinkKind.PUBLIC) if public else Link(file_id, LinkKind.PRIVATE, bytes(32))
     return Published(link, size, 4, 12, 9, shares, shares, 1.0, 0, 0)
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     return tmp_path / "published.db"
 
 
 @pytest.fixture(params=["file", "memory"])
-def ledger(request, path):
+def ledger(request: pytest.FixtureRequest, path: Path) -> Ledger:
     return Ledger(path if request.param == "file" else None)
 
 
-def test_nothing_published_leaves_no_file(path):
+def test_nothing_published_leaves_no_file(path: Path) -> None:
     assert Ledger(path).files() == []
     assert not path.exists()
 
 
-def test_what_was_added_is_listed_in_order_of_time(ledger):
+def test_what_was_added_is_listed_in_order_of_time(ledger: Ledger) -> None:
     ledger.add(published(1), "late.txt", OWNER, 30.0, 100.5)
     ledger.add(published(2, public=True, size=2**62), None, OWNER, 10.0, 90.0)
     assert ledger.files() == [
@@ -46,7 +47,7 @@ def test_what_was_added_is_listed_in_order_of_time(ledger):
     ]
 
 
-def test_completing_a_file_replaces_its_line(ledger):
+def test_completing_a_file_replaces_its_line(ledger: Ledger) -> None:
     ledger.add(published(1, shares=7), "f", OWNER, 10.0, 90.0)
     ledger.add(published(1, shares=12), "f", OWNER, 20.0, 95.0)
     (line,) = ledger.files()
@@ -54,12 +55,12 @@ def test_completing_a_file_replaces_its_line(ledger):
 
 
 @pytest.mark.parametrize("name", ["plain", "é", "\udcff\udcfe", "new\nline", "\x1b[31m", "n" * 255])
-def test_names_keep_their_bytes(ledger, name):
+def test_names_keep_their_bytes(ledger: Ledger, name: str) -> None:
     ledger.add(published(), name, OWNER, 0.0, 0.0)
     assert ledger.files()[0].name == name
 
 
-def test_only_its_user_may_read_it(path):
+def test_only_its_user_may_read_it(path: Path) -> None:
     before = os.umask(0)
     try:
         Ledger(path).add(published(), "f", OWNER, 0.0, 0.0)
@@ -69,20 +70,20 @@ def test_only_its_user_may_read_it(path):
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_the_owner_secret_is_kept(path):
+def test_the_owner_secret_is_kept(path: Path) -> None:
     Ledger(path).add(published(), "f", OWNER, 0.0, 0.0)
     database = sqlite3.connect(path)
     assert database.execute("SELECT owner_secret FROM published").fetchone() == (OWNER,)
     database.close()
 
 
-def test_commands_at_once_all_get_their_line(path):
+def test_commands_at_once_all_get_their_line(path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda at: Ledger(path).add(published(at), f"{at}", OWNER, float(at), 0.0), range(24)))
     assert [line.name for line in Ledger(path).files()] == [str(at) for at in range(24)]
 
 
-def test_a_damaged_file_is_named_and_left_alone(path):
+def test_a_damaged_file_is_named_and_left_alone(path: Path) -> None:
     path.write_bytes(b"this is no database" * 100)
     for use in (Ledger(path).files, lambda: Ledger(path).add(published(), "f", OWNER, 0.0, 0.0)):
         with pytest.raises(LocalError, match=r"published\.db"):
@@ -90,7 +91,7 @@ def test_a_damaged_file_is_named_and_left_alone(path):
     assert path.read_bytes() == b"this is no database" * 100
 
 
-def test_a_damaged_line_is_named(path):
+def test_a_damaged_line_is_named(path: Path) -> None:
     Ledger(path).add(published(), "f", OWNER, 0.0, 0.0)
     database = sqlite3.connect(path)
     with database:
@@ -100,7 +101,7 @@ def test_a_damaged_line_is_named(path):
         Ledger(path).files()
 
 
-def test_a_newer_file_is_not_touched(path):
+def test_a_newer_file_is_not_touched(path: Path) -> None:
     Ledger(path).add(published(), "f", OWNER, 0.0, 0.0)
     database = sqlite3.connect(path)
     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
@@ -109,20 +110,20 @@ def test_a_newer_file_is_not_touched(path):
         Ledger(path).files()
 
 
-def test_no_link_is_followed(path, tmp_path):
+def test_no_link_is_followed(path: Path, tmp_path: Path) -> None:
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(LocalError):
         Ledger(path).add(published(), "f", OWNER, 0.0, 0.0)
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_folder_in_its_place_is_named(path):
+def test_a_folder_in_its_place_is_named(path: Path) -> None:
     path.mkdir()
     with pytest.raises(LocalError, match=r"published\.db"):
         Ledger(path).files()
 
 
-def test_the_owner_secret_is_found_and_a_deletion_noted(ledger):
+def test_the_owner_secret_is_found_and_a_deletion_noted(ledger: Ledger) -> None:
     assert ledger.owner_secret(FileId(bytes(32))) is None
     ledger.add(published(1), "f", OWNER, 10.0, 90.0)
     assert ledger.owner_secret(published(1).link.id) == OWNER
@@ -132,7 +133,7 @@ def test_the_owner_secret_is_found_and_a_deletion_noted(ledger):
     assert ledger.owner_secret(published(1).link.id) == OWNER
 
 
-def test_a_lease_moves_on_and_never_back(ledger):
+def test_a_lease_moves_on_and_never_back(ledger: Ledger) -> None:
     ledger.add(published(1), "f", OWNER, 10.0, 90.0)
     ledger.add(published(2), "f", OWNER, 11.0, 90.0)
     ledger.extend(published(1).link.id, 100.0)
@@ -143,14 +144,14 @@ def test_a_lease_moves_on_and_never_back(ledger):
     assert [file.lease_end for file in ledger.files()] == [100.0, 120.0]
 
 
-def test_what_was_not_published_here_makes_no_list(path):
+def test_what_was_not_published_here_makes_no_list(path: Path) -> None:
     ledger = Ledger(path)
     ledger.extend(published(1).link.id, 100.0)
     ledger.mark_deleted(published(1).link.id, 100.0)
     assert not path.exists()
 
 
-def test_kept_files_are_listed_by_their_hash_alone(ledger, path):
+def test_kept_files_are_listed_by_their_hash_alone(ledger: Ledger, path: Path) -> None:
     link = published(1).link
     assert ledger.kept() == []
     assert not ledger.unkeep(link)
@@ -166,7 +167,7 @@ def test_kept_files_are_listed_by_their_hash_alone(ledger, path):
     assert ledger.kept() == []
 
 
-def test_a_list_of_version_1_is_brought_up_to_date(path):
+def test_a_list_of_version_1_is_brought_up_to_date(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(
             "CREATE TABLE published (file_id BLOB PRIMARY KEY, link TEXT NOT NULL, owner_secret BLOB NOT NULL, "
@@ -184,7 +185,7 @@ def test_a_list_of_version_1_is_brought_up_to_date(path):
     assert len(Ledger(path).kept()) == 1
 
 
-def test_a_list_that_cannot_even_be_looked_for_is_told(tmp_path):
+def test_a_list_that_cannot_even_be_looked_for_is_told(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / ("x" * 300))  # as on a disk that fails: another error than that it is not there
     for use in (ledger.files, ledger.kept, lambda: ledger.owner_secret(published().link.id), ledger.check):
         with pytest.raises(LocalError, match="Cannot use the list"):

@@ -1,5 +1,7 @@
 """Network files: read strictly, and every message names the file and the key that is wrong."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,11 +28,11 @@ address = "reef.example.org:4750"
 """
 
 
-def parse(text):
+def parse(text: str | bytes) -> Network:
     return Network.parse(text.encode() if isinstance(text, str) else text, "reef.toml")
 
 
-def complaint(text):
+def complaint(text: str | bytes) -> str:
     with pytest.raises(UsageError) as caught:
         parse(text)
     message = str(caught.value)
@@ -40,7 +42,7 @@ def complaint(text):
     return message
 
 
-def test_a_whole_file():
+def test_a_whole_file() -> None:
     node_id = NodeId(bytes.fromhex("00112233445566778899aabbccddeeff") * 2)
     assert parse(WHOLE) == Network(
         NetworkParameters("reef", 8, True, 90.0),
@@ -48,14 +50,14 @@ def test_a_whole_file():
     )
 
 
-def test_all_but_the_name_has_a_default():
+def test_all_but_the_name_has_a_default() -> None:
     assert parse('network = "n"') == Network(NetworkParameters("n", 20, False, 86400.0))
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("1s", 1), ("0.5s", 0.5), ("90m", 5400), ("12h", 43200), ("2w", 1209600)]
 )
-def test_durations(text, seconds):
+def test_durations(text: str, seconds: float) -> None:
     assert parse(f'network = "n"\nepoch = "{text}"').parameters.epoch_s == seconds
 
 
@@ -89,18 +91,18 @@ def test_durations(text, seconds):
         (f"{'k' * 100_000} = 1", "unknown key"),
     ],
 )
-def test_a_wrong_value_is_named(line, key):
+def test_a_wrong_value_is_named(line: str, key: str) -> None:
     name = "" if line.startswith("network") else 'network = "n"\n'
     assert key in complaint(name + line)
 
 
-def test_an_unknown_key_comes_with_the_known_ones():
+def test_an_unknown_key_comes_with_the_known_ones() -> None:
     message = complaint('network = "n"\nbootstrap = []')
     assert "'bootstrap'" in message
     assert "network, pow_bits, private, epoch, peer" in message
 
 
-def test_the_name_is_required():
+def test_the_name_is_required() -> None:
     assert "network" in complaint("pow_bits = 3")
 
 
@@ -118,7 +120,7 @@ def test_the_name_is_required():
         ('address = "h:1"\nport = 7', "'port'"),
     ],
 )
-def test_a_wrong_peer_is_named(lines, key):
+def test_a_wrong_peer_is_named(lines: str, key: str) -> None:
     message = complaint(f'network = "n"\n[[peer]]\n{lines}')
     assert "[[peer]]" in message
     assert key in message
@@ -128,12 +130,12 @@ def test_a_wrong_peer_is_named(lines, key):
     "content",
     [b"\xff", b"network", b'network = "n"\nnetwork = "m"', b"a = " + b"[" * 50_000, b" " * (MAX_FILE_BYTES + 1)],
 )
-def test_what_is_not_toml_is_one_error(content):
+def test_what_is_not_toml_is_one_error(content: bytes) -> None:
     complaint(content)
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200))
-def test_no_bytes_crash_the_parser(content):
+def test_no_bytes_crash_the_parser(content: str | bytes) -> None:
     try:
         parse(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
     except UsageError:
@@ -143,17 +145,17 @@ def test_no_bytes_crash_the_parser(content):
 # --- files
 
 
-def test_the_shipped_file_is_valid():
+def test_the_shipped_file_is_valid() -> None:
     shipped = Network.load()
     assert (shipped.parameters.pow_bits, shipped.parameters.private) == (20, False)
 
 
-def test_load_reads_a_file(tmp_path):
+def test_load_reads_a_file(tmp_path: Path) -> None:
     (tmp_path / "net.toml").write_text(WHOLE)
     assert Network.load(tmp_path / "net.toml") == parse(WHOLE)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.toml", tmp_path, tmp_path / "missing" / "net.toml"):
         with pytest.raises(UsageError, match=path.name):
             Network.load(path)
@@ -170,7 +172,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         ("host.example:65535", ("host.example", 65535)),
     ],
 )
-def test_host_and_port(text, parts):
+def test_host_and_port(text: str, parts: tuple[str, int]) -> None:
     assert split_host_port(text) == parts
 
 
@@ -192,6 +194,6 @@ def test_host_and_port(text, parts):
         "h:" + "9" * 5000,
     ],
 )
-def test_anything_else_is_no_address(text):
+def test_anything_else_is_no_address(text: str) -> None:
     with pytest.raises(UsageError, match="HOST:PORT"):
         split_host_port(text)

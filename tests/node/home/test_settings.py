@@ -2,6 +2,8 @@
 
 import os
 import stat
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ addresses = st.lists(st.builds(Address.of, st.ip_addresses().map(str), st.intege
 rates = st.none() | st.integers(1, 2**50)
 
 
-def parse(text):
+def parse(text: str) -> NodeSettings:
     return NodeSettings.parse(text.encode(), "config.toml")
 
 
@@ -34,7 +36,7 @@ def parse(text):
         down_bytes_per_s=rates,
     )
 )
-def test_what_is_written_is_read(settings):
+def test_what_is_written_is_read(settings: NodeSettings) -> None:
     assert parse(settings.to_toml()) == settings
 
 
@@ -42,12 +44,12 @@ def test_what_is_written_is_read(settings):
     "changes",
     [{"capacity_bytes": 2**60 + 1}, {"reserve_bytes": -1}, {"up_bytes_per_s": 2**50 + 1}, {"down_bytes_per_s": -1}],
 )
-def test_what_could_not_be_read_back_is_refused(changes):
+def test_what_could_not_be_read_back_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(changes))):
         NodeSettings(**changes)
 
 
-def test_everything_has_a_default():
+def test_everything_has_a_default() -> None:
     assert parse("") == NodeSettings()
 
 
@@ -69,7 +71,7 @@ def test_everything_has_a_default():
         ("capacity = 5", "'capacity'"),
     ],
 )
-def test_a_wrong_value_is_named(line, key):
+def test_a_wrong_value_is_named(line: str, key: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(line)
     assert str(caught.value).startswith("config.toml: ")
@@ -77,7 +79,7 @@ def test_a_wrong_value_is_named(line, key):
 
 
 @given(st.text(max_size=200))
-def test_no_text_crashes_the_parser(text):
+def test_no_text_crashes_the_parser(text: str) -> None:
     try:
         NodeSettings.parse(text.encode("utf-8", "surrogatepass"), "config.toml")
     except UsageError:
@@ -87,7 +89,7 @@ def test_no_text_crashes_the_parser(text):
 # --- init
 
 
-def test_init_makes_a_node_that_loads(tmp_path):
+def test_init_makes_a_node_that_loads(tmp_path: Path) -> None:
     home = Home.at(tmp_path / "home")
     node_id = init_node(home, SETTINGS, NETWORK)
     assert load_settings(home) == SETTINGS
@@ -99,7 +101,7 @@ def test_init_makes_a_node_that_loads(tmp_path):
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
 
 
-def test_a_second_init_changes_nothing(home):
+def test_a_second_init_changes_nothing(home: Home) -> None:
     init_node(home, SETTINGS, NETWORK)
     before = (home.key_file.read_bytes(), home.settings_file.read_bytes())
     with pytest.raises(UsageError, match="shoal node run"):
@@ -107,33 +109,33 @@ def test_a_second_init_changes_nothing(home):
     assert (home.key_file.read_bytes(), home.settings_file.read_bytes()) == before
 
 
-def test_a_dangling_link_counts_as_a_node(home, tmp_path):
+def test_a_dangling_link_counts_as_a_node(home: Home, tmp_path: Path) -> None:
     home.key_file.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError):
         init_node(home, SETTINGS, NETWORK)
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_before_init_the_command_to_type_is_told(home):
+def test_before_init_the_command_to_type_is_told(home: Home) -> None:
     for load in (lambda: load_settings(home), lambda: load_identity(home, NETWORK)):
         with pytest.raises(UsageError, match="shoal node init"):
             load()
 
 
-def test_settings_that_cannot_be_read_are_named(home):
+def test_settings_that_cannot_be_read_are_named(home: Home) -> None:
     home.settings_file.mkdir()
     with pytest.raises(UsageError, match=r"config\.toml"):
         load_settings(home)
 
 
-def test_a_key_without_the_networks_proof_is_refused(home):
+def test_a_key_without_the_networks_proof_is_refused(home: Home) -> None:
     init_node(home, SETTINGS, NetworkParameters("test", pow_bits=0))
     with pytest.raises(UsageError, match="proof of work"):
         load_identity(home, NetworkParameters("hard", pow_bits=40))
 
 
 @pytest.mark.parametrize("content", [b"", bytes(39), bytes(41), bytes(10_000)])
-def test_a_damaged_key_is_refused(home, content):
+def test_a_damaged_key_is_refused(home: Home, content: bytes) -> None:
     home.key_file.write_bytes(content)
     home.key_file.chmod(0o600)
     with pytest.raises(LocalError, match="damaged"):
@@ -141,7 +143,7 @@ def test_a_damaged_key_is_refused(home, content):
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o666, 0o620])
-def test_a_key_that_others_may_read_is_refused(home, mode):
+def test_a_key_that_others_may_read_is_refused(home: Home, mode: int) -> None:
     init_node(home, SETTINGS, NETWORK)
     home.key_file.chmod(mode)
     with pytest.raises(LocalError, match="chmod 600"):

@@ -3,6 +3,7 @@
 import os
 import stat
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,12 +19,12 @@ SOURCE = (64769, 123456, 10**9, 1_700_000_000_123_456_789)
 COMMAND = ["/data/fish.txt", None, 4, 12, None, 7776000, False, None]
 
 
-def note(share, *, ipv6=False):
+def note(share: int, *, ipv6: bool = False) -> UploadNote:
     address = Address.of("2001:db8::1" if ipv6 else "198.51.100.7", 4750 + share)
     return UploadNote(share, Contact(NodeId(bytes([share]) * 32), address), bytes([share]) * 16)
 
 
-def encoder_state(segments, *, n=6):
+def encoder_state(segments: int, *, n: int = 6) -> list[object]:
     encoder = ShareEncoder(2, n, best_codec())
     for _ in range(segments):
         encoder.add_segment(bytes(2 * BLOCK_BYTES), False)
@@ -42,13 +43,13 @@ ENTRY = JournalEntry(
 
 
 @pytest.fixture
-def journal(tmp_path):
+def journal(tmp_path: Path) -> Journal:
     folder = tmp_path / "publishing"
     folder.mkdir()
     return Journal(folder, COMMAND)
 
 
-def test_what_is_saved_is_loaded(journal):
+def test_what_is_saved_is_loaded(journal: Journal) -> None:
     for entry in (ENTRY, ENTRY.at(5, encoder_state(5)), replace(ENTRY, manifest=b"manifest", size=10**12, uploads=())):
         journal.save(entry)
         assert journal.load(SOURCE, NOW) == entry
@@ -58,15 +59,16 @@ def test_what_is_saved_is_loaded(journal):
     assert journal.load(SOURCE, NOW) is None
 
 
-def test_an_encoder_goes_on_from_the_journal(journal):
+def test_an_encoder_goes_on_from_the_journal(journal: Journal) -> None:
     journal.save(ENTRY.at(5, encoder_state(5)))
     entry = journal.load(SOURCE, NOW)
+    assert entry is not None
     resumed = ShareEncoder.from_state(best_codec(), entry.encoder)
     assert resumed.segment_count == entry.segment == 5
     assert resumed.state() == encoder_state(5)
 
 
-def test_the_widest_code_fits(journal):
+def test_the_widest_code_fits(journal: Journal) -> None:
     uploads = tuple(note(share, ipv6=True) for share in range(256))
     entry = replace(ENTRY, n=256, uploads=uploads, manifest=bytes(16384)).at(7, encoder_state(7, n=256))
     journal.save(entry)
@@ -74,34 +76,34 @@ def test_the_widest_code_fits(journal):
 
 
 @pytest.mark.parametrize("at", range(4))
-def test_another_source_is_not_resumed(journal, at):
+def test_another_source_is_not_resumed(journal: Journal, at: int) -> None:
     journal.save(ENTRY)
     other = (*SOURCE[:at], SOURCE[at] + 1, *SOURCE[at + 1 :])
     assert journal.load(other, NOW) is None
 
 
-def test_old_journals_are_not_resumed(journal):
+def test_old_journals_are_not_resumed(journal: Journal) -> None:
     journal.save(ENTRY)
     assert journal.load(SOURCE, NOW + KEPT_S - 1) == ENTRY
     assert journal.load(SOURCE, NOW + KEPT_S) is None
     assert journal.load(SOURCE, NOW - 1) is None, "a clock that was set back proves nothing"
 
 
-def test_a_file_with_an_id_is_completed_at_any_age(journal):
+def test_a_file_with_an_id_is_completed_at_any_age(journal: Journal) -> None:
     entry = replace(ENTRY, manifest=b"manifest")
     journal.save(entry)
     assert journal.load(SOURCE, NOW + 30 * 86400) == entry
 
 
 @given(st.integers(0, 1000), st.integers(0, 7))
-def test_any_flipped_bit_costs_a_fresh_start(at, bit):
+def test_any_flipped_bit_costs_a_fresh_start(at: int, bit: int) -> None:
     content = bytearray(ENTRY.encode())
     content[at % len(content)] ^= 1 << bit
     with pytest.raises(ValueError, match="damaged"):
         JournalEntry.decode(bytes(content))
 
 
-def test_a_damaged_journal_is_no_journal(journal):
+def test_a_damaged_journal_is_no_journal(journal: Journal) -> None:
     journal.save(ENTRY)
     content = journal.path.read_bytes()
     for damaged in (b"", content[:5], content[:-1], content + b"\0", bytes(len(content)), os.urandom(300)):
@@ -112,7 +114,7 @@ def test_a_damaged_journal_is_no_journal(journal):
     assert journal.load(SOURCE, NOW) is None
 
 
-def test_every_command_has_its_own_journal(tmp_path):
+def test_every_command_has_its_own_journal(tmp_path: Path) -> None:
     commands = [COMMAND, ["/data/fish2.txt", *COMMAND[1:]], [*COMMAND[:-2], True, None], ["/data/\udcff", *COMMAND[1:]]]
     paths = {Journal(tmp_path, command).path for command in commands}
     assert len(paths) == len(commands)
@@ -123,7 +125,7 @@ def test_every_command_has_its_own_journal(tmp_path):
 # --- the lock
 
 
-def test_one_process_publishes_a_file(tmp_path):
+def test_one_process_publishes_a_file(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "made" / "when needed", COMMAND)
     with journal.locked():
         with pytest.raises(LocalError, match="another process"), Journal(journal.path.parent, COMMAND).locked():
@@ -134,28 +136,28 @@ def test_one_process_publishes_a_file(tmp_path):
         pass
 
 
-def test_a_finished_publish_leaves_nothing(journal):
+def test_a_finished_publish_leaves_nothing(journal: Journal) -> None:
     with journal.locked():
         journal.save(ENTRY)
         journal.remove()
     assert os.listdir(journal.path.parent) == []
 
 
-def test_an_interrupted_publish_leaves_its_journal(journal):
+def test_an_interrupted_publish_leaves_its_journal(journal: Journal) -> None:
     with journal.locked():
         journal.save(ENTRY)
     with journal.locked():
         assert journal.load(SOURCE, NOW) == ENTRY
 
 
-def test_a_folder_that_cannot_be_used_is_named(tmp_path):
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "publishing").write_text("")
     with pytest.raises(LocalError, match="publishing"), Journal(tmp_path / "publishing", COMMAND).locked():
         pass
 
 
-def test_journals_that_nobody_can_resume_are_swept(tmp_path):
-    def journal(number, *, manifest=b""):
+def test_journals_that_nobody_can_resume_are_swept(tmp_path: Path) -> None:
+    def journal(number: int, *, manifest: bytes = b"") -> Journal:
         made = Journal(tmp_path, [number])
         with made.locked():
             made.save(replace(ENTRY, manifest=manifest))
@@ -172,7 +174,7 @@ def test_journals_that_nobody_can_resume_are_swept(tmp_path):
     assert left == sorted(each.path.name for each in (fresh, finished, own))
 
 
-def test_a_file_has_a_journal_for_each_choice(tmp_path):
+def test_a_file_has_a_journal_for_each_choice(tmp_path: Path) -> None:
     first = journal_for(tmp_path, tmp_path / "fish.txt", [1])
     assert isinstance(first, Journal)
     assert first.is_kept
@@ -182,7 +184,7 @@ def test_a_file_has_a_journal_for_each_choice(tmp_path):
     assert first.path == Journal(tmp_path, [str(tmp_path / "fish.txt"), 1]).path
 
 
-def test_a_stream_has_one_that_does_nothing(tmp_path):
+def test_a_stream_has_one_that_does_nothing(tmp_path: Path) -> None:
     journal = journal_for(tmp_path / "publishing", None, [1])
     assert isinstance(journal, NoJournal)
     assert not journal.is_kept

@@ -2,36 +2,44 @@
 
 import os
 import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shoal.node import Environment
 from shoal.node.errors import LocalError, ShoalError, UsageError
 from shoal.node.names import printable
-from shoal.node.publishing.sources import fingerprint_fields, open_source
+from shoal.node.publishing.sources import Source, fingerprint_fields, open_source
 
 CONTENT = bytes(range(256)) * 40
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     path = tmp_path / "fish.txt"
     path.write_bytes(CONTENT)
     return path
 
 
-def append(path, data):
+def append(path: str | Path, data: bytes) -> None:
     with open(path, "ab") as file:
         file.write(data)
 
 
-async def chunks_of(*chunks):
+def rewrite(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+async def chunks_of(*chunks: Any) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
 
 
-async def refusal(what, env):
+async def refusal(what: str | Path, env: Environment) -> ShoalError:
     with pytest.raises(ShoalError) as caught:
         await open_source(what, env)
     assert str(caught.value).isprintable()
@@ -41,7 +49,7 @@ async def refusal(what, env):
 # --- files
 
 
-async def test_a_file_is_read_in_the_pieces_asked_for(path, env):
+async def test_a_file_is_read_in_the_pieces_asked_for(path: Path, env: Environment) -> None:
     source = await open_source(path, env)
     assert (source.size, source.name) == (len(CONTENT), "fish.txt")
     assert await source.read(100) == CONTENT[:100]
@@ -53,13 +61,13 @@ async def test_a_file_is_read_in_the_pieces_asked_for(path, env):
     await source.aclose()
 
 
-async def test_text_names_a_file_too(path, env):
+async def test_text_names_a_file_too(path: Path, env: Environment) -> None:
     source = await open_source(str(path), env)
     assert await source.read(10**6) == CONTENT
     await source.aclose()
 
 
-async def test_an_empty_file(tmp_path, env):
+async def test_an_empty_file(tmp_path: Path, env: Environment) -> None:
     (tmp_path / "empty").write_bytes(b"")
     source = await open_source(tmp_path / "empty", env)
     assert source.size == 0
@@ -68,13 +76,14 @@ async def test_an_empty_file(tmp_path, env):
     await source.aclose()
 
 
-async def test_a_fingerprint_tells_files_apart(path, tmp_path, env):
+async def test_a_fingerprint_tells_files_apart(path: Path, tmp_path: Path, env: Environment) -> None:
     source = await open_source(path, env)
     again = await open_source(path, env)
     (tmp_path / "copy").write_bytes(CONTENT)
     copy = await open_source(tmp_path / "copy", env)
     assert source.fingerprint == again.fingerprint != copy.fingerprint
-    status = path.stat()
+    status = os.stat(path)
+    assert source.fingerprint is not None
     assert fingerprint_fields(source.fingerprint) == [
         status.st_dev,
         status.st_ino,
@@ -85,7 +94,7 @@ async def test_a_fingerprint_tells_files_apart(path, tmp_path, env):
         await each.aclose()
 
 
-async def test_a_link_to_a_file_is_followed(path, tmp_path, env):
+async def test_a_link_to_a_file_is_followed(path: Path, tmp_path: Path, env: Environment) -> None:
     (tmp_path / "link").symlink_to(path)
     source = await open_source(tmp_path / "link", env)
     assert await source.read(10**6) == CONTENT
@@ -95,7 +104,7 @@ async def test_a_link_to_a_file_is_followed(path, tmp_path, env):
 # --- what is none
 
 
-async def test_a_missing_file(tmp_path, env):
+async def test_a_missing_file(tmp_path: Path, env: Environment) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for name in ("missing", "dangling", "no/such/folder"):
         error = await refusal(tmp_path / name, env)
@@ -103,17 +112,17 @@ async def test_a_missing_file(tmp_path, env):
         assert "No such file" in str(error)
 
 
-async def test_paths_that_cannot_be(path, tmp_path, env):
+async def test_paths_that_cannot_be(path: Path, tmp_path: Path, env: Environment) -> None:
     """As root no mode makes a file unreadable: loops, files used as folders and impossible names do."""
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for bad in (tmp_path / "loop", path / "below", tmp_path / ("n" * 300), tmp_path / "nul\0", "\0"):
         assert isinstance(await refusal(bad, env), LocalError)
 
 
-async def test_a_file_that_may_not_be_read(path, env, monkeypatch):
+async def test_a_file_that_may_not_be_read(path: Path, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a user who is not root meets."""
 
-    def forbidden(*args, **kwargs):
+    def forbidden(*args: Any, **kwargs: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", forbidden)
@@ -122,10 +131,10 @@ async def test_a_file_that_may_not_be_read(path, env, monkeypatch):
     assert "fish.txt: Permission denied" in str(error)
 
 
-async def test_a_disk_that_fails_while_reading(path, env, monkeypatch):
+async def test_a_disk_that_fails_while_reading(path: Path, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     source = await open_source(path, env)
 
-    def broken(*args):
+    def broken(*args: Any) -> None:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
@@ -135,27 +144,29 @@ async def test_a_disk_that_fails_while_reading(path, env, monkeypatch):
     await source.aclose()
 
 
-async def test_a_directory_is_told_what_to_do(tmp_path, env):
+async def test_a_directory_is_told_what_to_do(tmp_path: Path, env: Environment) -> None:
     error = await refusal(tmp_path, env)
     assert isinstance(error, UsageError)
     assert "tar c" in str(error)
 
 
-async def test_a_pipe_is_refused_without_waiting(tmp_path, env):
+async def test_a_pipe_is_refused_without_waiting(tmp_path: Path, env: Environment) -> None:
     os.mkfifo(tmp_path / "pipe")
     error = await refusal(tmp_path / "pipe", env)
     assert isinstance(error, UsageError)
     assert "named pipe" in str(error)
 
 
-async def test_a_pipe_put_in_place_at_the_last_moment_is_refused_too(path, tmp_path, env, monkeypatch):
+async def test_a_pipe_put_in_place_at_the_last_moment_is_refused_too(
+    path: Path, tmp_path: Path, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkfifo(tmp_path / "pipe")
-    before = path.stat()
+    before = os.stat(path)
     monkeypatch.setattr(os, "stat", lambda name: before)
     assert isinstance(await refusal(tmp_path / "pipe", env), UsageError)
 
 
-async def test_sockets_and_devices_are_refused(tmp_path, env):
+async def test_sockets_and_devices_are_refused(tmp_path: Path, env: Environment) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
         for bad in (tmp_path / "socket", "/dev/null", "/dev/zero", "/dev/tty"):
@@ -165,18 +176,19 @@ async def test_sockets_and_devices_are_refused(tmp_path, env):
 
 
 @pytest.mark.parametrize("name", [b"\x1b[31mred\n", b"\xff\xfe", b"tab\there", "‮gpj.exe".encode()])
-async def test_odd_names_are_read_and_never_shown_raw(tmp_path, env, name):
+async def test_odd_names_are_read_and_never_shown_raw(tmp_path: Path, env: Environment, name: bytes) -> None:
     path = os.fsdecode(os.path.join(os.fsencode(tmp_path), name))
     assert os.path.basename(path).isprintable() is False
     await refusal(path, env)
     append(path, CONTENT)
     source = await open_source(path, env)
+    assert source.name is not None
     assert os.fsencode(source.name) == name
     await source.aclose()
 
 
 @given(st.text())
-def test_printable_is(text):
+def test_printable_is(text: str) -> None:
     assert printable(text).isprintable()
     assert printable("plain é name.txt") == "plain é name.txt"
 
@@ -184,7 +196,7 @@ def test_printable_is(text):
 # --- files that do not hold still
 
 
-async def read_all(source, step=1000):
+async def read_all(source: Source, step: int = 1000) -> bytes:
     data = b""
     while piece := await source.read(step):
         data += piece
@@ -192,7 +204,7 @@ async def read_all(source, step=1000):
 
 
 @pytest.mark.parametrize("change", ["grow", "shrink", "rewrite", "touch"])
-async def test_a_changed_file_is_not_published(path, env, change):
+async def test_a_changed_file_is_not_published(path: Path, env: Environment, change: str) -> None:
     source = await open_source(path, env)
     await source.read(1000)
     if change == "grow":
@@ -200,7 +212,7 @@ async def test_a_changed_file_is_not_published(path, env, change):
     elif change == "shrink":
         os.truncate(path, 2000)
     elif change == "rewrite":
-        path.write_bytes(CONTENT[::-1])
+        rewrite(path, CONTENT[::-1])
     os.utime(path, ns=(1, 1))
     await read_all(source)
     with pytest.raises(LocalError, match="changed while it was being read"):
@@ -208,7 +220,7 @@ async def test_a_changed_file_is_not_published(path, env, change):
     await source.aclose()
 
 
-async def test_a_file_that_grows_as_fast_as_it_is_read_ends(path, env):
+async def test_a_file_that_grows_as_fast_as_it_is_read_ends(path: Path, env: Environment) -> None:
     source = await open_source(path, env)
     data = b""
     while piece := await source.read(1000):
@@ -220,7 +232,7 @@ async def test_a_file_that_grows_as_fast_as_it_is_read_ends(path, env):
     await source.aclose()
 
 
-async def test_a_file_replaced_by_name_is_read_on_as_it_was(path, tmp_path, env):
+async def test_a_file_replaced_by_name_is_read_on_as_it_was(path: Path, tmp_path: Path, env: Environment) -> None:
     source = await open_source(path, env)
     (tmp_path / "new").write_bytes(b"other")
     os.replace(tmp_path / "new", path)
@@ -229,7 +241,7 @@ async def test_a_file_replaced_by_name_is_read_on_as_it_was(path, tmp_path, env)
     await source.aclose()
 
 
-async def test_a_half_read_file_is_not_finished(path, env):
+async def test_a_half_read_file_is_not_finished(path: Path, env: Environment) -> None:
     source = await open_source(path, env)
     await source.read(5)
     with pytest.raises(LocalError):
@@ -237,7 +249,7 @@ async def test_a_half_read_file_is_not_finished(path, env):
     await source.aclose()
 
 
-async def test_a_file_without_a_true_size_is_refused(env):
+async def test_a_file_without_a_true_size_is_refused(env: Environment) -> None:
     """Files in /proc say 0 bytes and have more: nothing may be published as empty that is not."""
     source = await open_source("/proc/self/status", env)
     assert await read_all(source) == b""
@@ -246,7 +258,7 @@ async def test_a_file_without_a_true_size_is_refused(env):
     await source.aclose()
 
 
-async def test_reading_beyond_the_end_gives_nothing(path, env):
+async def test_reading_beyond_the_end_gives_nothing(path: Path, env: Environment) -> None:
     """Where a resumed publish stands that had reached the padding."""
     source = await open_source(path, env)
     await source.seek(10**9)
@@ -258,7 +270,7 @@ async def test_reading_beyond_the_end_gives_nothing(path, env):
 # --- streams
 
 
-async def test_a_stream_comes_in_the_pieces_asked_for(env):
+async def test_a_stream_comes_in_the_pieces_asked_for(env: Environment) -> None:
     source = await open_source(chunks_of(b"ab", b"", b"cdefg", bytearray(b"hi"), memoryview(b"j")), env)
     assert (source.size, source.fingerprint, source.name) == (None, None, None)
     assert [await source.read(wanted) for wanted in (1, 3, 0, 4, 5, 5)] == [b"a", b"bcd", b"", b"efgh", b"ij", b""]
@@ -266,14 +278,14 @@ async def test_a_stream_comes_in_the_pieces_asked_for(env):
     await source.aclose()
 
 
-async def test_a_short_stream_tells_its_size_when_it_is_looked_at(env):
+async def test_a_short_stream_tells_its_size_when_it_is_looked_at(env: Environment) -> None:
     source = await open_source(chunks_of(b"ab", b"cdefg"), env)
     assert (source.path, await source.peek(5), source.size) == (None, None, None)
     assert (await source.peek(8), source.size) == (7, 7)
     assert [await source.read(wanted) for wanted in (3, 5, 5)] == [b"abc", b"defg", b""]
 
 
-async def test_a_file_is_not_read_to_tell_its_size(tmp_path, env):
+async def test_a_file_is_not_read_to_tell_its_size(tmp_path: Path, env: Environment) -> None:
     (tmp_path / "f").write_bytes(b"abcdefg")
     source = await open_source(str(tmp_path / "f"), env)
     assert (source.path, await source.peek(2), source.size) == (tmp_path / "f", 7, 7)
@@ -281,14 +293,14 @@ async def test_a_file_is_not_read_to_tell_its_size(tmp_path, env):
     await source.aclose()
 
 
-async def test_a_stream_cannot_go_back(env):
+async def test_a_stream_cannot_go_back(env: Environment) -> None:
     source = await open_source(chunks_of(b"ab"), env)
     with pytest.raises(UsageError, match="twice"):
         await source.seek(0)
 
 
-async def test_an_input_that_fails_is_told(env):
-    async def failing():
+async def test_an_input_that_fails_is_told(env: Environment) -> None:
+    async def failing() -> AsyncIterator[bytes]:
         yield b"ab"
         raise OSError(5, "Input/output error")
 
@@ -297,8 +309,8 @@ async def test_an_input_that_fails_is_told(env):
         await source.read(10)
 
 
-async def test_a_failure_of_the_callers_passes_as_it_is(env):
-    async def failing():
+async def test_a_failure_of_the_callers_passes_as_it_is(env: Environment) -> None:
+    async def failing() -> AsyncIterator[bytes]:
         yield b"ab"
         raise RuntimeError("theirs")
 

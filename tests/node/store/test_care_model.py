@@ -318,11 +318,11 @@ class Machine(RuleBasedStateMachine):
             assert found.lease_end >= held.lease_end
             if held.surely:
                 assert found.lease_end == held.lease_end
-        for number, file in enumerate(FILES):
-            assert {(number, each.share_number) for each in self.store.held(file.file_id)} == {
+        for number, whole in enumerate(FILES):
+            assert {(number, each.share_number) for each in self.store.held(whole.file_id)} == {
                 key for key in self.held if key[0] == number
             }
-            assert (self.store.tombstone(file.file_id) is not None) == (number in self.deleted)
+            assert (self.store.tombstone(whole.file_id) is not None) == (number in self.deleted)
         usage = self.store.usage()
         assert usage.upload_bytes or usage.share_bytes == stores.used_on_disk(self.place)
         self.disk.before = before

@@ -1,12 +1,16 @@
 """An owner's delete: everything of the file goes, nothing of it comes back, and others' shares stay."""
 
 import random
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kit import stores
-from shoal.node.store import Deleted, NotHeld, RealDisk, ShareDamaged
+from kit.stores import Place, Published
+from shoal.node.store import Deleted, NotHeld, RealDisk, ShareDamaged, ShareStore
 from shoal.simulation.disk import PowerCut
 
 DAY_S = 86400
@@ -14,13 +18,13 @@ STONE = b"signed by its owner"
 
 
 @pytest.fixture
-def until():
+def until() -> int:
     """Later than any lease may end."""
     return int(stores.NOW) + 200 * DAY_S
 
 
 @pytest.mark.parametrize("shape", ["small", "medium"])
-def test_delete_drops_and_remembers(place, request, shape, until):
+def test_delete_drops_and_remembers(place: Place, request: pytest.FixtureRequest, shape: str, until: int) -> None:
     file, other = request.getfixturevalue(shape), stores.publish(2, 50)
     store = place.open()
     for share in range(3):
@@ -45,7 +49,9 @@ def test_delete_drops_and_remembers(place, request, shape, until):
 
 
 @pytest.mark.parametrize("shape", ["small", "medium"])
-def test_a_deleted_file_is_not_taken_again(place, request, shape, until):
+def test_a_deleted_file_is_not_taken_again(
+    place: Place, request: pytest.FixtureRequest, shape: str, until: int
+) -> None:
     file = request.getfixturevalue(shape)
     store = place.open()
     upload = stores.put(store, file, 0)
@@ -68,7 +74,7 @@ def test_a_deleted_file_is_not_taken_again(place, request, shape, until):
     stores.check_share(store, file, 1)
 
 
-def test_the_tombstone_that_lasts_longer_stays(store, small, until):
+def test_the_tombstone_that_lasts_longer_stays(store: ShareStore, small: Published, until: int) -> None:
     store.delete(small.file_id, b"first", until, stores.NOW)
     store.delete(small.file_id, b"shorter", until - 1, stores.NOW)
     assert store.tombstone(small.file_id) == b"first"
@@ -78,7 +84,7 @@ def test_the_tombstone_that_lasts_longer_stays(store, small, until):
         store.delete(small.file_id, bytes(513), until, stores.NOW)
 
 
-def test_tombstones_have_a_ceiling(store, until, monkeypatch):
+def test_tombstones_have_a_ceiling(store: ShareStore, until: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shoal.node.store.tombstones.MAX_TOMBSTONES", 3)
     ids = [bytes([number]) * 32 for number in range(6)]
     for number, file_id in enumerate(ids):
@@ -89,7 +95,7 @@ def test_tombstones_have_a_ceiling(store, until, monkeypatch):
     assert store.health().tombstones == 3
 
 
-def test_damaged_copies_go_too_and_lost_files_do_not_come_back(tmp_path, medium, until):
+def test_damaged_copies_go_too_and_lost_files_do_not_come_back(tmp_path: Path, medium: Published, until: int) -> None:
     place = stores.Place(RealDisk(), tmp_path / "store")
     store = place.open()
     for share in range(3):
@@ -114,7 +120,7 @@ def test_damaged_copies_go_too_and_lost_files_do_not_come_back(tmp_path, medium,
     store.close()
 
 
-def test_commits_racing_with_a_delete(tmp_path, until):
+def test_commits_racing_with_a_delete(tmp_path: Path, until: int) -> None:
     """Whatever comes first: in the end nothing of the file is held or left on disk."""
     place = stores.Place(RealDisk(), tmp_path / "store")
     store = place.open()
@@ -123,7 +129,7 @@ def test_commits_racing_with_a_delete(tmp_path, until):
         for share in range(3):
             stores.send(store, file, share, stores.upload_id(10 * seed + share + 1))
 
-        def commit(share, file=file, seed=seed):
+        def commit(share: int, file: Published = file, seed: int = seed) -> None:
             try:
                 upload = stores.upload_id(10 * seed + share + 1)
                 store.commit(upload, share, file.encoded, stores.LEASE_END, stores.NOW)
@@ -132,7 +138,7 @@ def test_commits_racing_with_a_delete(tmp_path, until):
                 pass
 
         with ThreadPoolExecutor(4) as pool:
-            work = [pool.submit(commit, share) for share in range(3)]
+            work: list[Future[Any]] = [pool.submit(commit, share) for share in range(3)]
             work.append(pool.submit(store.delete, file.file_id, STONE, until, stores.NOW))
             for each in work:
                 each.result()
@@ -146,7 +152,9 @@ def test_commits_racing_with_a_delete(tmp_path, until):
 
 
 @pytest.mark.parametrize("shape", ["small", "medium"])
-def test_a_power_cut_before_every_operation_of_a_delete(sim, request, shape, until):
+def test_a_power_cut_before_every_operation_of_a_delete(
+    sim: Callable[[], Place], request: pytest.FixtureRequest, shape: str, until: int
+) -> None:
     """All shares and no tombstone, or none and the tombstone; one of the shares is a damaged copy."""
     file = request.getfixturevalue(shape)
     for seed in range(3):
@@ -160,13 +168,13 @@ def test_a_power_cut_before_every_operation_of_a_delete(sim, request, shape, unt
                 stores.flip(place, place.share_path(file, 2), 7)
                 store.scrub(stores.NOW, 1 << 30)
             before = len(store.held(file.file_id))
-            place.disk.crash_at(number)
+            place.sim.crash_at(number)
             try:
                 assert store.delete(file.file_id, STONE, until, stores.NOW) == [0, 1, 2]
                 finished = True
             except PowerCut:
                 pass
-            place.disk.crash(random.Random(f"{seed} {number}"))
+            place.sim.crash(random.Random(f"{seed} {number}"))
             store = place.open()
             deleted = store.tombstone(file.file_id) is not None
             assert deleted >= finished

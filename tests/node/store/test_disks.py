@@ -2,22 +2,25 @@
 
 import errno
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kit.stores import Place
 from shoal.simulation.disk import PowerCut, SimDisk
 
 
 @pytest.fixture
-def folder(place):
+def folder(place: Place) -> Path:
     path = place.root / "a" / "b"
     place.disk.make_directories(path)
     place.disk.make_directories(path)
     return path
 
 
-def test_bytes_go_where_they_are_sent(place, folder):
+def test_bytes_go_where_they_are_sent(place: Place, folder: Path) -> None:
     file = place.disk.create(folder / "x")
     file.write_at(0, [b"one", bytearray(b"two"), memoryview(b"three")])
     file.write_at(15, [b"end"])
@@ -34,7 +37,7 @@ def test_bytes_go_where_they_are_sent(place, folder):
         file.read_at(0, 1)
 
 
-def test_names(place, folder):
+def test_names(place: Place, folder: Path) -> None:
     disk = place.disk
     disk.create(folder / "x").close()
     with pytest.raises(FileExistsError):
@@ -60,7 +63,7 @@ def test_names(place, folder):
         disk.create(folder / "none" / "x")
 
 
-def test_many_pieces_in_one_write(place, folder):
+def test_many_pieces_in_one_write(place: Place, folder: Path) -> None:
     file = place.disk.create(folder / "x")
     pieces = [bytes([number % 256]) * 3 for number in range(1500)]
     file.write_at(1, pieces)
@@ -68,7 +71,7 @@ def test_many_pieces_in_one_write(place, folder):
     file.close()
 
 
-def test_database(place, folder):
+def test_database(place: Place, folder: Path) -> None:
     path = folder / "some.db"
     connection = place.disk.database(path)
     connection.execute("CREATE TABLE t (x)")
@@ -89,13 +92,13 @@ def test_database(place, folder):
 
 
 @pytest.fixture
-def sim_folder():
+def sim_folder() -> tuple[SimDisk, Path]:
     disk = SimDisk()
     disk.make_directories(Path("/d"))
     return disk, Path("/d")
 
 
-def fates(sim, work):
+def fates(sim: tuple[SimDisk, Path], work: Callable[..., Any]) -> set[tuple[tuple[str, bytes], ...]]:
     """What may be left of `work` after a power cut, over many seeds: {name: contents}, as a set."""
     results = set()
     for seed in range(200):
@@ -108,8 +111,8 @@ def fates(sim, work):
     return results
 
 
-def test_what_was_synced_survives_and_the_rest_may_not(sim_folder):
-    def work(disk, folder):
+def test_what_was_synced_survives_and_the_rest_may_not(sim_folder: tuple[SimDisk, Path]) -> None:
+    def work(disk: SimDisk, folder: Path) -> None:
         file = disk.create(folder / "x")
         file.write_at(0, [b"safe"])
         file.fsync()
@@ -123,8 +126,8 @@ def test_what_was_synced_survives_and_the_rest_may_not(sim_folder):
     assert texts == whole | {b"safe\0\0", b"safeA\0"}, "the length may survive without the bytes"
 
 
-def test_a_rename_is_all_or_nothing_and_not_durable_by_itself(sim_folder):
-    def work(disk, folder):
+def test_a_rename_is_all_or_nothing_and_not_durable_by_itself(sim_folder: tuple[SimDisk, Path]) -> None:
+    def work(disk: SimDisk, folder: Path) -> None:
         file = disk.create(folder / "old")
         file.write_at(0, [b"x"])
         file.fsync()
@@ -134,8 +137,8 @@ def test_a_rename_is_all_or_nothing_and_not_durable_by_itself(sim_folder):
     assert fates(sim_folder, work) == {(("old", b"x"),), (("new", b"x"),)}
 
 
-def test_a_rename_does_not_make_contents_durable(sim_folder):
-    def work(disk, folder):
+def test_a_rename_does_not_make_contents_durable(sim_folder: tuple[SimDisk, Path]) -> None:
+    def work(disk: SimDisk, folder: Path) -> None:
         file = disk.create(folder / "old")
         file.write_at(0, [b"xy"])
         disk.rename(folder / "old", folder / "new")
@@ -144,8 +147,8 @@ def test_a_rename_does_not_make_contents_durable(sim_folder):
     assert fates(sim_folder, work) == {(("new", b""),), (("new", b"x"),), (("new", b"xy"),)}
 
 
-def test_an_unlink_may_be_undone(sim_folder):
-    def work(disk, folder):
+def test_an_unlink_may_be_undone(sim_folder: tuple[SimDisk, Path]) -> None:
+    def work(disk: SimDisk, folder: Path) -> None:
         disk.create(folder / "x").fsync()
         disk.fsync_directory(folder)
         disk.unlink(folder / "x")
@@ -153,7 +156,7 @@ def test_an_unlink_may_be_undone(sim_folder):
     assert fates(sim_folder, work) == {(), (("x", b""),)}
 
 
-def test_old_files_are_closed_by_a_crash(sim_folder):
+def test_old_files_are_closed_by_a_crash(sim_folder: tuple[SimDisk, Path]) -> None:
     disk, folder = sim_folder
     file = disk.create(folder / "x")
     disk.crash(random.Random(0))
@@ -161,7 +164,7 @@ def test_old_files_are_closed_by_a_crash(sim_folder):
         file.write_at(0, [b"x"])
 
 
-def test_committed_transactions_survive_and_open_ones_do_not(sim_folder):
+def test_committed_transactions_survive_and_open_ones_do_not(sim_folder: tuple[SimDisk, Path]) -> None:
     disk, folder = sim_folder
     connection = disk.database(folder / "db")
     connection.execute("CREATE TABLE t (x)")
@@ -174,7 +177,7 @@ def test_committed_transactions_survive_and_open_ones_do_not(sim_folder):
     assert disk.database(folder / "db").execute("SELECT x FROM t").fetchall() == [(1,)]
 
 
-def test_faults(sim_folder):
+def test_faults(sim_folder: tuple[SimDisk, Path]) -> None:
     disk, folder = sim_folder
     file = disk.create(folder / "x")
     disk.fail("write", 2)

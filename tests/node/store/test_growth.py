@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kit import stores
+from kit.stores import Published
 from shoal.node.store import RealDisk
 from shoal.node.store.accounts import Accounts
 from shoal.node.store.intake import Intake
@@ -38,7 +39,7 @@ class TracingDisk(RealDisk):
 
 
 @pytest.fixture
-def disk(tmp_path, small, medium) -> TracingDisk:
+def disk(tmp_path: Path, small: Published, medium: Published) -> TracingDisk:
     """Under a store with a share in a file and one in the database, closed."""
     place = stores.Place(RealDisk(), tmp_path / "store")
     store = place.open()
@@ -54,13 +55,13 @@ def check(disk: TracingDisk) -> None:
     assert [plan for plan in plans if "COVERING INDEX" not in plan.split(": ")[0] and BY_LEASE not in plan] == []
 
 
-def test_a_start_reads_no_share_that_is_not_in_a_file(disk, tmp_path) -> None:
+def test_a_start_reads_no_share_that_is_not_in_a_file(disk: TracingDisk, tmp_path: Path) -> None:
     store = stores.Place(disk, tmp_path / "store").open()
     check(disk)
     store.close()
 
 
-def test_the_status_reads_no_share(disk, tmp_path) -> None:
+def test_the_status_reads_no_share(disk: TracingDisk, tmp_path: Path) -> None:
     store = stores.Place(disk, tmp_path / "store").open()
     disk.queries.clear()
     usage, health = store.usage(), store.health()
@@ -71,7 +72,9 @@ def test_the_status_reads_no_share(disk, tmp_path) -> None:
     store.close()
 
 
-def test_what_is_asked_about_one_share_finds_it_by_its_names(disk, tmp_path, small, medium) -> None:
+def test_what_is_asked_about_one_share_finds_it_by_its_names(
+    disk: TracingDisk, tmp_path: Path, small: Published, medium: Published
+) -> None:
     store = stores.Place(disk, tmp_path / "store").open()
     disk.queries.clear()
     stores.put(store, small, 1, stores.upload_id(3))

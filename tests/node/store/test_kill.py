@@ -93,7 +93,7 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def files():
+def files() -> list[stores.Published]:
     """Enough different shares that most commits are first ones."""
     shapes = [(1, 2000), (1, 40_000), (3, 5000), (6, 65536)]
     return [stores.publish(*shapes[seed % 4], k=2, n=8, seed=seed) for seed in range(24)]
@@ -148,7 +148,7 @@ def follow(
             held |= {(numbers[0], share): False for share in range(8)}
 
 
-def test_every_acked_share_is_served_after_kill_9(tmp_path, files):
+def test_every_acked_share_is_served_after_kill_9(tmp_path: Path, files: list[stores.Published]) -> None:
     root, files_path = tmp_path / "store", tmp_path / "files"
     files_path.write_bytes(
         msgpack.packb([[file.encoded, file.blocks, file.data_leaves, file.file_id] for file in files])

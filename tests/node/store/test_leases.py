@@ -1,11 +1,13 @@
 """A share is dropped when three conditions hold, each alone and two together are not enough; then its space is free."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 
 from kit import stores
-from shoal.node.store import GRACE_S, HeldShare, NotHeld, ShareDamaged, UnknownUpload
+from kit.stores import Place, Published
+from shoal.node.store import GRACE_S, HeldShare, NotHeld, ShareDamaged, ShareStore, UnknownUpload
 from shoal.simulation.disk import PowerCut
 
 DAY_S = 86400
@@ -13,13 +15,13 @@ YEAR_S = 365 * DAY_S
 
 
 @pytest.fixture
-def held(store, small):
+def held(store: ShareStore, small: Published) -> ShareStore:
     """A store with one share; its lease ends at stores.LEASE_END."""
     stores.put(store, small, 0)
     return store
 
 
-def test_all_three_conditions(held, small):
+def test_all_three_conditions(held: ShareStore, small: Published) -> None:
     late = stores.LEASE_END + GRACE_S + 1
     assert held.drop_expired(stores.LEASE_END + 1, True) == []  # first seen expired
     held.note_uptime(GRACE_S, 0.0)
@@ -28,7 +30,7 @@ def test_all_three_conditions(held, small):
     assert held.drop_expired(late, False) == []  # the clock does not agree
     assert held.held(small.file_id) == [HeldShare(0, stores.LEASE_END)]
     assert held.drop_expired(late, True) == [(small.file_id, 0)]
-    assert held.held(small.file_id) == held.files() == held.damaged() == []
+    assert (held.held(small.file_id), held.files(), held.damaged()) == ([], [], [])
     assert held.manifest(small.file_id) is None
     with pytest.raises(NotHeld):
         held.read(small.file_id, 0, 0, 1, True)
@@ -39,7 +41,7 @@ def test_all_three_conditions(held, small):
     stores.check_share(held, small, 0)
 
 
-def test_uptime_counts_from_when_it_was_first_seen(held):
+def test_uptime_counts_from_when_it_was_first_seen(held: ShareStore) -> None:
     held.note_uptime(YEAR_S, 0.0)
     assert held.drop_expired(stores.NOW + YEAR_S, True) == []
     held.note_uptime(GRACE_S - 1, 0.0)
@@ -48,7 +50,7 @@ def test_uptime_counts_from_when_it_was_first_seen(held):
     assert len(held.drop_expired(stores.NOW + YEAR_S, True)) == 1
 
 
-def test_a_long_absence_alone_drops_nothing(place, medium):
+def test_a_long_absence_alone_drops_nothing(place: Place, medium: Published) -> None:
     """Switched off for a year, on for an hour, off again: nothing is dropped before 14 days of being up."""
     stores.put(place.open(), medium, 0)
     for turn in range(50):
@@ -60,7 +62,7 @@ def test_a_long_absence_alone_drops_nothing(place, medium):
     assert store.note_uptime(0, 0.0) == 50 * 3600
 
 
-def test_the_store_knows_when_its_node_was_last_up(place):
+def test_the_store_knows_when_its_node_was_last_up(place: Place) -> None:
     store = place.open(now=stores.NOW)
     assert store.last_up() == 0
     store.note_uptime(3600, stores.NOW + 3600.5)
@@ -68,7 +70,7 @@ def test_the_store_knows_when_its_node_was_last_up(place):
     assert place.open(now=stores.NOW + 7200).last_up() == stores.NOW + 3600.5
 
 
-def test_a_clock_far_ahead_starts_nothing_while_it_disagrees(held):
+def test_a_clock_far_ahead_starts_nothing_while_it_disagrees(held: ShareStore) -> None:
     """Ten years ahead for a month; then right, and the node away over the lease end: the grace is not over."""
     for _ in range(30):
         held.note_uptime(DAY_S, 0.0)
@@ -81,7 +83,7 @@ def test_a_clock_far_ahead_starts_nothing_while_it_disagrees(held):
 
 
 @pytest.mark.parametrize("agrees", [True, False])
-def test_a_clock_that_goes_back_starts_the_grace_anew(held, agrees):
+def test_a_clock_that_goes_back_starts_the_grace_anew(held: ShareStore, agrees: bool) -> None:
     late = stores.LEASE_END + GRACE_S + 1
     held.drop_expired(late, True)
     held.note_uptime(GRACE_S, 0.0)
@@ -91,7 +93,7 @@ def test_a_clock_that_goes_back_starts_the_grace_anew(held, agrees):
     assert len(held.drop_expired(late, True)) == 1
 
 
-def test_a_renewal_starts_the_grace_anew(held, small):
+def test_a_renewal_starts_the_grace_anew(held: ShareStore, small: Published) -> None:
     late = stores.NOW + YEAR_S
     held.drop_expired(late, True)
     held.note_uptime(GRACE_S, 0.0)
@@ -102,7 +104,7 @@ def test_a_renewal_starts_the_grace_anew(held, small):
     assert len(held.drop_expired(late, True)) == 1
 
 
-def test_a_damaged_share_stored_anew_keeps_its_longer_lease(place, medium):
+def test_a_damaged_share_stored_anew_keeps_its_longer_lease(place: Place, medium: Published) -> None:
     store = place.open()
     stores.put(store, medium, 0)
     stores.flip(place, place.share_path(medium, 0), 5)
@@ -115,7 +117,7 @@ def test_a_damaged_share_stored_anew_keeps_its_longer_lease(place, medium):
     assert store.held(medium.file_id) == [HeldShare(0, stores.LEASE_END)]
 
 
-def test_a_share_stored_anew_has_its_grace_anew(place, medium):
+def test_a_share_stored_anew_has_its_grace_anew(place: Place, medium: Published) -> None:
     store, late = place.open(), stores.NOW + YEAR_S
     stores.put(store, medium, 0)
     stores.flip(place, place.share_path(medium, 0), 5)
@@ -128,7 +130,7 @@ def test_a_share_stored_anew_has_its_grace_anew(place, medium):
     assert store.drop_expired(late, True) == [(medium.file_id, 0)]
 
 
-def test_only_what_is_due_goes_and_its_manifest_with_the_last_share(place, medium):
+def test_only_what_is_due_goes_and_its_manifest_with_the_last_share(place: Place, medium: Published) -> None:
     store = place.open()
     for share in range(3):
         stores.put(store, medium, share)
@@ -143,7 +145,7 @@ def test_only_what_is_due_goes_and_its_manifest_with_the_last_share(place, mediu
     assert store.health().soonest_lease_end is None
 
 
-def test_lost_and_damaged_shares_are_dropped_by_the_same_conditions(place, medium):
+def test_lost_and_damaged_shares_are_dropped_by_the_same_conditions(place: Place, medium: Published) -> None:
     """The damaged copy stays in quarantine for its 30 days of uptime."""
     store = place.open()
     stores.put(store, medium, 0)
@@ -159,7 +161,7 @@ def test_lost_and_damaged_shares_are_dropped_by_the_same_conditions(place, mediu
     assert store.usage().share_bytes == 0
 
 
-def test_dropping_frees_the_space(place, medium):
+def test_dropping_frees_the_space(place: Place, medium: Published) -> None:
     """File shares at once; small ones, inside the database, when its pages are given back."""
     store = place.open()
     empty = store.usage()
@@ -179,7 +181,9 @@ def test_dropping_frees_the_space(place, medium):
     assert place.open().usage().used_bytes <= after.used_bytes
 
 
-def test_at_most_a_thousand_at_once_the_longest_expired_first(store, monkeypatch):
+def test_at_most_a_thousand_at_once_the_longest_expired_first(
+    store: ShareStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shoal.node.store.leases.MAX_DROPS", 2)
     for seed in range(5):
         file = stores.publish(1, 100, seed=seed)
@@ -190,14 +194,14 @@ def test_at_most_a_thousand_at_once_the_longest_expired_first(store, monkeypatch
     assert [len(store.drop_expired(stores.NOW + YEAR_S, True)) for _ in range(3)] == [2, 1, 0]
 
 
-def test_uptime_is_no_negative_and_no_endless_number(store):
+def test_uptime_is_no_negative_and_no_endless_number(store: ShareStore) -> None:
     for seconds in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="uptime"):
             store.note_uptime(seconds, 0.0)
     assert store.note_uptime(0.5, 0.0) + store.note_uptime(0.5, 0.0) == 1.5
 
 
-def test_the_row_goes_before_the_file(place, medium):
+def test_the_row_goes_before_the_file(place: Place, medium: Published) -> None:
     recorded = stores.Recorded(place.disk)
     store = place.open(disk=recorded)
     stores.put(store, medium, 0)
@@ -218,18 +222,20 @@ def test_the_row_goes_before_the_file(place, medium):
 
 
 @pytest.mark.parametrize("step", ["unlink", "fsync_directory"])
-def test_a_file_that_cannot_be_removed_stays_counted_and_never_comes_back(sim, medium, step):
+def test_a_file_that_cannot_be_removed_stays_counted_and_never_comes_back(
+    sim: Callable[[], Place], medium: Published, step: str
+) -> None:
     place = sim()
     store = place.open()
     stores.put(store, medium, 0)
     store.drop_expired(stores.NOW + YEAR_S, True)
     store.note_uptime(GRACE_S, 0.0)
     used = store.usage().share_bytes
-    place.disk.fail(step)
+    place.sim.fail(step)
     assert store.drop_expired(stores.NOW + YEAR_S, True) == [(medium.file_id, 0)]
     assert store.usage().share_bytes == used
     store.close()
-    place.disk.fail("unlink")  # and again at the next start
+    place.sim.fail("unlink")  # and again at the next start
     store = place.open()
     assert store.held(medium.file_id) == []
     assert store.reconciled.indexed == 0
@@ -241,7 +247,9 @@ def test_a_file_that_cannot_be_removed_stays_counted_and_never_comes_back(sim, m
 
 
 @pytest.mark.parametrize("shape", ["small", "medium"])
-def test_a_power_cut_before_every_operation_of_a_drop(sim, request, shape):
+def test_a_power_cut_before_every_operation_of_a_drop(
+    sim: Callable[[], Place], request: pytest.FixtureRequest, shape: str
+) -> None:
     """Held as before, or gone; in the end gone from the disk, too, and never back."""
     file, keeper = request.getfixturevalue(shape), stores.publish(3, 99, seed=5)
     for seed in range(3):
@@ -255,13 +263,13 @@ def test_a_power_cut_before_every_operation_of_a_drop(sim, request, shape):
             store.renew(keeper.file_id, 0, stores.LEASE_END + YEAR_S)
             store.drop_expired(stores.LEASE_END + GRACE_S + 1, True)
             store.note_uptime(GRACE_S, 0.0)
-            place.disk.crash_at(number)
+            place.sim.crash_at(number)
             try:
                 assert len(store.drop_expired(stores.LEASE_END + GRACE_S + 1, True)) == 2
                 finished = True
             except PowerCut:
                 pass
-            place.disk.crash(random.Random(f"{seed} {number}"))
+            place.sim.crash(random.Random(f"{seed} {number}"))
             store = place.open()
             stores.check_share(store, keeper, 0)
             for held in store.held(file.file_id):

@@ -1,10 +1,12 @@
 """Capacity, reserve, uncommitted uploads and sources: refused with numbers, counted honestly."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 
 from kit import stores
+from kit.stores import Place, Published
 from shoal.erasure import BLOCK_BYTES
 from shoal.node.store import Limit, StoreFull
 from shoal.node.store.accounts import Accounts
@@ -17,7 +19,9 @@ HOUR_S = 3600
 FILE = b"f" * 16
 
 
-def accounts(capacity=50 * GB, reserve=0, free=1000 * GB, private=False, database=0) -> Accounts:
+def accounts(
+    capacity: int = 50 * GB, reserve: int = 0, free: int = 1000 * GB, private: bool = False, database: int = 0
+) -> Accounts:
     return Accounts(
         capacity_bytes=capacity,
         reserve_bytes=reserve,
@@ -32,7 +36,7 @@ def uid(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def test_used_bytes_are_the_real_bytes(place, medium, small):
+def test_used_bytes_are_the_real_bytes(place: Place, medium: Published, small: Published) -> None:
     store = place.open()
     for share in range(3):
         stores.put(store, medium, share)
@@ -51,7 +55,7 @@ def test_used_bytes_are_the_real_bytes(place, medium, small):
     assert place.open().usage().share_bytes == on_disk
 
 
-def test_capacity_is_refused_with_numbers(place, medium):
+def test_capacity_is_refused_with_numbers(place: Place, medium: Published) -> None:
     store = place.open(capacity=2 * MB)
     stores.put(store, medium, 0)
     stores.put(store, medium, 1)
@@ -65,7 +69,7 @@ def test_capacity_is_refused_with_numbers(place, medium):
     assert store.usage().used_bytes <= 2 * MB
 
 
-def test_lowered_capacity_stops_accepting_and_drops_nothing(place, medium):
+def test_lowered_capacity_stops_accepting_and_drops_nothing(place: Place, medium: Published) -> None:
     store = place.open()
     stores.put(store, medium, 0)
     store.close()
@@ -76,9 +80,9 @@ def test_lowered_capacity_stops_accepting_and_drops_nothing(place, medium):
     stores.check_share(store, medium, 0)
 
 
-def test_free_disk_is_left_to_others(sim, medium):
+def test_free_disk_is_left_to_others(sim: Callable[[], Place], medium: Published) -> None:
     place = sim()
-    place.disk.total_bytes = 3 * MB
+    place.sim.total_bytes = 3 * MB
     store = place.open(reserve=2 * MB)
     stores.put(store, medium, 0)
     with pytest.raises(StoreFull) as full:
@@ -87,17 +91,17 @@ def test_free_disk_is_left_to_others(sim, medium):
     assert place.disk.free_bytes(place.root) >= 2 * MB
 
 
-def test_another_program_fills_the_disk_during_an_upload(sim, medium):
+def test_another_program_fills_the_disk_during_an_upload(sim: Callable[[], Place], medium: Published) -> None:
     place = sim()
     store = place.open(reserve=MB)
     store.begin(stores.upload_id(1), stores.SOURCE, 11 * BLOCK_BYTES, stores.NOW)
-    place.disk.total_bytes = MB
+    place.sim.total_bytes = MB
     with pytest.raises(StoreFull) as full:
         store.write(stores.upload_id(1), 0, medium.blocks[0][:1], medium.data_leaves[:1], stores.NOW)
     assert full.value.limit is Limit.DISK
 
 
-def test_the_estimate_is_never_too_small(place):
+def test_the_estimate_is_never_too_small(place: Place) -> None:
     for count, last in [(1, 100), (1, BLOCK_BYTES), (2, 100), (33, BLOCK_BYTES), (64, 5000)]:
         file = stores.publish(count, last)
         store = place.open()
@@ -107,7 +111,7 @@ def test_the_estimate_is_never_too_small(place):
         assert after.share_bytes - before.share_bytes <= share_cost_bytes(file.manifest.layout.share_bytes)
 
 
-def test_offers_do_not_share_the_same_room():
+def test_offers_do_not_share_the_same_room() -> None:
     book = accounts(capacity=10 * GB, private=True)
     book.admit(uid(1), b"", 900 * MB, 0.0)
     assert book.available_bytes() == 10 * GB - share_cost_bytes(900 * MB)
@@ -117,7 +121,7 @@ def test_offers_do_not_share_the_same_room():
     assert book.available_bytes() == 10 * GB
 
 
-def test_uncommitted_limit():
+def test_uncommitted_limit() -> None:
     assert uncommitted_limit_bytes(50 * GB) == 2_500 * MB
     assert uncommitted_limit_bytes(300 * MB) == 150 * MB
     assert uncommitted_limit_bytes(4 * GB) == 1 << 30
@@ -132,7 +136,7 @@ def test_uncommitted_limit():
             book.receive(uid(number), 100 * MB, 0.0)
 
 
-def test_the_oldest_upload_of_unknown_size_always_goes_on():
+def test_the_oldest_upload_of_unknown_size_always_goes_on() -> None:
     book = accounts(private=True)
     book.admit(uid(1), b"", 0, 0.0)
     book.admit(uid(2), b"", 0, 0.0)
@@ -145,14 +149,14 @@ def test_the_oldest_upload_of_unknown_size_always_goes_on():
     book.receive(uid(2), MB, 0.0)
 
 
-def test_one_big_upload_fits_a_volunteer_whose_limit_is_smaller():
+def test_one_big_upload_fits_a_volunteer_whose_limit_is_smaller() -> None:
     book = accounts(private=True)
     book.admit(uid(1), b"", 20 * GB, 0.0)
     for _ in range(200):
         book.receive(uid(1), 100 * MB, 0.0)
 
 
-def test_a_source_takes_a_tenth_of_the_free_space_a_day():
+def test_a_source_takes_a_tenth_of_the_free_space_a_day() -> None:
     book = accounts(capacity=10 * GB)
     with pytest.raises(StoreFull) as full:
         book.admit(uid(1), b"a", 1001 * MB, 0.0)
@@ -166,12 +170,12 @@ def test_a_source_takes_a_tenth_of_the_free_space_a_day():
     book.admit(uid(2), b"a", 20 * MB, 24 * HOUR_S)
 
 
-def test_the_source_limit_is_lifted_in_a_private_network():
+def test_the_source_limit_is_lifted_in_a_private_network() -> None:
     book = accounts(capacity=10 * GB, private=True)
     book.admit(uid(1), b"a", 5 * GB, 0.0)
 
 
-def test_what_was_offered_and_not_sent_is_given_back():
+def test_what_was_offered_and_not_sent_is_given_back() -> None:
     book = accounts(capacity=10 * GB)
     for number in range(50):
         book.admit(uid(number), b"a", 900 * MB, 0.0)
@@ -180,7 +184,7 @@ def test_what_was_offered_and_not_sent_is_given_back():
     book.admit(uid(99), b"a", 900 * MB, 0.0)
 
 
-def test_the_source_limit_survives_a_restart(place, medium):
+def test_the_source_limit_survives_a_restart(place: Place, medium: Published) -> None:
     store = place.open(capacity=20 * MB, private=False)
     stores.put(store, medium, 0)
     stores.put(store, medium, 1)
@@ -193,7 +197,7 @@ def test_the_source_limit_survives_a_restart(place, medium):
         assert full.value.limit is Limit.SOURCE
 
 
-def test_a_share_of_our_own_that_is_made_again_needs_room_and_nothing_else():
+def test_a_share_of_our_own_that_is_made_again_needs_room_and_nothing_else() -> None:
     """No stranger's uploads stand in its way, nor is it one source's share of the day."""
     book = accounts(capacity=10 * GB)
     limit = uncommitted_limit_bytes(10 * GB)
@@ -210,7 +214,7 @@ def test_a_share_of_our_own_that_is_made_again_needs_room_and_nothing_else():
     assert OWN_SOURCE not in {source for source, _, _ in book.intake_changes()}
 
 
-def test_what_was_made_again_only_in_part_is_gone_after_a_restart(place, medium):
+def test_what_was_made_again_only_in_part_is_gone_after_a_restart(place: Place, medium: Published) -> None:
     """It goes by a number that nobody else knows, so nobody could go on with it."""
     store = place.open()
     for source, number in ((OWN_SOURCE, 1), (stores.SOURCE, 2)):
@@ -224,7 +228,7 @@ def test_what_was_made_again_only_in_part_is_gone_after_a_restart(place, medium)
     store.close()
 
 
-def test_one_source_opens_a_bounded_number_of_uploads():
+def test_one_source_opens_a_bounded_number_of_uploads() -> None:
     book = accounts()
     for number in range(MAX_UPLOADS_PER_SOURCE):
         book.admit(uid(number), b"a", 0, 0.0)
@@ -233,14 +237,14 @@ def test_one_source_opens_a_bounded_number_of_uploads():
     book.admit(uid(999), b"b", 0, 0.0)
 
 
-def test_a_wrong_clock_does_not_block_a_source_for_ever():
+def test_a_wrong_clock_does_not_block_a_source_for_ever() -> None:
     intake = Intake()
     intake.charge(b"a", 10 * GB, 400 * 86400.0)  # the clock was a year ahead
     intake.forget(0.0)
     assert intake.taken(b"a", 0.0) == 0
 
 
-def test_small_shares_in_memory_are_bounded(sim, monkeypatch):
+def test_small_shares_in_memory_are_bounded(sim: Callable[[], Place], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shoal.node.store.uploads.MAX_MEMORY_BLOCKS_BYTES", 5000)
     store = sim().open()
     files = [stores.publish(1, 1000 + seed) for seed in range(12)]
@@ -253,7 +257,9 @@ def test_small_shares_in_memory_are_bounded(sim, monkeypatch):
         stores.check_share(store, file, 0)
 
 
-def test_long_uploads_sync_by_themselves_and_open_files_are_bounded(sim, medium, monkeypatch):
+def test_long_uploads_sync_by_themselves_and_open_files_are_bounded(
+    sim: Callable[[], Place], medium: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shoal.node.store.uploads.AUTO_SYNC_BLOCKS", 8)
     monkeypatch.setattr("shoal.node.store.uploads.MAX_OPEN_UPLOAD_FILES", 3)
     store = sim().open()

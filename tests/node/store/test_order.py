@@ -3,18 +3,20 @@
 import errno
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kit import stores
+from kit.stores import Place, Published
 from shoal.node.store import DatabaseFailed, LocalFailure, RealDisk, StoreError, StoreFull, UnknownUpload
 from shoal.simulation.disk import PowerCut
 
 STEPS = ["create", "write", "truncate", "fsync", "rename", "fsync_directory", "commit"]
 
 
-def test_write_fsync_rename_fsync_directory_commit(place, medium):
+def test_write_fsync_rename_fsync_directory_commit(place: Place, medium: Published) -> None:
     recorded = stores.Recorded(place.disk)
     store = place.open(disk=recorded)
     recorded.log.clear()
@@ -37,7 +39,7 @@ def test_write_fsync_rename_fsync_directory_commit(place, medium):
     }
 
 
-def test_a_sync_makes_blocks_durable_before_the_database_says_so(place, medium):
+def test_a_sync_makes_blocks_durable_before_the_database_says_so(place: Place, medium: Published) -> None:
     recorded = stores.Recorded(place.disk)
     store = place.open(disk=recorded)
     stores.send(store, medium, 0, stores.upload_id(1))
@@ -51,7 +53,7 @@ def test_a_sync_makes_blocks_durable_before_the_database_says_so(place, medium):
     assert recorded.log == [], "nothing new, nothing to do"
 
 
-def test_a_small_share_is_one_transaction_and_no_file(place, small):
+def test_a_small_share_is_one_transaction_and_no_file(place: Place, small: Published) -> None:
     recorded = stores.Recorded(place.disk)
     store = place.open(disk=recorded)
     recorded.log.clear()
@@ -63,7 +65,7 @@ def test_a_small_share_is_one_transaction_and_no_file(place, small):
     assert steps[first_write:].count("COMMIT") == 1
 
 
-def test_fsync_reaches_file_and_directory(tmp_path, medium, monkeypatch):
+def test_fsync_reaches_file_and_directory(tmp_path: Path, medium: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the real disk: the system call, on those two descriptors, in that order."""
     synced: list[str] = []
     real_fsync = os.fsync
@@ -84,7 +86,7 @@ def test_fsync_reaches_file_and_directory(tmp_path, medium, monkeypatch):
     store.close()
 
 
-def test_files_are_private_and_links_are_not_followed(tmp_path, medium, small):
+def test_files_are_private_and_links_are_not_followed(tmp_path: Path, medium: Published, small: Published) -> None:
     place = stores.Place(RealDisk(), tmp_path / "store")
     store = place.open()
     stores.put(store, medium, 0)
@@ -105,13 +107,15 @@ def test_files_are_private_and_links_are_not_followed(tmp_path, medium, small):
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 @pytest.mark.parametrize("step", STEPS)
-def test_a_failing_step_is_reported_and_nothing_is_kept(sim, medium, step, code):
+def test_a_failing_step_is_reported_and_nothing_is_kept(
+    sim: Callable[[], Place], medium: Published, step: str, code: int
+) -> None:
     """Whatever fails, there is no share, no stale byte in the accounts, and the next attempt works."""
     place = sim()
     store = place.open()
     upload = stores.upload_id(1)
     number = 2 if step == "commit" else 1  # the first commit only looks whether the share is held
-    place.disk.fail(step, number, code)
+    place.sim.fail(step, number, code)
     with pytest.raises(StoreFull if code == errno.ENOSPC else LocalFailure):
         stores.put(store, medium, 0, upload)
     assert store.held(medium.file_id) == []
@@ -123,11 +127,11 @@ def test_a_failing_step_is_reported_and_nothing_is_kept(sim, medium, step, code)
     stores.check_share(store, medium, 0)
 
 
-def test_after_a_failed_fsync_the_upload_is_gone(sim, medium):
+def test_after_a_failed_fsync_the_upload_is_gone(sim: Callable[[], Place], medium: Published) -> None:
     place = sim()
     store = place.open()
     stores.send(store, medium, 0, stores.upload_id(1))
-    place.disk.fail("fsync")
+    place.sim.fail("fsync")
     with pytest.raises(LocalFailure):
         store.sync(stores.upload_id(1), stores.NOW)
     with pytest.raises(UnknownUpload):
@@ -135,12 +139,12 @@ def test_after_a_failed_fsync_the_upload_is_gone(sim, medium):
     assert store.begin(stores.upload_id(1), stores.SOURCE, 0, stores.NOW) == 0
 
 
-def test_a_full_disk_while_writing_keeps_what_was_there(sim, medium):
+def test_a_full_disk_while_writing_keeps_what_was_there(sim: Callable[[], Place], medium: Published) -> None:
     place = sim()
     store = place.open()
     store.begin(stores.upload_id(1), stores.SOURCE, 0, stores.NOW)
     store.write(stores.upload_id(1), 0, medium.blocks[0][:4], medium.data_leaves[:4], stores.NOW)
-    place.disk.fail("write", 1, errno.ENOSPC)
+    place.sim.fail("write", 1, errno.ENOSPC)
     with pytest.raises(StoreFull):
         store.write(stores.upload_id(1), 4, medium.blocks[0][4:], medium.data_leaves[4:], stores.NOW)
     assert store.sync(stores.upload_id(1), stores.NOW) == 4
@@ -149,11 +153,11 @@ def test_a_full_disk_while_writing_keeps_what_was_there(sim, medium):
     stores.check_share(store, medium, 0)
 
 
-def test_a_small_share_whose_commit_fails_can_be_tried_again(sim, small):
+def test_a_small_share_whose_commit_fails_can_be_tried_again(sim: Callable[[], Place], small: Published) -> None:
     place = sim()
     store = place.open()
     stores.send(store, small, 0, stores.upload_id(1))
-    place.disk.fail("commit", 2)
+    place.sim.fail("commit", 2)
     with pytest.raises(DatabaseFailed):
         store.commit(stores.upload_id(1), 0, small.encoded, stores.LEASE_END, stores.NOW)
     store.commit(stores.upload_id(1), 0, small.encoded, stores.LEASE_END, stores.NOW)
@@ -161,7 +165,9 @@ def test_a_small_share_whose_commit_fails_can_be_tried_again(sim, small):
 
 
 @pytest.mark.parametrize("shape", ["small", "medium"])
-def test_a_power_cut_before_every_single_operation(sim, request, shape):
+def test_a_power_cut_before_every_single_operation(
+    sim: Callable[[], Place], request: pytest.FixtureRequest, shape: str
+) -> None:
     """Every prefix of the operations of: half an upload, a sync, the rest, the commit; several fates each."""
     file = request.getfixturevalue(shape)
     for seed in range(3):
@@ -171,12 +177,12 @@ def test_a_power_cut_before_every_single_operation(sim, request, shape):
         assert number > 3
 
 
-def _cut_at(place, file, number, rng):
+def _cut_at(place: stores.Place, file: stores.Published, number: int, rng: random.Random) -> bool:
     """Cut before operation `number`; whether the work ended before it came to that."""
     store = place.open()
     upload, half = stores.upload_id(1), -(-file.count // 2)
     promised, acked = 0, False
-    place.disk.crash_at(number)
+    place.sim.crash_at(number)
     try:
         store.begin(upload, stores.SOURCE, 0, stores.NOW)
         store.write(upload, 0, file.blocks[0][:half], file.data_leaves[:half], stores.NOW)
@@ -187,7 +193,7 @@ def _cut_at(place, file, number, rng):
         acked = True
     except PowerCut:
         pass
-    place.disk.crash(rng)
+    place.sim.crash(rng)
     store = place.open()
     durable = store.begin(upload, stores.SOURCE, 0, stores.NOW)
     if acked:
@@ -201,7 +207,7 @@ def _cut_at(place, file, number, rng):
     return acked
 
 
-def test_a_power_cut_while_a_damaged_share_is_replaced(sim, medium):
+def test_a_power_cut_while_a_damaged_share_is_replaced(sim: Callable[[], Place], medium: Published) -> None:
     """The new share is in, or the old one still marked; never a row whose file the clean-up took, nor a file without a
     row: whoever stores the share once more would leave it there for ever."""
     number, finished = 0, False
@@ -209,17 +215,17 @@ def test_a_power_cut_while_a_damaged_share_is_replaced(sim, medium):
         place = sim()
         store = place.open()
         stores.put(store, medium, 0, stores.upload_id(1))
-        place.disk.flip_bit(place.share_path(medium, 0), 12345)
+        place.sim.flip_bit(place.share_path(medium, 0), 12345)
         with pytest.raises(StoreError):
             store.read(medium.file_id, 0, 0, 1, False)
         stores.send(store, medium, 0, stores.upload_id(2))
-        place.disk.crash_at(number)
+        place.sim.crash_at(number)
         try:
             store.commit(stores.upload_id(2), 0, medium.encoded, stores.LEASE_END, stores.NOW)
             finished = True
         except PowerCut:
             pass
-        place.disk.crash(random.Random(number))
+        place.sim.crash(random.Random(number))
         store = place.open()
         assert sum(name.endswith(".damaged") for name in place.names()) == 1, "the damaged copy is never removed"
         if finished:

@@ -2,12 +2,14 @@
 
 import random
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kit import stores
-from shoal.node.store import HeldShare, ShareDamaged
+from kit.stores import Place, Published
+from shoal.node.store import HeldShare, ShareDamaged, ShareStore
 from shoal.node.store.schema import SCHEMA_VERSION
 from shoal.simulation.disk import PowerCut, SimDisk
 
@@ -20,7 +22,7 @@ def version_1_bytes() -> bytes:
     return connection.serialize()
 
 
-def share_file(file, share, upload) -> tuple[str, str, bytes]:
+def share_file(file: stores.Published, share: int, upload: bytes) -> tuple[str, str, bytes]:
     """(folder, name, contents) of a share file."""
     place = stores.Place(SimDisk(), Path("/sim/other"))
     stores.put(place.open(), file, share, upload)
@@ -29,12 +31,12 @@ def share_file(file, share, upload) -> tuple[str, str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def files(medium):
+def files(medium: Published) -> list[tuple[str, str, bytes]]:
     """The two share files that lay beside the database; the second one had rotted, a third was lost."""
     return [share_file(medium, share, stores.upload_id(10 + share)) for share in (0, 1)]
 
 
-def lay_out(place, files) -> None:
+def lay_out(place: stores.Place, files: list[tuple[str, str, bytes]]) -> None:
     """Put the directory there as version 1 left it."""
     place.disk.make_directories(place.root)
     if isinstance(place.disk, SimDisk):
@@ -52,7 +54,7 @@ def lay_out(place, files) -> None:
         place.disk.fsync_directory(path)
 
 
-def check(place, store, small, medium) -> None:
+def check(place: stores.Place, store: ShareStore, small: stores.Published, medium: stores.Published) -> None:
     """Everything that was held is held, what was damaged is put aside, what was lost is lost."""
     stores.check_share(store, small, 0)
     stores.check_share(store, medium, 0)
@@ -68,7 +70,9 @@ def check(place, store, small, medium) -> None:
     assert store.begin(stores.upload_id(2), stores.SOURCE, 0, stores.NOW) == 1  # an upload goes on
 
 
-def test_a_directory_of_version_1_is_carried_over(place, small, medium, files):
+def test_a_directory_of_version_1_is_carried_over(
+    place: Place, small: Published, medium: Published, files: list[tuple[str, str, bytes]]
+) -> None:
     folder, name, contents = files[1]
     rotten = bytearray(contents)
     rotten[70_000] ^= 1
@@ -89,7 +93,9 @@ def test_a_directory_of_version_1_is_carried_over(place, small, medium, files):
     assert (report.shares, report.damaged) == (5, ())
 
 
-def test_a_new_database_and_one_carried_over_have_the_same_tables(sim, files):
+def test_a_new_database_and_one_carried_over_have_the_same_tables(
+    sim: Callable[[], Place], files: list[tuple[str, str, bytes]]
+) -> None:
     old, new = sim(), sim()
     lay_out(old, files)
     tables = [
@@ -100,19 +106,21 @@ def test_a_new_database_and_one_carried_over_have_the_same_tables(sim, files):
     assert len(tables[0]) > 12
 
 
-def test_a_power_cut_before_every_operation_of_the_first_start(sim, small, medium, files):
+def test_a_power_cut_before_every_operation_of_the_first_start(
+    sim: Callable[[], Place], small: Published, medium: Published, files: list[tuple[str, str, bytes]]
+) -> None:
     """Until it is through, the next start begins again with everything there."""
     number, finished = 0, False
     while not finished:
         place = sim()
         lay_out(place, files)
-        place.disk.crash_at(number)
+        place.sim.crash_at(number)
         try:
             place.open()
             finished = True
         except PowerCut:
             pass
-        place.disk.crash(random.Random(number))
+        place.sim.crash(random.Random(number))
         check(place, place.open(), small, medium)
         number += 1
     assert number > 8

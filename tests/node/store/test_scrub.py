@@ -2,12 +2,15 @@
 
 import errno
 import random
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from kit import stores
+from kit.stores import Place, Published
 from shoal.erasure import BLOCK_BYTES
-from shoal.node.store import DatabaseFailed, HeldShare, NotHeld, RealDisk, ShareDamaged, scrub_budget_bytes
+from shoal.node.store import DatabaseFailed, HeldShare, NotHeld, RealDisk, ShareDamaged, ShareStore, scrub_budget_bytes
 from shoal.simulation.disk import PowerCut
 
 DAY_S = 86400
@@ -15,7 +18,7 @@ ALL = 1 << 40
 NODES = 11 + 6 + 3 + 2 + 1  # of one tree over 11 blocks
 
 
-def test_a_healthy_store_is_read_once(place, small, medium):
+def test_a_healthy_store_is_read_once(place: Place, small: Published, medium: Published) -> None:
     store = place.open()
     assert store.health().oldest_check is None
     for share in range(3):
@@ -48,7 +51,7 @@ OFFSETS = {
 
 
 @pytest.mark.parametrize("region", OFFSETS)
-def test_rot_anywhere_in_the_file_is_found(place, medium, region):
+def test_rot_anywhere_in_the_file_is_found(place: Place, medium: Published, region: str) -> None:
     store = place.open()
     stores.put(store, medium, 0)
     stores.put(store, medium, 1)
@@ -67,7 +70,7 @@ def test_rot_anywhere_in_the_file_is_found(place, medium, region):
     assert store.usage().share_bytes == stores.used_on_disk(place) > used
 
 
-def test_rot_in_the_database(place, small, medium):
+def test_rot_in_the_database(place: Place, small: Published, medium: Published) -> None:
     """A small share, or a manifest: every share that needs it is damaged, and stored anew all is well again."""
     store = place.open()
     stores.put(store, small, 0)
@@ -83,7 +86,7 @@ def test_rot_in_the_database(place, small, medium):
     stores.check_share(store, medium, 0)
 
 
-def test_a_file_cut_short_or_gone(tmp_path, medium):
+def test_a_file_cut_short_or_gone(tmp_path: Path, medium: Published) -> None:
     place = stores.Place(RealDisk(), tmp_path / "store")
     store = place.open()
     for share in range(3):
@@ -103,7 +106,7 @@ def test_a_file_cut_short_or_gone(tmp_path, medium):
     store.close()
 
 
-def test_small_steps_come_round_whatever_happens_between(place):
+def test_small_steps_come_round_whatever_happens_between(place: Place) -> None:
     """Long and short shares, one piece at a time, with restarts and new shares: each is checked in its turn."""
     files = [stores.publish(count, 500, seed=count) for count in (1, 3, 40, 20)]
     store = place.open()
@@ -127,33 +130,37 @@ def test_small_steps_come_round_whatever_happens_between(place):
     assert store.scrub(stores.NOW, 1).damaged == ((newcomer.file_id, 0),)
 
 
-def test_a_whole_pass_within_thirty_days(store):
+def test_a_whole_pass_within_thirty_days(store: ShareStore) -> None:
     files = [stores.publish(2, 500 * (1 + seed), seed=seed) for seed in range(20)]
     for number, file in enumerate(files):
         stores.put(store, file, 0, stores.upload_id(number))
     share_bytes = store.usage().share_bytes
     for day in range(30):
         store.scrub(stores.NOW + day * DAY_S, scrub_budget_bytes(share_bytes, DAY_S))
-    assert store.health().oldest_check >= stores.NOW
+    oldest = store.health().oldest_check
+    assert oldest is not None
+    assert oldest >= stores.NOW
     assert scrub_budget_bytes(50 * 10**9, 600) < 14 * 10**6  # 50 GB, every ten minutes: 23 KB/s
 
 
-def test_a_place_that_cannot_be_read_is_damage(sim, medium):
+def test_a_place_that_cannot_be_read_is_damage(sim: Callable[[], Place], medium: Published) -> None:
     place = sim()
     store = place.open()
     stores.put(store, medium, 0)
-    place.disk.fail("read", 12)
+    place.sim.fail("read", 12)
     assert store.scrub(stores.NOW, ALL).damaged == ((medium.file_id, 0),)
     assert store.health().quarantined == 1
 
 
 @pytest.mark.parametrize("step", ["open", "read"])
-def test_other_failures_are_the_machines_and_do_not_stop_the_pass(sim, medium, step):
+def test_other_failures_are_the_machines_and_do_not_stop_the_pass(
+    sim: Callable[[], Place], medium: Published, step: str
+) -> None:
     place = sim()
     store = place.open()
     for share in range(3):
         stores.put(store, medium, share)
-    place.disk.fail(step, 1, errno.EMFILE)
+    place.sim.fail(step, 1, errno.EMFILE)
     report = store.scrub(stores.NOW, ALL)
     assert report.failed == ((medium.file_id, 0),)
     assert (report.shares, report.damaged) == (2, ())
@@ -161,26 +168,26 @@ def test_other_failures_are_the_machines_and_do_not_stop_the_pass(sim, medium, s
     assert store.scrub(stores.NOW, ALL).shares == 3
 
 
-def test_a_disk_that_is_gone_damages_nothing(sim, medium):
+def test_a_disk_that_is_gone_damages_nothing(sim: Callable[[], Place], medium: Published) -> None:
     """When not even the database can be written, the node says so instead of counting shares as damaged."""
     place = sim()
     store = place.open()
     for share in range(3):
         stores.put(store, medium, share)
 
-    def before(operation, path):
+    def before(operation: str, path: Path) -> None:
         raise OSError(errno.EIO, "gone", str(path))
 
-    place.disk.before = before
+    place.sim.before = before
     with pytest.raises(DatabaseFailed):
         store.scrub(stores.NOW, ALL)
-    place.disk.before = None
+    place.sim.before = None
     for share in range(3):
         stores.check_share(store, medium, share)
     assert store.damaged() == []
 
 
-def test_the_note_comes_before_the_new_name(place, medium):
+def test_the_note_comes_before_the_new_name(place: Place, medium: Published) -> None:
     recorded = stores.Recorded(place.disk)
     store = place.open(disk=recorded)
     stores.put(store, medium, 0)
@@ -193,7 +200,7 @@ def test_the_note_comes_before_the_new_name(place, medium):
     assert steps[note:] == ["INSERT OR IGNORE INTO quarantine VALUES", "COMMIT", "rename", "fsync_directory"]
 
 
-def test_a_copy_put_aside_stays_thirty_days_of_uptime(place, medium):
+def test_a_copy_put_aside_stays_thirty_days_of_uptime(place: Place, medium: Published) -> None:
     """And longer while nothing better is there, however the wall clock jumps; its good blocks are served."""
     store = place.open()
     stores.put(store, medium, 0)
@@ -221,12 +228,12 @@ def test_a_copy_put_aside_stays_thirty_days_of_uptime(place, medium):
     stores.check_share(store, medium, 0)
 
 
-def test_a_copy_whose_rename_failed_is_put_aside_by_the_next_put(sim, medium):
+def test_a_copy_whose_rename_failed_is_put_aside_by_the_next_put(sim: Callable[[], Place], medium: Published) -> None:
     place = sim()
     store = place.open()
     stores.put(store, medium, 0)
     stores.flip(place, place.share_path(medium, 0), 9)
-    place.disk.fail("rename")
+    place.sim.fail("rename")
     assert len(store.scrub(stores.NOW, ALL).damaged) == 1
     assert store.held(medium.file_id) == []
     stores.put(store, medium, 0)  # same upload id, same folder, same name
@@ -235,7 +242,7 @@ def test_a_copy_whose_rename_failed_is_put_aside_by_the_next_put(sim, medium):
     assert store.usage().share_bytes == stores.used_on_disk(place)
 
 
-def test_copies_that_a_lost_database_knew(tmp_path, medium):
+def test_copies_that_a_lost_database_knew(tmp_path: Path, medium: Published) -> None:
     place = stores.Place(RealDisk(), tmp_path / "store")
     store = place.open()
     stores.put(store, medium, 0)
@@ -256,7 +263,7 @@ def test_copies_that_a_lost_database_knew(tmp_path, medium):
     store.close()
 
 
-def test_a_reader_of_the_old_copy_does_not_damage_the_new_one(place, medium):
+def test_a_reader_of_the_old_copy_does_not_damage_the_new_one(place: Place, medium: Published) -> None:
     """Damage found late, in a copy that has been replaced meanwhile, says nothing about the new one."""
     store = place.open()
     stores.put(store, medium, 0)
@@ -275,7 +282,7 @@ def test_a_reader_of_the_old_copy_does_not_damage_the_new_one(place, medium):
     assert store.held(medium.file_id) == [HeldShare(0, stores.LEASE_END)]
 
 
-def test_a_power_cut_before_every_operation_of_putting_aside(sim, medium):
+def test_a_power_cut_before_every_operation_of_putting_aside(sim: Callable[[], Place], medium: Published) -> None:
     """The damaged share is never served as whole, its copy never removed, and the other share untouched."""
     for seed in range(3):
         number, finished = 0, False
@@ -284,14 +291,14 @@ def test_a_power_cut_before_every_operation_of_putting_aside(sim, medium):
             store = place.open()
             stores.put(store, medium, 0)
             stores.put(store, medium, 1)
-            place.disk.flip_bit(place.share_path(medium, 0), 12345)
-            place.disk.crash_at(number)
+            place.sim.flip_bit(place.share_path(medium, 0), 12345)
+            place.sim.crash_at(number)
             try:
                 assert len(store.scrub(stores.NOW, ALL).damaged) == 1
                 finished = True
             except PowerCut:
                 pass
-            place.disk.crash(random.Random(f"{seed} {number}"))
+            place.sim.crash(random.Random(f"{seed} {number}"))
             store = place.open()
             stores.check_share(store, medium, 1)
             store.scrub(stores.NOW, ALL)

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kit import stores
+from kit.stores import Place
 from shoal.erasure import BLOCK_BYTES, HASH_BYTES, Manifest, ShareEncoder, ZfecCodec
 from shoal.node.store.shareformat import (
     TRAILER_BYTES,
@@ -24,7 +26,7 @@ SHARE, LENGTH = 1, 2 * BLOCK_BYTES + 1000
 
 
 @pytest.fixture(scope="module")
-def fixed():
+def fixed() -> stores.Published:
     """A 1-of-2 file of three segments whose ciphertext is the bytes 0 to 250 over and over."""
     ciphertext = (bytes(range(251)) * (LENGTH // 251 + 1))[:LENGTH]
     encoder = ShareEncoder(1, 2, ZfecCodec())
@@ -48,7 +50,7 @@ def fixed():
     return stores.Published(manifest, [[], blocks], leaves)
 
 
-def test_golden_bytes_behind_the_blocks(place, fixed):
+def test_golden_bytes_behind_the_blocks(place: Place, fixed: stores.Published) -> None:
     store = place.open()
     store.begin(b"u" * 16, b"", 0, 1_700_000_000)
     store.write(b"u" * 16, 0, fixed.blocks[SHARE], fixed.data_leaves, 1_700_000_000)
@@ -64,22 +66,22 @@ def test_golden_bytes_behind_the_blocks(place, fixed):
 
 
 @pytest.fixture(scope="module")
-def trailer():
+def trailer() -> Trailer:
     return Trailer(b"f" * 32, 7, 3 * BLOCK_BYTES + 5, 700, 1_900_000_000, 1_800_000_000, b"u" * 16)
 
 
-def test_layout_of_an_odd_tree(trailer):
+def test_layout_of_an_odd_tree(trailer: Trailer) -> None:
     nodes = 4 + 2 + 1
     assert trailer.block_count == 4
     assert trailer.data_tree_offset == trailer.share_bytes + HASH_BYTES * nodes
     assert trailer.file_bytes == trailer.share_bytes + 2 * HASH_BYTES * nodes + 700 + TRAILER_BYTES
 
 
-def test_round_trip(trailer):
+def test_round_trip(trailer: Trailer) -> None:
     assert decode_trailer(trailer.encode(), trailer.file_bytes) == trailer
 
 
-def test_every_flipped_bit_is_found(trailer):
+def test_every_flipped_bit_is_found(trailer: Trailer) -> None:
     encoded = trailer.encode()
     for bit in range(8 * TRAILER_BYTES):
         torn = bytearray(encoded)
@@ -91,29 +93,29 @@ def test_every_flipped_bit_is_found(trailer):
 @pytest.mark.parametrize(
     "changes", [{"share_bytes": 0}, {"share_bytes": 1 << 60}, {"share_number": 256}, {"manifest_bytes": 1 << 20}]
 )
-def test_numbers_out_of_range(trailer, changes):
+def test_numbers_out_of_range(trailer: Trailer, changes: dict[str, Any]) -> None:
     with pytest.raises(NotAShareFile):
         decode_trailer(replace(trailer, **changes).encode(), trailer.file_bytes)
 
 
-def test_another_length_of_file(trailer):
+def test_another_length_of_file(trailer: Trailer) -> None:
     with pytest.raises(NotAShareFile):
         decode_trailer(trailer.encode(), trailer.file_bytes + 1)
 
 
 @given(data=st.binary(max_size=200), length=st.integers(0, 1 << 63))
-def test_noise_is_no_trailer(data, length):
+def test_noise_is_no_trailer(data: bytes, length: int) -> None:
     with pytest.raises(NotAShareFile):
         decode_trailer(data, length)
 
 
 @given(st.text(max_size=80))
-def test_names_are_taken_only_in_their_one_form(name):
+def test_names_are_taken_only_in_their_one_form(name: str) -> None:
     key = parse_share_name(name)
     assert key is None or share_name(*key) == name
 
 
-def test_names():
+def test_names() -> None:
     name = share_name(bytes(range(32)), 255)
     assert parse_share_name(name) == (bytes(range(32)), 255)
     for other in (name.upper(), name + " ", "0" + name, name.replace(".255", ".0255"), name.replace(".", "")):

@@ -3,32 +3,35 @@
 import random
 import sqlite3
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from kit import stores
+from kit.stores import Place, Published
 from shoal.erasure import BLOCK_BYTES
-from shoal.node.store import NotHeld, RealDisk, ShareDamaged, StoreUnusable
+from shoal.node.store import NotHeld, RealDisk, ShareDamaged, ShareStore, StoreUnusable
 from shoal.node.store.schema import SCHEMA_VERSION
 
 DAY_S = 86400
 
 
-def forget_database(place):
+def forget_database(place: stores.Place) -> None:
     """Lose the database and keep the files."""
     for suffix in ("", "-wal", "-shm"):
         (place.root / f"shares.db{suffix}").unlink(missing_ok=True)
 
 
 @pytest.fixture
-def real(tmp_path):
+def real(tmp_path: Path) -> Iterator[stores.Place]:
     place = stores.Place(RealDisk(), tmp_path / "store")
     yield place
     for store in place.opened:
         store.close()
 
 
-def test_forgotten_share_files_are_indexed_again(real, medium):
+def test_forgotten_share_files_are_indexed_again(real: stores.Place, medium: Published) -> None:
     store = real.open()
     for share in range(3):
         stores.put(store, medium, share)
@@ -44,7 +47,7 @@ def test_forgotten_share_files_are_indexed_again(real, medium):
     assert store.usage().share_bytes > 3 * 11 * BLOCK_BYTES - 3 * BLOCK_BYTES
 
 
-def test_a_row_without_its_file_is_lost_until_the_file_is_back(real, medium):
+def test_a_row_without_its_file_is_lost_until_the_file_is_back(real: stores.Place, medium: Published) -> None:
     store = real.open()
     stores.put(store, medium, 0)
     path = real.share_path(medium, 0)
@@ -64,7 +67,7 @@ def test_a_row_without_its_file_is_lost_until_the_file_is_back(real, medium):
     stores.check_share(store, medium, 0)
 
 
-def test_a_file_that_vanishes_while_running(real, medium):
+def test_a_file_that_vanishes_while_running(real: stores.Place, medium: Published) -> None:
     store = real.open()
     stores.put(store, medium, 0)
     real.share_path(medium, 0).unlink()
@@ -75,7 +78,7 @@ def test_a_file_that_vanishes_while_running(real, medium):
     stores.check_share(store, medium, 0)
 
 
-def test_uploads_survive_and_unpromised_files_do_not(place, medium):
+def test_uploads_survive_and_unpromised_files_do_not(place: Place, medium: Published) -> None:
     store = place.open()
     stores.send(store, medium, 0, stores.upload_id(1))
     store.sync(stores.upload_id(1), stores.NOW)
@@ -90,7 +93,7 @@ def test_uploads_survive_and_unpromised_files_do_not(place, medium):
     stores.check_share(store, medium, 0)
 
 
-def test_an_upload_whose_file_is_gone_starts_again(real, medium):
+def test_an_upload_whose_file_is_gone_starts_again(real: stores.Place, medium: Published) -> None:
     store = real.open()
     stores.send(store, medium, 0, stores.upload_id(1))
     store.sync(stores.upload_id(1), stores.NOW)
@@ -103,7 +106,7 @@ def test_an_upload_whose_file_is_gone_starts_again(real, medium):
 
 
 @pytest.mark.parametrize("kind", ["empty", "noise", "torn", "cut", "other name"])
-def test_files_that_are_no_shares_stay_and_are_counted(real, medium, kind):
+def test_files_that_are_no_shares_stay_and_are_counted(real: stores.Place, medium: Published, kind: str) -> None:
     store = real.open()
     stores.put(store, medium, 0)
     path = real.share_path(medium, 0)
@@ -128,7 +131,7 @@ def test_files_that_are_no_shares_stay_and_are_counted(real, medium, kind):
     stores.put(store, medium, 1)
 
 
-def test_a_second_copy_is_left_alone(real, medium):
+def test_a_second_copy_is_left_alone(real: stores.Place, medium: Published) -> None:
     store = real.open()
     stores.put(store, medium, 0)
     path = real.share_path(medium, 0)
@@ -146,7 +149,7 @@ REGIONS = ["block", "last block", "block leaf", "upper node", "data leaf", "data
 
 
 @pytest.mark.parametrize("region", REGIONS)
-def test_bit_rot_is_found_and_never_served(place, medium, region):
+def test_bit_rot_is_found_and_never_served(place: Place, medium: Published, region: str) -> None:
     """A flipped bit anywhere that a read depends on; then the share can be stored anew."""
     store = place.open()
     stores.put(store, medium, 0)
@@ -177,7 +180,7 @@ def test_bit_rot_is_found_and_never_served(place, medium, region):
     assert store.reconciled.unreadable == 0
 
 
-def reads_right(store, file, first):
+def reads_right(store: ShareStore, file: stores.Published, first: int) -> bool:
     """Whether one block of share 0 is served, and then right; else the error names the share."""
     try:
         result = store.read(file.file_id, 0, first, 1, True)
@@ -187,7 +190,7 @@ def reads_right(store, file, first):
     return True
 
 
-def test_rot_in_a_small_share(real, small):
+def test_rot_in_a_small_share(real: stores.Place, small: Published) -> None:
     store = real.open()
     stores.put(store, small, 0)
     with store._database.transaction() as transaction:
@@ -198,7 +201,7 @@ def test_rot_in_a_small_share(real, small):
     stores.check_share(store, small, 0)
 
 
-def test_databases_we_cannot_use_are_left_alone(real):
+def test_databases_we_cannot_use_are_left_alone(real: stores.Place) -> None:
     real.open().close()
     path = real.root / "shares.db"
     cases = {"newer": f"PRAGMA user_version={SCHEMA_VERSION + 1}", "foreign": "PRAGMA application_id=7"}
@@ -221,7 +224,7 @@ def test_databases_we_cannot_use_are_left_alone(real):
 
 
 @pytest.mark.parametrize("contents", [b"not a database at all" * 100, b"SQLite format 3\x00" + bytes(84)])
-def test_a_damaged_database_is_not_overwritten(real, contents):
+def test_a_damaged_database_is_not_overwritten(real: stores.Place, contents: bytes) -> None:
     real.root.mkdir(parents=True)
     (real.root / "shares.db").write_bytes(contents)
     with pytest.raises(StoreUnusable, match="nothing was changed"):
@@ -229,7 +232,7 @@ def test_a_damaged_database_is_not_overwritten(real, contents):
     assert (real.root / "shares.db").read_bytes() == contents
 
 
-def test_another_programs_database_is_not_touched(real):
+def test_another_programs_database_is_not_touched(real: stores.Place) -> None:
     real.root.mkdir(parents=True)
     connection = sqlite3.connect(real.root / "shares.db")
     connection.execute("CREATE TABLE notes (text)")
@@ -241,7 +244,7 @@ def test_another_programs_database_is_not_touched(real):
     assert (real.root / "shares.db").read_bytes() == contents
 
 
-def test_ten_thousand_shares_open_within_a_second(real, medium):
+def test_ten_thousand_shares_open_within_a_second(real: stores.Place, medium: Published) -> None:
     store = real.open()
     stores.put(store, medium, 0)
     source = real.share_path(medium, 0)

@@ -3,16 +3,17 @@
 import pytest
 
 from kit import stores
-from shoal.node.store import KeptStatement
+from kit.stores import Place, Published
+from shoal.node.store import KeptStatement, ShareStore
 
 
-def statement(share, holder, expires_in=100, size=200):
+def statement(share: int, holder: int, expires_in: int = 100, size: int = 200) -> KeptStatement:
     return KeptStatement(
         share, bytes([holder]) * 32, int(stores.NOW) + expires_in, stores.LEASE_END, bytes([holder]) * size
     )
 
 
-def test_kept_over_a_restart(place, small):
+def test_kept_over_a_restart(place: Place, small: Published) -> None:
     store = place.open()
     stores.put(store, small, 0)
     given = [statement(share, holder) for share in range(3) for holder in range(2)]
@@ -22,12 +23,12 @@ def test_kept_over_a_restart(place, small):
     assert place.open().statements(small.file_id) == given
 
 
-def test_only_about_files_held_here(store, small):
+def test_only_about_files_held_here(store: ShareStore, small: Published) -> None:
     assert store.add_statements(small.file_id, [statement(0, 1)], stores.NOW) == 0
     assert store.statements(small.file_id) == []
 
 
-def test_at_most_four_holders_and_the_first_ones_stay(store, small):
+def test_at_most_four_holders_and_the_first_ones_stay(store: ShareStore, small: Published) -> None:
     stores.put(store, small, 0)
     store.add_statements(small.file_id, [statement(0, holder) for holder in range(4)], stores.NOW)
     assert store.add_statements(small.file_id, [statement(0, 9, 10_000)], stores.NOW) == 0
@@ -38,7 +39,7 @@ def test_at_most_four_holders_and_the_first_ones_stay(store, small):
     assert store.add_statements(small.file_id, [statement(1, 9)], stores.NOW) == 1
 
 
-def test_expired_ones_make_room(store, small):
+def test_expired_ones_make_room(store: ShareStore, small: Published) -> None:
     stores.put(store, small, 0)
     store.add_statements(small.file_id, [statement(0, holder) for holder in range(4)], stores.NOW)
     late = stores.NOW + 200
@@ -47,6 +48,6 @@ def test_expired_ones_make_room(store, small):
 
 
 @pytest.mark.parametrize("bad", [{"expires_in": 0}, {"size": 513}])
-def test_expired_or_long_ones_are_not_taken(store, small, bad):
+def test_expired_or_long_ones_are_not_taken(store: ShareStore, small: Published, bad: dict[str, int]) -> None:
     stores.put(store, small, 0)
     assert store.add_statements(small.file_id, [statement(0, 1, **bad)], stores.NOW) == 0

@@ -2,10 +2,12 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from kit import stores
+from kit.stores import Place, Published
 from shoal.erasure import BLOCK_BYTES
 from shoal.node.store import (
     BadManifest,
@@ -25,7 +27,7 @@ SHAPES = [(1, 21), (1, 32768), (1, 32769), (1, BLOCK_BYTES), (2, 21), (16, BLOCK
 
 
 @pytest.mark.parametrize(("count", "last_bytes"), SHAPES)
-def test_every_shape_of_share_comes_back(place, count, last_bytes):
+def test_every_shape_of_share_comes_back(place: Place, count: int, last_bytes: int) -> None:
     file = stores.publish(count, last_bytes)
     store = place.open()
     for share in range(3):
@@ -38,7 +40,7 @@ def test_every_shape_of_share_comes_back(place, count, last_bytes):
     assert store.reconciled.indexed == store.reconciled.lost == store.reconciled.unreadable == 0
 
 
-def test_every_range_of_an_odd_tree_is_proved(store, medium):
+def test_every_range_of_an_odd_tree_is_proved(store: ShareStore, medium: Published) -> None:
     stores.put(store, medium, 1)
     for first in range(medium.count):
         for count in range(1, medium.count - first + 1):
@@ -47,7 +49,7 @@ def test_every_range_of_an_odd_tree_is_proved(store, medium):
 
 
 @pytest.mark.parametrize("shape", ["small", "medium"])
-def test_data_leaves_without_blocks(store, request, shape):
+def test_data_leaves_without_blocks(store: ShareStore, request: pytest.FixtureRequest, shape: str) -> None:
     file = request.getfixturevalue(shape)
     stores.put(store, file, 0)
     for first in range(file.count):
@@ -58,21 +60,21 @@ def test_data_leaves_without_blocks(store, request, shape):
         store.data_leaves(file.file_id, 0, file.count, 1)
 
 
-def test_data_part_only_when_asked_for(store, medium):
+def test_data_part_only_when_asked_for(store: ShareStore, medium: Published) -> None:
     stores.put(store, medium, 0)
     result = store.read(medium.file_id, 0, 2, 3, False)
     assert result.data_leaves == result.data_proof == b""
     assert result.blocks == b"".join(medium.blocks[0][2:5])
 
 
-def test_small_shares_never_touch_a_file(place, small):
+def test_small_shares_never_touch_a_file(place: Place, small: Published) -> None:
     store = place.open()
     stores.put(store, small, 0)
     assert place.names() == []
     stores.check_share(store, small, 0)
 
 
-def test_a_large_share_is_one_file_and_no_upload_is_left(place, medium):
+def test_a_large_share_is_one_file_and_no_upload_is_left(place: Place, medium: Published) -> None:
     store = place.open()
     stores.put(store, medium, 2)
     assert place.names() == [f"{medium.file_id.hex()}.2"]
@@ -80,7 +82,7 @@ def test_a_large_share_is_one_file_and_no_upload_is_left(place, medium):
 
 
 @pytest.mark.parametrize("shape", ["small", "medium"])
-def test_commit_again_after_a_lost_answer(place, request, shape):
+def test_commit_again_after_a_lost_answer(place: Place, request: pytest.FixtureRequest, shape: str) -> None:
     file = request.getfixturevalue(shape)
     store = place.open()
     upload = stores.put(store, file, 0)
@@ -93,7 +95,7 @@ def test_commit_again_after_a_lost_answer(place, request, shape):
     assert store.held(file.file_id) == [HeldShare(0, stores.LEASE_END + 5)]
 
 
-def test_the_same_share_from_two_uploads_is_kept_once(place, medium):
+def test_the_same_share_from_two_uploads_is_kept_once(place: Place, medium: Published) -> None:
     store = place.open()
     stores.put(store, medium, 0, stores.upload_id(1))
     used = store.usage().share_bytes
@@ -103,7 +105,7 @@ def test_the_same_share_from_two_uploads_is_kept_once(place, medium):
     stores.check_share(store, medium, 0)
 
 
-def test_blocks_may_be_sent_again_but_not_left_out(store, medium):
+def test_blocks_may_be_sent_again_but_not_left_out(store: ShareStore, medium: Published) -> None:
     upload = stores.upload_id(7)
     blocks, leaves = medium.blocks[0], medium.data_leaves
     store.begin(upload, stores.SOURCE, 0, stores.NOW)
@@ -120,7 +122,7 @@ def test_blocks_may_be_sent_again_but_not_left_out(store, medium):
     stores.check_share(store, medium, 0)
 
 
-def test_a_renewed_upload_goes_on_from_what_is_durable(place, medium):
+def test_a_renewed_upload_goes_on_from_what_is_durable(place: Place, medium: Published) -> None:
     store = place.open()
     upload = stores.upload_id(9)
     store.begin(upload, stores.SOURCE, 0, stores.NOW)
@@ -138,7 +140,7 @@ def test_a_renewed_upload_goes_on_from_what_is_durable(place, medium):
     stores.check_share(store, medium, 0)
 
 
-def test_a_synced_small_upload_survives_a_restart(place, small):
+def test_a_synced_small_upload_survives_a_restart(place: Place, small: Published) -> None:
     store = place.open()
     stores.send(store, small, 1, stores.upload_id(1))
     assert store.sync(stores.upload_id(1), stores.NOW) == 1
@@ -161,7 +163,7 @@ BAD_WRITES = {
 
 
 @pytest.mark.parametrize("case", BAD_WRITES)
-def test_malformed_writes_are_refused_and_change_nothing(store, medium, case):
+def test_malformed_writes_are_refused_and_change_nothing(store: ShareStore, medium: Published, case: str) -> None:
     store.begin(stores.upload_id(1), stores.SOURCE, 0, stores.NOW)
     with pytest.raises(BadUpload):
         store.write(stores.upload_id(1), 0, *BAD_WRITES[case], stores.NOW)
@@ -169,7 +171,7 @@ def test_malformed_writes_are_refused_and_change_nothing(store, medium, case):
     store.commit(stores.upload_id(1), 0, medium.encoded, stores.LEASE_END, stores.NOW)
 
 
-def test_more_than_offered_is_refused(store, medium):
+def test_more_than_offered_is_refused(store: ShareStore, medium: Published) -> None:
     store.begin(stores.upload_id(1), stores.SOURCE, 3 * BLOCK_BYTES, stores.NOW)
     with pytest.raises(BadUpload):
         store.write(stores.upload_id(1), 0, medium.blocks[0][:4], medium.data_leaves[:4], stores.NOW)
@@ -177,7 +179,9 @@ def test_more_than_offered_is_refused(store, medium):
 
 @pytest.mark.parametrize("shape", ["small", "medium"])
 @pytest.mark.parametrize("what", ["block", "data leaf", "share number", "length"])
-def test_a_share_that_misses_its_manifest_is_discarded(place, request, shape, what):
+def test_a_share_that_misses_its_manifest_is_discarded(
+    place: Place, request: pytest.FixtureRequest, shape: str, what: str
+) -> None:
     file = request.getfixturevalue(shape)
     store = place.open()
     upload, number = stores.upload_id(1), 0
@@ -202,7 +206,7 @@ def test_a_share_that_misses_its_manifest_is_discarded(place, request, shape, wh
         store.sync(upload, stores.NOW)
 
 
-def test_bad_manifests_and_numbers_leave_the_upload_alone(store, medium):
+def test_bad_manifests_and_numbers_leave_the_upload_alone(store: ShareStore, medium: Published) -> None:
     stores.send(store, medium, 0, stores.upload_id(1))
     for encoded, number in [(b"", 0), (medium.encoded + b"x", 0), (medium.encoded, 3), (medium.encoded, -1)]:
         with pytest.raises(BadManifest):
@@ -210,7 +214,7 @@ def test_bad_manifests_and_numbers_leave_the_upload_alone(store, medium):
     store.commit(stores.upload_id(1), 0, medium.encoded, stores.LEASE_END, stores.NOW)
 
 
-def test_reads_that_cannot_be(store, medium):
+def test_reads_that_cannot_be(store: ShareStore, medium: Published) -> None:
     stores.put(store, medium, 0)
     for first, count in [(-1, 1), (0, 0), (0, 17), (11, 1), (10, 2)]:
         with pytest.raises(BadRange):
@@ -223,7 +227,7 @@ def test_reads_that_cannot_be(store, medium):
     assert store.held(bytes(32)) == []
 
 
-def test_leases_only_grow(store, medium):
+def test_leases_only_grow(store: ShareStore, medium: Published) -> None:
     stores.put(store, medium, 0)
     assert store.renew(medium.file_id, 0, stores.LEASE_END - 1) == stores.LEASE_END
     assert store.renew(medium.file_id, 0, stores.LEASE_END + 1) == stores.LEASE_END + 1
@@ -231,7 +235,7 @@ def test_leases_only_grow(store, medium):
         store.renew(medium.file_id, 1, stores.LEASE_END)
 
 
-def test_files_come_in_pages(store):
+def test_files_come_in_pages(store: ShareStore) -> None:
     files = [stores.publish(1, 100 + seed) for seed in range(7)]
     for number, file in enumerate(files):
         stores.put(store, file, 0, stores.upload_id(number))
@@ -241,7 +245,7 @@ def test_files_come_in_pages(store):
     assert store.usage().files == store.usage().shares == 7
 
 
-def test_abort_and_expire_remove_uploads(place, medium):
+def test_abort_and_expire_remove_uploads(place: Place, medium: Published) -> None:
     store = place.open()
     for number in (1, 2, 3):
         stores.send(store, medium, 0, stores.upload_id(number))
@@ -260,7 +264,7 @@ def test_abort_and_expire_remove_uploads(place, medium):
     assert store.usage().upload_bytes == 0
 
 
-def test_an_upload_of_a_clock_that_was_ahead_goes_a_day_after_it_was_put_right(place, medium):
+def test_an_upload_of_a_clock_that_was_ahead_goes_a_day_after_it_was_put_right(place: Place, medium: Published) -> None:
     ahead = stores.NOW + 365 * DAY_S
     store = place.open()
     for number in (1, 2):
@@ -280,14 +284,16 @@ def test_an_upload_of_a_clock_that_was_ahead_goes_a_day_after_it_was_put_right(p
     assert store.usage().upload_bytes == 0
 
 
-def test_what_nothing_is_durable_of_goes_soon_after_the_clock_was_put_right(store, medium):
+def test_what_nothing_is_durable_of_goes_soon_after_the_clock_was_put_right(
+    store: ShareStore, medium: Published
+) -> None:
     stores.send(store, medium, 0, stores.upload_id(1))
     store.write(stores.upload_id(1), 0, medium.blocks[0][:1], medium.data_leaves[:1], stores.NOW + 365 * DAY_S)
     assert store.expire(stores.NOW) == 0
     assert store.expire(stores.NOW + 700) == 1
 
 
-def test_no_upload_grows_older_by_a_jump_of_the_clock(place, medium):
+def test_no_upload_grows_older_by_a_jump_of_the_clock(place: Place, medium: Published) -> None:
     year = 365 * DAY_S
     store = place.open()
     for number in (1, 2):
@@ -301,7 +307,7 @@ def test_no_upload_grows_older_by_a_jump_of_the_clock(place, medium):
     assert store.expire(stores.NOW + year + DAY_S) == 1
 
 
-def test_many_threads_at_once(tmp_path):
+def test_many_threads_at_once(tmp_path: Path) -> None:
     """Uploads, commits of the same share, reads and syncs from eight threads on the real disk."""
     place = stores.Place(RealDisk(), tmp_path / "store")
     store = place.open()
@@ -325,7 +331,7 @@ def test_many_threads_at_once(tmp_path):
     store.close()
 
 
-def test_more_shares_than_handles(tmp_path, monkeypatch):
+def test_more_shares_than_handles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shoal.node.store.store.SHARE_HANDLES", 2)
     place = stores.Place(RealDisk(), tmp_path / "store")
     store: ShareStore = place.open()
