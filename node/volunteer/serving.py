@@ -31,9 +31,12 @@ from shoal.node.home.network import Network
 from shoal.node.home.settings import NodeSettings
 from shoal.node.nursery import open_nursery
 from shoal.node.store import ShareStore, StoreError
+from shoal.node.volunteer.administration import Administration, Report
 from shoal.node.volunteer.ending import Ending
 from shoal.node.volunteer.handlers import Handlers
-from shoal.node.volunteer.holder import Holder, Report
+from shoal.node.volunteer.holder import Holder
+from shoal.node.volunteer.store_calls import StoreCalls
+from shoal.node.volunteer.taking import Taking
 
 PORT_TRIES = 16  # a free TCP port picked by the system may be taken for UDP; so many times in a row it is not
 CARE_BYTES_PER_S = 4 * 10**6  # ours: repairs on a line without caps; a user's transfer beside them hardly notices
@@ -58,6 +61,7 @@ class Serving:
         self.store = store
         self._identity = identity
         self._holder: Holder | None = None
+        self._taking: Taking | None = None
         self.started_at = trio.current_time()
         self._space = (float("-inf"), 0)
         self.handlers = Handlers()
@@ -96,16 +100,19 @@ class Serving:
         self, nursery: trio.Nursery, context: Context, own_address: Callable[[], Address], status: Report
     ) -> None:
         """Answer requests from now on, and look after what is kept here."""
-        self._holder = holder = Holder(
-            context, self._identity, self.store, own_address, status, self.problems, self.ending, self.handlers
-        )
+        calls = StoreCalls(context.env, self.problems)
+        companions = Companions(context, self._identity, self.store, own_address)
+        self._taking = Taking(context.env, self.store, companions, calls)
+        self._holder = holder = Holder(context, self.store, companions, calls)
+        for part in (self._taking, holder, Administration(status, self.ending)):
+            self.handlers.update(part.handlers())
         await nursery.start(holder.run)
         await nursery.start(self._take_care, context, holder)
 
     def leave(self) -> None:
         """Take no further shares."""
-        if self._holder is not None:
-            self._holder.is_leaving = True
+        if self._taking is not None:
+            self._taking.is_leaving = True
 
     async def _take_care(self, context: Context, holder: Holder, *, task_status: trio.TaskStatus[None]) -> None:
         """The node's own work for the files it keeps: over connections of its own, which prove who it is."""

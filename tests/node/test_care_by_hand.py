@@ -59,7 +59,7 @@ async def prepare(
 
 def handlers(machine: Machine) -> dict[type, Callable[..., Awaitable[Reply]]]:
     node: Any = machine.node
-    found: dict[type, Callable[..., Awaitable[Reply]]] = node._serving._holder._handlers
+    found: dict[type, Callable[..., Awaitable[Reply]]] = node._serving.handlers
     return found
 
 

@@ -103,7 +103,7 @@ def lying(machines: Sequence[Machine], request: type, lie: Lie, rng: random.Rand
     """Within the block these machines answer one kind of request through `lie(honest handler, request, rng)`."""
     kept = []
     for machine in machines:
-        handlers = holder_of(machine)._handlers
+        handlers = machine.serving.handlers
         honest = handlers[request]
         kept.append((handlers, honest))
 

@@ -56,7 +56,7 @@ class Liar:
         self.holder = node._serving._holder
         self.identity: Identity = node._context.dht.identity
         self.request = request
-        self.handlers: dict[type, Handler] = self.holder._handlers  # its node may be over before it repents
+        self.handlers: dict[type, Handler] = machine.serving.handlers  # its node may be over before it repents
         self.honest = self.handlers[request]
         self.rng = rng
         self.over = trio.Event()

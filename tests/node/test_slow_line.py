@@ -42,8 +42,8 @@ async def stall(caller: Caller, request: Any, payload: Buffer) -> Reply:
 
 def be_silent(machine: Machine) -> None:
     """It says what it keeps, and shows nothing."""
-    holder: Any = machine.serving._holder
-    found: dict[type, Callable[..., Awaitable[Reply]]] = holder._handlers
+    holder: Any = machine.serving
+    found: dict[type, Callable[..., Awaitable[Reply]]] = holder.handlers
     found[Read] = stall
 
 

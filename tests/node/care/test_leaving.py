@@ -109,7 +109,7 @@ def test_a_host_that_stalls_is_replaced_and_holds_nobody_up(tmp_path: Path) -> N
                 await client.publish(chunks(bytes([number]) * 5_000), needed=1, total=5)
         for name in ("stalling", "good"):
             await world.start(name)
-        world.machines["stalling"].serving._holder._handlers[Write] = _stall  # type: ignore[union-attr]
+        world.machines["stalling"].serving.handlers[Write] = _stall
         await trio.sleep(30)
         leaver, begun = world.machines["node-2"].node, trio.current_time()
         assert leaver is not None

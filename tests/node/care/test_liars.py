@@ -43,7 +43,7 @@ Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
 
 def handlers(machine: Machine) -> dict[type, Handler]:
     serving: Any = machine.serving
-    found: dict[type, Handler] = serving._holder._handlers
+    found: dict[type, Handler] = serving.handlers
     return found
 
 

@@ -84,7 +84,7 @@ def count_surveys(machines: list[Machine]) -> Counter[str]:
 
     for machine in machines:
         serving: Any = machine.serving
-        found: dict[type, Callable[..., Awaitable[Reply]]] = serving._holder._handlers
+        found: dict[type, Callable[..., Awaitable[Reply]]] = serving.handlers
         found[Survey] = counting(machine.name, found[Survey])
         serving.caretaker.polls._kept = counting(machine.name, serving.caretaker.polls._kept)
     return counts

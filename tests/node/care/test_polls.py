@@ -56,7 +56,7 @@ def count_surveys(machines: list[Machine]) -> Counter[str]:
 
     for machine in machines:
         serving: Any = machine.serving
-        found: dict[type, Callable[..., Awaitable[Reply]]] = serving._holder._handlers
+        found: dict[type, Callable[..., Awaitable[Reply]]] = serving.handlers
         found[Survey] = counting(machine.name, found[Survey])
     return counts
 

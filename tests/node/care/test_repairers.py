@@ -23,7 +23,7 @@ def on_write(world: World, heard: Callable[[Caller, int], None]) -> None:
     """Hear of every block that is sent anywhere: from whom, how many bytes."""
     for machine in world.running():
         serving: Any = machine.serving
-        found: dict[type, Handler] = serving._holder._handlers
+        found: dict[type, Handler] = serving.handlers
         found[Write] = hearing(found[Write], heard)
 
 

@@ -51,7 +51,7 @@ async def publish(world: World, data: bytes) -> Published:
 
 def handlers(machine: Machine) -> dict[type, Handler]:
     serving: Any = machine.serving
-    found: dict[type, Handler] = serving._holder._handlers
+    found: dict[type, Handler] = serving.handlers
     return found
 
 

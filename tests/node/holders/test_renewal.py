@@ -45,15 +45,15 @@ def count_renewals(machines: list[Machine]) -> list[bytes]:
     """Filled with the file ids that these machines are asked to renew from now on."""
     asked: list[bytes] = []
     for machine in machines:
-        holder: Any = machine.serving._holder
-        honest = holder._handlers[Renew]
+        holder: Any = machine.serving
+        honest = holder.handlers[Renew]
 
         async def count(caller: Caller, request: Any, payload: Buffer, honest: Any = honest) -> Reply:
             asked.append(request.file_id)
             reply: Reply = await honest(caller, request, payload)
             return reply
 
-        holder._handlers[Renew] = count
+        holder.handlers[Renew] = count
     return asked
 
 

@@ -71,15 +71,15 @@ async def prepare(world: World, clock: Clock) -> tuple[Published, Machine]:
 def count_renewals(world: World) -> list[float]:
     """Filled with the times, in seconds of the simulation, at which the first holder is asked to renew."""
     asked: list[float] = []
-    holder: Any = world.machines["node-0"].serving._holder
-    honest = holder._handlers[Renew]
+    holder: Any = world.machines["node-0"].serving
+    honest = holder.handlers[Renew]
 
     async def count(caller: Caller, request: Any, payload: Buffer) -> Reply:
         asked.append(trio.current_time())
         reply: Reply = await honest(caller, request, payload)
         return reply
 
-    holder._handlers[Renew] = count
+    holder.handlers[Renew] = count
     return asked
 
 

@@ -1,0 +1,84 @@
+"""Taking shares from those who publish or repair: offer, blocks, commit; docs/channel.md."""
+
+from collections.abc import Mapping
+
+from shoal.erasure import Manifest, split_nodes
+from shoal.node.channel import (
+    Abort,
+    AnyRequest,
+    Buffer,
+    Caller,
+    Commit,
+    Committed,
+    Done,
+    Offer,
+    Offered,
+    Reason,
+    RequestError,
+    Status,
+    Write,
+    Written,
+)
+from shoal.node.environment import Environment
+from shoal.node.holders.companions import Companions
+from shoal.node.store import HeldShare, ShareStore, split_blocks
+from shoal.node.volunteer.handlers import Handler
+from shoal.node.volunteer.holder import LEASE_LIMIT_S
+from shoal.node.volunteer.store_calls import StoreCalls
+
+
+class Taking:
+    """Answers whoever brings a share. Its manifest is checked against the blocks before the share counts."""
+
+    def __init__(self, env: Environment, store: ShareStore, companions: Companions, calls: StoreCalls) -> None:
+        self._env = env
+        self._store = store
+        self._companions = companions
+        self._calls = calls
+        self.is_leaving = False
+
+    def handlers(self) -> Mapping[type[AnyRequest], Handler]:
+        """What this part answers."""
+        return {Offer: self._offer, Write: self._write, Commit: self._commit, Abort: self._abort}
+
+    async def _offer(self, caller: Caller, request: Offer, payload: Buffer) -> Offered:
+        self._check_staying()
+        source = caller.remote.prefix()
+        durable = await self._calls.call(
+            self._store.begin, request.upload_id, source, request.size_bound_bytes, self._env.wall()
+        )
+        return Offered(durable, 0)
+
+    async def _write(self, caller: Caller, request: Write, payload: Buffer) -> Written:
+        blocks = split_blocks(payload)
+        leaves = split_nodes(request.data_leaves)
+
+        def write() -> tuple[int, int]:
+            now = self._env.wall()
+            received = self._store.write(request.upload_id, request.first_block, blocks, leaves, now)
+            if request.sync:
+                return received, self._store.sync(request.upload_id, now)
+            return received, self._store.durable_blocks(request.upload_id)
+
+        return Written(*await self._calls.call(write))
+
+    async def _commit(self, caller: Caller, request: Commit, payload: Buffer) -> Committed:
+        self._check_staying()
+        now = self._env.wall()
+        lease_end = int(now) + min(request.lease_s, LEASE_LIMIT_S)
+        manifest = bytes(payload)
+        kept_until = await self._calls.call(
+            self._store.commit, request.upload_id, request.share_number, manifest, lease_end, now
+        )
+        file_id = Manifest.decode(manifest).id
+        statement = self._companions.own(file_id, HeldShare(request.share_number, kept_until))
+        return Committed(kept_until, statement.signed)
+
+    def _check_staying(self) -> None:
+        """Refuse where the node is leaving: what comes now could be overlooked, and removed with its disk."""
+        if self.is_leaving:
+            raise RequestError(Status.REFUSED, Reason.LEAVING, "this node is about to leave the network")
+
+    async def _abort(self, caller: Caller, request: Abort, payload: Buffer) -> Done:
+        await self._calls.call(self._store.abort, request.upload_id, self._env.wall())
+        return Done()
