@@ -49,7 +49,7 @@ from shoal.dht.lookup import Lookup
 from shoal.dht.messages import KnownRequest, Nodes
 from shoal.dht.routing import K
 from shoal.dht.rpc import Answer
-from shoal.node.care.caretaker import CareStatistics
+from shoal.node.care.counts import CareStatistics
 from shoal.simulation.churn import Change, life
 from shoal.simulation.plan import DAY_S, Hazards, StudyPlan
 from shoal.simulation.world import Machine, World, run_world

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from shoal.node.care.caretaker import CareStatistics
+from shoal.node.care.counts import CareStatistics
 from shoal.simulation.report import Report
 
 

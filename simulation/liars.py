@@ -7,7 +7,7 @@ others take them for cared for, and never do anything for them. Besides, each ha
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -15,7 +15,6 @@ import trio
 
 from shoal.dht import Contact, NodeId, distance
 from shoal.erasure import FileId, Manifest
-from shoal.node.care.agenda import Errand
 from shoal.node.care.epochs import MAX_RANK, epoch_of, offset_of, rank_of
 from shoal.node.care.polls import Shares
 from shoal.node.channel import (
@@ -183,7 +182,7 @@ class _Liar:
             {Survey: self._survey, Read: self._read, GetHolders: self._holders, GetManifest: self._manifest}
         )
         self._polls._kept = self._polled
-        self._caretaker._look_after, self._caretaker._is_cared_for = self._pretend, self._heed_nobody
+        self._caretaker.look_after, self._caretaker.on_survey = self._pretend, self._heed_nobody
         self._caretaker._context.dht._responder._table = _Table(self._league)
 
     # --- answers
@@ -256,20 +255,20 @@ class _Liar:
 
     # --- turns
 
-    async def _heed_nobody(self, file_id: FileId, when: float) -> bool:
-        return False
+    def _heed_nobody(self, caller: NodeId | None, file_ids: Iterable[FileId]) -> None:
+        pass
 
-    async def _pretend(self, files: list[FileId]) -> None:
+    async def _pretend(self, files: Sequence[FileId]) -> None:
         """Ask everybody about the files where it can be our turn, as who looks after them would, and do nothing."""
         caretaker = self._caretaker
-        charges = [charge for each in files if (charge := await caretaker._charge(each)) is not None]
+        watched = [file for each in files if (file := await caretaker.read(each)) is not None]
         epoch_s = caretaker._epoch_s
-        for charge in charges:
-            epoch = epoch_of(charge.file_id, self._machine.clock.read() + AHEAD_PART * epoch_s, epoch_s)
-            if rank_of(charge.file_id, epoch, caretaker._me, caretaker._holders(charge.file_id)) < MAX_RANK:
-                await caretaker._round()._survey_all([charge])
-            when = offset_of(charge.file_id, epoch_s) + (epoch + 1 - AHEAD_PART / 2) * epoch_s
-            caretaker._agenda.put(Errand.TURN, charge.file_id, when)
+        for file in watched:
+            epoch = epoch_of(file.file_id, self._machine.clock.read() + AHEAD_PART * epoch_s, epoch_s)
+            if rank_of(file.file_id, epoch, caretaker._me, caretaker._holders(file.file_id)) < MAX_RANK:
+                await caretaker.looks.begin_round().survey([file])
+            when = offset_of(file.file_id, epoch_s) + (epoch + 1 - AHEAD_PART / 2) * epoch_s
+            caretaker.turns.put(file.file_id, when)
 
 
 def _flipped(block: bytes) -> bytes:

@@ -1,7 +1,7 @@
-"""Making ourselves known again, after an absence, to the other holders of each file kept here.
+"""After an absence: making ourselves known again to the other holders of each file kept here.
 
-Statements expire, and a renewal that we were not there for does not name us. Nobody is asked, though, where we know
-what the others were told of us last, and it is good for a while. docs/protocol.md, "Staying alive", has the rules.
+Statements expire, and a renewal that we were not there for does not name us. Nobody is asked, though, while we know
+that what the others were told of us last is still good. docs/protocol.md, "Staying alive", has the rules.
 """
 
 import logging
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from shoal.erasure import FileId
 from shoal.node.care.agenda import Agenda, Errand
 from shoal.node.care.comparing import ListComparison
-from shoal.node.care.rounds import Charge
+from shoal.node.care.findings import WatchedFile
 from shoal.node.context import Context
 from shoal.node.holders.companions import Companions
 from shoal.node.nursery import open_nursery
@@ -44,9 +44,9 @@ class AfterAbsence:
             when = self._agenda.when(Errand.REJOIN, file_id)
             if when is None or when > now + spread_s:
                 self._agenda.put(Errand.REJOIN, file_id, now + self._env.rng.random() * spread_s)
-            self._tried.pop(bytes(file_id), None)
+            self._tried.pop(file_id, None)
         if ask_anyway:
-            self._ask_anyway.update(bytes(file_id) for file_id in files)
+            self._ask_anyway.update(files)
 
     def forget(self, file_id: bytes) -> None:
         """Nothing of a file is kept here any more."""
@@ -58,31 +58,31 @@ class AfterAbsence:
         """When the next of them is due. None while we do not know our address: a wrong one would be of no use."""
         return self._agenda.next_at() if self._dht.own_addresses() else None
 
-    async def tell_due(self, charge_of: Callable[[FileId], Awaitable[Charge | None]]) -> None:
-        """Do it for some of the files that are due. `charge_of` reads a file as `Caretaker` does (StoreError)."""
+    async def tell_due(self, read: Callable[[FileId], Awaitable[WatchedFile | None]]) -> None:
+        """Do it for some of the files that are due. `read` reads a file, and raises StoreError where the disk fails."""
         if self.next_at() is None:
             return
         async with open_nursery() as nursery:
             for _, _, raw in self._agenda.take(self._env.wall(), most=AT_ONCE):
-                nursery.start_soon(self._rejoin, FileId(raw), charge_of)
+                nursery.start_soon(self._rejoin, FileId(raw), read)
 
-    async def _rejoin(self, file_id: FileId, charge_of: Callable[[FileId], Awaitable[Charge | None]]) -> None:
-        """Where none of the holders is to be found, or our disk fails, later again a few times."""
+    async def _rejoin(self, file_id: FileId, read: Callable[[FileId], Awaitable[WatchedFile | None]]) -> None:
+        """Do it for one file. Where no holder is found, or our disk fails, it is tried again later a few times."""
         try:
-            done = await self._is_known(file_id) or await self._tell(await charge_of(file_id))
+            done = await self._is_known(file_id) or await self._tell(await read(file_id))
         except StoreError as error:
             log.warning("making ourselves known failed: %s", error)
             done = False
-        tries = self._tried.pop(bytes(file_id), 0) + 1
+        tries = self._tried.pop(file_id, 0) + 1
         if done or tries == TRIES:
-            self._ask_anyway.discard(bytes(file_id))
+            self._ask_anyway.discard(file_id)
         else:
-            self._tried[bytes(file_id)] = tries
+            self._tried[file_id] = tries
             pause_s = 2 ** (tries - 1) * WITHIN_S * (1 + self._env.rng.random())
             self._agenda.put(Errand.REJOIN, file_id, self._env.wall() + pause_s)
 
     async def _is_known(self, file_id: FileId) -> bool:
-        return bytes(file_id) not in self._ask_anyway and await self._companions.was_told(file_id)
+        return file_id not in self._ask_anyway and await self._companions.was_told(file_id)
 
-    async def _tell(self, charge: Charge | None) -> bool:
-        return charge is None or await self._comparison.rejoin(charge)
+    async def _tell(self, file: WatchedFile | None) -> bool:
+        return file is None or await self._comparison.rejoin(file)

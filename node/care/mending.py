@@ -1,17 +1,16 @@
-"""Repairs by a file's holders: a few at once, beside everything else, and each for as long as it gets on.
+"""Repairs by a file's holders: a few at once, beside everything else.
 
-So a stranger's file on hosts that trickle holds up no other file.
+A repair may take as long as it gets on. So a file whose hosts send slowly holds up no other file.
 """
 
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
 
 import trio
 
-from shoal.node.care.rounds import Charge
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile, ShoalError
-from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.repairing.repair import Repairer, RepairJob
 
@@ -21,6 +20,14 @@ PATIENCE_S = 1800.0
 SLOW_LINE_BYTES_PER_S = 16_000.0
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What came of one repair: the promises of new holders, and whether anything is left to try later."""
+
+    made: tuple[HolderStatement, ...]
+    is_done: bool
 
 
 class Mender:
@@ -34,7 +41,7 @@ class Mender:
         self.repairs = self.rebuilt = self.moved_bytes = 0
 
     async def reserve(self, file_id: bytes, wait_until: float) -> bool:
-        """Whether there is room for a repair of this file, now or by then (monotonic). Given back by `release`."""
+        """Whether there is room for a repair of this file, now or by then (monotonic). `release` gives it back."""
         try:
             self._room.acquire_nowait()
         except trio.WouldBlock:
@@ -50,18 +57,20 @@ class Mender:
         self.busy.discard(file_id)
         self._room.release()
 
-    async def mend(self, charge: Charge, lease_end: int) -> bool:
-        """Make the lost shares again, put them on new hosts, and tell all holders of them. Whether that is done, or
-        never can be; else it is worth another try later."""
-        job = _job(charge, lease_end)
-        patience = _Patience(charge.manifest.k, self._least_bytes())
+    async def mend(self, job: RepairJob) -> Mended:
+        """Make the lost shares again, put them on new hosts, and tell all holders of them.
+
+        It is done when all lost shares are made, or when the shares are no file, so that none can be made.
+        """
+        file_id = bytes(job.manifest.id)
+        patience = _Patience(job.manifest.k, self._least_bytes())
         repairer = Repairer(self._context, job, patience.on_bytes)
-        made = await self._run(repairer, bytes(charge.file_id), patience.scope)
+        made = await self._run(repairer, file_id, patience.scope)
         self.moved_bytes += repairer.sent_bytes + repairer.received_bytes
         self.repairs += bool(made)
         self.rebuilt += len(made)
-        charge.statements += made
-        return {*job.missing} <= {each.share for each in made} or bytes(charge.file_id) in self._no_file
+        is_done = {*job.missing} <= {each.share for each in made} or file_id in self._no_file
+        return Mended(tuple(made), is_done)
 
     async def _run(self, repairer: Repairer, file_id: bytes, patience: trio.CancelScope) -> list[HolderStatement]:
         """The promises that a repair was given, also when it failed or was given up."""
@@ -87,7 +96,7 @@ class Mender:
 
 
 class _Patience:
-    """Gives a repair up, by cancelling `scope`, that does not get on: `least_bytes` in PATIENCE_S, fetched and sent."""
+    """Cancels `scope` when a repair does not get on: it has to fetch and send `least_bytes` in PATIENCE_S."""
 
     def __init__(self, k: int, least_bytes: float) -> None:
         self.scope = trio.CancelScope(deadline=trio.current_time() + PATIENCE_S)
@@ -96,22 +105,9 @@ class _Patience:
         self._moved = self._seen = self._made = 0
 
     def on_bytes(self, made: int, shares: int) -> None:
-        """So many bytes of each of so many shares are made, from k times as many; fewer than before: a new round."""
+        """So many bytes of each of so many shares are made, from k times as many. Fewer than before: a new round."""
         self._moved += (made - self._made if made >= self._made else made) * (self._k + shares)
         self._made = made
         if self._moved - self._seen >= self._least_bytes:
             self._seen = self._moved
             self.scope.deadline = trio.current_time() + PATIENCE_S
-
-
-def _job(charge: Charge, lease_end: int) -> RepairJob:
-    """What is to be done, by what a look has shown."""
-    good = {(each.share, each.holder) for each in charge.observations if each.outcome is Outcome.OK}
-    healthy = [each for each in charge.statements if (each.share, each.node_id) in good]
-    missing = {each.holder for each in charge.observations if each.outcome is Outcome.MISSING}
-    failed = {each.holder for each in charge.observations if each.outcome is not Outcome.OK} - missing
-    avoid, reluctant = (
-        [each.contact for each in charge.statements if each.node_id in ids] for ids in (failed, missing)
-    )
-    answered = {(each.holder, each.host) for each in charge.observations if each.outcome is not Outcome.OFFLINE}
-    return RepairJob(charge.manifest, healthy, charge.health.missing, lease_end, (), avoid, reluctant, answered)

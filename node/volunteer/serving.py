@@ -8,8 +8,9 @@ import trio
 
 from shoal.dht import Address, Identity, space_class
 from shoal.erasure import FileId, manifest_id
-from shoal.node.care.caretaker import CareStatistics, Caretaker
+from shoal.node.care.caretaker import Caretaker
 from shoal.node.care.clocks import ClockComparison
+from shoal.node.care.counts import CareStatistics
 from shoal.node.care.polls import TOPIC as POLL_TOPIC
 from shoal.node.care.problems import Problems
 from shoal.node.care.upkeep import Upkeep

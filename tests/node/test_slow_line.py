@@ -107,11 +107,11 @@ def test_a_holder_with_a_low_cap_doubts_nobody_for_it(tmp_path: Path) -> None:
         slow.settings = replace(slow.settings, down_bytes_per_s=100_000)
         published, _, _ = await prepare(world, N, SIZE, needed=K, total=N)
         caretaker: Any = slow.serving.caretaker
-        (charge,) = await caretaker._charges([published.link.id])
-        looker = caretaker._round()
-        await looker.look([charge])
-        await looker.prove(charge)
-        assert len(charge.audited) == N - 1
+        (file,) = await caretaker.read_all([published.link.id])
+        round_ = caretaker.looks.begin_round()
+        (findings,) = await round_.look([file])
+        findings = await round_.prove(findings)
+        assert len(findings.proven) == N - 1
         assert len(caretaker.doubts) == 0
 
     run_world(84, tmp_path, story)

@@ -7,7 +7,8 @@ import pytest
 import trio
 
 from kit.worlds import chunks
-from shoal.node.care.mending import Mender
+from shoal.node.care.mending import Mended, Mender
+from shoal.node.repairing.repair import RepairJob
 from shoal.node.results import Published
 from shoal.simulation.acked import Acked
 from shoal.simulation.aftermath import Aftermath, State
@@ -24,8 +25,8 @@ MORTAL = StudyPlan(
 def test_a_study_notices_that_nobody_repairs_although_liars_are_about(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once every liar that ran counted for a share of every file, and the check could hardly fail."""
 
-    async def leave_it(self: Mender, charge: object, lease_end: int) -> bool:
-        return False
+    async def leave_it(self: Mender, job: RepairJob) -> Mended:
+        return Mended((), is_done=False)
 
     monkeypatch.setattr(Mender, "mend", leave_it)
     report = run_study(MORTAL)

@@ -11,10 +11,9 @@ from kit import worlds
 from shoal.dht import Address, DhtService
 from shoal.erasure import FileId
 from shoal.node.care.after_absence import TRIES
-from shoal.node.care.agenda import Errand
 from shoal.node.care.caretaker import Caretaker
 from shoal.node.care.comparing import ListComparison
-from shoal.node.care.rounds import Charge
+from shoal.node.care.findings import WatchedFile
 from shoal.node.store import StoreError
 from shoal.simulation.world import Machine, World, run_world
 
@@ -45,7 +44,7 @@ def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing(self: Caretaker, files: list[FileId]) -> None:
         pass
 
-    monkeypatch.setattr(Caretaker, "_look_after", nothing)
+    monkeypatch.setattr(Caretaker, "look_after", nothing)
 
 
 @pytest.mark.usefixtures("no_looks")
@@ -68,9 +67,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     files: list[bytes] = []
     rejoin = ListComparison.rejoin
 
-    async def noted(self: ListComparison, charge: Charge) -> bool:
-        files.append(charge.file_id)
-        return await rejoin(self, charge)
+    async def noted(self: ListComparison, file: WatchedFile) -> bool:
+        files.append(file.file_id)
+        return await rejoin(self, file)
 
     monkeypatch.setattr(ListComparison, "rejoin", noted)
     return files
@@ -216,9 +215,9 @@ def test_where_nobody_is_left_it_gives_up(tmp_path: Path, monkeypatch: pytest.Mo
     tried_at: list[float] = []
     rejoin = ListComparison.rejoin
 
-    async def noted(self: ListComparison, charge: Charge) -> bool:
+    async def noted(self: ListComparison, file: WatchedFile) -> bool:
         tried_at.append(trio.current_time())
-        return await rejoin(self, charge)
+        return await rejoin(self, file)
 
     monkeypatch.setattr(ListComparison, "rejoin", noted)
 
@@ -248,9 +247,9 @@ def test_a_disk_that_fails_once_takes_no_file_out_of_care(tmp_path: Path) -> Non
             raise StoreError("an error of the disk")
 
         store.manifest = fail
-        assert await care._charges([file_id]) == []
-        assert care._agenda.has(Errand.TURN, file_id)
-        assert len(await care._charges([file_id])) == 1
+        assert await care.read_all([file_id]) == []
+        assert care.turns.knows(file_id)
+        assert len(await care.read_all([file_id])) == 1
 
     run_world(12, tmp_path, story)
 

@@ -11,10 +11,11 @@ import trio
 from kit.worlds import chunks
 from shoal.dht import Address, Contact, NodeId
 from shoal.erasure import FileId
+from shoal.node.care.asking import Asker
 from shoal.node.care.clocks import LEAST_PEERS, ClockComparison
+from shoal.node.care.counts import RoundCounts
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.presence import Presence
-from shoal.node.care.rounds import Round, RoundCounts
 from shoal.node.holders.outcome import Outcome
 from shoal.simulation.world import World, run_world
 
@@ -57,9 +58,10 @@ async def note_answers(answers: list[tuple[Contact, float]], *, private: bool, d
     """What a round makes of peers whose clocks are so far ahead."""
     context: Any = SimpleNamespace(network=SimpleNamespace(private=private), env=SimpleNamespace(wall=lambda: 1.8e9))
     clocks = ClockComparison()
-    look = Round(context, NodeId(bytes(32)), Presence(24 * HOUR_S), doubts, clocks, RoundCounts())
+    presence, limit = Presence(24 * HOUR_S), trio.CapacityLimiter(1)
+    asker = Asker(context, NodeId(bytes(32)), presence, doubts, clocks, RoundCounts(), limit)
     for contact, ahead_s in answers:
-        look._note_answer(contact, int(1.8e9 + ahead_s))
+        asker.note_answer(contact, int(1.8e9 + ahead_s))
     return clocks
 
 
@@ -126,23 +128,24 @@ def test_who_has_a_wrong_clock_leaves_repair_to_others(tmp_path: Path) -> None:
         file_id = published.link.id
         keeper = next(machine for machine in world.machines.values() if machine.serving.store.held(file_id))
         care: Any = keeper.serving.caretaker
-        charge = await care._charge(file_id)
-        await care._round().look([charge])
-        others = [at for at, each in enumerate(charge.observations) if each.holder != care._me]
-        for at in others[: N // 2]:
-            charge.observations[at] = replace(charge.observations[at], outcome=Outcome.MISSING)
-        assert charge.health.needs_repair
-        wall, now = keeper.clock.read(), trio.current_time()
-        for each in charge.statements:
-            care.clocks.note(each.node_id, wall + 3 * HOUR_S, wall, now)
-        await care._act(charge)
-        assert care.statistics().repairs == 0
         assert keeper.node is not None
+        (findings,) = await care.looks.begin_round().look([await care.read(file_id)])
+        others = [at for at, each in enumerate(findings.observations) if each.holder != keeper.node.node_id]
+        lost = {at: replace(findings.observations[at], outcome=Outcome.MISSING) for at in others[: N // 2]}
+        observations = tuple(lost.get(at, each) for at, each in enumerate(findings.observations))
+        findings = replace(findings, observations=observations)
+        assert findings.health.needs_repair
+        wall, now = keeper.clock.read(), trio.current_time()
+        for each in findings.statements:
+            care.clocks.note(each.node_id, wall + 3 * HOUR_S, wall, now)
+        async with trio.open_nursery() as mends:
+            await care.looks.act(findings, mends)
+        assert care.statistics().repairs == 0
         (problem,) = (await keeper.node.status())["problems"]
         assert "clock of this machine is 3 hours behind" in problem
-        care.clocks = ClockComparison()
-        await care._act(charge)
-        await trio.sleep(600)  # it goes on by itself
+        care.clocks.forget()
+        async with trio.open_nursery() as mends:
+            await care.looks.act(findings, mends)
         assert care.statistics().repairs == 1
 
     run_world(3, tmp_path, story)

@@ -3,7 +3,7 @@
 An epoch is an hour here.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ import pytest
 import trio
 
 from kit.worlds import chunks, holders, node_id, prepare
-from shoal.dht import Address, Identity
+from shoal.dht import Address, Identity, NodeId
 from shoal.erasure import FileId
 from shoal.node import Published
-from shoal.node.care.agenda import Errand
 from shoal.node.care.epochs import MAX_RANK, epoch_of, offset_of, rank_of
 from shoal.node.channel import (
     Blocks,
@@ -451,14 +450,13 @@ def test_who_does_not_answer_costs_a_look_one_time_out(tmp_path: Path) -> None:
         signed = [statement(world, published, share, each, lasts_s=LIFETIME_S) for each in sybils for share in range(N)]
         await tell_all(world, published, signed)
         care = caretaker(holders(world, published)[0])
-        (charge,) = await care._charges([published.link.id])
-        looker = care._round()
-        await looker._survey_all([charge])
+        round_ = care.looks.begin_round()
+        (findings,) = await round_.survey(await care.read_all([published.link.id]))
         begun = trio.current_time()
-        await looker.prove(charge)
+        findings = await round_.prove(findings)
         assert 30 <= trio.current_time() - begun < 45
         assert 0 < len(asked) <= 16
-        of_sybils = [each for each in charge.observations if each.holder in map(node_id, sybils)]
+        of_sybils = [each for each in findings.observations if each.holder in map(node_id, sybils)]
         assert len(of_sybils) == 2 * N
         assert not any(each.outcome is Outcome.OK for each in of_sybils)
 
@@ -509,18 +507,17 @@ def pretend(machine: Machine) -> None:
     care = caretaker(machine)
 
     async def look_after(files: list[FileId]) -> None:
-        charges = [charge for each in files if (charge := await care._charge(each)) is not None]
-        for charge in charges:
-            epoch = epoch_of(charge.file_id, machine.clock.read() + EPOCH_S / 4, EPOCH_S)
-            if rank_of(charge.file_id, epoch, node_id(machine), care._holders(charge.file_id)) < MAX_RANK:
-                await care._round()._survey_all([charge])
-            when = offset_of(charge.file_id, EPOCH_S) + (epoch + 7 / 8) * EPOCH_S
-            care._agenda.put(Errand.TURN, charge.file_id, when)
+        for file in await care.read_all(files):
+            epoch = epoch_of(file.file_id, machine.clock.read() + EPOCH_S / 4, EPOCH_S)
+            if rank_of(file.file_id, epoch, node_id(machine), care._holders(file.file_id)) < MAX_RANK:
+                await care.looks.begin_round().survey([file])
+            when = offset_of(file.file_id, EPOCH_S) + (epoch + 7 / 8) * EPOCH_S
+            care.turns.put(file.file_id, when)
 
-    async def whatever_others_say(file_id: FileId, when: float) -> bool:
-        return False
+    def whatever_others_say(caller: NodeId | None, file_ids: Iterable[FileId]) -> None:
+        return
 
-    care._look_after, care._is_cared_for = look_after, whatever_others_say
+    care.look_after, care.on_survey = look_after, whatever_others_say
 
 
 def refuse_to_act(machine: Machine) -> None:
@@ -530,7 +527,7 @@ def refuse_to_act(machine: Machine) -> None:
         return
 
     care = caretaker(machine)
-    care._look_after = look_after
+    care.look_after = look_after
 
 
 @pytest.mark.parametrize(("seed", "collude", "most_epochs"), [(5, pretend, 20), (6, refuse_to_act, 10)])
@@ -563,9 +560,8 @@ def test_a_silence_while_our_repairs_fill_the_line_says_nothing(
         looker, silent, *_ = holders(world, published)
         bend(silent, Read, never_answers)
         care = caretaker(looker)
-        (charge,) = await care._charges([published.link.id])
-        round_ = care._round()
-        await round_._survey_all([charge])
+        round_ = care.looks.begin_round()
+        (findings,) = await round_.survey(await care.read_all([published.link.id]))
 
         async def repair() -> None:
             while True:
@@ -574,10 +570,10 @@ def test_a_silence_while_our_repairs_fill_the_line_says_nothing(
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(repair)
-            await round_.prove(charge)
+            proven = await round_.prove(findings)
             nursery.cancel_scope.cancel()
         assert (node_id(silent) in care.doubts) is is_blamed
-        (outcome,) = [each.outcome for each in charge.observations if each.holder == node_id(silent)]
+        (outcome,) = [each.outcome for each in proven.observations if each.holder == node_id(silent)]
         assert outcome is (Outcome.STALLED if is_blamed else Outcome.OK)
 
     run_world(11, tmp_path, story, epoch_s=EPOCH_S)

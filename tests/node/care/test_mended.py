@@ -11,7 +11,7 @@ import trio
 from kit.worlds import caretaker_of, node_id, prepare, until
 from shoal.dht import Contact, NodeId
 from shoal.erasure import FileId
-from shoal.node.care import rounds
+from shoal.node.care import asking
 from shoal.node.channel import Reply, Survey
 from shoal.node.context import Context
 from shoal.node.holders.announcers import CLASSES, announcers, class_key
@@ -100,12 +100,12 @@ def test_whoever_comes_back_for_the_absent_asks_nobody_else(tmp_path: Path) -> N
         gone = {node_id(machine) for machine in others[:2]}
         for machine in others[:2]:
             await world.crash(machine.name)
-        await care._look_after([FileId(published.link.id)])
+        await care.look_after([FileId(published.link.id)])
         assert set(care.presence.away()) == gone
         await world.start(others[0].name)
         await trio.sleep(60)
         counts = count_surveys([each for each in others if each.running])
-        assert await care._worse([FileId(published.link.id)]) == []
+        assert await care.find_worse([FileId(published.link.id)]) == []
         assert counts == {others[0].name: 1}
         assert set(care.presence.away()) == gone - {node_id(others[0])}
 
@@ -122,7 +122,7 @@ def test_a_holder_that_is_away_is_searched_for_once_and_not_at_every_silence(
         sought[context.me(), wanted] += 1
         return await relocate(context, wanted)
 
-    monkeypatch.setattr(rounds, "relocate", counted)
+    monkeypatch.setattr(asking, "relocate", counted)
 
     async def story(world: World) -> None:
         _, _, first = await prepare(world, 14, b"kept")
@@ -175,11 +175,11 @@ def test_who_owes_an_announcement_takes_it_up_at_its_own_look(tmp_path: Path) ->
         (number, *_), node = owed(machine, file_id), machine.node
         dht: Any = node._context.dht  # type: ignore[union-attr]
         dht.stop_announcing(class_key(file_id, number))
-        await caretaker_of(machine)._look_after([file_id])
+        await caretaker_of(machine).look_after([file_id])
         assert node_id(machine) in announcing(world, file_id, number)
         before = dict(dht._announcer._kept)
         await trio.sleep(60)
-        await caretaker_of(machine)._look_after([file_id])
+        await caretaker_of(machine).look_after([file_id])
         after = dht._announcer._kept
         assert after.keys() == before.keys()
         assert all(after[place] is before[place] for place in before)

@@ -221,7 +221,7 @@ def test_a_damaged_manifest_ends_no_node_and_comes_back_with_the_share(tmp_path:
         with pytest.raises(ManifestDamaged):
             victim.serving.store.manifest(published.link.id)
         care: Any = victim.serving.caretaker
-        assert await care._charges([FileId(published.link.id)]) == []
+        assert await care.read_all([FileId(published.link.id)]) == []
         await until(lambda: states(victim) == (0, 1, 0), 40 * EPOCH_S, EPOCH_S / 8)
         await until(lambda: states(victim) == (1, 0, 0), 5 * EPOCH_S, EPOCH_S / 8)
         assert victim.running

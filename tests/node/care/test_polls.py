@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kit.worlds import prepare
 from shoal.dht import NodeId, NoReplyError
 from shoal.erasure import FileId
-from shoal.node.care import rounds
+from shoal.node.care import asking
 from shoal.node.care.polls import (
     MAX_ANSWER_BYTES,
     MAX_POLLED,
@@ -107,11 +107,11 @@ def test_when_all_is_well_nobody_is_asked_by_the_channel(tmp_path: Path) -> None
         looker, *others = holders
         await trio.sleep(60)
         counts = count_surveys(others)
-        charge = await caretaker(looker)._charge(file_id)
-        await caretaker(looker)._round()._survey_all([charge])
-        assert len(charge.health.counted) == 12
+        file = await caretaker(looker).read(file_id)
+        (findings,) = await caretaker(looker).looks.begin_round().survey([file])
+        assert len(findings.health.counted) == 12
         assert not counts
-        claims = [caretaker(each)._claims.get(bytes(file_id), []) for each in others]
+        claims = [caretaker(each).turns.claims(file_id) for each in others]
         assert looker.node is not None
         assert all([claim.caller for claim in each] == [looker.node.node_id] for each in claims)
 
@@ -130,11 +130,10 @@ def test_who_keeps_nothing_is_asked_again_and_a_deletion_is_heard(tmp_path: Path
         await trio.sleep(60)
         counts = count_surveys(others)
         care = caretaker(looker)
-        charge = await care._charge(file_id)
-        await care._round()._survey_all([charge])
+        (findings,) = await care.looks.begin_round().survey([await care.read(file_id)])
         assert counts == dict.fromkeys([machine.name for machine in others], 1)
-        assert len(charge.deletions) == len(others)
-        assert await care._drop_deleted(charge)
+        assert len(findings.shown.deletions) == len(others)
+        assert await care.looks.obey_deletion(findings)
 
     run_world(62, tmp_path, story, epoch_s=EPOCH_S)
 
@@ -158,12 +157,12 @@ def test_who_is_silent_is_asked_by_the_channel_before_it_is_lost(
 
         async def look() -> int:
             asked.clear()
-            charge = await care._charge(FileId(published.link.id))
-            await care._round().look_for(holder_ids - {looker_id}, [charge])
+            file = await care.read(FileId(published.link.id))
+            await care.looks.begin_round().look_for(holder_ids - {looker_id}, [file])
             return sum(node_id not in holder_ids - {gone_id} for node_id in asked)
 
-        charge = await care._charge(FileId(published.link.id))
-        ids = {each.share: each.node_id for each in charge.statements}
+        file = await care.read(FileId(published.link.id))
+        ids = {each.share: each.node_id for each in file.statements}
         holder_ids, looker_id, gone_id = set(ids.values()), ids[0], ids[1]
         for _ in range(3):
             assert await look() == 0
@@ -187,10 +186,9 @@ def test_whoever_has_no_grace_is_asked_by_the_channel_at_once(tmp_path: Path, mo
         file_id = FileId(published.link.id)
         care = caretaker(holders[0])
         care.presence.note_shares(file_id, 12, set(), trio.current_time() - 10 * EPOCH_S)
-        monkeypatch.setattr(rounds, "poll", silent)
-        charge = await care._charge(file_id)
-        await care._round()._survey_all([charge])
-        assert {each.outcome for each in charge.observations} == {Outcome.OK}
+        monkeypatch.setattr(asking, "poll", silent)
+        (findings,) = await care.looks.begin_round().survey([await care.read(file_id)])
+        assert {each.outcome for each in findings.observations} == {Outcome.OK}
 
     run_world(67, tmp_path, story, epoch_s=EPOCH_S)
 
@@ -210,7 +208,7 @@ def test_an_old_poll_sent_again_counts_for_nobody(tmp_path: Path) -> None:
             poll = pack_poll(int(clock), asked.node.node_id, [file_id])
             _, found = unpack_answer(await care.polls.answer(asker.node.node_id, poll), 1)
             assert found == [{1}]
-            assert len(care._claims.get(bytes(file_id), [])) == heeded
+            assert len(care.turns.claims(file_id)) == heeded
 
     run_world(64, tmp_path, story, epoch_s=EPOCH_S)
 

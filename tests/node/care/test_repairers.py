@@ -61,9 +61,9 @@ def test_three_holders_that_repair_at_once_waste_little_and_keep_each_share_once
                 care: Any = machine.serving.caretaker
                 for each in lost:
                     care.presence.silent(each, -10 * EPOCH_S)
-                nursery.start_soon(care._look_after, [FileId(published.link.id)])
+                nursery.start_soon(care.look_after, [FileId(published.link.id)])
                 await trio.sleep(apart_s)
-        while any(caretaker_of(machine)._mender.busy for machine in first[4:7]):  # noqa: ASYNC110 - no event for it
+        while any(caretaker_of(machine).looks.mender.busy for machine in first[4:7]):  # noqa: ASYNC110 - no event for it
             await trio.sleep(1)
         assert kept(world, published) == list(range(N))
         assert sum(sent) <= most * 4 * SHARE_BYTES

@@ -281,7 +281,7 @@ def test_a_rotten_share_of_what_is_no_file_is_tried_twice_at_most(tmp_path: Path
         assert victim.serving.care_statistics().rebuilt_shares == 0
         own: Any = victim.serving.caretaker
         assert [key[0] for key in own.own_shares._damaged] == [published.link.id]
-        assert published.link.id in own._no_file
+        assert published.link.id in own.looks.no_file
 
     run_world(16, tmp_path, story, epoch_s=EPOCH_S)
 

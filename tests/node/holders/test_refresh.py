@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kit.worlds import chunks
 from shoal.dht import Address, NodeId
 from shoal.erasure import FileId
-from shoal.node.care.rounds import Charge
+from shoal.node.care.findings import Findings
 from shoal.node.care.telling import Teller
 from shoal.node.holders.refresh import commonly_known, refresh_horizon, worth_keeping
 from shoal.node.holders.statements import LIFETIME_S, HolderStatement
@@ -96,9 +96,9 @@ def test_holders_that_stay_always_know_of_each_other_and_seldom_write(
     told_at: list[float] = []
     tell = Teller._tell
 
-    async def noted(self: Teller, charge: Charge, statements: Sequence[HolderStatement]) -> int:
+    async def noted(self: Teller, findings: Findings, statements: Sequence[HolderStatement]) -> int:
         told_at.append(trio.current_time())
-        return await tell(self, charge, statements)
+        return await tell(self, findings, statements)
 
     monkeypatch.setattr(Teller, "_tell", noted)
 

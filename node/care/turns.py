@@ -1,0 +1,132 @@
+"""Turns: when this node is to look at which of the files kept here, and whether another holder has done it already.
+
+In every epoch one holder of a file looks at it, by rank (`epochs`). A look asks all other holders, so each of them
+notices it: that is a claim to have looked. A claim counts where it can have been that holder's turn. This is plain
+bookkeeping: callers bring the time and the holders.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from shoal.dht import NodeId
+from shoal.erasure import FileId
+from shoal.node.care.agenda import Agenda, Errand
+from shoal.node.care.epochs import BACK_OFF_PARTS, end_of_epoch, epoch_of, may_act, next_turn
+
+TOGETHER_PARTS = 64  # of an epoch: turns that come so soon after one another are taken together
+EARLY_PARTS = 4  # of an epoch: turns come in its first half; a claim that comes so much before it counts for it
+MAX_CLAIMS = 16  # remembered of one file; a node that floods us with surveys has us look ourselves
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A peer asked about a file: in which epoch of it, which peer, and when (our wall clock)."""
+
+    epoch: int
+    caller: NodeId
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Errands that are due by `until`, earliest first: when each was to be done, why, and the file."""
+
+    until: float
+    errands: tuple[tuple[float, Errand, FileId], ...] = ()
+
+
+class Turns:
+    """The turns of one node, and its other errands about the same files. All times are of the wall clock."""
+
+    def __init__(self, me: NodeId, epoch_s: float) -> None:
+        self._me = me
+        self._epoch_s = epoch_s
+        self._ahead_s = epoch_s / TOGETHER_PARTS
+        self._agenda = Agenda()
+        self._claims: dict[FileId, list[Claim]] = {}  # of each file those of one epoch
+
+    # --- what others do
+
+    def note_claim(self, caller: NodeId, file_ids: Iterable[FileId], now: float) -> None:
+        """A peer asks about these files. Whether it can be its turn is judged when ours comes."""
+        for file_id in file_ids:
+            if self.knows(file_id):
+                epoch = epoch_of(file_id, now + self._epoch_s / EARLY_PARTS, self._epoch_s)
+                claims = self._claims.setdefault(file_id, [])
+                if claims and claims[0].epoch != epoch:
+                    claims.clear()
+                if len(claims) < MAX_CLAIMS:
+                    claims.append(Claim(epoch, caller, now))
+
+    def claims(self, file_id: FileId) -> tuple[Claim, ...]:
+        """The claims on a file that wait for our turn."""
+        return tuple(self._claims.get(file_id, ()))
+
+    # --- planning
+
+    def knows(self, file_id: FileId) -> bool:
+        """Whether the file has turns: it is kept here, and was scheduled once."""
+        return self._agenda.has(Errand.TURN, file_id)
+
+    def next_turn(self, file_id: FileId, holders: Collection[NodeId], after: float) -> float:
+        """The first turn of ours at a file that comes at `after` or later. Changes nothing."""
+        return next_turn(file_id, self._me, holders, after, self._epoch_s).starts_at
+
+    def put(self, file_id: FileId, when: float) -> None:
+        """The next turn at this file comes at `when`, and not when it was to come before."""
+        self._agenda.put(Errand.TURN, file_id, when)
+
+    def return_to(self, file_id: FileId, now: float, *, soon: bool) -> None:
+        """Look at a file again in the next epoch, or soon, whichever holder's turn it is."""
+        self._agenda.put(Errand.RETURN, file_id, now + self._epoch_s / (BACK_OFF_PARTS if soon else 1))
+
+    def ask_absent(self, file_id: FileId, when: float) -> None:
+        """Ask the absent holders of a file again at `when`."""
+        self._agenda.put(Errand.ABSENT, file_id, when)
+
+    def end_of_epoch(self, file_id: FileId, when: float) -> float:
+        """Just before the end of the epoch that a turn at `when` belongs to, taken a little early or not."""
+        return end_of_epoch(file_id, when + self._ahead_s, self._epoch_s) - 0.5 * self._ahead_s
+
+    def forget(self, file_id: FileId) -> None:
+        """Nothing of a file is kept here any more."""
+        self._agenda.forget(file_id)
+        self._claims.pop(file_id, None)
+
+    # --- what is due
+
+    def next_at(self) -> float | None:
+        """When something may be due next."""
+        return self._agenda.next_at()
+
+    def take(self, now: float) -> Taken:
+        """If anything is due, what is due now or very soon."""
+        next_at = self._agenda.next_at()
+        if next_at is None or next_at > now:
+            return Taken(now)
+        until = now + self._ahead_s
+        return Taken(until, tuple((when, errand, FileId(raw)) for when, errand, raw in self._agenda.take(until)))
+
+    def put_back(self, taken: Taken) -> None:
+        """What was taken could not be looked into."""
+        for when, errand, file_id in taken.errands:
+            self._agenda.put(errand, file_id, when)
+
+    def is_due(self, file_id: FileId, when: float, until: float, holders: Collection[NodeId]) -> bool:
+        """Whether the turn that came at `when` is still ours by `until`. If not, the next one is set.
+
+        Another holder may have looked in this epoch. Or others come before us, by the holders that are known now.
+        """
+        after = self.end_of_epoch(file_id, when)
+        if self._is_cared_for(file_id, when, holders):
+            self.put(file_id, self.next_turn(file_id, holders, after))
+            return False
+        turn = self.next_turn(file_id, holders, after - self._epoch_s)
+        self.put(file_id, turn)
+        return turn <= until
+
+    def _is_cared_for(self, file_id: FileId, when: float, holders: Collection[NodeId]) -> bool:
+        """Whether a holder whose turn it can have been has looked in the epoch of our turn."""
+        epoch = epoch_of(file_id, when, self._epoch_s)
+        claims = [claim for claim in self._claims.pop(file_id, ()) if claim.epoch == epoch]
+        return any(may_act(file_id, epoch, each.caller, holders, each.at, self._epoch_s) for each in claims)
