@@ -86,7 +86,7 @@ class DhtService:
         """Build the parts and connect them."""
         params, identity = self._params, self._identity
         self._table = ContactTable(identity.node_id, now, private=params.private)
-        self._store = RecordStore(identity.node_id, self._limits)
+        self._store = RecordStore(self._limits)
         mint = CookieMint(self._entropy, now)
         guard = RequestGuard(mint, now, private=params.private)
         self._responder = Responder(params, identity, self._table, self._store, mint, guard, self._space)

@@ -1,20 +1,31 @@
-"""The records one node keeps for others: a bounded table, no I/O, no clock of its own.
+"""The records that one node keeps for others: a bounded table, no I/O, no clock of its own.
 
-What a stranger can make grow is bounded four ways: per key, per prefix under a key, per source host, in total
-(count and bytes). Under a full key those renewed longest without a gap stay, so nobody can push out a steady
-provider by coming later in numbers; only one that missed two renewals gives way. When the whole table is
-full, the keys farthest from our own id go first, since others are closer to those.
+Keys are free to choose, and so are ids where a network asks for no proof of work. So no rule looks at the key:
+
+* Under one key at most 64 records stay, and few of one prefix. Those renewed longest without a gap stay.
+* One signer, one host and one prefix may hold a stated part of the table each, in records and in bytes (`StoreLimits`).
+* A record that was renewed for `STEADY_S` without a gap is *steady*. It never makes room for another.
+* When a group is full, its signer with the most records that are not steady gives up the youngest of these. When the
+  whole table is full, the widest group that holds most gives one up in the same way. A newcomer that would itself be
+  that one is refused.
 """
 
-import heapq
 import math
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shoal.dht.identity import NodeId, distance
+from shoal.dht.address import Address
 from shoal.dht.messages import StoreStatus
 from shoal.dht.records import MAX_LIFETIME_S, MAX_RECORDS_PER_KEY, Record, RecordKey, RecordKind
 
 GAP_S = 40 * 3600.0  # a renewal (every 30 h, with jitter) is late: the place may go to somebody else
+STEADY_S = 12 * 3600.0  # between the first store and a renewal: an honest one comes after 15 h at the soonest
+# What a record costs in memory beside its bytes, at most: the decoded fields, its address, and a group of its own at
+# each level. Measured over 20,000 records (CPython 3.11): 2,837 (`benchmarks/record_memory.py`).
+OVERHEAD_BYTES = 2_800
+REMEMBERED_S = 600.0  # of a record that expired, its sequence: as long as a captured request has a good cookie
+MAX_REMEMBERED = 4_096
 assert GAP_S < MAX_LIFETIME_S, "a gap must show before the record is gone anyway"
 
 
@@ -22,23 +33,31 @@ assert GAP_S < MAX_LIFETIME_S, "a gap must show before the record is gone anyway
 class StoreLimits:
     """Ceilings of a RecordStore; the defaults are those of a public node.
 
-    records, bytes: in total; 32 MiB keeps an idle volunteer within 70 MiB of memory with room for the rest.
-    per_key: DESIGN's 64.    per_prefix, per_wide_prefix: under one key, per /24 (/48) and per /16 (/32).
-    per_source: records of one host (IPv4 address or IPv6 /64), enough for tens of thousands of files in a
-    large network.
+    records, bytes: in total. Bytes are those in memory (`OVERHEAD_BYTES` a record included), so a table that strangers
+    have filled adds 64 MiB to a node.
+    per_key: of one key.    per_prefix, per_wide_prefix: under one key, of a /24 (/48) and a /16 (/32).
+    signer, host, prefix, wide: the part of the table that one id, one IPv4 address or IPv6 /64, one /24 (/48), one /16
+    (/32) may hold; None for no limit of its own.
     """
 
     records: int = 50_000
-    bytes: int = 32 * 2**20
+    bytes: int = 64 * 2**20
     per_key: int = MAX_RECORDS_PER_KEY
     per_prefix: int | None = 2
     per_wide_prefix: int | None = 4
-    per_source: int | None = 5_000
+    signer: float | None = 1 / 10
+    host: float | None = None  # its prefix is limited
+    prefix: float | None = 1 / 8
+    wide: float | None = 1 / 4
 
     @classmethod
     def private(cls) -> "StoreLimits":
-        """The limits of a private network: none per address or prefix, the same in total."""
-        return cls(per_prefix=None, per_wide_prefix=None, per_source=None)
+        """The limits of a private network, whose nodes may all stand behind one prefix, or on one host."""
+        return cls(per_prefix=None, per_wide_prefix=None, signer=1 / 8, host=1 / 2, prefix=None, wide=None)
+
+
+_Slot = tuple[int, RecordKey]  # (record kind, key)
+_Group = tuple[str, bytes]  # level and name
 
 
 @dataclass(slots=True)
@@ -48,23 +67,59 @@ class _Entry:
     renewed: float
     deadline: float
 
+    @property
+    def steady(self) -> bool:
+        return self.renewed - self.since >= STEADY_S
 
-_Slot = tuple[int, RecordKey]  # (record kind, key)
+    @property
+    def cost(self) -> int:
+        """Bytes in memory."""
+        return len(self.record.encoded) + OVERHEAD_BYTES
+
+
+_Removed = list[tuple[_Slot, _Entry]]
+"""What made room for an entry, to be put back if the entry stays out after all."""
+
+
+class _Crowd:
+    """What the members of one group hold together."""
+
+    __slots__ = ("cost", "count", "loose", "loose_count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.cost = 0
+        self.loose: dict[bytes, int] = {}  # records that are not steady, by signer
+        self.loose_count = 0
+
+    def note(self, signer: bytes, entry: _Entry, sign: int) -> None:
+        """An entry came (`sign` 1) or went (-1)."""
+        self.count += sign
+        self.cost += sign * entry.cost
+        if not entry.steady:
+            self.loose_count += sign
+            self.loose[signer] = self.loose.get(signer, 0) + sign
+            if not self.loose[signer]:
+                del self.loose[signer]
 
 
 class RecordStore:
     """Records by (kind, key) and signer. All times are monotonic seconds given by the caller.
 
-    The caller has checked authenticity and, for provider records, that signer and address are those of the
-    sender.
+    The caller has checked authenticity and, for provider records, that signer and address are those of the sender.
     """
 
-    def __init__(self, own_id: NodeId, limits: StoreLimits | None = None) -> None:
-        self._own_id = own_id
-        self._limits = limits or StoreLimits()
+    def __init__(self, limits: StoreLimits | None = None) -> None:
+        self._limits = limits = limits or StoreLimits()
+        named = ("signer", "host", "prefix", "wide")
+        self._parts = {level: getattr(limits, level) for level in named if getattr(limits, level) is not None}
         self._slots: dict[_Slot, dict[bytes, _Entry]] = {}
-        self._by_source: dict[bytes, int] = {}
-        self._farthest: list[tuple[int, int, RecordKey]] = []  # heap of (-distance, kind, key); may hold dead slots
+        self._crowds: dict[_Group, _Crowd] = {}
+        self._widest = "wide" if limits.wide is not None else "host"  # what the whole table is shared between
+        self._levels = [level for level in named if level in self._parts or level == self._widest]
+        self._crowds_at_widest: dict[_Group, _Crowd] = {}
+        self._loose: dict[bytes, dict[_Slot, None]] = {}  # by signer, what is not steady; the youngest last
+        self._remembered: OrderedDict[tuple[_Slot, bytes], tuple[int, float]] = OrderedDict()
         self._records = 0
         self._bytes = 0
         self._earliest = math.inf  # no record held expires before
@@ -74,7 +129,7 @@ class RecordStore:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the encoded records held."""
+        """Bytes of memory that the records held take."""
         return self._bytes
 
     def put(self, record: Record, now: float) -> StoreStatus:
@@ -86,7 +141,9 @@ class RecordStore:
         held = self._slots.get(slot, {}).get(record.node_id)
         if held is not None:
             return self._renew(slot, held, record, now)
-        return self._admit(slot, record, now)
+        if self._has_expired_here(slot, record, now):
+            return StoreStatus.STALE
+        return self._admit(slot, _Entry(record, now, now, now + record.lifetime_s), now)
 
     def get(self, kind: int, key: RecordKey, now: float) -> list[Record]:
         """The live records under (kind, key), those renewed longest first."""
@@ -111,28 +168,37 @@ class RecordStore:
         if record.sequence == held.record.sequence:
             # The same bytes again change nothing, not even the deadline: repeating is no renewal.
             return StoreStatus.STORED if record.encoded == held.record.encoded else StoreStatus.CONFLICT
+        since = held.since if now - held.renewed <= GAP_S else now
         self._remove(slot, record.node_id)
-        status = self._admit(slot, record, now)
+        status = self._admit(slot, _Entry(record, since, now, now + record.lifetime_s), now)
         if status is not StoreStatus.STORED:
             self._insert(slot, held)  # a refused change (to a crowded prefix) costs nobody what was there
-        elif now - held.renewed <= GAP_S:
-            self._slots[slot][record.node_id].since = held.since
         return status
 
-    def _admit(self, slot: _Slot, record: Record, now: float) -> StoreStatus:
-        if not self._source_has_room(record) or not self._prefixes_have_room(slot, record):
-            return StoreStatus.FULL
-        entries = self._slots.get(slot, {})
-        if len(entries) >= self._limits.per_key and not self._displace_lapsed(slot, now):
-            return StoreStatus.FULL
-        if not self._make_room(slot, len(record.encoded)):
-            return StoreStatus.FULL
-        self._insert(slot, _Entry(record, now, now, now + record.lifetime_s))
-        return StoreStatus.STORED
+    def _has_expired_here(self, slot: _Slot, record: Record, now: float) -> bool:
+        """Whether this record, or a later one of its signer, was here and expired a moment ago: it is sent again."""
+        sequence, until = self._remembered.get((slot, record.node_id), (-1, 0.0))
+        return now < until and record.sequence <= sequence
 
-    def _source_has_room(self, record: Record) -> bool:
-        limit = self._limits.per_source
-        return limit is None or self._by_source.get(record.address.host_key(), 0) < limit
+    # --- room
+
+    def _admit(self, slot: _Slot, entry: _Entry, now: float) -> StoreStatus:
+        """Insert the entry where there is room for it, or room can be made."""
+        if not self._prefixes_have_room(slot, entry.record):
+            return StoreStatus.FULL
+        removed: _Removed = []
+        if len(self._slots.get(slot, {})) >= self._limits.per_key:
+            lapsed = self._lapsed(slot, now)
+            if lapsed is None:
+                return StoreStatus.FULL
+            removed.append((slot, self._remove(slot, lapsed)))
+        groups = [group for group in self._groups(entry.record) if group[0] in self._parts]
+        if all(self._make_room(group, entry, removed) for group in groups) and self._make_room_in_all(entry, removed):
+            self._insert(slot, entry)
+            return StoreStatus.STORED
+        for place, other in removed:  # a record that stays out costs no other its place
+            self._insert(place, other)
+        return StoreStatus.FULL
 
     def _prefixes_have_room(self, slot: _Slot, record: Record) -> bool:
         others = [entry.record.address for entry in self._slots.get(slot, {}).values()]
@@ -141,65 +207,104 @@ class RecordStore:
             sum(other.wide_prefix() == wide for other in others), self._limits.per_wide_prefix
         )
 
-    def _displace_lapsed(self, slot: _Slot, now: float) -> bool:
+    def _lapsed(self, slot: _Slot, now: float) -> bytes | None:
+        """The signer under a key that missed its renewal, and so may give way; None where there is none."""
         entries = self._slots[slot]
         signer = min(entries, key=lambda each: entries[each].renewed)
-        if now - entries[signer].renewed <= GAP_S:
-            return False
-        self._remove(slot, signer)
+        return signer if now - entries[signer].renewed > GAP_S else None
+
+    def _make_room(self, group: _Group, entry: _Entry, removed: _Removed) -> bool:
+        """Make room for an entry within its group's part of the table; False when it has to stay out."""
+        part = self._parts[group[0]]
+        records, size = max(1, int(part * self._limits.records)), part * self._limits.bytes
+        while (crowd := self._crowds.get(group)) is not None and (
+            crowd.count >= records or crowd.cost + entry.cost > size
+        ):
+            if not self._take_from(crowd, entry, removed):
+                return False
         return True
 
-    def _make_room(self, slot: _Slot, size: int) -> bool:
-        """Evict the farthest keys until one more record fits; False when ours is the farthest itself."""
-        own_distance = distance(self._own_id, slot[1])
-        while self._records >= self._limits.records or self._bytes + size > self._limits.bytes:
-            if not self._farthest:
+    def _make_room_in_all(self, entry: _Entry, removed: _Removed) -> bool:
+        """Make room for an entry in the whole table; False when it has to stay out."""
+        own = self._crowds_at_widest.get(self._group(self._widest, entry.record))
+        while self._records >= self._limits.records or self._bytes + entry.cost > self._limits.bytes:
+            fullest = max(self._crowds_at_widest.values(), key=lambda crowd: crowd.loose_count, default=None)
+            if own is not None and fullest is not None and own.loose_count + 1 >= fullest.loose_count:
+                fullest = own
+            if fullest is None or not self._take_from(fullest, entry, removed):
                 return False
-            negative, kind, key = self._farthest[0]
-            entries = self._slots.get((kind, key))
-            if not entries:
-                heapq.heappop(self._farthest)
-                continue
-            if -negative <= own_distance:
-                return False
-            youngest = max(entries, key=lambda signer: entries[signer].since)
-            self._remove((kind, key), youngest)
         return True
+
+    def _take_from(self, crowd: _Crowd, entry: _Entry, removed: _Removed) -> bool:
+        """Remove the youngest loose record of the signer that has most of them.
+
+        False when nothing is loose, or when the signer of `entry` would then have as many.
+        """
+        signer = max(crowd.loose, key=lambda each: crowd.loose[each], default=None)
+        if signer is None:
+            return False
+        if not entry.steady and crowd.loose.get(entry.record.node_id, 0) + 1 >= crowd.loose[signer]:
+            return False
+        slot = next(reversed(self._loose[signer]))
+        removed.append((slot, self._remove(slot, signer)))
+        return True
+
+    # --- the tables
+
+    def _group(self, level: str, record: Record) -> _Group:
+        return level, (record.node_id if level == "signer" else _PLACES[level](record.address))
+
+    def _groups(self, record: Record) -> Iterable[_Group]:
+        return [self._group(level, record) for level in self._levels]
 
     def _insert(self, slot: _Slot, entry: _Entry) -> None:
-        if slot not in self._slots:
-            self._slots[slot] = {}
-            self._push_farthest(slot)
-        self._slots[slot][entry.record.node_id] = entry
+        signer = entry.record.node_id
+        self._slots.setdefault(slot, {})[signer] = entry
+        if not entry.steady:
+            self._loose.setdefault(signer, {})[slot] = None
         self._earliest = min(self._earliest, entry.deadline)
-        source = entry.record.address.host_key()
-        self._by_source[source] = self._by_source.get(source, 0) + 1
-        self._records += 1
-        self._bytes += len(entry.record.encoded)
+        self._count(entry, 1)
 
-    def _push_farthest(self, slot: _Slot) -> None:
-        """Note a new slot; rebuild the heap when most of it stands for slots that are gone."""
-        kind, key = slot
-        heapq.heappush(self._farthest, (-distance(self._own_id, key), kind, key))
-        if len(self._farthest) > 2 * len(self._slots) + 64:
-            self._farthest = [(-distance(self._own_id, key), kind, key) for kind, key in self._slots]
-            heapq.heapify(self._farthest)
-
-    def _remove(self, slot: _Slot, signer: bytes) -> None:
+    def _remove(self, slot: _Slot, signer: bytes) -> _Entry:
         entry = self._slots[slot].pop(signer)
         if not self._slots[slot]:
             del self._slots[slot]
-        source = entry.record.address.host_key()
-        self._by_source[source] -= 1
-        if not self._by_source[source]:
-            del self._by_source[source]
-        self._records -= 1
-        self._bytes -= len(entry.record.encoded)
+        if not entry.steady:
+            del self._loose[signer][slot]
+            if not self._loose[signer]:
+                del self._loose[signer]
+        self._count(entry, -1)
+        return entry
+
+    def _count(self, entry: _Entry, sign: int) -> None:
+        for group in self._groups(entry.record):
+            crowd = self._crowds.get(group)
+            if crowd is None:
+                crowd = self._crowds[group] = _Crowd()
+            crowd.note(entry.record.node_id, entry, sign)
+            if group[0] == self._widest:
+                self._crowds_at_widest[group] = crowd
+            if not crowd.count:
+                del self._crowds[group]
+                self._crowds_at_widest.pop(group, None)
+        self._records += sign
+        self._bytes += sign * entry.cost
 
     def _expire_slot(self, slot: _Slot, now: float) -> None:
         dead = [signer for signer, entry in self._slots.get(slot, {}).items() if entry.deadline <= now]
         for signer in dead:
-            self._remove(slot, signer)
+            entry = self._remove(slot, signer)
+            self._remembered[slot, signer] = entry.record.sequence, entry.deadline + REMEMBERED_S
+            self._remembered.move_to_end((slot, signer))
+            if len(self._remembered) > MAX_REMEMBERED:
+                self._remembered.popitem(last=False)
+
+
+_PLACES = {
+    "host": Address.host_key,
+    "prefix": Address.prefix,
+    "wide": Address.wide_prefix,
+}
 
 
 def _below(count: int, limit: int | None) -> bool:
