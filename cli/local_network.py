@@ -36,7 +36,6 @@ STOP_LIMIT_S = 5.0  # a node that was asked to stop does so at once; after this 
 LOG_TAIL_BYTES = 4096
 LOG_TAIL_LINES = 12
 LINE_MAX_BYTES = 64 * 1024  # a JSON line of a node has some hundred bytes
-READ_BYTES = 16 * 1024
 
 Report = Callable[[str], None]
 

@@ -35,13 +35,6 @@ class SegmentDecoder:
             raise CorruptBlock(share, first, len(blocks))
         return leaves
 
-    def check_against_leaves(self, share: int, first: int, blocks: Sequence[Buffer], leaves: Sequence[bytes]) -> None:
-        """Compare blocks with leaf hashes proven or stored before; CorruptBlock names the first wrong one."""
-        self._check_lengths(share, first, blocks)
-        for index, (block, leaf) in enumerate(zip(blocks, leaves, strict=True), first):
-            if block_leaf(block) != leaf:
-                raise CorruptBlock(share, index)
-
     def check_data_leaves(self, first: int, leaves: Sequence[bytes], proof: Buffer) -> None:
         """Tie data-tree leaves of segments first, first+1, … to the data root, or raise CorruptDataLeaf."""
         root, total = self.manifest.data_root, self.layout.segment_count

@@ -6,7 +6,7 @@ file's *hash*: enough to check, keep and repair the file, and to fetch a public 
 """
 
 import base64
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from shoal.erasure.errors import MalformedLink
@@ -54,10 +54,6 @@ class Link:
     def hash(self) -> str:
         """The text of the id part alone."""
         return SCHEME + _encode_part(self.kind, self.id, _id_checksum)
-
-    def with_key(self, key: bytes) -> "Link":
-        """The same link with the key of its file."""
-        return replace(self, key=key)
 
     def __str__(self) -> str:
         if self.key is None:

@@ -34,7 +34,6 @@ from shoal.node.volunteer.status import node_status
 
 FIRST_SAVE_S = 15.0  # a daemon that lives only seconds leaves a cache of contacts all the same
 SAVE_EVERY_S = 6 * 3600.0  # ours: whom it met that long ago is still a way in; nothing is written where nothing is new
-CLOSE_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)

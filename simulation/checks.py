@@ -93,16 +93,6 @@ class StoreWatch:
                         found[key[0]].add(key[1])
         return found
 
-    def known_shares(self, file: Acked, is_alive: Callable[[str], bool]) -> set[int]:
-        """The same for all machines that are alive, up or away, as last seen."""
-        return {
-            number
-            for name, shares in self._seen.items()
-            if is_alive(name) and name not in self._liars
-            for file_id, number in shares
-            if file_id == file.file_id and (name, (file_id, number)) not in self.rotten
-        }
-
 
 def shares_of(store: ShareStore) -> dict[Key, int]:
     """Every whole share of a store with the end of its lease."""

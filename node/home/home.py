@@ -16,7 +16,6 @@ from shoal.node.errors import AlreadyRunning, LocalError
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 STALE_S = 600.0  # ours: a temporary file gets its name within moments, unless a crash came between
-MAX_SMALL_FILE_BYTES = 16 * 2**20  # ours: a cap on what is read whole into memory from a home
 
 
 @dataclass(frozen=True, slots=True)

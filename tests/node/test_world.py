@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def test_a_link_is_only_as_good_as_its_key(tmp_path: Path) -> None:
             two = await client.publish(chunks(b"two" * 1000, 50_000))
             assert two.link.key is not None
             with pytest.raises(WrongKey):
-                async with client.open_fetch(one.link.with_key(two.link.key)):
+                async with client.open_fetch(replace(one.link, key=two.link.key)):
                     pass
             info = await client.info(one.link.hash)
             assert (info.name, info.size, info.k, len(info.holders)) == (None, None, one.k, one.shares)
