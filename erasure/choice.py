@@ -1,12 +1,13 @@
 """Which codec this process uses: ISA-L where it is installed and gives the bytes of zfec, else zfec itself.
 
-A library is looked for in the pyeclib wheel (`pip install 'shoal[fast]'`; pyeclib itself is not imported) and where
-the system keeps its libraries (Debian: libisal2). Nothing about it can fail: zfec is always there, and the name of the
-codec tells which one runs.
+A library is sought in the pyeclib wheel (`pip install 'shoal[fast]'`; pyeclib itself is not imported) and where the
+system keeps its libraries (Debian: libisal2). The choice cannot fail: zfec is always there. The codec's name tells
+which one runs.
 """
 
-import struct
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -18,12 +19,11 @@ from shoal.erasure.hashing import Buffer
 from shoal.erasure.isal import IsalCodec, LibraryUnusable
 
 SYSTEM_LIBRARY = "libisal.so.2"
-ELF_MAGIC = b"\x7fELF\x02\x01"
-ELF_HEADER_BYTES = 64
-ELF_SEGMENT = struct.Struct("<8xQ16xQ16x")  # of a program header: where in the file, how many bytes of it
+# A line of RECORD (the format of installed packages): path, hash, length. No release promises the library's full name.
+RECORDED = re.compile(r"^(pyeclib\.libs/libisal[^,/]*\.so[^,/]*),[^,]*,(\d+)$", re.MULTILINE)
 TRIAL_CODE = (4, 25)
-TRIAL_BLOCK_BYTES = (333, 7)  # more than a vector register and a remainder; less than any register
-TRIAL_ROWS = (1, 2, 3, 4, 5, 6)  # wanted shares: ISA-L has a routine of its own for each of these numbers
+TRIAL_BLOCK_BYTES = (333, 7)  # some vector registers and a remainder; less than any register
+TRIAL_ROWS = (1, 2, 3, 4, 5, 6)  # ISA-L has a routine of its own for each of these numbers of wanted shares
 
 
 @cache
@@ -45,36 +45,25 @@ def choose_codec(libraries: Iterable[str]) -> Codec:
 
 
 def find_libraries() -> Iterator[str]:
-    """Where ISA-L may be, best first. Nobody promises the file's name inside the wheel, so it is a pattern."""
+    """Where ISA-L may be, best first."""
     pyeclib = PathFinder.find_spec("pyeclib")
     if pyeclib is not None and pyeclib.origin is not None:
-        folder = Path(pyeclib.origin).parent.parent / "pyeclib.libs"
-        yield from (str(path) for path in sorted(folder.glob("libisal*.so*")) if is_whole(path))
+        yield from _recorded(Path(pyeclib.origin).parent.parent)
     yield SYSTEM_LIBRARY
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a library (ELF, 64 bits, little-endian) is as long as its headers say.
+def _recorded(site_packages: Path) -> Iterator[str]:
+    """The wheel's libraries that are as long as the installer noted in its RECORD.
 
-    One that was cut off, by a full disk perhaps, must not be opened: the loader would end the process (SIGBUS).
+    A full disk or a power cut may leave a library cut off. The system's loader ends the process (SIGBUS) when it opens
+    one. A file without a note is not opened either; zfec runs then.
     """
-    try:
-        with path.open("rb") as file:
-            header = file.read(ELF_HEADER_BYTES)
-            if len(header) < ELF_HEADER_BYTES or not header.startswith(ELF_MAGIC):
-                return False
-            (table,) = struct.unpack_from("<Q", header, 32)
-            entry_bytes, count = struct.unpack_from("<HH", header, 54)
-            if entry_bytes != ELF_SEGMENT.size:
-                return False
-            file.seek(table)
-            segments = file.read(entry_bytes * count)
-            length = file.seek(0, 2)
-    except (OSError, ValueError):  # ValueError: no such place in any file
-        return False
-    if len(segments) < entry_bytes * count:
-        return False
-    return all(start + size <= length for start, size in ELF_SEGMENT.iter_unpack(segments))
+    for record in site_packages.glob("pyeclib-*.dist-info/RECORD"):
+        with suppress(OSError):
+            for name, size in RECORDED.findall(record.read_text(errors="replace")):
+                path = site_packages / name
+                if path.is_file() and path.stat().st_size == int(size):
+                    yield str(path)
 
 
 def agrees_with_zfec(codec: Codec) -> bool:

@@ -2,7 +2,8 @@
 
 ISA-L multiplies blocks by any matrix over GF(2^8), and its field is the format's, so fed the format's own matrices
 (gf256.py) it gives the bytes that zfec gives. It is called through cffi's out-of-line ABI mode: nothing is compiled,
-nothing is parsed at start (that alone would take 20 ms), and a call releases the interpreter lock.
+and a call releases the interpreter lock. cffi has parsed the declarations already: _isal_cdef.py is what it made of
+them, since parsing at start would cost each command 40 to 70 ms.
 """
 
 from collections import deque
@@ -10,34 +11,21 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
-from _cffi_backend import FFI
-
+from shoal.erasure._isal_cdef import ffi as _ffi
 from shoal.erasure.codec import CheckedCodec
 from shoal.erasure.errors import ErasureError
 from shoal.erasure.gf256 import interpolation
 from shoal.erasure.hashing import Buffer
 
-DECLARATIONS = """
-void ec_init_tables(int k, int rows, unsigned char *matrix, unsigned char *tables);
-void ec_encode_data(int length, int k, int rows, unsigned char *tables, unsigned char **in, unsigned char **out);
-"""
-CFFI_VERSION = 0x2601  # of cffi's form of these declarations, which follows; a test makes it anew and compares
-CFFI_TYPES = bytes.fromhex(
-    "00000f0d 00000701 00000701 00000701 00000e03 00000403 00000511 0000000f"
-    "00000f0d 00000701 00000701 00000411 00000411 0000000f 00000401 00000001"
-)
-CFFI_GLOBALS = (b"\0\0\0\x23ec_encode_data", 0, b"\0\0\x08\x23ec_init_tables", 0)
-
-COEFFICIENT_BYTES = 32  # what ISA-L expands a coefficient to (ec_init_tables in erasure_code.h)
-CACHED_TABLES = 16  # by the shares given and wanted. 0.2 ms to make for 16 of 48; at most 512 KiB (128 of 256)
-SPARE_BYTES = (
-    8 * 2**20
-)  # freed output kept for the next call: the parity of one batch of a publish (node/publishing/sealing.py)
+COEFFICIENT_BYTES = 32  # ISA-L expands each coefficient to so many (ec_init_tables in erasure_code.h)
+# One table per choice of shares given and wanted: 0.2 ms to make for 16 of 48, and 512 KiB at most (128 of 256).
+CACHED_TABLES = 16
+# Freed output kept for the next call: the parity of one batch of a publish (node/publishing/sealing.py).
+SPARE_BYTES = 8 * 2**20
 
 CData: TypeAlias = Any
 """Memory of C, owned by the Python object; cffi has no types for it."""
 
-_ffi = FFI("isal", _version=CFFI_VERSION, _types=CFFI_TYPES, _globals=CFFI_GLOBALS)
 _BYTES = _ffi.typeof("unsigned char[]")
 _POINTERS = _ffi.typeof("unsigned char *[]")
 _allocate = _ffi.new_allocator(should_clear_after_alloc=False)

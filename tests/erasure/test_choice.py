@@ -1,6 +1,5 @@
 """Which codec is chosen: ISA-L when it is there and gives zfec's bytes, else zfec, and never an error."""
 
-import random
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,8 @@ import pytest
 
 from shoal.erasure import Buffer, IsalCodec, ZfecCodec, best_codec, choice, isal
 from shoal.erasure.gf256 import interpolation
+
+LIBRARY = "libisal-0a1b2c.so.2.0.32"
 
 
 def test_isal_is_chosen_here_and_once(isal_library: str) -> None:
@@ -74,37 +75,33 @@ def test_a_codec_with_a_single_wrong_bit_is_found_out(isal_library: str) -> None
         assert not choice.agrees_with_zfec(codec)
 
 
-def test_a_file_cut_off_anywhere_is_not_opened(tmp_path: Path, isal_library: str) -> None:
-    whole = Path(isal_library).read_bytes()
-    assert choice.is_whole(Path(isal_library))
-    cut = tmp_path / "libisal.so.2"
-    rng = random.Random(1)
-    for length in (0, 5, 63, 64, 200, 4096, len(whole) // 2, *rng.choices(range(len(whole) - 4096), k=20)):
-        cut.write_bytes(whole[:length])
-        assert not choice.is_whole(cut)
-    for junk in (b"#!/bin/sh\n", bytes(100), b"\x7fELF\x02\x01" + b"\xff" * 100):
-        cut.write_bytes(junk)
-        assert not choice.is_whole(cut)
-    assert not choice.is_whole(tmp_path / "missing")
-    assert not choice.is_whole(tmp_path)
-
-
-def installed(folder: Path, library: bytes | None = None) -> Path:
-    """A folder that looks like site-packages with pyeclib in it."""
+def installed(folder: Path, library: bytes | None = None, record: int | str | None = None) -> Path:
+    """A folder that looks like site-packages with pyeclib in it. `record`: the library's length, as noted."""
     (folder / "pyeclib").mkdir(parents=True)
     (folder / "pyeclib" / "__init__.py").write_text("raise RuntimeError('imported')")
     if library is not None:
         (folder / "pyeclib.libs").mkdir()
-        (folder / "pyeclib.libs" / "libisal-0a1b2c.so.2.0.32").write_bytes(library)
+        (folder / "pyeclib.libs" / LIBRARY).write_bytes(library)
+    if record is not None:
+        (folder / "pyeclib-1.8.0.dist-info").mkdir()
+        lines = f"pyeclib/__init__.py,sha256=a,31\npyeclib.libs/{LIBRARY},sha256=b_-,{record}\npyeclib/RECORD,,\n"
+        (folder / "pyeclib-1.8.0.dist-info" / "RECORD").write_text(lines)
     return folder
 
 
-def test_looking_in_the_wheel(tmp_path: Path, isal_library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wheels_library_is_opened_only_at_the_length_that_was_installed(
+    tmp_path: Path, isal_library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = Path(isal_library).read_bytes()
-    good = installed(tmp_path / "good", whole)
+    good = installed(tmp_path / "good", whole, len(whole))
     for folder, found in [
-        (good, [str(good / "pyeclib.libs" / "libisal-0a1b2c.so.2.0.32")]),
-        (installed(tmp_path / "cut", whole[:5000]), []),
+        (good, [str(good / "pyeclib.libs" / LIBRARY)]),
+        (installed(tmp_path / "cut", whole[:5000], len(whole)), []),
+        (installed(tmp_path / "cut late", whole[:-1], len(whole)), []),
+        (installed(tmp_path / "empty", b"", len(whole)), []),
+        (installed(tmp_path / "unrecorded", whole), []),
+        (installed(tmp_path / "without a length", whole, ""), []),
+        (installed(tmp_path / "gone", None, len(whole)), []),
         (installed(tmp_path / "without"), []),
         (tmp_path / "nowhere", []),
     ]:

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cffi
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.scripts import load_script
 from shoal.erasure import (
     BadParameters,
     BadShareNumbers,
@@ -186,12 +186,6 @@ def test_a_library_without_the_functions_is_refused(other_library: str) -> None:
 
 
 def test_the_binding_is_what_cffi_makes_of_the_declarations(tmp_path: Path) -> None:
-    ffi = cffi.FFI()
-    ffi.cdef(isal.DECLARATIONS)
-    ffi.set_source("isal", None)
-    made = tmp_path / "isal.py"
-    ffi.emit_python_code(str(made))
-    arguments = {}
-    code = made.read_text().replace("import _cffi_backend", "").replace("_cffi_backend.FFI", "FFI")
-    exec(code, {"FFI": lambda name, **given: arguments.update(given)})
-    assert arguments == {"_version": isal.CFFI_VERSION, "_types": isal.CFFI_TYPES, "_globals": isal.CFFI_GLOBALS}
+    script = load_script(Path(__file__).parent / "regenerate_isal_cdef.py")
+    script.write(tmp_path / "made.py")
+    assert (tmp_path / "made.py").read_text() == script.TARGET.read_text()
