@@ -10,7 +10,7 @@ from shoal.cli.tree import Command, Parameter, commands
 
 COLUMNS = 80
 _FOLDERS = frozenset({"DIR"})
-_FILES = frozenset({"FILE", "FILE.svg", "FILE.png", "PATH|-", "PATH|DIR|-"})
+_FILES = frozenset({"FILE", "FILE.svg", "PATH|-", "PATH|DIR|-"})
 
 
 def bash() -> str:

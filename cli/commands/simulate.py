@@ -52,7 +52,7 @@ def simulate(
     seed: Annotated[str, typer.Option("--seed", metavar="NUMBER", help="What decides everything.")] = "1",
     plot: Annotated[
         str | None,
-        typer.Option("--plot", metavar="FILE.png", help="Draw the shares over time.", show_default=False),
+        typer.Option("--plot", metavar="FILE.svg", help="Draw the shares over time.", show_default=False),
     ] = None,
 ) -> Job:
     """Simulate a network of whole nodes for months, and see whether files are lost.
@@ -148,8 +148,8 @@ def _number(option: str, text: str) -> float:
 def plot_target(text: str) -> Path:
     """Where the picture goes: looked at before hours are spent on it. BadUsageError, CommandError."""
     path = Path(text)
-    if path.suffix.lower() != ".png":
-        raise BadUsageError(f"--plot: {text!r} does not end in .png, and a PNG is all that can be drawn.")
+    if path.suffix.lower() != ".svg":
+        raise BadUsageError(f"--plot: {text!r} does not end in .svg, and the picture is an SVG.")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise CommandError(f"Cannot write {path}: there is no such folder, or it is a folder itself.")
     if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
@@ -231,7 +231,7 @@ def _draw(output: "Output", report: "Report", target: Path) -> bool:
     from shoal.simulation.plot import plot
 
     try:
-        target.write_bytes(plot(report))
+        target.write_text(plot(report))
     except OSError as error:
         output.insist(f"Cannot write {target}: {error.strerror}.")
         return False

@@ -18,7 +18,7 @@ SMALL = ["--nodes", "13", "--days", "0.2", "--files", "1", "--size", "2kB", "--s
 
 
 def test_a_small_network_loses_nothing_and_replays(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert run(["--json", "simulate", *SMALL, "--plot", str(tmp_path / "shares.png")]) == 0
+    assert run(["--json", "simulate", *SMALL, "--plot", str(tmp_path / "shares.svg")]) == 0
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert run(["--json", "simulate", *SMALL]) == 0
     second = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -29,16 +29,16 @@ def test_a_small_network_loses_nothing_and_replays(capsys: pytest.CaptureFixture
     wanted = {"seed": 5, "nodes": 13, "days": 0.2, "published": 1, "lost_files": 0, "wrong_bytes": 0, "repairs": 0}
     assert wanted.items() <= first.items()
     assert first["messages"] > 0
-    assert (tmp_path / "shares.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "shares.svg").read_text().startswith("<svg")
 
 
 def test_a_picture_that_cannot_be_drawn_costs_no_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "full.png").symlink_to("/dev/full")
-    assert run(["--json", "simulate", *SMALL, "--plot", str(tmp_path / "full.png")]) == 1
+    (tmp_path / "full.svg").symlink_to("/dev/full")
+    assert run(["--json", "simulate", *SMALL, "--plot", str(tmp_path / "full.svg")]) == 1
     out, err = capsys.readouterr()
     summary = json.loads(out.splitlines()[-1])
     assert (summary["message_type"], summary["published"]) == ("summary", 1)
-    assert f"Cannot write {tmp_path / 'full.png'}: No space left" in err
+    assert f"Cannot write {tmp_path / 'full.svg'}: No space left" in err
 
 
 def test_a_study_that_was_ended_early_is_told_as_it_was(
@@ -108,7 +108,7 @@ def test_a_study_that_runs_ends_between_two_steps_of_the_scheduler(number: signa
         (["--mean-life", "long"], "--mean-life: 'long' is neither a number of days"),
         (["--mean-life", "5x"], "36h, 30d"),
         (["--mean-life", "1e9"], "century"),
-        (["--plot", "picture.jpg"], ".png"),
+        (["--plot", "picture.jpg"], ".svg"),
     ],
 )
 def test_usage_errors(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,5 +164,5 @@ def test_a_study_that_is_interrupted_is_not_broken(
 
 
 def test_a_picture_that_cannot_be_written_is_known_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert run(["simulate", "--plot", str(tmp_path / "nowhere" / "x.png")]) == 1
+    assert run(["simulate", "--plot", str(tmp_path / "nowhere" / "x.svg")]) == 1
     assert "Cannot write" in capsys.readouterr().err

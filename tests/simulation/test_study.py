@@ -3,14 +3,12 @@
 import json
 import os
 import random
-import struct
 import subprocess
 import sys
-import zlib
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -21,6 +19,7 @@ from shoal.simulation.plot import plot
 from shoal.simulation.report import Report, Sample, replay_command
 from shoal.simulation.study import Study, run_study
 
+SVG = "{http://www.w3.org/2000/svg}"
 SMALL = StudyPlan(seed=3, nodes=14, days=0.3, files=2, size_bytes=2_000, absences=500)
 
 # Everything that may go wrong does: a set or dict that is walked by chance would show somewhere.
@@ -216,22 +215,18 @@ def test_the_command_that_does_it_again() -> None:
     )
 
 
-def test_the_picture_is_a_png(tmp_path: Path) -> None:
+def test_the_picture_is_an_svg() -> None:
     report = Report(StudyPlan(days=3), k=4, n=12, samples=[Sample(0.0, 10, 12, 12.0), Sample(2.0, 8, 5, 9.5)])
-    data = plot(report)
-    assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    at, kinds, pixels = 8, [], b""
-    while at < len(data):
-        (length,) = struct.unpack(">I", data[at : at + 4])
-        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
-        assert struct.unpack(">I", data[at + 8 + length : at + 12 + length])[0] == zlib.crc32(kind + body)
-        kinds.append(kind)
-        pixels += body if kind == b"IDAT" else b""
-        at += 12 + length
-    assert kinds == [b"IHDR", b"IDAT", b"IEND"]
-    rows = zlib.decompress(pixels)
-    assert len(rows) == 480 * (1 + 3 * 960)
-    assert bytes((31, 119, 180)) in rows
+    picture = ElementTree.fromstring(plot(report))
+    assert picture.tag == SVG + "svg"
+    numbers = [each.text for each in picture.iter(SVG + "text")]
+    assert numbers == ["0", "1", "2", "3", "0", "4", "9", "12"]  # days; none, k, where repair begins, n
+    lines = [each.attrib["points"].split() for each in picture.iter(SVG + "polyline")]
+    assert lines == [["56.0,16.0", "648.0,104.3"], ["56.0,16.0", "648.0,263.3"]]
+
+
+def test_a_study_without_samples_has_a_picture_too() -> None:
+    assert ElementTree.fromstring(plot(Report(StudyPlan(days=0.5)))).tag == SVG + "svg"
 
 
 def test_the_usual_hazards_can_be_calmed() -> None:
