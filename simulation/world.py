@@ -33,7 +33,6 @@ from shoal.node.volunteer.serving import Serving
 from shoal.simulation.courier import Courier
 from shoal.simulation.datagrams import Separated, VirtualDatagrams, Weather
 from shoal.simulation.disk import SimDisk
-from shoal.simulation.dismantling import dismantle
 from shoal.simulation.scheduler import run_seeded
 from shoal.simulation.signatures import FastSignatures
 from shoal.simulation.streams import VirtualStreams
@@ -208,8 +207,6 @@ class World:
             ) as machine.node:
                 task_status.started()
                 await trio.sleep_forever()
-        if machine.node is not None:
-            dismantle(machine.node)
         machine.node = None
         machine.stopped.set()
 
