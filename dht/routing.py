@@ -1,23 +1,23 @@
 """The routing table: which contacts this node keeps, and which it hands out.
 
-Built on `kademlia.routing` (KBucket, RoutingTable) and `kademlia.node` (Node), version 2.2.3, of which the
-parts named in tests/dht/test_kademlia_contract.py are used as they are. Overridden here, with the reason:
+Two classes of the `kademlia` package, version 2.2.3, do part of the work. `kademlia.node.Node` is an id as bytes and
+as a number. `kademlia.routing.KBucket` keeps a bucket's contacts, the longest known first, and its bounded cache of
+replacements. tests/dht/test_kademlia_contract.py pins what is used of them.
 
-* ids have 256 bits and exactly 32 bytes (the original takes any length and then cannot order or place them);
-* the ranges of buckets are inclusive and aligned, `get_bucket_for` finds the right one, and `depth` comes
-  from the range and not from the ids inside, so no choice of ids makes splitting recurse without bound;
-* a full bucket *returns* the contact to be probed; the original starts an asyncio task;
-* `find_neighbors` is exact (the original stops at the first k it meets and misses a quarter of the true
-  ones);
-* a removed contact is not replaced by an unverified one: a replacement becomes due for a probe, and only its
-  answer puts it in;
-* time comes in as `now` (monotonic seconds) and random numbers as `rng`.
+The package's RoutingTable is not used, because a hostile network needs other rules:
 
-On top of that: eviction only after two failed probes, and in a public network a limit on contacts of one
-network prefix.
+* Ids have exactly 32 bytes. The package takes any length, and then can neither order nor place them.
+* Ranges of buckets are inclusive and aligned. A bucket's depth comes from its range, not from the ids inside, so no
+  choice of ids makes a bucket split without end.
+* A full bucket *returns* the contact to be probed. The package starts an asyncio task.
+* `closest` is exact. The package stops at the first k contacts it meets, and misses a quarter of the nearest.
+* A replacement enters only when it has answered again. The package moves it up unasked.
+* Time comes in as `now` (monotonic seconds) and random numbers as `rng`.
 
-The caller promises to call `on_verified` only for a contact which itself answered *us* from the address in
-the contact. Everything here is plain computation; nothing is awaited.
+A contact is evicted after two failed probes only. In a public network few contacts of one network prefix are kept.
+
+The caller promises to call `on_verified` only for a contact that answered *this node* from the address in the contact.
+Everything here is plain computation; nothing is awaited.
 """
 
 from bisect import bisect_right
@@ -26,32 +26,32 @@ from collections.abc import Iterator
 from random import Random
 
 from kademlia.node import Node
-from kademlia.routing import KBucket, RoutingTable
+from kademlia.routing import KBucket
 
 from shoal.dht.contact import Contact
 from shoal.dht.identity import NODE_ID_BYTES, NodeId
 
 ID_BITS = 8 * NODE_ID_BYTES
 
-# contacts per bucket, and size of every answer. Kademlia (Maymounkov & Mazieres 2002), the paper's example
-# value.
+# Contacts per bucket, and size of every answer: the example value of Kademlia (Maymounkov & Mazieres 2002).
 K = 20
-# a bucket away from our own id splits until its depth is a multiple of this: the paper's b (section 4.2).
+# A bucket away from the own id splits until its depth is a multiple of this: the paper's b (section 4.2).
 SPLIT_BITS = 5
-# a ceiling no honest network reaches: 10,240 contacts and as many replacements, whatever ids arrive.
+# A ceiling that no honest network reaches: 10,240 contacts and as many replacements, whatever ids arrive.
 MAX_BUCKETS = 512
-# size of a bucket's replacement cache in units of K; more would only hold older news.
+# Size of a bucket's replacement cache in units of K. More would only hold older news.
 REPLACEMENTS_PER_CONTACT = 1
 
-# one lost answer is common on UDP, two in a row from a live node are not (BEP 5 does the same).
+# One lost answer is common on UDP, two in a row from a live node are not (BEP 5 does the same).
 FAILURES_TO_EVICT = 2
-FAILURE_SPACING_S = 1.0  # several questions lost in one burst count as one failure.
-# the same contact is not named for probing again before this, so newcomers cannot make us ping it to death.
+FAILURE_SPACING_S = 1.0  # several questions lost in one burst count as one failure
+# The same contact is not named for probing again before this, so newcomers cannot make a node ping it to death.
 PROBE_SPACING_S = 5.0
-# a contact not heard from for so long is asked once more; every other day, because upkeep is paid by volunteers.
+# A contact not heard from for so long is asked once more: every other day, because volunteers pay for upkeep.
 IDLE_PROBE_S = 48 * 3600.0
 
-# of one /24 or /48, public networks only. DESIGN section 3; libp2p's Amino uses the same pair.
+# Contacts of one /24 or /48, in public networks only: one owner of a prefix must not fill a bucket. libp2p's Amino
+# network uses the same pair.
 MAX_PER_PREFIX_IN_BUCKET = 2
 MAX_PER_PREFIX_IN_TABLE = 3
 
@@ -59,9 +59,7 @@ assert FAILURE_SPACING_S <= PROBE_SPACING_S, "the probe that follows a failure m
 
 
 class Entry(Node):  # type: ignore[misc]  # kademlia ships no types
-    """A contact inside the table, with what we remember of it. `id`, `ip`, `port` and `long_id` are the base
-    class's.
-    """
+    """A contact inside the table and what is remembered of it. The base class has `id` and `long_id`, the number."""
 
     def __init__(self, contact: Contact, now: float) -> None:
         if len(contact.node_id) != NODE_ID_BYTES:
@@ -74,49 +72,43 @@ class Entry(Node):  # type: ignore[misc]  # kademlia ships no types
         self.failures = 0
 
     def answered(self, contact: Contact, now: float) -> None:
-        """It answered from the address we have: all is forgiven."""
+        """It answered from the address kept: its failures are forgotten."""
         self.contact = contact
         self.answered_at = now
         self.failures = 0
 
     def failed(self, now: float) -> int:
-        """Count a failure, unless it belongs to the same burst as the last one. Returns the failures in a
-        row.
-        """
+        """Count a failure, unless it belongs to the same burst as the last one. Returns the failures in a row."""
         if now - self.failed_at >= FAILURE_SPACING_S:
             self.failed_at = now
             self.failures += 1
         return self.failures
 
     def may_be_probed(self, now: float) -> bool:
+        """Whether the last probe or failure is long enough ago."""
         return now - max(self.probed_at, self.failed_at) >= PROBE_SPACING_S
 
     def is_doubtful(self, now: float) -> bool:
+        """Whether it failed last time, or has been silent for long."""
         return self.failures > 0 or now - self.answered_at >= IDLE_PROBE_S
 
 
-class Bucket(KBucket):  # type: ignore[misc]  # kademlia ships no types
-    """Contacts of one id range (both ends inclusive, 2**m ids, aligned), the longest known at the head."""
+class Bucket:
+    """Contacts of one id range: both ends inclusive, 2**m ids, aligned. A KBucket keeps them.
 
-    range: tuple[int, int]
-    nodes: OrderedDict[bytes, Entry]
-    replacement_nodes: OrderedDict[bytes, Entry]
-    ksize: int
-    last_updated: float
+    nodes: by id, the one heard from longest ago first.    replacement_nodes: the same for contacts without a place.
+    """
 
-    def __init__(self, lower: int, upper: int, ksize: int, now: float = 0.0) -> None:
-        super().__init__(lower, upper, ksize, REPLACEMENTS_PER_CONTACT)
-        self.touch_last_updated(now)
+    def __init__(self, lower: int, upper: int, k: int, looked_up_at: float) -> None:
+        self.range = lower, upper
+        self.looked_up_at = looked_up_at
+        self._k = k
+        self._kept = KBucket(lower, upper, k, REPLACEMENTS_PER_CONTACT)
+        self.nodes: OrderedDict[bytes, Entry] = self._kept.nodes
+        self.replacement_nodes: OrderedDict[bytes, Entry] = self._kept.replacement_nodes
 
-    def touch_last_updated(self, now: float = 0.0) -> None:
-        """Note that the range was looked up at `now`. (The base class calls this without a time while being
-        built.)
-        """
-        self.last_updated = now
-
-    def depth(self) -> int:
-        """How many leading bits all ids of the range share: 0 for the whole space, 256 for a single id."""
-        return ID_BITS - (self.size - 1).bit_length()
+    def __len__(self) -> int:
+        return len(self.nodes)
 
     @property
     def size(self) -> int:
@@ -124,76 +116,86 @@ class Bucket(KBucket):  # type: ignore[misc]  # kademlia ships no types
         return self.range[1] - self.range[0] + 1
 
     @property
+    def depth(self) -> int:
+        """How many leading bits all ids of the range share: 0 for the whole space, 256 for a single id."""
+        return ID_BITS - (self.size - 1).bit_length()
+
+    @property
     def is_full(self) -> bool:
-        return len(self.nodes) >= self.ksize
+        """Whether a newcomer finds no place."""
+        return len(self.nodes) >= self._k
+
+    def covers(self, position: int) -> bool:
+        """Whether the id with this number is in the range."""
+        return self.range[0] <= position <= self.range[1]
+
+    def add(self, entry: Entry) -> None:
+        """Keep a contact that was just heard from; in a full bucket, a stranger becomes the newest replacement."""
+        self._kept.add_node(entry)
+
+    def remove(self, entry: Entry) -> None:
+        """Forget a contact. No replacement moves up in its place before it answers again."""
+        self.replacement_nodes.pop(entry.id, None)
+        self.nodes.pop(entry.id, None)
+
+    def longest_silent(self) -> Entry:
+        """The contact that was heard from longest ago."""
+        entry: Entry = self._kept.head()
+        return entry
 
     def split(self) -> tuple["Bucket", "Bucket"]:
-        """Two halves. Replacements stay replacements: having answered once, long ago, does not make room for
-        them.
-        """
+        """Two halves. Replacements stay replacements until they answer again, also where there is room now."""
         middle = (self.range[0] + self.range[1]) // 2
-        lower = Bucket(self.range[0], middle, self.ksize, self.last_updated)
-        upper = Bucket(middle + 1, self.range[1], self.ksize, self.last_updated)
+        lower = Bucket(self.range[0], middle, self._k, self.looked_up_at)
+        upper = Bucket(middle + 1, self.range[1], self._k, self.looked_up_at)
         for entry in self.nodes.values():
             (lower if entry.long_id <= middle else upper).nodes[entry.id] = entry
         for entry in self.replacement_nodes.values():
             (lower if entry.long_id <= middle else upper).replacement_nodes[entry.id] = entry
         return lower, upper
 
-    def remove_node(self, node: Node) -> None:
-        """Forget a contact. Nobody moves up in its place before answering again."""
-        self.replacement_nodes.pop(node.id, None)
-        self.nodes.pop(node.id, None)
-
     def replacements_wanted(self) -> list[Entry]:
         """The newest replacements, as many as there is room for."""
-        room = max(0, self.ksize - len(self.nodes))
+        room = max(0, self._k - len(self.nodes))
         return list(reversed(self.replacement_nodes.values()))[:room]
 
-    def count_prefix(self, entries: "OrderedDict[bytes, Entry]", newcomer: Entry) -> int:
-        """How many of `entries`, the newcomer's own old entry apart, sit in the newcomer's network prefix."""
-        prefix = newcomer.contact.address.prefix()
-        return sum(e.contact.address.prefix() == prefix for e in entries.values() if e.id != newcomer.id)
+
+def count_prefix(entries: OrderedDict[bytes, Entry], newcomer: Entry) -> int:
+    """How many of `entries` are in the newcomer's network prefix. Its own old entry does not count."""
+    prefix = newcomer.contact.address.prefix()
+    return sum(e.contact.address.prefix() == prefix for e in entries.values() if e.id != newcomer.id)
 
 
-class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia ships no types
-    """All contacts of one node: one per node id, K per bucket, each having answered us at the address kept.
+class ContactTable:
+    """All contacts of one node: one per node id, K per bucket, each having answered at the address kept.
 
-    own_id: never enters the table; buckets around it split.    now: monotonic seconds, for the age of the
-    first bucket.
+    own_id: never enters the table; buckets around it split.    now: monotonic seconds, for the age of the first bucket.
     private: lifts the limits per network prefix.
     """
 
-    buckets: list[Bucket]
-
     def __init__(self, own_id: NodeId, now: float, *, private: bool, k: int = K) -> None:
-        self._created_at = now
+        self._own_id = own_id
+        self._own_position = int.from_bytes(own_id, "big")
         self._private = private
         self._in_prefix: Counter[bytes] = Counter()
-        super().__init__(None, k, Node(own_id))
-
-    def flush(self) -> None:
-        """Start with one bucket over the whole id space. (The base class calls this while being built.)"""
-        self.buckets = [Bucket(0, 2**ID_BITS - 1, self.ksize, self._created_at)]
-        self._in_prefix.clear()
+        self.buckets = [Bucket(0, 2**ID_BITS - 1, k, now)]
 
     # -- what we learn ---------------------------------------------------------------------------------
 
     def on_verified(self, contact: Contact, now: float) -> Contact | None:
-        """`contact` answered us from its address. Returns a contact to be probed if its bucket is full, else
-        None.
+        """`contact` answered from its address. Returns a contact to be probed if its bucket is full, else None.
 
-        A known id at a new address replaces the old entry, unless the prefix limits forbid the new address:
-        then the old entry stays until it fails.
+        A known id at a new address replaces the old entry. Where the prefix limits forbid the new address, the old
+        entry stays until it fails.
         """
         newcomer = Entry(contact, now)
-        if newcomer.id == self.node.id:
+        if newcomer.id == self._own_id:
             return None
-        bucket = self._bucket_of(newcomer.long_id)
+        bucket = self.bucket_of(newcomer.long_id)
         known = bucket.nodes.get(newcomer.id)
         if known is not None and known.contact.address == contact.address:
             known.answered(contact, now)
-            bucket.add_node(known)  # moves it to the tail: most recently heard from
+            bucket.add(known)  # moves it to the tail: most recently heard from
             return None
         bucket.replacement_nodes.pop(newcomer.id, None)
         if not self._is_diverse(newcomer, known, bucket):
@@ -203,11 +205,11 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia ships no typ
         return self._insert(newcomer, now)
 
     def on_failure(self, contact: Contact, now: float) -> bool:
-        """`contact` did not answer in time, or its address is unreachable. True if that evicted it.
+        """`contact` did not answer in time, or its address is unreachable. Returns whether that evicted it.
 
-        Counts only against an entry with this very address: a third party may have named a wrong one.
+        A failure counts only against an entry with this very address: a third party may have named a wrong one.
         """
-        bucket = self._bucket_of(int.from_bytes(contact.node_id, "big"))
+        bucket = self.bucket_of(int.from_bytes(contact.node_id, "big"))
         waiting = bucket.replacement_nodes.get(contact.node_id)
         if waiting is not None and waiting.contact.address == contact.address:
             del bucket.replacement_nodes[contact.node_id]
@@ -220,20 +222,19 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia ships no typ
         return True
 
     def on_looked_up(self, target: bytes, now: float) -> None:
-        """We searched for `target` (32 bytes): its range needs no refresh for a while."""
-        self._bucket_of(int.from_bytes(target, "big")).touch_last_updated(now)
+        """A lookup for `target` (32 bytes) was made: its range needs no refresh for a while."""
+        self.bucket_of(int.from_bytes(target, "big")).looked_up_at = now
 
     # -- what we hand out ------------------------------------------------------------------------------
 
     def closest(self, target: bytes, count: int = K, *, exclude: NodeId | None = None) -> list[Contact]:
-        """The `count` contacts nearest to `target` (32 bytes) by XOR, nearest first, without the id
-        `exclude`.
-        """
+        """The `count` contacts nearest to `target` (32 bytes) by XOR, nearest first, without the id `exclude`."""
         return [entry.contact for entry in self._nearest(int.from_bytes(target, "big"), count, exclude)]
 
     def all_closest(self, target: bytes, count: int = K) -> list[Contact]:
-        """`closest`, if these are all there are as far as one can know: no bucket they came from had to turn anybody
-        away. Else nothing, and only a lookup can tell. A small network is known as a whole.
+        """`closest`, where the table knows that no nearer contact exists: no bucket they came from is full.
+
+        Else nothing, and only a lookup can tell. The nodes of a small network all know each other.
         """
         position = int.from_bytes(target, "big")
         found = 0
@@ -252,18 +253,17 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia ships no typ
 
     def get(self, node_id: NodeId) -> Contact | None:
         """The contact kept for `node_id`."""
-        entry = self._bucket_of(int.from_bytes(node_id, "big")).nodes.get(node_id)
+        entry = self.bucket_of(int.from_bytes(node_id, "big")).nodes.get(node_id)
         return None if entry is None else entry.contact
 
     def __len__(self) -> int:
         return sum(len(bucket) for bucket in self.buckets)
 
     def due_for_probe(self, now: float) -> list[Contact]:
-        """Contacts the caller should ask for a sign of life now: the doubtful, and replacements for which
-        there is room.
+        """Contacts to be asked for a sign of life now: the doubtful, and replacements for which there is room.
 
-        Each is named again after PROBE_SPACING_S at the earliest. The answer goes to on_verified, silence to
-        on_failure.
+        Each is named again after PROBE_SPACING_S at the earliest. The caller reports an answer to `on_verified` and
+        silence to `on_failure`.
         """
         due: list[Contact] = []
         for bucket in self.buckets:
@@ -276,37 +276,16 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia ships no typ
 
     def stale_ranges(self, now: float, age_s: float, rng: Random) -> list[bytes]:
         """One random id (32 bytes) in each bucket whose range was not looked up for `age_s` seconds."""
-        stale = (bucket.range for bucket in self.buckets if now - bucket.last_updated >= age_s)
+        stale = (bucket.range for bucket in self.buckets if now - bucket.looked_up_at >= age_s)
         return [rng.randint(lower, upper).to_bytes(NODE_ID_BYTES, "big") for lower, upper in stale]
-
-    # -- overridden ------------------------------------------------------------------------------------
-
-    def get_bucket_for(self, node: Node) -> int:
-        """Index of the one bucket whose range holds the node's id."""
-        return self._index_of(node.long_id)
-
-    def find_neighbors(self, node: Node, k: int | None = None, exclude: Node | None = None) -> list[Entry]:
-        """The base class's name for `closest`: exact, without `node` and `exclude` themselves."""
-        count = k or self.ksize
-        near = self._nearest(node.long_id, count + 1, None if exclude is None else exclude.id)
-        return [entry for entry in near if entry.id != node.id][:count]
-
-    def add_contact(self, node: Node) -> None:
-        """Not offered: an unverified contact has no way in. Use on_verified."""
-        raise NotImplementedError("contacts enter by on_verified")
-
-    def remove_contact(self, node: Node) -> None:
-        """Forget the contact with this id, whatever its address."""
-        entry = self._bucket_of(node.long_id).nodes.get(node.id)
-        if entry is not None:
-            self._remove(entry)
 
     # -- inside ----------------------------------------------------------------------------------------
 
     def _index_of(self, position: int) -> int:
         return bisect_right(self.buckets, position, key=lambda bucket: bucket.range[0]) - 1
 
-    def _bucket_of(self, position: int) -> Bucket:
+    def bucket_of(self, position: int) -> Bucket:
+        """The one bucket whose range holds the id with this number."""
         return self.buckets[self._index_of(position)]
 
     def _entries(self) -> Iterator[Entry]:
@@ -317,9 +296,9 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia ships no typ
         return sorted(self.buckets, key=lambda bucket: (bucket.range[0] ^ target) & -bucket.size)
 
     def _nearest(self, target: int, count: int, exclude: bytes | None) -> list[Entry]:
-        """Exact: ranges are aligned, so seen from any target they do not overlap in distance, and the nearest
-        ranges that
-        together hold enough contacts hold all the nearest contacts."""
+        """The nearest entries, exactly. Ranges are aligned, so no two overlap in their distances from any target. The
+        nearest ranges that together hold enough contacts therefore hold all the nearest ones.
+        """
         candidates: list[Entry] = []
         for bucket in self._by_distance(target):
             candidates += [entry for entry in bucket.nodes.values() if entry.id != exclude]
@@ -329,55 +308,55 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia ships no typ
         return candidates[:count]
 
     def _insert(self, newcomer: Entry, now: float) -> Contact | None:
-        """Place an entry that passed all checks; at worst among the replacements, and then name a contact to
-        probe.
-        """
-        bucket = self._bucket_of(newcomer.long_id)
+        """Place an entry that passed all checks. Without room it becomes a replacement; returns whom to probe."""
+        bucket = self.bucket_of(newcomer.long_id)
         while bucket.is_full and self._may_split(bucket):
-            self.split_bucket(self._index_of(newcomer.long_id))
-            bucket = self._bucket_of(newcomer.long_id)
+            self._split(bucket)
+            bucket = self.bucket_of(newcomer.long_id)
         if not bucket.is_full:
-            bucket.add_node(newcomer)
+            bucket.add(newcomer)
             self._in_prefix[newcomer.contact.address.prefix()] += 1
             return None
-        if self._private or bucket.count_prefix(bucket.replacement_nodes, newcomer) < MAX_PER_PREFIX_IN_BUCKET:
-            # full: the base class files it under replacement_nodes and keeps those bounded
-            bucket.add_node(newcomer)
+        if self._private or count_prefix(bucket.replacement_nodes, newcomer) < MAX_PER_PREFIX_IN_BUCKET:
+            bucket.add(newcomer)
         return self._suspect(bucket, now)
 
+    def _split(self, bucket: Bucket) -> None:
+        """Put two halves in a bucket's place."""
+        index = self._index_of(bucket.range[0])
+        self.buckets[index : index + 1] = bucket.split()
+
     def _may_split(self, bucket: Bucket) -> bool:
-        """Every split halves the range, so a chain of splits ends after 256 steps; MAX_BUCKETS ends all
-        chains together.
-        """
+        """Every split halves the range, so a chain of splits ends after 256 steps. MAX_BUCKETS bounds all chains."""
         if bucket.size == 1 or len(self.buckets) >= MAX_BUCKETS:
             return False
-        return bool(bucket.has_in_range(self.node)) or bucket.depth() % SPLIT_BITS != 0
+        return bucket.covers(self._own_position) or bucket.depth % SPLIT_BITS != 0
 
     def _suspect(self, bucket: Bucket, now: float) -> Contact | None:
-        """The contact of a full bucket most likely to be gone: one that failed, else the one not heard from
-        for longest.
+        """The contact of a full bucket most likely to be gone: one that failed, else the one silent for longest.
+
+        None when that one was heard from or asked a moment ago.
         """
         failing = (entry for entry in bucket.nodes.values() if entry.failures)
-        entry = next(failing, bucket.head())
+        entry = next(failing, bucket.longest_silent())
         if not entry.may_be_probed(now) or now - entry.answered_at < PROBE_SPACING_S:
             return None
         entry.probed_at = now
-        contact: Contact = entry.contact
-        return contact
+        return entry.contact
 
     def _is_diverse(self, newcomer: Entry, known: Entry | None, bucket: Bucket) -> bool:
-        """Whether the prefix limits have room for the newcomer, its own old entry not counted."""
+        """Whether the prefix limits have room for the newcomer. Its own old entry does not count."""
         if self._private:
             return True
         prefix = newcomer.contact.address.prefix()
         in_table = self._in_prefix[prefix]
         if known is not None and known.contact.address.prefix() == prefix:
             in_table -= 1
-        in_bucket = bucket.count_prefix(bucket.nodes, newcomer)
+        in_bucket = count_prefix(bucket.nodes, newcomer)
         return in_table < MAX_PER_PREFIX_IN_TABLE and in_bucket < MAX_PER_PREFIX_IN_BUCKET
 
     def _remove(self, entry: Entry) -> None:
-        self._bucket_of(entry.long_id).remove_node(entry)
+        self.bucket_of(entry.long_id).remove(entry)
         prefix = entry.contact.address.prefix()
         self._in_prefix[prefix] -= 1
         if not self._in_prefix[prefix]:
