@@ -1,7 +1,7 @@
 """After an absence: making ourselves known again to the other holders of each file kept here.
 
 Statements expire, and a renewal that we were not there for does not name us. Nobody is asked, though, while we know
-that what the others were told of us last is still good. docs/protocol.md, "Staying alive", has the rules.
+that what the others were told of us last is still good. docs/care.md has the rules.
 """
 
 import logging

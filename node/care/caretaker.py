@@ -2,7 +2,7 @@
 
 It sleeps until the next file's turn, looks at all files whose turn comes about then, and goes back to sleep. Time is
 the wall clock's, because holders must agree on it roughly. A clock that jumps costs a turn or repeats one, and nothing
-else. docs/protocol.md, "Staying alive", has the rules; `turns` keeps the plan, and `looks` does a look.
+else. docs/care.md has the rules; `turns` keeps the plan, and `looks` does a look.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""When holders' statements are renewed, and what of it all of them know. Pure rules; docs/protocol.md, "Statements".
+"""When holders' statements are renewed, and what of it all of them know. Pure rules; docs/care.md, "Statements".
 
 Every holder has to hear of a new statement, so they are renewed many at a time: one message each then carries them all.
 """

@@ -28,8 +28,8 @@ END = "@@ end of command @@"
 # The page waits with `sleep` until its nodes have met. Here the same word waits until they say so.
 PROLOGUE = """
 sleep() {
-  for log in node*.log; do
-    for try in $(seq 300); do grep -q joined "$log" && break; command sleep 0.1; done
+  for node in node*.pid; do
+    for try in $(seq 600); do grep -qs joined "${node%.pid}.log" && break; command sleep 0.1; done
   done
 }
 """
