@@ -259,13 +259,14 @@ class _Liar:
         pass
 
     async def _pretend(self, files: Sequence[FileId]) -> None:
-        """Ask everybody about the files where it can be our turn, as who looks after them would, and do nothing."""
-        caretaker = self._caretaker
-        watched = [file for each in files if (file := await caretaker.read(each)) is not None]
+        """Ask everybody about the files where it can be our turn, as an honest node would, and do nothing."""
+        caretaker, node = self._caretaker, self._machine.node
+        assert node is not None, "only a node that runs looks after files"
+        watched = [file for each in files if (file := await caretaker.files.read(each)) is not None]
         epoch_s = caretaker._epoch_s
         for file in watched:
             epoch = epoch_of(file.file_id, self._machine.clock.read() + AHEAD_PART * epoch_s, epoch_s)
-            if rank_of(file.file_id, epoch, caretaker._me, caretaker._holders(file.file_id)) < MAX_RANK:
+            if rank_of(file.file_id, epoch, node.node_id, caretaker.files.holders(file.file_id)) < MAX_RANK:
                 await caretaker.looks.begin_round().survey([file])
             when = offset_of(file.file_id, epoch_s) + (epoch + 1 - AHEAD_PART / 2) * epoch_s
             caretaker.turns.put(file.file_id, when)

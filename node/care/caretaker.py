@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 import trio
 
 from shoal.dht import Address, NodeId
-from shoal.erasure import FileId, Manifest
+from shoal.erasure import FileId
 from shoal.node.care.after_absence import AfterAbsence
 from shoal.node.care.agenda import Errand
 from shoal.node.care.clocks import ClockComparison
@@ -24,6 +24,7 @@ from shoal.node.care.looks import Looks
 from shoal.node.care.own_shares import OwnShares
 from shoal.node.care.polls import Polls
 from shoal.node.care.presence import Presence
+from shoal.node.care.stored_files import StoredFiles
 from shoal.node.care.turns import EARLY_PARTS, Taken, Turns
 from shoal.node.context import Context
 from shoal.node.holders.companions import Companions
@@ -35,7 +36,6 @@ from shoal.node.store import ShareStore, StoreError
 
 BATCH_FILES = 256  # looked at together at most; their manifests and statements are in memory meanwhile
 LONGEST_SLEEP_S = 3600.0  # so that a wall clock that was set back is noticed
-PAGE_FILES = 500
 NOTICED_S = 2 * LONGEST_SLEEP_S  # of absence, by our clock
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,6 @@ class Caretaker:
         self._context = context
         self._env = context.env
         self._epoch_s = context.network.epoch_s
-        self._me = me
         self._store = store
         self._companions = companions
         self._new: dict[FileId, None] = {}
@@ -68,6 +67,7 @@ class Caretaker:
         self._up_at = 0.0  # when we last ran (wall clock)
         self._address: Address | None = None  # which we take care that the others know
         self._turn_count = 0
+        self.files = StoredFiles(context.env, me, store, companions)
         self.clocks = ClockComparison()
         self.presence = Presence(self._epoch_s)
         self.doubts = Doubts(self._epoch_s)
@@ -142,7 +142,7 @@ class Caretaker:
         due = [file_id for file_id in due if file_id not in self.looks.mender.busy]
         for at in range(0, len(due), BATCH_FILES):
             await self.look_after(due[at : at + BATCH_FILES])
-        await self._after_absence.tell_due(self.read)
+        await self._after_absence.tell_due(self.files.read)
         self._up_at += trio.current_time() - woken_at  # what we did was no absence, except where the machine slept
 
     async def look_after(self, files: Sequence[FileId]) -> None:
@@ -176,7 +176,7 @@ class Caretaker:
         await self._notice_absence()
 
     async def _schedule_all(self, now: float) -> None:
-        for files in await self._pages():
+        for files in await self.files.pages():
             await self._schedule(dict.fromkeys(files, now))
             for file_id in files:
                 self.polls.keep(file_id)
@@ -198,7 +198,7 @@ class Caretaker:
         if was_away:
             self.clocks.forget()
         if was_away or address != self._address:
-            files = list(itertools.chain.from_iterable(await self._pages()))
+            files = list(itertools.chain.from_iterable(await self.files.pages()))
             self._after_absence.plan(files, ask_anyway=was_ahead or away_s > long_absence_s(self._epoch_s))
         self._up_at, self._address = now, address
 
@@ -222,7 +222,7 @@ class Caretaker:
         """Set the next turn of each file: the first one from the given time on."""
 
         def turns() -> list[float]:
-            return [self.turns.next_turn(each, self._holders(each), after) for each, after in files.items()]
+            return [self.turns.next_turn(each, self.files.holders(each), after) for each, after in files.items()]
 
         for file_id, when in zip(files, await self._env.call(turns), strict=True):
             self.turns.put(file_id, when)
@@ -244,7 +244,7 @@ class Caretaker:
     async def _is_due(self, file_id: FileId, when: float, taken: Taken) -> bool:
         """Whether it is our turn. Where our disk fails, nothing that was taken is lost."""
         try:
-            holders = await self._env.call(self._holders, file_id)
+            holders = await self._env.call(self.files.holders, file_id)
         except StoreError:
             self.turns.put_back(taken)
             raise
@@ -252,23 +252,12 @@ class Caretaker:
 
     # --- what the store knows
 
-    async def _pages(self) -> list[list[FileId]]:
-        """All files that are kept here, by pages."""
-        pages: list[list[FileId]] = []
-        while page := await self._env.call(self._store.files, pages[-1][-1] if pages else b"", PAGE_FILES):
-            pages.append([FileId(raw) for raw in page])
-        return pages
-
-    def _holders(self, file_id: FileId) -> list[NodeId]:
-        """Which nodes we know to keep shares of a file; ourselves too. Blocking."""
-        return sorted({NodeId(each) for each in self._store.holders(file_id)} | {self._me})
-
     async def read_all(self, files: Iterable[FileId]) -> list[WatchedFile]:
         """The files of which something is kept; the others are forgotten. What our disk fails to tell is left out."""
         watched = []
         for file_id in files:
             try:
-                file = await self.read(file_id)
+                file = await self.files.read(file_id)
             except StoreError as error:
                 log.warning("looking after a file failed: %s", error)
                 continue
@@ -277,17 +266,6 @@ class Caretaker:
             else:
                 watched.append(file)
         return watched
-
-    async def read(self, file_id: FileId) -> WatchedFile | None:
-        """A file with what is known of it; None when nothing of it is kept any more.
-
-        Raises StoreError where our disk fails.
-        """
-        manifest = await self._env.call(self._store.manifest, file_id)
-        statements = await self._companions.known(file_id)
-        if manifest is None or not statements:
-            return None
-        return WatchedFile(file_id, Manifest.decode(manifest), tuple(statements))
 
     def _forget(self, file_id: FileId) -> None:
         """Nothing of a file is kept here any more."""

@@ -129,7 +129,7 @@ def test_who_has_a_wrong_clock_leaves_repair_to_others(tmp_path: Path) -> None:
         keeper = next(machine for machine in world.machines.values() if machine.serving.store.held(file_id))
         care: Any = keeper.serving.caretaker
         assert keeper.node is not None
-        (findings,) = await care.looks.begin_round().look([await care.read(file_id)])
+        (findings,) = await care.looks.begin_round().look([await care.files.read(file_id)])
         others = [at for at, each in enumerate(findings.observations) if each.holder != keeper.node.node_id]
         lost = {at: replace(findings.observations[at], outcome=Outcome.MISSING) for at in others[: N // 2]}
         observations = tuple(lost.get(at, each) for at, each in enumerate(findings.observations))

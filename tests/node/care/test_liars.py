@@ -509,7 +509,7 @@ def pretend(machine: Machine) -> None:
     async def look_after(files: list[FileId]) -> None:
         for file in await care.read_all(files):
             epoch = epoch_of(file.file_id, machine.clock.read() + EPOCH_S / 4, EPOCH_S)
-            if rank_of(file.file_id, epoch, node_id(machine), care._holders(file.file_id)) < MAX_RANK:
+            if rank_of(file.file_id, epoch, node_id(machine), care.files.holders(file.file_id)) < MAX_RANK:
                 await care.looks.begin_round().survey([file])
             when = offset_of(file.file_id, EPOCH_S) + (epoch + 7 / 8) * EPOCH_S
             care.turns.put(file.file_id, when)

@@ -107,7 +107,7 @@ def test_when_all_is_well_nobody_is_asked_by_the_channel(tmp_path: Path) -> None
         looker, *others = holders
         await trio.sleep(60)
         counts = count_surveys(others)
-        file = await caretaker(looker).read(file_id)
+        file = await caretaker(looker).files.read(file_id)
         (findings,) = await caretaker(looker).looks.begin_round().survey([file])
         assert len(findings.health.counted) == 12
         assert not counts
@@ -130,7 +130,7 @@ def test_who_keeps_nothing_is_asked_again_and_a_deletion_is_heard(tmp_path: Path
         await trio.sleep(60)
         counts = count_surveys(others)
         care = caretaker(looker)
-        (findings,) = await care.looks.begin_round().survey([await care.read(file_id)])
+        (findings,) = await care.looks.begin_round().survey([await care.files.read(file_id)])
         assert counts == dict.fromkeys([machine.name for machine in others], 1)
         assert len(findings.shown.deletions) == len(others)
         assert await care.looks.obey_deletion(findings)
@@ -157,11 +157,11 @@ def test_who_is_silent_is_asked_by_the_channel_before_it_is_lost(
 
         async def look() -> int:
             asked.clear()
-            file = await care.read(FileId(published.link.id))
+            file = await care.files.read(FileId(published.link.id))
             await care.looks.begin_round().look_for(holder_ids - {looker_id}, [file])
             return sum(node_id not in holder_ids - {gone_id} for node_id in asked)
 
-        file = await care.read(FileId(published.link.id))
+        file = await care.files.read(FileId(published.link.id))
         ids = {each.share: each.node_id for each in file.statements}
         holder_ids, looker_id, gone_id = set(ids.values()), ids[0], ids[1]
         for _ in range(3):
@@ -187,7 +187,7 @@ def test_whoever_has_no_grace_is_asked_by_the_channel_at_once(tmp_path: Path, mo
         care = caretaker(holders[0])
         care.presence.note_shares(file_id, 12, set(), trio.current_time() - 10 * EPOCH_S)
         monkeypatch.setattr(asking, "poll", silent)
-        (findings,) = await care.looks.begin_round().survey([await care.read(file_id)])
+        (findings,) = await care.looks.begin_round().survey([await care.files.read(file_id)])
         assert {each.outcome for each in findings.observations} == {Outcome.OK}
 
     run_world(67, tmp_path, story, epoch_s=EPOCH_S)

@@ -1,0 +1,39 @@
+"""The files kept here, and what our store knows of their holders."""
+
+from shoal.dht import NodeId
+from shoal.erasure import FileId, Manifest
+from shoal.node.care.findings import WatchedFile
+from shoal.node.environment import Environment
+from shoal.node.holders.companions import Companions
+from shoal.node.store import ShareStore
+
+PAGE_FILES = 500
+
+
+class StoredFiles:
+    """Reads one store. Everything here raises StoreError where our disk fails."""
+
+    def __init__(self, env: Environment, me: NodeId, store: ShareStore, companions: Companions) -> None:
+        self._env = env
+        self._me = me
+        self._store = store
+        self._companions = companions
+
+    async def pages(self) -> list[list[FileId]]:
+        """All files that are kept here, by pages."""
+        pages: list[list[FileId]] = []
+        while page := await self._env.call(self._store.files, pages[-1][-1] if pages else b"", PAGE_FILES):
+            pages.append([FileId(raw) for raw in page])
+        return pages
+
+    def holders(self, file_id: FileId) -> list[NodeId]:
+        """Which nodes we know to keep shares of a file; ourselves too. Blocking: called in a worker."""
+        return sorted({NodeId(each) for each in self._store.holders(file_id)} | {self._me})
+
+    async def read(self, file_id: FileId) -> WatchedFile | None:
+        """A file with what is known of it; None when nothing of it is kept any more."""
+        manifest = await self._env.call(self._store.manifest, file_id)
+        statements = await self._companions.known(file_id)
+        if manifest is None or not statements:
+            return None
+        return WatchedFile(file_id, Manifest.decode(manifest), tuple(statements))

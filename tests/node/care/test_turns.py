@@ -1,0 +1,132 @@
+"""Whose turn it is, and when another holder has looked already: plain bookkeeping with `now`."""
+
+import random
+
+import pytest
+
+from shoal.dht import NodeId
+from shoal.erasure import FileId
+from shoal.node.care.agenda import Errand
+from shoal.node.care.epochs import epoch_of, rank_of
+from shoal.node.care.turns import EARLY_PARTS, MAX_CLAIMS, TOGETHER_PARTS, Turns
+
+DAY_S = 86400.0
+START = 1.8e9
+FILE = FileId(b"f" * 32)
+RNG = random.Random(4)
+HOLDERS = [NodeId(RNG.randbytes(32)) for _ in range(6)]
+ME = HOLDERS[0]
+STRANGER = NodeId(RNG.randbytes(32))
+
+
+def scheduled(after: float = START) -> tuple[Turns, float]:
+    """The turns of a node that keeps one file, and when its next turn comes."""
+    turns = Turns(ME, DAY_S)
+    when = turns.next_turn(FILE, HOLDERS, after)
+    turns.put(FILE, when)
+    return turns, when
+
+
+def second_turn() -> tuple[Turns, float, NodeId]:
+    """A turn at which another holder comes first, and that holder."""
+    after = START
+    while True:
+        turns, when = scheduled(after)
+        epoch = epoch_of(FILE, when, DAY_S)
+        first = min(HOLDERS, key=lambda each: rank_of(FILE, epoch, each, HOLDERS))
+        if first != ME:
+            return turns, when, first
+        after = when + 1
+
+
+def test_nothing_is_due_before_its_time_and_then_what_comes_soon_as_well() -> None:
+    turns, when = scheduled()
+    turns.ask_absent(FILE, when + 0.5 * DAY_S / TOGETHER_PARTS)
+    turns.return_to(FILE, when, soon=False)
+    assert turns.next_at() == when
+    assert turns.take(when - 1).errands == ()
+    taken = turns.take(when)
+    assert [errand for _, errand, _ in taken.errands] == [Errand.TURN, Errand.ABSENT]
+    assert taken.until == when + DAY_S / TOGETHER_PARTS
+    assert turns.next_at() == when + DAY_S
+
+
+def test_a_turn_is_ours_where_nobody_has_looked() -> None:
+    turns, when = scheduled()
+    taken = turns.take(when)
+    assert turns.is_due(FILE, when, taken.until, HOLDERS)
+
+
+def test_the_look_of_a_holder_whose_turn_had_come_counts_once() -> None:
+    turns, when, first = second_turn()
+    turns.note_claim(first, [FILE], when - 60)
+    assert [claim.caller for claim in turns.claims(FILE)] == [first]
+    assert not turns.is_due(FILE, when, when, HOLDERS)
+    assert turns.claims(FILE) == ()
+    next_at = turns.next_at()
+    assert next_at is not None
+    (coming,) = [at for at, errand, _ in turns.take(when + 9 * DAY_S).errands if errand is Errand.TURN]
+    assert epoch_of(FILE, coming, DAY_S) > epoch_of(FILE, when, DAY_S)
+
+
+@pytest.mark.parametrize("early_s", [DAY_S / 8, DAY_S / EARLY_PARTS - 60])
+def test_a_look_long_before_ones_turn_counts_for_nothing(early_s: float) -> None:
+    turns, when, first = second_turn()
+    begins = turns.end_of_epoch(FILE, when) - DAY_S
+    turns.note_claim(first, [FILE], begins - early_s)
+    assert len(turns.claims(FILE)) == 1
+    assert turns.is_due(FILE, when, when, HOLDERS)
+
+
+def test_the_look_of_a_stranger_counts_for_nothing() -> None:
+    turns, when = scheduled()
+    turns.note_claim(STRANGER, [FILE], when)
+    assert turns.is_due(FILE, when, when, HOLDERS)
+
+
+def test_claims_are_bounded_and_those_of_an_epoch_gone_by_forgotten() -> None:
+    turns, when = scheduled()
+    for _ in range(2 * MAX_CLAIMS):
+        turns.note_claim(STRANGER, [FILE], when)
+    assert len(turns.claims(FILE)) == MAX_CLAIMS
+    turns.note_claim(HOLDERS[1], [FILE], when + DAY_S)
+    assert [claim.caller for claim in turns.claims(FILE)] == [HOLDERS[1]]
+
+
+def test_claims_on_files_that_are_not_kept_here_are_not_noted() -> None:
+    turns, when = scheduled()
+    other = FileId(b"o" * 32)
+    turns.note_claim(HOLDERS[1], [other], when)
+    assert turns.claims(other) == ()
+
+
+def test_a_turn_moves_where_holders_became_known_that_come_before_us() -> None:
+    turns, when = scheduled()
+    epoch = epoch_of(FILE, when, DAY_S)
+    more = [NodeId(RNG.randbytes(32)) for _ in range(60)]
+    before = [each for each in more if rank_of(FILE, epoch, each, [*more, ME]) < rank_of(FILE, epoch, ME, [*more, ME])]
+    assert before
+    assert not turns.is_due(FILE, when, when, [*HOLDERS, *before])
+    assert turns.take(when).errands == ()
+    assert turns.knows(FILE)
+
+
+def test_what_is_put_back_is_taken_again_and_what_is_forgotten_is_not() -> None:
+    turns, when = scheduled()
+    turns.ask_absent(FILE, when)
+    taken = turns.take(when)
+    turns.put_back(taken)
+    assert turns.take(when) == taken
+    turns.put_back(taken)
+    turns.note_claim(HOLDERS[1], [FILE], when)
+    turns.forget(FILE)
+    assert turns.take(when + DAY_S).errands == ()
+    assert turns.claims(FILE) == ()
+    assert not turns.knows(FILE)
+
+
+def test_a_return_comes_soon_or_an_epoch_later() -> None:
+    for soon, at_s in ((True, DAY_S / 16), (False, DAY_S)):
+        turns = Turns(ME, DAY_S)
+        turns.return_to(FILE, START, soon=soon)
+        assert turns.next_at() == START + at_s
