@@ -7,7 +7,7 @@ Messages are whole sentences for the person at the terminal: what failed, the nu
 
 
 class ShoalError(Exception):
-    """Root of the family; `str()` of any of them can be shown to a user as it is."""
+    """Root of the family. The text of each error can be shown to a user as it is."""
 
 
 class UsageError(ShoalError):
@@ -31,7 +31,11 @@ class NotFound(ShoalError):
 
 
 class TooFewShares(NotFound):
-    """Fewer shares can be reached than the file needs. `needed` = k, `found` = distinct good shares reached."""
+    """Fewer shares can be reached than the file needs.
+
+    :ivar needed: k, the shares that are enough.
+    :ivar found: distinct good shares that were reached.
+    """
 
     def __init__(self, message: str, *, needed: int, found: int) -> None:
         super().__init__(message)
@@ -44,7 +48,7 @@ class WrongKey(ShoalError):
 
 
 class BadData(ShoalError):
-    """Enough shares answered, and what they hold is not a file a publisher could have made honestly."""
+    """Enough shares answered, and they are no file that an honest publisher could have made."""
 
 
 class NeedsNewerShoal(ShoalError):
@@ -62,4 +66,4 @@ class NotOneFile(BadData):
 
 
 class Refused(ShoalError):
-    """Peers answered and would not take enough shares: full, over quota, or not storing."""
+    """Peers answered, and too few of them took a share: they are full, over a quota, or do not store."""

@@ -57,10 +57,10 @@ NOBODY = (
 
 
 class Node:
-    """An open node: publishes, fetches, and serves others if it was opened to. Made by `open_node`.
+    """An open node, made by `open_node`. It publishes and fetches; it also serves others if it was opened to.
 
-    Operations may run side by side. Cancelling one leaves no task, connection or temporary name behind; an interrupted
-    publish or fetch of a file is continued by calling it again.
+    Operations may run side by side. Cancelling one leaves no task, connection or temporary name behind. To go on with
+    an interrupted publish or fetch, call it again with the same arguments.
     """
 
     def __init__(self, context: Context, home: Home, ledger: Ledger, serving: Serving | None, joining: Joining) -> None:
@@ -72,16 +72,19 @@ class Node:
 
     @property
     def node_id(self) -> NodeId:
-        """The id this node has on the network; a client's is thrown away afterwards."""
+        """The id of this node on the network. A client's id is thrown away when the node closes."""
         return self._context.dht.identity.node_id
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """Where a serving node listens, with real port numbers; empty for a client."""
+        """Where a serving node listens, with real port numbers. Empty for a client."""
         return self._context.dht.addresses
 
     async def wait_joined(self, timeout_s: float = JOIN_TIMEOUT_S) -> None:
-        """Wait until a peer has answered. `NoPeers` when none does in time; at once when none is known at all."""
+        """Wait until a peer has answered. The first node of a network has nobody to wait for.
+
+        :raises NoPeers: none answered in time, or no address is known to ask.
+        """
         if not self._joining.doors and not self._context.dht.contacts():
             if self._serving is not None:
                 return  # the first node of a network has nobody to wait for
@@ -117,15 +120,22 @@ class Node:
         media_type: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Published:
-        """Encrypt, spread over volunteers, and return the link.
+        """Encrypt a file, spread it over volunteers, and return its link.
 
-        source: a path (resumable) or an async iterable of bytes (not).  name: what fetchers will call it; the file's
-        own name by default.  needed, total: k and n, 1 <= k <= n <= 256; by default as wide as network and size allow.
-        happy: distinct hosts that make the result complete, three quarters of n by default.  ttl_s: lease in seconds,
-        one hour to 90 days.  public: whoever has the hash can read it, holders too.
+        The result says whether it is `complete`. If it is not, the file can be fetched, and is on fewer hosts than it
+        should be, or is hard to find.
 
-        A result with `complete` false can be fetched and is spread less widely than asked. Raises UsageError,
-        LocalError, NoPeers, Refused.
+        :param source: a path, or an async iterable of bytes. Only the publish of a path can go on after a crash.
+        :param name: the name for those who fetch it; by default the file's own.
+        :param needed: k, the shares that are enough; by default as many as network and size allow.
+        :param total: n, the shares in all, at most 256; by default three for each one needed.
+        :param happy: hosts that must take a share to make the result complete; by default three quarters of n.
+        :param ttl_s: the lease in seconds, from one hour to 90 days.
+        :param public: let everybody read it who has the hash, its holders included.
+        :raises UsageError: a number, a name or a media type is out of range, or the source cannot be published.
+        :raises LocalError: the source, the journal or the list of this home cannot be read or written.
+        :raises NoPeers: no peer answered.
+        :raises Refused: peers answered, and too few took a share.
         """
         options = PublishOptions(name, needed, total, happy, int(ttl_s), public, media_type)
         options.check()
@@ -143,10 +153,18 @@ class Node:
         force: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Fetched:
-        """Fetch into a file; a `.part` beside it grows, and goes on growing when this is called again.
+        """Fetch into a file. A `.part` grows beside it, and the next call goes on with that.
 
-        target: a file, or a directory to use the published name in; the current directory by default. force: replace
-        an existing file. Raises UsageError, LocalError, NotFound, TooFewShares, WrongKey, NoPeers, BadData.
+        :param target: a file, or a directory in which the published name is used; by default the current directory.
+        :param force: replace a file that exists.
+        :raises UsageError: the link is malformed or has no key, or the file has no name and none is given.
+        :raises LocalError: the target exists or cannot be written, or the disk failed.
+        :raises NoPeers: no peer answered.
+        :raises NotFound: nobody announces the file.
+        :raises TooFewShares: fewer than k shares can be read.
+        :raises WrongKey: the key is of another file.
+        :raises BadData: the publisher made shares that are no file.
+        :raises NeedsNewerShoal: this version does not know the kind of file.
         """
         with translated():
             parsed = _parsed(link)
@@ -162,7 +180,8 @@ class Node:
     ) -> AsyncIterator[FetchStream]:
         """Fetch as a stream: `async with node.open_fetch(link) as file: async for chunk in file: …`
 
-        Every chunk is verified before it is handed out, and no more is fetched ahead than a few MiB. Raises as `fetch`.
+        Every chunk is verified before it is handed out, and only a few MiB are fetched ahead. The errors are those of
+        `fetch`; each may also come in the middle of the stream.
         """
         with translated():
             parsed = _parsed(link)
@@ -175,7 +194,11 @@ class Node:
                 await renew_used(self._context, opened.located, stream.proven)
 
     async def info(self, link: Link | str) -> FileInfo:
-        """What the network tells of a file; name and size only with the key. Raises NotFound, NoPeers."""
+        """What the network tells of a file. Name and size of a private file need the key.
+
+        :raises NotFound: nobody announces the file.
+        :raises NoPeers: no peer answered.
+        """
         with translated():
             parsed = _parsed(link)
             await self.wait_joined()
@@ -197,10 +220,14 @@ class Node:
             )
 
     async def check(self, link: Link | str, *, verify: bool = False, on_progress: OnProgress | None = None) -> Checked:
-        """How many shares can be proven to be there, and how much loss the file would survive. The hash is enough.
+        """Prove how many shares are there, and how much loss the file survives. The hash is enough.
 
-        Every holder is asked for one random block of its share with its proof; with `verify`, for all of them. Raises
-        NotFound, NoPeers, and BadData where good shares do not belong together.
+        Every holder is asked for one random block of its share with its proof.
+
+        :param verify: ask for every block of every share.
+        :raises NotFound: nobody announces the file.
+        :raises NoPeers: no peer answered.
+        :raises BadData: the shares are good, and do not belong together.
         """
         with translated():
             parsed = _parsed(link)
@@ -208,10 +235,15 @@ class Node:
             return await check_file(self._context, parsed.id, verify=verify, on_progress=on_progress)
 
     async def repair(self, link: Link | str, *, on_progress: OnProgress | None = None) -> Repaired:
-        """Make lost shares again from any k others and put them on new hosts. The hash is enough.
+        """Make lost shares again from any k others, and put them on new hosts. The hash is enough.
 
-        A result with `complete` false is as many as hosts would take. Raises NotFound, TooFewShares, NoPeers, BadData;
-        UsageError where shares are missing and the lease has ended: it is to be renewed first.
+        A result that is not `complete` has as many shares as hosts would take.
+
+        :raises NotFound: nobody announces the file.
+        :raises TooFewShares: fewer than k shares are left.
+        :raises NoPeers: no peer answered.
+        :raises BadData: the shares are good, and do not belong together.
+        :raises UsageError: the lease has ended. Renew it first.
         """
         with translated():
             parsed = _parsed(link)
@@ -219,8 +251,13 @@ class Node:
             return await repair_file(self._context, parsed.id, on_progress)
 
     async def renew(self, link: Link | str, ttl_s: int = MAX_TTL_S) -> Renewed:
-        """Ask all holders to keep a file for `ttl_s` seconds from now, one hour to 90 days; never shortens. The hash is
-        enough. Raises UsageError, NotFound, TooFewShares, NoPeers.
+        """Ask all holders to keep a file for longer. It never shortens a lease, and the hash is enough.
+
+        :param ttl_s: for how long from now, in seconds: one hour to 90 days.
+        :raises UsageError: the link is malformed, or `ttl_s` is out of range.
+        :raises NotFound: nobody announces the file.
+        :raises TooFewShares: holders of fewer than k shares promised to.
+        :raises NoPeers: no peer answered.
         """
         with translated():
             parsed = _parsed(link)
@@ -231,8 +268,10 @@ class Node:
         return renewed
 
     async def keep(self, link: Link | str) -> Renewed:
-        """Renew a file now, and have this home's serving node renew it for as long as it runs. The hash is enough, and
-        only the hash is written down. Raises as `renew`; then the file is not on the list.
+        """Renew a file now, and have this home's serving node renew it for as long as that runs.
+
+        The hash is enough, and only the hash is written down. The errors are those of `renew`. After an error the file
+        is not on the list.
         """
         with translated():
             parsed = _parsed(link)
@@ -241,16 +280,19 @@ class Node:
         return renewed
 
     def unkeep(self, link: Link | str) -> bool:
-        """Take a file off the list of what is kept; whether it was on it. Its lease stays as it is."""
+        """Take a file off the list of what is kept. Return whether it was there. Its lease stays as it is."""
         with translated():
             return self._ledger.unkeep(_parsed(link))
 
     def kept(self) -> list[KeptFile]:
-        """What this home's serving node keeps alive, the latest last."""
+        """The files that this home's serving node keeps alive, the latest last."""
         return self._ledger.kept()
 
     def receipt(self, link: Link | str) -> Receipt:
-        """The right to delete a file that this home has published, to be taken elsewhere. UsageError."""
+        """The right to delete a file that this home has published, for taking it elsewhere.
+
+        :raises UsageError: this home did not publish the file.
+        """
         with translated():
             parsed = _parsed(link)
         secret = self._ledger.owner_secret(parsed.id)
@@ -262,10 +304,14 @@ class Node:
         return Receipt(parsed.id, secret, parsed.kind)
 
     async def delete(self, link: Link | str | None = None, *, receipt: Receipt | None = None) -> Deleted:
-        """Have all holders drop a file for ever: one that this home published, or the one a receipt is for.
+        """Have all holders drop a file for ever: one that this home published, or the one that a receipt is for.
 
-        Holders that are away keep their shares until they hear of it or the lease ends. Raises UsageError without the
-        owner key, WrongKey, NotFound, NoPeers.
+        Holders that are away keep their shares until they hear of it, or until the lease ends.
+
+        :raises UsageError: neither a link nor a receipt is given, or this home does not have the owner key.
+        :raises WrongKey: the receipt or the owner key is for another file.
+        :raises NotFound: nobody announces the file.
+        :raises NoPeers: no peer answered.
         """
         if receipt is None:
             if link is None:
@@ -288,11 +334,12 @@ class Node:
             log.error("%s The network did what was asked; only the list says otherwise.", error)
 
     async def leave(self, *, on_progress: OnProgress | None = None) -> Left:
-        """Hand all shares kept here over to other hosts, before this node goes for good. It goes on serving meanwhile,
-        and takes no further shares from then on.
+        """Hand all shares kept here over to other hosts, before this node goes for good.
 
-        `remaining` shares found no host; the other holders rebuild those in time. `ending` ones are not missed: their
-        lease is over, or nearly, and not by this machine's clock alone. Raises UsageError for a client, NoPeers.
+        The node goes on serving meanwhile, and takes no further shares from then on.
+
+        :raises UsageError: this node is a client.
+        :raises NoPeers: no peer answered.
         """
         if self._serving is None:
             raise UsageError("Only a node that serves keeps shares it could hand over.")
@@ -302,19 +349,22 @@ class Node:
             return await Leaver(self._context, self._serving.store, self._serving.companions, on_progress).run()
 
     def end_wanted(self) -> trio.Event:
-        """Set once this machine's administrator wants the serving node to end, as `shoal node leave` does: then leave
-        the node's block. Such wishes are refused before the first call. UsageError for a client.
+        """An event that is set when the administrator wants the node to end, as `shoal node leave` does.
+
+        The program should then leave the node's block. Before the first call such wishes are refused.
+
+        :raises UsageError: this node is a client.
         """
         if self._serving is None:
             raise UsageError("Only a node that serves can be asked to end.")
         return self._serving.ending.listen()
 
     def published(self) -> list[PublishedFile]:
-        """What this home has published, the latest last."""
+        """The files that this home has published, the latest last."""
         return self._ledger.files()
 
     async def status(self) -> dict[str, Any]:
-        """How this node does: plain values, the fields of `shoal node status` for a serving one."""
+        """How this node is doing, as plain values. A serving node has the fields of `shoal node status`."""
         return await node_status(self._context, self._serving)
 
 

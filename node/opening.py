@@ -59,11 +59,17 @@ async def open_node(
 ) -> AsyncIterator[Node]:
     """A node for the length of a block: `async with open_node(...) as node: await node.publish(path)`.
 
-    home: a folder or None for the user's own.  network: a network file or None for the one shipped.  bootstrap: further
-    peers as "host:port".  serve: be a volunteer, with the identity that `init_node` made and `settings` (or those in
-    the home); else a client that nobody can call.  Leaving the block ends every task, socket and temporary file.
+    Leaving the block ends every task, socket and temporary file. Opening a node asks nobody: its methods find out
+    whether peers answer.
 
-    Raises UsageError, LocalError, AlreadyRunning. Whether peers answer is found out by the operations, not here.
+    :param home: a folder; by default the user's own.
+    :param network: a network file; by default the one shipped with Shoal.
+    :param bootstrap: further peers to start from, as "host:port".
+    :param serve: be a volunteer, with the identity that `init_node` made; else a client that nobody can call.
+    :param settings: of a volunteer; by default those in the home.
+    :raises UsageError: an address, the network file or the settings are wrong, or there is no identity.
+    :raises LocalError: the home, a disk or a port cannot be used.
+    :raises AlreadyRunning: a node serves on this home already.
     """
     plan = _plan(home, network, bootstrap, serve, settings, environment)
     with translated():

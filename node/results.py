@@ -41,19 +41,23 @@ class Progress:
 
 
 class OnProgress(Protocol):
-    """Called from the operation's own task, often; it must return at once."""
+    """A function that the operation calls often, from its own task. It must return at once."""
 
     def __call__(self, progress: Progress, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A finished publish. `complete` is false when between k and happy-1 hosts took a share, or when too few nodes
-    of the DHT stored where they are (`findable`).
+    """A finished publish.
 
-    `sent_bytes` counts share bytes handed to peers by this run, `resumed_bytes` the share bytes that holders
-    already had from an interrupted run and that were not sent again. `refusals` maps a reason to how many hosts
-    gave it. `holders` maps a share number to the address of the host that acknowledged it.
+    :ivar happy: hosts that had to take a share to make it `complete`.
+    :ivar shares: shares that were placed.
+    :ivar hosts: distinct hosts that have one.
+    :ivar sent_bytes: share bytes sent by this run.
+    :ivar resumed_bytes: share bytes that holders already had from an interrupted run.
+    :ivar findable: enough nodes of the DHT stored where the shares are.
+    :ivar refusals: how many hosts refused, by reason.
+    :ivar holders: the address of the host that has each share, by its number.
     """
 
     link: Link
@@ -83,10 +87,11 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A finished fetch. `path` is None when the bytes went to a stream.
+    """A finished fetch.
 
-    `received_bytes` counts share bytes received by this run, `resumed_bytes` the plaintext bytes that an interrupted
-    run had already written and that were verified instead of fetched.
+    :ivar path: where the file is; None when the bytes went to a stream.
+    :ivar received_bytes: share bytes received by this run.
+    :ivar resumed_bytes: bytes of the file that an interrupted run had written; they were verified, not fetched again.
     """
 
     path: Path | None
@@ -139,8 +144,11 @@ class PublishedFile:
 
 @dataclass(frozen=True, slots=True)
 class KeptFile:
-    """A file that this home's node renews (`shoal keep`). `link` is its hash alone. Times in s since the epoch;
-    `lease_until` as it was seen at the last renewal, `renewed_at`."""
+    """A file that this home's node renews (`shoal keep`). Times are in seconds since 1970.
+
+    :ivar link: the hash alone, without the key.
+    :ivar lease_until: as it was seen at the last renewal, which was at `renewed_at`.
+    """
 
     link: Link
     kept_since: float
@@ -150,14 +158,17 @@ class KeptFile:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How a file does, by what its holders could prove just now.
+    """The health of a file, by what its holders could prove just now.
 
-    Shares are counted distinct and on distinct hosts: `good_shares`; a host that keeps several counts for one of them.
-    `hosts` and `networks` (/24, or /48 of IPv6) are all that proved a share. `readable` says that k distinct shares
-    answered, wherever they are. `survives`: any so many of the hosts may vanish for good. `lease_until`: so long k
-    shares are promised (s since the epoch), None when fewer are good. `outcomes`: how many placements, of those known,
-    were "ok", "wrong", "missing", "offline", "stalled". `read_bytes`: share bytes read for it. `deleted`: a holder
-    shows that the file's owner has deleted it.
+    :ivar good_shares: distinct shares on distinct hosts. A host that keeps several counts for one of them.
+    :ivar hosts: all hosts that proved a share.
+    :ivar networks: the /24 (or /48 of IPv6) that these hosts are in.
+    :ivar readable: k distinct shares answered, wherever they are.
+    :ivar survives: any so many of the hosts may vanish for good.
+    :ivar lease_until: until when k shares are promised, in seconds since 1970. None when fewer are good.
+    :ivar outcomes: how many of the known placements were "ok", "wrong", "missing", "offline", "stalled".
+    :ivar read_bytes: share bytes that were read for it.
+    :ivar deleted: a holder shows that the file's owner has deleted it.
     """
 
     file_id: FileId
@@ -183,10 +194,15 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """A finished repair. `rebuilt` shares are on new hosts now. `good_before` and `good_after` as in `Checked`.
+    """A finished repair.
 
-    `sent_bytes` and `received_bytes` are share bytes; `refusals` maps a reason to how many hosts gave it; `findable`
-    says whether the network was seen to know where the shares are.
+    :ivar rebuilt: the numbers of the shares that are on new hosts now.
+    :ivar good_before: good shares before it, counted as in `Checked`.
+    :ivar good_after: good shares after it.
+    :ivar sent_bytes: share bytes sent.
+    :ivar received_bytes: share bytes received.
+    :ivar findable: the network was seen to know where the shares are.
+    :ivar refusals: how many hosts refused, by reason.
     """
 
     file_id: FileId
@@ -211,8 +227,13 @@ class Repaired:
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """A finished renewal: so many distinct `shares` on so many `hosts` are promised now, k of them until
-    `lease_until` (s since the epoch). `silent` hosts did not answer."""
+    """A finished renewal.
+
+    :ivar shares: distinct shares that are promised now.
+    :ivar hosts: the hosts that promise them.
+    :ivar silent: hosts that did not answer.
+    :ivar lease_until: until when k shares are promised, in seconds since 1970.
+    """
 
     file_id: FileId
     k: int
@@ -225,8 +246,12 @@ class Renewed:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A finished deletion: `confirmed` hosts have dropped the file; `silent` ones did not answer, and keep their
-    shares until they hear of it or the lease ends; `refused` answered and would not."""
+    """A finished deletion.
+
+    :ivar confirmed: hosts that have dropped the file.
+    :ivar silent: hosts that did not answer. They keep their shares until they hear of it, or until the lease ends.
+    :ivar refused: hosts that answered and would not.
+    """
 
     file_id: FileId
     confirmed: int
@@ -235,14 +260,19 @@ class Deleted:
 
     @property
     def complete(self) -> bool:
-        """Whether every host that is known to have kept a share has confirmed, and any was."""
+        """Whether every known host has confirmed, and there was one."""
         return self.confirmed > 0 and not self.silent and not self.refused
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What came of leaving, in shares: those that other hosts took now; those that another host has proven to keep as
-    well; those whose lease is over or about to end, as the peers bear out; and those that nobody took."""
+    """What came of leaving, counted in shares.
+
+    :ivar handed_over: other hosts took them now.
+    :ivar elsewhere: another host has proven to keep them, too.
+    :ivar ending: their lease is over or about to end, and the peers' clocks agree.
+    :ivar remaining: no host took them. The other holders make them again in time.
+    """
 
     handed_over: int
     elsewhere: int
