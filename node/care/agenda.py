@@ -1,4 +1,4 @@
-"""When to do what about which file. Plain bookkeeping; times are of the wall clock."""
+"""The agenda: when to do what about which file. Plain bookkeeping; all times are of the wall clock."""
 
 import heapq
 import math
@@ -6,12 +6,12 @@ from enum import IntEnum
 
 
 class Errand(IntEnum):
-    """Why a file is on the agenda; at most once for each reason."""
+    """Why a file is on the agenda. A file is there at most once for each reason."""
 
-    TURN = 0  # our turn has come, unless somebody else has been there
-    RETURN = 1  # a repair is to be finished, whoever's turn it is
-    ABSENT = 2  # those who were away are to be asked again
-    REJOIN = 3  # we were away: the others are to hear of us
+    TURN = 0  # our turn has come, unless another holder has looked already
+    RETURN = 1  # a repair is to be finished, whichever holder's turn it is
+    ABSENT = 2  # holders that were away are to be asked again
+    REJOIN = 3  # we were away: the other holders are to hear of us
 
 
 class Agenda:
@@ -44,9 +44,9 @@ class Agenda:
         return self._order[0][0] if self._order else None
 
     def take(self, until: float, *, most: float = math.inf) -> list[tuple[float, Errand, bytes]]:
-        """What is to be done until then, earliest first. Turns are remembered: they are set again, not taken off.
+        """What is to be done until then, earliest first. A turn that was taken is still known: it will be set again.
 
-        What was put there twice for the same time is one thing to do.
+        An errand that was put there twice for the same time is taken once.
         """
         taken: dict[tuple[float, Errand, bytes], None] = {}
         while self._order and self._order[0][0] <= until and len(taken) < most:

@@ -152,7 +152,7 @@ class Caretaker:
         await self.looks.look(watched, self._mends)
 
     async def find_worse(self, files: Sequence[FileId]) -> list[FileId]:
-        """Of files whose holders were not all there, those to be looked at in full now, since too many stayed away."""
+        """Of files whose holders were not all there, those that need a full look, since too many stayed away."""
         watched = await self.read_all(files)
         worse: list[FileId] = []
         for at in range(0, len(watched), BATCH_FILES):
@@ -228,8 +228,9 @@ class Caretaker:
             self.turns.put(file_id, when)
 
     async def _take_due(self) -> tuple[list[FileId], list[FileId]]:
-        """The files whose turn has come or comes very soon, and which nobody has looked after this epoch; and those
-        whose absent holders are to be asked again.
+        """The files to look at now, and those whose absent holders are to be asked again.
+
+        A file is to be looked at when its turn has come or comes very soon, and no other holder has looked this epoch.
         """
         due: dict[FileId, None] = {}
         missed: dict[FileId, None] = {}

@@ -1,7 +1,7 @@
-"""Whether this machine's clock can be believed: by what its peers' clocks say.
+"""Whether this machine's clock can be believed, judged by its peers' clocks.
 
-A wrong clock never deletes anything, and mends nothing: it sees few of the statements that holders have made, and would
-make again what is not missing.
+By a wrong clock nothing is deleted and nothing repaired. It takes good statements of holders for old ones, so that it
+would make again what is not missing.
 """
 
 import statistics
@@ -17,19 +17,19 @@ from shoal.node.holders.placement import host_of
 from shoal.node.holders.statements import MAX_SKEW_S
 from shoal.node.nursery import open_nursery
 
-ASKED = 25  # peers, by chance: five answers are enough, and only where half of those who answer lie are they believed
+ASKED = 25  # peers, by chance: five answers are enough, and liars are believed only where half of the answers are lies
 
-LEAST_PEERS = 5  # DESIGN section 5
+LEAST_PEERS = 5  # fewer may all be wrong, or lie
 TOLERANCE_S = 86400.0
 MAX_AGE_S = 3 * 86400.0  # of a comparison
 MAX_HOSTS = 101
-# s since the epoch: no clock in use says more, and no statement could be made of it. A bound around our own clock would
-# not do: machines that forget the time begin at 1970, and are to learn that.
+# Seconds since 1970. No clock in use says more, and no statement could be made of it. A bound around our own clock
+# would not do: a machine that forgets the time begins at 1970, and has to learn that.
 MAX_CLOCK = 2.0**40
 
 
 class ClockComparison:
-    """The offsets of peers' clocks from ours, the latest of each host: ids cost next to nothing, addresses do."""
+    """How far peers' clocks are ahead of ours. Each host has one say, its latest: ids cost nothing, addresses do."""
 
     def __init__(self) -> None:
         self._offsets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
@@ -48,39 +48,39 @@ class ClockComparison:
         self._offsets.clear()
 
     def agrees(self, now: float) -> bool:
-        """Whether enough peers were heard lately and their median is within a day of us; of two in the middle, both:
-        leases end by it."""
+        """Whether leases may end by our clock: enough peers were heard lately, and their median is a day off at most.
+
+        Where two offsets are in the middle, both have to be.
+        """
         middle = self._middle(now)
         return len(middle) > 0 and max(map(abs, middle)) <= TOLERANCE_S
 
     def misleads(self, now: float) -> bool:
-        """Whether enough peers were heard lately to know that we take their statements for old, or for not made yet."""
+        """Whether enough peers were heard lately to know that our clock misjudges the age of their statements."""
         ahead_s = self.peers_ahead_s(now)
         return ahead_s is not None and abs(ahead_s) > MAX_SKEW_S
 
     def peers_ahead_s(self, now: float, *, least: int = LEAST_PEERS) -> float | None:
-        """By how much the peers that were heard lately are ahead of us, their median; None where they are fewer than
-        `least`.
+        """By how much the peers that were heard lately are ahead of us: their median. None for fewer than `least`.
 
-        Of two in the middle it is the one nearer to us, and not their mean, of which a liar makes what it likes.
+        Of two in the middle it is the one nearer to us. Their mean would be whatever a liar likes.
         """
         return min(self._middle(now, least), key=abs, default=None)
 
     def _middle(self, now: float, least: int = LEAST_PEERS) -> tuple[float, ...]:
-        """The lower and the upper median of what was heard lately, the same where the number is odd; nothing where that
-        is too little."""
+        """The lower and the upper median of what was heard lately; nothing where that is too little."""
         recent = [offset for at, offset in self._offsets.values() if now - at <= MAX_AGE_S]
         return (statistics.median_low(recent), statistics.median_high(recent)) if len(recent) >= least else ()
 
 
 async def ask_clocks(context: Context) -> ClockComparison:
-    """The clocks of some peers beside ours; of none where nobody answers. Takes as long as a datagram may."""
+    """Ask some peers for their clocks. None may answer. Takes as long as a datagram may."""
     clocks = ClockComparison()
 
     async def ask(contact: Contact) -> None:
-        nobody_s = FileId(context.env.entropy(HASH_BYTES))  # a poll is about a file, and this one is none
+        no_file = FileId(context.env.entropy(HASH_BYTES))  # a poll is about a file, and this one is none
         try:
-            clock, _ = await poll(context, contact, [nobody_s])
+            clock, _ = await poll(context, contact, [no_file])
         except (RequestError, MalformedPoll):
             return
         host = host_of(contact, private=context.network.private)

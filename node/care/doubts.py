@@ -1,8 +1,8 @@
-"""Whom not to believe without proof: peers that claimed a share and could not show a block of it when asked.
+"""Doubts: which peers claimed a share and could not show a block of it when they were asked.
 
-Surveys are claims and cost next to nothing; audits are proofs and cost a block. So few claims are audited, until a peer
-fails one: from then on whatever it claims is audited at every look, until it shows what it could not. Only what this
-node asked for itself counts: nobody can talk another holder into disrepute.
+A survey yields claims and costs next to nothing. An audit yields a proof and costs a block. So few claims of a peer are
+audited until it fails one. From then on its claims are audited at every look, until it shows what it could not show.
+Only audits by this node count: no peer can spoil the reputation of another.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from shoal.dht import NodeId
 from shoal.erasure import FileId
 from shoal.node.care.presence import GRACE_EPOCHS, SLACK_EPOCHS
 
-MAX_PEERS = 2_000  # ours: so many liars among those who share files with us, and we are lost anyway
+MAX_PEERS = 2_000  # if so many of those who share files with us lie, nothing helps
 MAX_FILES = 256  # of one peer
 FORGET_EPOCHS = 100.0  # after the last failure: the peer may claim the share no more
 
@@ -24,7 +24,7 @@ class _Doubt:
 
 
 class Doubts:
-    """By peer, and for each by file: to show one file's blocks clears nobody of another's. Times are monotonic."""
+    """By peer and file: a peer that shows blocks of one file is still in doubt about another. Times are monotonic."""
 
     def __init__(self, epoch_s: float) -> None:
         self._grace_s = (GRACE_EPOCHS - SLACK_EPOCHS) * epoch_s
@@ -39,7 +39,7 @@ class Doubts:
         return len(self._doubts)
 
     def failed(self, peer: NodeId, file_id: FileId, share: int, now: float) -> None:
-        """An audit of a share it claims did not succeed, in whatever way."""
+        """An audit of a share that the peer claims has failed, in whatever way."""
         of_peer = self._doubts.setdefault(peer, {})
         doubt = of_peer.setdefault(file_id, _Doubt(now, now, share))
         doubt.latest, doubt.share = now, share
@@ -49,12 +49,12 @@ class Doubts:
             del self._doubts[next(iter(self._doubts))]
 
     def passed(self, peer: NodeId, file_id: FileId, share: int) -> None:
-        """It showed a share of this file. Who shows another than the one it could not show is as dubious as before."""
+        """The peer showed a share of this file. That ends the doubt only if it could not show this share before."""
         if self.share(peer, file_id) == share:
             self._clear(peer, file_id)
 
     def share(self, peer: NodeId, file_id: FileId) -> int | None:
-        """The share of a file that it could not show the last time; None where there is no doubt."""
+        """The share of a file that the peer could not show last; None where there is no doubt."""
         doubt = self._doubts.get(peer, {}).get(file_id)
         return None if doubt is None else doubt.share
 
@@ -73,15 +73,15 @@ class Doubts:
                 self._clear(peer, file_id)
 
     def peers(self) -> list[NodeId]:
-        """All about whom there is any doubt."""
+        """All peers about which there is any doubt."""
         return list(self._doubts)
 
     def lost_at(self, peer: NodeId, file_id: FileId) -> float | None:
-        """When a peer that claims and stalls has had its grace; None where there is no doubt."""
+        """When the grace of a peer ends that claims a share and does not show it; None where there is no doubt."""
         doubt = self._doubts.get(peer, {}).get(file_id)
         return None if doubt is None else doubt.since + self._grace_s
 
     def is_lost(self, peer: NodeId, file_id: FileId, now: float) -> bool:
-        """Whether it has shown nothing of the file for the whole grace."""
+        """Whether the peer has shown nothing of the file for its whole grace."""
         ends = self.lost_at(peer, file_id)
         return ends is not None and now >= ends

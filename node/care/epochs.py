@@ -1,9 +1,9 @@
-"""Whose turn it is to look after a file. Pure rules; DESIGN section 6.
+"""Whose turn it is to look after a file. Plain rules.
 
-Time is cut into epochs, each file's beginning at an offset of its own so that a holder of many files has something to
-do all the time and never much at once. In every epoch the holders of a file are ranked anew; the first looks after it,
-and the next ones only if it has not done so by the time their own turn comes. A holder that neglects its turn on
-purpose costs the file one epoch.
+Time is cut into epochs. Each file's epochs begin at an offset of their own, so that a holder of many files always has a
+little to do and never much at once. In every epoch the holders of a file are ranked anew. The first looks after it. The
+next ones do so only if no other has, by the time their own turn comes. A holder that neglects its turn on purpose costs
+the file one epoch.
 """
 
 from collections.abc import Collection
@@ -74,10 +74,10 @@ def _starts_at(file_id: FileId, epoch: int, rank: int, epoch_s: float) -> float:
 def may_act(
     file_id: FileId, epoch: int, holder: NodeId, holders: Collection[NodeId], at: float, epoch_s: float
 ) -> bool:
-    """Whether somebody who looked after a file in this epoch, at time `at`, is one whose turn had come by then.
+    """Whether the look of a node counts that looked after a file in this epoch, at time `at`.
 
-    Before its turn nobody's look counts: else one liar among the first ranks, always early, would keep all others from
-    looking.
+    It counts for a holder whose turn had come by then. If earlier looks counted, one liar that is always early would
+    keep all others from looking.
     """
     if holder not in holders:
         return False

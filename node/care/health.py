@@ -1,8 +1,11 @@
-"""What was observed of a file's holders, and what follows from it. Pure rules; DESIGN section 6.
+"""What was observed of a file's holders, and whether that is enough. Plain rules.
 
-Outcomes are kept apart because they mean different things. A holder that says it has nothing, or whose block is wrong,
-has lost the share now. One that does not answer may be back tomorrow, and until its grace ends its share counts:
-waiting is what saves the traffic. One that answers and stalls is given the same grace.
+    outcome of asking a holder               its share
+    OK                                       counts
+    it keeps nothing, or its block is wrong  is lost at once
+    it does not answer, or answers no read   counts until its grace ends
+
+A holder that does not answer may be back tomorrow. To wait for it saves the traffic of a repair.
 """
 
 from collections.abc import Iterable
@@ -17,8 +20,10 @@ EMERGENCY_MARGIN = 2  # shares above k at which a repair that failed is tried ag
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One holder's share as seen now. `lost` says that its grace is over; `host` is what counts as one host, the holder
-    itself where it is empty."""
+    """One holder's share as seen now.
+
+    `lost` says that its grace is over. `host` is what counts as one host; the holder itself where it is empty.
+    """
 
     share: int
     holder: NodeId
@@ -36,8 +41,11 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A file as its caretaker sees it. `readable` shares answer now, wherever they are; `counted` are those that have a
-    host of their own, also such as are in their grace."""
+    """A file as this node sees it.
+
+    `readable` shares answer now, wherever they are. `counted` shares have a host of their own, and may be in their
+    grace.
+    """
 
     k: int
     n: int
@@ -46,7 +54,7 @@ class Health:
 
     @classmethod
     def of(cls, k: int, n: int, observations: Iterable[Observation]) -> "Health":
-        """Distinct shares on distinct hosts only: who claims all shares of a file is one host for one of them."""
+        """Count distinct shares on distinct hosts: a node that claims all shares is one host for one of them."""
         seen = [each for each in observations if 0 <= each.share < n]
         return cls(
             k,
@@ -62,7 +70,7 @@ class Health:
 
     @property
     def needs_repair(self) -> bool:
-        """Few enough shares are left, and enough of them answer to make the others again."""
+        """Whether so few shares are left that others are to be made again, and enough of them answer for that."""
         return len(self.counted) <= repair_at(self.k, self.n) and self.can_repair and bool(self.missing)
 
     @property
@@ -77,13 +85,14 @@ class Health:
 
 
 def repair_at(k: int, n: int) -> int:
-    """Healthy shares at which repair begins: three quarters, so that one repair makes up for many losses. Where k is so
-    close to n that three quarters are next to nothing to spare, or too few, half of what may be lost (ours).
+    """At how many healthy shares repair begins: at three quarters of n, so that one repair makes up for many losses.
+
+    Where k is close to n, that would leave too little to spare. There it begins when half of what may be lost is lost.
     """
     return min(n - 1, max(3 * n // 4, k + (n - k + 1) // 2))
 
 
 def emergency_at(k: int, n: int) -> int:
-    """Healthy shares at which every failed repair is repeated soon: also at k, where repair begins no earlier."""
+    """At how many healthy shares a failed repair is repeated soon. At k it always is, if shares can be lost at all."""
     least = min(k + EMERGENCY_MARGIN, repair_at(k, n) - 1)
     return max(k, least) if n > k else least

@@ -101,7 +101,7 @@ class Looks:
     async def find_worse(self, files: Sequence[WatchedFile]) -> list[FileId]:
         """Of files whose holders were not all there, those that need a full look, since too many stayed away.
 
-        Only the absent are asked again, and those who have answered meanwhile, about whatever file, are not.
+        Only the absent are asked again. A peer that has answered meanwhile, about any file, is not absent any more.
         """
         absent = {*self._presence.away(), *self._doubts.peers()}
         found = await self.begin_round().look_for(absent, files)

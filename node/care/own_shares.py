@@ -1,8 +1,8 @@
-"""Shares of our own that were found damaged or lost: made again, here, from any k of the others.
+"""Shares of our own that were found damaged or lost are made again here, from any k of the others.
 
-We promised them until their lease ends, the others name us as their holder, and the file's other holders would make
-them up only at three quarters of n. It is what the repair command does, with our own store as the only new host, and
-over connections without a name, so that nobody takes it for a look of ours at the file.
+We promised them until their lease ends, and the others name us as their holder. The other holders would make them again
+only when few shares are left. So we do what the repair command does, with our own store as the only new host. The
+connections for it carry no name, so that no holder takes it for a look of ours at the file.
 """
 
 import logging
@@ -53,7 +53,7 @@ class OwnLane(Lane):
     store: ShareStore = field(kw_only=True)
 
     async def begin(self, context: Context, size_bound: int) -> None:
-        """Set room aside. StoreError where there is none."""
+        """Set room aside. Raises StoreError where there is none."""
         await context.env.call(self.store.begin, self.upload_id, OWN_SOURCE, size_bound, context.env.wall())
 
     async def _send(self, context: Context, batch: Batch, sync: bool) -> None:
@@ -68,13 +68,13 @@ class OwnLane(Lane):
             raise _StoreRefused(str(error)) from error
 
     async def keep(self, context: Context, manifest: Manifest, lease_end: int) -> None:
-        """Make it a share of ours. StoreError where it is none, or the disk fails."""
+        """Make it a share of ours. Raises StoreError where the bytes are not that share, or the disk fails."""
         await context.env.call(
             self.store.commit, self.upload_id, self.share, manifest.encode(), lease_end, context.env.wall()
         )
 
     async def end(self, context: Context) -> None:
-        """Give the room back, unless it was kept: when we are to end, too. StoreError."""
+        """Give the room back, unless the share was kept; also while we are being ended. Raises StoreError."""
         with trio.move_on_after(END_TIMEOUT_S, shield=True):
             await context.env.call(self.store.abort, self.upload_id, context.env.wall())
 
@@ -82,8 +82,10 @@ class OwnLane(Lane):
 class OwnShares:
     """Mends what `note` is told of, a few shares at a time, one after another.
 
-    `no_file`: ids of files that nothing can mend; known ones are left alone and new ones added. `delete` obeys an
-    owner's deletion, `on_made` hears of files of which a share is here again. The counters are since the start.
+    no_file: ids of files that nothing can mend. Known ones are left alone, and new ones are added.
+    delete: obeys an owner's deletion.
+    on_made: hears of files of which a share is here again.
+    The counters are since the start.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class OwnShares:
         self.made = self.received_bytes = 0
 
     def note(self, damaged: Sequence[ShareKey]) -> None:
-        """What of the store is damaged or lost at this moment, which has just worked well."""
+        """What is damaged or lost in the store now. The store has just worked."""
         self._damaged = damaged
         if damaged and self._due():
             self._wake.set()
@@ -126,7 +128,7 @@ class OwnShares:
                 await self._mend(key)
 
     def _due(self) -> list[ShareKey]:
-        """Those to be tried now; what was tried long ago is forgotten."""
+        """The shares to be tried now; what was tried long ago is forgotten."""
         now = trio.current_time()
         forgotten_s = LONGEST_PAUSE_EPOCHS * self._epoch_s
         self._tried = {key: tried for key, tried in self._tried.items() if now - tried[1] < forgotten_s}
@@ -137,7 +139,7 @@ class OwnShares:
         ]
 
     async def _mend(self, key: ShareKey) -> None:
-        """Try it once. Whatever goes wrong, the share stays as it is."""
+        """Try it once. Where anything goes wrong, the share stays as it is."""
         contact, now = self._context.me(), trio.current_time()
         if contact is None or self._clocks.misleads(now):
             return
@@ -153,7 +155,10 @@ class OwnShares:
                 log.info("a damaged share was not made again: %s", error)
 
     async def _make_again(self, context: Context, key: ShareKey, contact: Contact) -> None:
-        """Fetch what it takes and replace the share, if nobody else has it. ShoalError, StoreError, RequestError."""
+        """Fetch what it takes and replace the share, if no other holder has it.
+
+        Raises ShoalError where it cannot be made, and StoreError or RequestError where our store does not take it.
+        """
         file_id, share = FileId(key[0]), key[1]
         lease_end = await self._env.call(self._store.damaged_until, *key)
         if lease_end is None or lease_end <= self._env.wall():
@@ -171,7 +176,9 @@ class OwnShares:
             await lane.end(context)
 
     async def _fill(self, context: Context, lane: OwnLane, audited: Audited, lease_end: int) -> None:
-        """As in any repair, the lease is at least the k-th longest of the others', who may have been renewed."""
+        """Make the share. Its lease is at least the k-th longest of the others', as in any repair: they may have been
+        renewed.
+        """
         now = self._env.wall()
         job = plan(audited, now)
         if lane.share not in job.missing:
@@ -183,7 +190,10 @@ class OwnShares:
             self._on_made(audited.manifest.id)
 
     async def _locate(self, context: Context, file_id: FileId) -> tuple[Manifest, list[Hint]]:
-        """What we keep about a file; where that is damaged, too, what the others do. ShoalError, StoreError."""
+        """The manifest and the holders of a file: what we keep of them, or what the others say where that is damaged.
+
+        Raises ShoalError where the others cannot be found, and StoreError where our disk fails.
+        """
         manifest, hints = await self._env.call(self._kept, file_id)
         if manifest is not None:
             return manifest, hints
@@ -191,7 +201,7 @@ class OwnShares:
         return located.manifest, located.hints
 
     def _kept(self, file_id: FileId) -> tuple[Manifest | None, list[Hint]]:
-        """The manifest if it is whole, and where others said that their shares are; called in a worker."""
+        """The manifest if it is whole, and where the others state that their shares are. Called in a worker."""
         now = self._env.wall()
         hints = []
         for each in self._store.statements(file_id):

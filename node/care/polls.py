@@ -1,9 +1,9 @@
-"""Polls: surveys that fit a datagram. Which shares of some files a peer keeps, asked and answered without a connection.
+"""Polls: one datagram asks a peer which shares of some files it keeps, and one answers.
 
-Nearly every survey hears what was heard the last time, and a connection costs both ends some milliseconds for it. So a
-holder is polled first; whatever is not the usual answer is asked again as a survey, over the channel. Datagrams are
-signed, and whoever watches the line can read them. So files go by pseudonyms, which differ from holder to holder and
-tell nothing to anybody who does not know the file's id (docs/protocol.md, "Staying alive").
+Nearly every survey hears what was heard the last time, and a connection for it costs both ends some milliseconds. So a
+holder is polled first. Where its answer is not the usual one, it is asked again by survey, over the channel. Datagrams
+are signed but not encrypted. So a file goes by a pseudonym, which differs from holder to holder. It tells nothing to a
+reader that does not know the file's id (docs/protocol.md, "Staying alive").
 """
 
 from collections.abc import Callable, Collection, Sequence

@@ -1,11 +1,11 @@
-"""Who was seen when. A holder that does not answer is away, and away for long enough it counts as lost.
+"""Which peers were seen when. A holder that does not answer is away; after its grace it counts as lost.
 
-Only what this node saw itself counts: nobody can talk another holder dead. A peer is one entry however many files it
-shares with us, so any contact with it is a sign of life for all of them.
+Only what this node saw itself counts: no peer can declare another one dead. A peer is one entry, however many files it
+shares with us, so any answer is a sign of life for all of them.
 
-The grace is for who was there. Else names that somebody makes up would keep a lost share counted for ever, new ones
-coming when the old ones' grace has ended. So a share that nobody had when we looked is noted as well, and holders that
-never answered us have no more grace than the share has left.
+The grace is for holders that were there once. Otherwise made-up names could keep a lost share counted for ever: new
+names would come whenever the grace of the old ones ends. So we also note since when no holder has had a share. A holder
+that never answered us has no more grace than its share has left.
 """
 
 from collections.abc import Collection
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from shoal.dht import NodeId
 from shoal.erasure import FileId
 
-GRACE_EPOCHS = 3.0  # DESIGN section 6: most machines that vanish are back within three days
+GRACE_EPOCHS = 3.0  # most machines that vanish are back within three days
 SLACK_EPOCHS = 0.1  # turns come a little early or late; holders that left together are to be lost together
-FORGET_EPOCHS = 30.0  # of a peer that nobody mentions any more
-MAX_PEERS = 20_000  # ours: two numbers each; more than any one node shares files with
-MAX_SHARES = 50_000  # ours, of those nobody had: a number each
+FORGET_EPOCHS = 30.0  # after we last asked a peer
+MAX_PEERS = 20_000  # a few numbers each; more than any one node shares files with
+MAX_SHARES = 50_000  # that no holder had: a number each
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class Presence:
         self._epoch_s = epoch_s
         self._grace_s = (GRACE_EPOCHS - SLACK_EPOCHS) * epoch_s
         self._peers: dict[NodeId, _Seen] = {}
-        self._gone: dict[tuple[FileId, int], float] = {}  # shares nobody had, and since when
+        self._gone: dict[tuple[FileId, int], float] = {}  # shares that no holder had, and since when
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -55,7 +55,7 @@ class Presence:
         self._bound(now)
 
     def lost_at(self, peer: NodeId) -> float | None:
-        """When the grace of an absent peer ends; None for one that is there, or that nobody asked."""
+        """When the grace of an absent peer ends; None for a peer that is there, or was not asked."""
         seen = self._peers.get(peer)
         if seen is None or seen.away_since is None:
             return None
@@ -67,7 +67,7 @@ class Presence:
         return ends is not None and now >= ends
 
     def note_shares(self, file_id: FileId, count: int, there: Collection[int], now: float) -> None:
-        """All holders of a file were asked, and shares `there` of its `count` were with somebody who answered."""
+        """All holders of a file were asked. Those that answered have the shares `there`, of `count` in all."""
         for share in range(count):
             if share in there:
                 self._gone.pop((file_id, share), None)
@@ -77,7 +77,7 @@ class Presence:
             del self._gone[next(iter(self._gone))]
 
     def is_without_grace(self, file_id: FileId, share: int, peer: NodeId, now: float) -> bool:
-        """Whether a silent peer never answered us, and the share it is said to keep has been gone for a whole grace."""
+        """Whether a silent peer never answered us, and its share has been gone for a whole grace."""
         seen = self._peers.get(peer)
         if seen is not None and seen.last_answer > float("-inf"):
             return False
@@ -85,7 +85,7 @@ class Presence:
         return gone_since is not None and now >= gone_since + self._grace_s
 
     def is_to_be_sought(self, peer: NodeId, now: float) -> bool:
-        """Whether to look for it at another address before it counts as lost: once in an absence. True only once."""
+        """Whether to look for a peer at another address before it counts as lost. True once in an absence."""
         if not self.is_lost(peer, now) or self._peers[peer].sought:
             return False
         self._peers[peer].sought = True

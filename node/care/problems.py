@@ -1,6 +1,7 @@
-"""What is wrong with this machine's disk, or with what this home keeps, in sentences for the volunteer. Pure.
+"""What is wrong with this machine's disk, or with what this home keeps, in sentences for the volunteer.
 
-A node whose disk fails goes on: the other holders make up for it, and the disk may come back. It must be said, though.
+A node whose disk fails goes on: the other holders make up for it, and the disk may come back. But the volunteer has to
+hear of it.
 """
 
 from dataclasses import dataclass, field
@@ -11,8 +12,11 @@ from shoal.node.store import Health, LocalFailure, ShareDamaged, StoreError, Sto
 
 @dataclass
 class Problems:
-    """What the last try to use the share store came to, as a sentence. `notices` hold for as long as the node runs;
-    `unkept` tells of files on this home's list, by id, that were not renewed when they were due.
+    """What is wrong now.
+
+    failure: what the last try to use the share store came to; empty where it worked.
+    notices: what holds for as long as the node runs.
+    unkept: by file id, which files on this home's list were not renewed when they were due.
     """
 
     failure: str = ""
@@ -34,7 +38,7 @@ class Problems:
         self.failure = ""
 
     def sentences(self, health: Health | None) -> list[str]:
-        """All there is to say; `health` is None when the store could not even be asked."""
+        """All there is to say. `health` is None when the store could not even be asked."""
         told = list(self.notices)
         if self.failure:
             told.append(self.failure)

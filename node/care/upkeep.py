@@ -14,7 +14,7 @@ from shoal.node.care.problems import Problems
 from shoal.node.context import Context
 from shoal.node.store import ShareKey, ShareStore, StoreError, scrub_budget_bytes
 
-BEAT_S = 7200.0  # ours: the uptime that a crash may lose; leases are counted in weeks
+BEAT_S = 7200.0  # a crash may lose so much uptime; leases are counted in weeks
 BEATS_PER_EPOCH = 4.0  # where a network beats faster, so do the chores
 LEASES_EVERY_BEATS = 3
 
@@ -22,9 +22,12 @@ log = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """Runs the chores of one store. `clocks` says whether the wall clock may end a lease; `problems` hears of a disk
-    that fails, and of one that works again. `on_damaged` is told at each beat what is damaged or lost then,
-    `on_dropped` of a file whose last share here was dropped.
+    """Runs the chores of one store.
+
+    clocks: says whether the wall clock may end a lease.
+    problems: hears of a disk that fails, and of one that works again.
+    on_damaged: is told at each beat what is damaged or lost then.
+    on_dropped: is told of a file whose last share here was dropped.
     """
 
     def __init__(
@@ -62,12 +65,12 @@ class Upkeep:
                 damaged = await self._beat(agrees, look_at_leases=beats % LEASES_EVERY_BEATS == 0)
                 self._problems.worked()
                 self._on_damaged(damaged)
-            except StoreError as error:  # the disk; what was not done is done at the next beat
+            except StoreError as error:  # the disk failed; what was not done is done at the next beat
                 self._problems.failed(error)
                 log.warning("upkeep of the share store failed: %s", error)
 
     def _jumped_s(self) -> float:
-        """By how much the wall clock was put ahead since the last call, or the machine slept; negative: put back."""
+        """By how much the wall clock jumped ahead since the last call, as after a sleep; below 0 if it was put back."""
         ran_from, wall_from = self._read_at
         ran_to, wall_to = self._read_at = (trio.current_time(), self._env.wall())
         return (wall_to - wall_from) - (ran_to - ran_from)
@@ -97,7 +100,7 @@ class Upkeep:
         self._gone[FileId(key[0])] = None
 
     async def _tell_gone(self) -> None:
-        """Each file is looked at again just before: a share of it may have come, and been announced, meanwhile."""
+        """Tell of files of which nothing is left. Each is checked just before: a share may have come meanwhile."""
         for file_id in list(self._gone):
             if not await self._env.call(self._store.held, file_id):
                 self._on_dropped(file_id)

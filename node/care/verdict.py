@@ -15,7 +15,7 @@ NEWER_S = 86400.0  # a statement that is newer by less is not worth a message to
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """Announcers that are gone, and who takes their place.
+    """Which nodes take the place of announcers that are gone.
 
     `successors` are the nodes that have to announce now. `patient` says that most announcers are still there, so that
     a successor may wait: what the others announced stays for a while.
@@ -88,7 +88,7 @@ def is_news(statement: HolderStatement, known: HolderStatement | None, findings:
 
 
 def hand_over(findings: Findings, me: NodeId) -> Handover:
-    """Who takes the place of announcers that are gone."""
+    """Which nodes take the place of announcers that are gone."""
     everybody = sorted({each.node_id for each in findings.statements})
     living = sorted({each.node_id for each in findings.living(me)} | {me})
     before, now = announcers(findings.file_id, everybody), announcers(findings.file_id, living)
