@@ -18,7 +18,8 @@ MAX_CIPHERTEXT_BYTES = 1 << 54  # 16 PiB. Then n shares together stay below 2^63
 MIN_SEGMENT_BYTES = SEGMENT_OVERHEAD + 1  # a segment carries at least one byte of plaintext
 
 MIB = 1 << 20
-WIDTHS = (  # (least file size in bytes, k, n), widest first; 3x expansion always, reasons in docs/format.md
+EXPANSION = 3  # shares in all for each one needed: any two thirds of the holders may be lost
+WIDTHS = (  # (least file size in bytes, k, n), widest first; reasons in docs/format.md
     (MIB, 16, 48),
     (65536, 8, 24),
     (0, 4, 12),
@@ -53,6 +54,17 @@ def check_code(k: int, n: int) -> None:
         raise BadParameters(f"needed and total shares must satisfy 1 <= k <= n <= {MAX_SHARES}")
 
 
+def chosen_code(needed: int | None, total: int | None) -> tuple[int, int] | None:
+    """(k, n) where a publisher chose one or both of them, else None. `EXPANSION` gives the one that it did not choose.
+
+    The numbers are unchecked: see `check_code`.
+    """
+    if needed is None and total is None:
+        return None
+    k = max(1, (total or 0) // EXPANSION) if needed is None else needed
+    return k, min(MAX_SHARES, EXPANSION * k) if total is None else total
+
+
 def default_width(size: int | None, hosts: int) -> tuple[int, int]:
     """(k, n) for a file of `size` bytes (None: unknown, taken as large) when `hosts` hosts accept shares.
 
@@ -67,6 +79,9 @@ def default_width(size: int | None, hosts: int) -> tuple[int, int]:
 def default_happy(n: int) -> int:
     """Hosts that must have acknowledged before a publish counts as done: three quarters of n, rounded up."""
     return (3 * n + 3) // 4
+
+
+assert all(n == EXPANSION * k for _, k, n in WIDTHS), "a chosen code and a default one survive the same losses"
 
 
 @dataclass(frozen=True, slots=True)

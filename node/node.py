@@ -15,8 +15,9 @@ from shoal.node.context import Context
 from shoal.node.errors import LocalError, NoPeers, UsageError, WrongKey
 from shoal.node.fetching.fetch import FetchStream, check_has_key, open_file, open_stream, unlock
 from shoal.node.fetching.targets import check_target, fetch_to_path
+from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.deletion import delete_file
-from shoal.node.holders.renewal import MAX_TTL_S, check_ttl, renew_file, renew_used
+from shoal.node.holders.renewal import check_ttl, renew_file, renew_used
 from shoal.node.holders.search import Search
 from shoal.node.home.home import Home
 from shoal.node.home.ledger import Ledger
@@ -250,7 +251,7 @@ class Node:
             await self.wait_joined()
             return await repair_file(self._context, parsed.id, on_progress)
 
-    async def renew(self, link: Link | str, ttl_s: int = MAX_TTL_S) -> Renewed:
+    async def renew(self, link: Link | str, ttl_s: int = MAX_LEASE_S) -> Renewed:
         """Ask all holders to keep a file for longer. It never shortens a lease, and the hash is enough.
 
         :param ttl_s: for how long from now, in seconds: one hour to 90 days.

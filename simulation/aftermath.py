@@ -55,7 +55,7 @@ class Aftermath:
 
     def state(self, file: Acked) -> State:
         """How one file does."""
-        raw = bytes(file.file_id)
+        raw = file.file_id
         holders = [machine for machine in self._honest if raw in self._kept[machine.name]]
         places = [(share, machine.name.encode()) for machine in holders for share in self._kept[machine.name][raw]]
         places += self._claims(raw, holders)

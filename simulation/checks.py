@@ -79,7 +79,7 @@ class StoreWatch:
             if machine.name in self._liars:
                 continue
             for each in machine.serving.store.held(file.file_id):
-                if (machine.name, (bytes(file.file_id), each.share_number)) not in self.rotten:
+                if (machine.name, (file.file_id, each.share_number)) not in self.rotten:
                     found.add(each.share_number)
         return found
 

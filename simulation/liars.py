@@ -31,11 +31,10 @@ from shoal.node.channel import (
     Survey,
     Surveyed,
 )
-from shoal.node.holders.renewal import MAX_TTL_S
+from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.statements import pack_statements, unpack_statements
 from shoal.node.holders.surveys import Entry, SurveyRow, pack_survey, unpack_survey
 from shoal.node.store import HeldShare, StoreError
-from shoal.node.volunteer.serving import split_ids
 from shoal.simulation.world import Machine, World
 
 STALL_S = 600.0  # longer than anybody waits for a block
@@ -103,7 +102,7 @@ class Liars:
 
     def keeper(self, request: Read) -> Machine | None:
         """An honest machine that has what is asked for; the last one again if it still does."""
-        key = (bytes(request.file_id), request.share_number)
+        key = (request.file_id, request.share_number)
         machine = self._keepers.pop(key, None)
         if machine is None or not _keeps(machine, *key):
             machine = self._keepers_now(key[0]).get(key[1])
@@ -189,7 +188,7 @@ class _Liar:
 
     async def _survey(self, caller: Caller, request: Survey, payload: Buffer) -> Reply:
         reply: Any = await self._honest[Survey](caller, request, payload)
-        asked = split_ids(request.file_ids)
+        asked = request.ids
         entries = unpack_survey(bytes(reply.payload), len(asked))
         entries += [()] * (len(asked) - len(entries))
         lies = [self._entry(file_id, entry) for file_id, entry in zip(asked, entries, strict=True)]
@@ -251,7 +250,7 @@ class _Liar:
             self._league.widths[file_id] = Manifest.decode(manifest).n
 
     def _lease_end(self) -> int:
-        return int(self._machine.clock.read()) + MAX_TTL_S
+        return int(self._machine.clock.read()) + MAX_LEASE_S
 
     # --- turns
 

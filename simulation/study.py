@@ -21,7 +21,7 @@ import trio
 
 from shoal.dht import Address
 from shoal.node.errors import NoPeers, ShoalError
-from shoal.node.holders.renewal import MAX_TTL_S
+from shoal.node.formats import MAX_LEASE_S
 from shoal.node.node import Node
 from shoal.simulation.acked import Acked, AckedFiles, digest_of
 from shoal.simulation.aftermath import Aftermath, State
@@ -206,7 +206,7 @@ class Study:
     async def _publish(self, client: Node) -> None:
         data = self._rng.randbytes(self._plan.size_bytes)
         try:
-            published = await client.publish(_once(data), needed=self._plan.k, total=self._plan.n, ttl_s=MAX_TTL_S)
+            published = await client.publish(_once(data), needed=self._plan.k, total=self._plan.n, ttl_s=MAX_LEASE_S)
         except ShoalError as error:
             self._report.refused_publishes += 1
             self._say(f"a publish was refused: {error}")
@@ -272,7 +272,7 @@ class Study:
         async with self._client() as client:
             for file in files:
                 try:
-                    await client.renew(file.link, MAX_TTL_S)
+                    await client.renew(file.link, MAX_LEASE_S)
                     self._report.renewals += 1
                 except ShoalError:
                     failed.append(file)
@@ -290,7 +290,7 @@ class Study:
         while await self._sleep_until(HOUR_S + day * SAMPLE_EVERY_S):
             up = self._world.running()
             good = self._watch.all_good_shares(up)
-            counts = [len(good[bytes(file.file_id)]) for file in self._files]
+            counts = [len(good[file.file_id]) for file in self._files]
             sample = Sample(float(day), len(up), min(counts, default=0), sum(counts) / len(counts) if counts else 0.0)
             self._report.samples.append(sample)
             self._say(
@@ -326,7 +326,7 @@ class Study:
         if self._plan.days < 1:
             return {}
         aftermath = Aftermath(self._world.running(), self._liars)
-        states = {bytes(file.file_id): aftermath.state(file) for file in self._files}
+        states = {file.file_id: aftermath.state(file) for file in self._files}
         return {file_id: state for file_id, state in states.items() if state.is_neglected}
 
     async def _conclude(self) -> None:
@@ -338,7 +338,7 @@ class Study:
             if failure is not None:
                 report.lost_files += 1
                 self._violations.add(f"{file.link.hash[:24]} is lost: {failure}")
-            elif (state := neglected.get(bytes(file.file_id))) is not None:
+            elif (state := neglected.get(file.file_id)) is not None:
                 good = len(self._watch.good_shares(file, self._world.running()))
                 self._violations.add(f"{file.link.hash[:24]}: {state.words(good)}, and nobody repaired it")
         for machine in self._world.running():
@@ -347,7 +347,7 @@ class Study:
 
     def _fill_in(self) -> None:
         good = self._watch.all_good_shares(self._world.running())
-        self._report.healed_shares = min((len(good[bytes(file.file_id)]) for file in self._files), default=0)
+        self._report.healed_shares = min((len(good[file.file_id]) for file in self._files), default=0)
         report, datagrams, streams = self._report, self._world.datagrams.statistics(), self._world.streams.statistics()
         report.published = len(self._files)
         if len(self._files):

@@ -27,13 +27,9 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 DEFAULT_TTL = "90d"  # the longest lease there is
-MAX_SHARES = 256  # the erasure code's field has 256 elements
 STDIN_CHUNK_BYTES = 256 * 1024  # a pipe holds 64 KiB by default, 1 MiB at most; more per read brings nothing
 FULL_WIDTH_MIN = 12  # a default width below this means that few hosts accept files at all
 
-EXPANSION = 3  # shares in all for each one needed, where the user chose only one of the two
-
-LEASE_S = (3_600, 90 * 86_400)  # the shortest and the longest lease that holders give
 
 # Reasons as the library counts them, in the words of a sentence about hosts; others are told as they are.
 _REASON_WORDS = {
@@ -61,10 +57,9 @@ class Order:
     @property
     def code(self) -> tuple[int, int] | None:
         """Shares needed and in all where at least one was chosen, the other by the expansion; None for neither."""
-        if self.needed is None and self.total is None:
-            return None
-        needed = max(1, (self.total or 0) // EXPANSION) if self.needed is None else self.needed
-        return needed, min(MAX_SHARES, EXPANSION * needed) if self.total is None else self.total
+        from shoal.erasure import chosen_code
+
+        return chosen_code(self.needed, self.total)
 
     @property
     def from_stdin(self) -> bool:
@@ -122,8 +117,12 @@ def publish(
 
 
 def _count(option: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    from shoal.erasure import MAX_SHARES
+
     try:
-        return None if text is None else parse_count(text, least=1, most=MAX_SHARES)
+        return parse_count(text, least=1, most=MAX_SHARES)
     except UnitError as error:
         raise BadUsageError(f"{option}: {error}.") from error
 
@@ -133,10 +132,13 @@ def _lease(option: str, text: str) -> int:
         lease_s = parse_duration(text)
     except UnitError as error:
         raise BadUsageError(f"{option}: {error}.") from error
-    least_s, most_s = LEASE_S
-    if not least_s <= lease_s <= most_s:
+    if text == DEFAULT_TTL:
+        return lease_s
+    from shoal.node.formats import MAX_LEASE_S, MIN_LEASE_S
+
+    if not MIN_LEASE_S <= lease_s <= MAX_LEASE_S:
         raise BadUsageError(
-            f"{option}: {text!r} is not from {exact_duration(least_s)} to {exact_duration(most_s)}. "
+            f"{option}: {text!r} is not from {exact_duration(MIN_LEASE_S)} to {exact_duration(MAX_LEASE_S)}. "
             "A file that is to stay longer can be renewed."
         )
     return lease_s
@@ -145,6 +147,15 @@ def _lease(option: str, text: str) -> int:
 def _check(order: Order) -> None:
     if not order.source or "\0" in order.source:
         raise BadUsageError("The path of the file to publish is empty or contains a NUL character.")
+    if (order.needed, order.total, order.happy) != (None, None, None):
+        _check_code(order)
+    if order.from_stdin and sys.stdin is None:
+        raise BadUsageError("Standard input is closed: there is nothing to publish.")
+
+
+def _check_code(order: Order) -> None:
+    from shoal.erasure import MAX_SHARES
+
     least, most = order.code or (1, MAX_SHARES)
     if least > most:
         raise BadUsageError(f"--needed {least} is more than --total {most}.")
@@ -152,8 +163,6 @@ def _check(order: Order) -> None:
         raise BadUsageError(
             f"--happy {order.happy} is not between {least} and {most}, the shares needed and the shares in all."
         )
-    if order.from_stdin and sys.stdin is None:
-        raise BadUsageError("Standard input is closed: there is nothing to publish.")
 
 
 async def _publish(settings: Globals, order: Order) -> int:

@@ -82,7 +82,7 @@ class ListComparison:
         Raises StoreError where our disk fails.
         """
         knew_nobody, now = self._is_alone(findings.file), trio.current_time()
-        last = self._alone_at.get(bytes(findings.file_id), -math.inf)
+        last = self._alone_at.get(findings.file_id, -math.inf)
         if knew_nobody and now - last < ALONE_EPOCHS * self._epoch_s:
             return findings
         await self._search(findings.file)
@@ -90,7 +90,7 @@ class ListComparison:
         if knew_nobody:
             await self._introduce(findings)
             if self._is_alone(findings.file):
-                self._alone_at[bytes(findings.file_id)] = now
+                self._alone_at[findings.file_id] = now
         return findings
 
     async def rejoin(self, file: WatchedFile) -> bool:
@@ -156,12 +156,12 @@ class ListComparison:
             return True
         if self._clocks.misleads(trio.current_time()) or not await self._teller.introduce(findings):
             return False
-        self._introduced[bytes(findings.file_id)] = own
+        self._introduced[findings.file_id] = own
         return True
 
     def _is_told(self, own: HolderStatement) -> bool:
         """Whether the others were told much the same. (By its times, since a clock may have been wrong, or asleep.)"""
-        told = self._introduced.get(bytes(own.file_id))
+        told = self._introduced.get(own.file_id)
         return told is not None and told.address == own.address and 0 <= own.issued - told.issued < INTRODUCE_EVERY_S
 
     def _is_alone(self, file: WatchedFile) -> bool:

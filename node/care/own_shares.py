@@ -18,13 +18,13 @@ from shoal.node.care.clocks import ClockComparison
 from shoal.node.channel import PeerError, RequestError, open_pool
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile, ShoalError
+from shoal.node.formats import MAX_LEASE_S, UPLOAD_ID_BYTES
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.deletion import Deletion
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import MalformedStatement, unchecked_statement
-from shoal.node.publishing.lanes import MAX_LEASE_S, Lane
+from shoal.node.publishing.lanes import Lane
 from shoal.node.publishing.rebuild import rebuild_onto
-from shoal.node.publishing.recruit import UPLOAD_ID_BYTES
 from shoal.node.publishing.sealing import Batch
 from shoal.node.repairing.audit import Audit, Audited
 from shoal.node.repairing.repair import plan

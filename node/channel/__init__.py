@@ -15,9 +15,7 @@ from shoal.node.channel.errors import (
 from shoal.node.channel.hello import Role
 from shoal.node.channel.limits import MemoryBudget, RateLimit, Throttle
 from shoal.node.channel.messages import (
-    BLOCK_BYTES,
     MAX_BLOCKS_COUNT,
-    MAX_MANIFEST_BYTES,
     MAX_PAYLOAD_BYTES,
     MAX_SURVEY_COUNT,
     Abort,
@@ -63,9 +61,7 @@ from shoal.node.channel.streams import Buffer, ByteStream, StreamHandler, Stream
 from shoal.node.channel.tls import TlsNetwork
 
 __all__ = [
-    "BLOCK_BYTES",
     "MAX_BLOCKS_COUNT",
-    "MAX_MANIFEST_BYTES",
     "MAX_PAYLOAD_BYTES",
     "MAX_SURVEY_COUNT",
     "Abort",

@@ -13,9 +13,11 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from shoal.dht.identity import ID_NONCE_BYTES, NODE_ID_BYTES
 from shoal.dht.signatures import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
+from shoal.erasure import BLOCK_BYTES, HASH_BYTES, MAX_MANIFEST_BYTES, FileId, split_nodes
 from shoal.node.channel import wire
 from shoal.node.channel.errors import MalformedMessage, RemoteError
 from shoal.node.channel.streams import Buffer
+from shoal.node.formats import MAX_STATEMENT_BYTES, UPLOAD_ID_BYTES
 
 VERSION = 1  # of this protocol; a hello carries the range a node speaks
 HELLO_TYPE = 1
@@ -23,15 +25,11 @@ REPLY_BIT = 0x80
 MAX_TYPE = 0x7F
 MAX_REQUEST_ID = 2**32 - 1
 
-BLOCK_BYTES = 65_536  # of a share; fixed by the format of a file
-HASH_BYTES = 32
 MAX_BLOCKS_COUNT = 16  # in one write or read: 1 MiB
 MAX_PAYLOAD_BYTES = MAX_BLOCKS_COUNT * BLOCK_BYTES  # DESIGN section 4
 MAX_SHARE_NUMBER = 255
 MAX_BLOCK_INDEX = 2**40 - 1  # 64 PiB in one share: beyond any disk, and no product of ours overflows 63 bits
 MAX_PROOF_BYTES = 128 * HASH_BYTES  # a range proof has at most two hashes per level, and 2^40 blocks have 41 levels
-MAX_MANIFEST_BYTES = 16 * 1024
-MAX_STATEMENT_BYTES = 512
 MAX_STAMP_BYTES = 512
 MAX_TEXT_CHARS = 200  # of a failure
 MAX_ROLE_CHARS = 16
@@ -40,7 +38,6 @@ MAX_SHARES_COUNT = 256
 MAX_SURVEY_COUNT = 1024  # files asked about at once: 32 KiB of a header's 64
 
 CHALLENGE_BYTES = 32
-UPLOAD_ID_BYTES = 16
 
 
 class Status(IntEnum):
@@ -394,6 +391,11 @@ class Survey(Request[Surveyed]):
     REPLY = Surveyed
     file_ids: bytes = field(metadata=wire.blob(MAX_SURVEY_COUNT * HASH_BYTES, HASH_BYTES))
     with_statements: bool = field(metadata=wire.FLAG)
+
+    @property
+    def ids(self) -> list[FileId]:
+        """The files asked about, in order."""
+        return [FileId(each) for each in split_nodes(self.file_ids)]
 
 
 @dataclass(frozen=True, slots=True)

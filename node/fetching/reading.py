@@ -20,6 +20,7 @@ from shoal.erasure import (
     Manifest,
     NotACodeword,
     SegmentDecoder,
+    split_nodes,
 )
 from shoal.node.channel import Blocks, Buffer
 from shoal.node.context import Context
@@ -165,7 +166,7 @@ class FileReader(Generic[T]):
             return _Corrupt([share])
 
     def _check_data(self, first: int, count: int, reply: Blocks) -> list[bytes]:
-        leaves = [reply.data_leaves[at : at + 32] for at in range(0, len(reply.data_leaves), 32)]
+        leaves = split_nodes(reply.data_leaves)
         if len(leaves) != count:  # a proof of fewer may be valid
             raise CorruptDataLeaf(first, count)
         self.decoder.check_data_leaves(first, leaves, reply.data_proof)

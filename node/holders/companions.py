@@ -93,7 +93,7 @@ class Companions:
 
     def own(self, file_id: FileId, held: HeldShare) -> HolderStatement:
         """Our word that we keep a share; the same one for a day while nothing in it changes."""
-        key, now = (bytes(file_id), held.share_number), self._env.wall()
+        key, now = (file_id, held.share_number), self._env.wall()
         known = self._signed.get(key)
         says = (held.lease_end, self._own_address())
         if known is not None and (known.lease_end, known.address) == says and 0 <= now - known.issued < REUSE_S:

@@ -10,6 +10,7 @@ from shoal.node import channel
 from shoal.node.channel import PeerError, Renew
 from shoal.node.context import Context
 from shoal.node.errors import NotFound, TooFewShares, UsageError
+from shoal.node.formats import MAX_LEASE_S, MIN_LEASE_S
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.everyone import ask_everyone, by_node
 from shoal.node.holders.placement import host_of
@@ -18,8 +19,6 @@ from shoal.node.holders.statements import HolderStatement
 from shoal.node.holders.tally import kth_longest
 from shoal.node.results import Renewed
 
-MAX_TTL_S = 90 * 86400  # DESIGN section 5
-MIN_TTL_S = 3600  # as for a publish
 RENEW_TIMEOUT_S = 15.0  # of all holders together
 USED_BEFORE_S = 60 * 86400.0  # a fetch renews a file that may have less than this left
 USED_TIMEOUT_S = 3.0  # what a fetch waits for that at most
@@ -27,11 +26,11 @@ USED_TIMEOUT_S = 3.0  # what a fetch waits for that at most
 
 def check_ttl(ttl_s: int) -> None:
     """UsageError for a time that no holder would grant."""
-    if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
-        raise UsageError("The time to live must be from 1h to 90d; it can be renewed as often as you like.")
+    if not MIN_LEASE_S <= ttl_s <= MAX_LEASE_S:
+        raise UsageError("The time to live must be from 1h to 90d. A file that is to stay longer can be renewed.")
 
 
-async def renew_file(context: Context, file_id: FileId, ttl_s: int = MAX_TTL_S) -> Renewed:
+async def renew_file(context: Context, file_id: FileId, ttl_s: int = MAX_LEASE_S) -> Renewed:
     """See `Node.renew`."""
     search = await Search(context, file_id).run()
     manifest, hints = search.manifest, search.hints
@@ -60,7 +59,7 @@ async def renew_used(context: Context, located: Located, proven: Sequence[Hint])
     hosts = {host_of(each.contact, private=context.network.private) for each in proven}
     until = shortest_promise(proven, located.statements)
     if len(hosts) < located.manifest.k or until < context.env.wall() + USED_BEFORE_S:
-        await _renew_all(context, located.manifest, [*proven, *located.hints], MAX_TTL_S, USED_TIMEOUT_S)
+        await _renew_all(context, located.manifest, [*proven, *located.hints], MAX_LEASE_S, USED_TIMEOUT_S)
 
 
 def shortest_promise(holders: Iterable[Hint], statements: Iterable[HolderStatement]) -> float:

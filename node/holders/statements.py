@@ -23,12 +23,12 @@ from shoal.dht import (
     node_id_of,
 )
 from shoal.erasure import FileId
+from shoal.node.formats import MAX_STATEMENT_BYTES
 
 VERSION = 1
 LABEL = b"shoal/1 holder statement"
 LIFETIME_S = 7 * 86400  # DESIGN: at most 7 days; holders renew theirs well before
 MAX_SKEW_S = 2 * 3600  # ours: how far ahead of our clock a peer's may be
-MAX_STATEMENT_BYTES = 512
 MAX_STATEMENTS = 1024  # 256 shares, 4 statements each
 MAX_REMEMBERED = 4096  # ours: a signature costs 0.1 ms to check, and each statement is met some ten times
 
@@ -69,7 +69,7 @@ def make_statement(
     issued = int(now)
     fields = [
         VERSION,
-        bytes(file_id),
+        file_id,
         share,
         identity.public_key,
         identity.id_nonce,
@@ -193,7 +193,7 @@ def _fields(body: bytes, signed: bytes) -> tuple[HolderStatement, bytes]:
     match _unpack(body, 16):
         case [
             1,
-            bytes(file_id),
+            file_id,
             int(share),
             bytes(key),
             bytes(nonce),

@@ -14,7 +14,7 @@ from shoal.dht import Contact
 from shoal.erasure import FileId
 from shoal.node.channel import MAX_PAYLOAD_BYTES, MAX_SURVEY_COUNT, MalformedMessage, Survey
 from shoal.node.context import ASK_TIMEOUT_S, Context
-from shoal.node.holders.statements import MAX_STATEMENT_BYTES
+from shoal.node.formats import MAX_STATEMENT_BYTES
 
 MAX_ROWS_COUNT = 256  # shares of one file
 MAX_DELETION_BYTES = 128  # a packed deletion has 76

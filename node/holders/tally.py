@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shoal.dht import Contact
+from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.placement import host_of
 from shoal.node.holders.statements import HolderStatement
 
-LEASE_LIMIT_S = 90 * 86400  # DESIGN section 5: who claims a longer lease than anyone can give is not believed
 CLOCK_SLACK_S = 86400.0  # a holder's clock may be ahead by as much as drops are careful about
 
 
@@ -85,7 +85,7 @@ class Tally:
 
 def kth_longest(lease_ends: Iterable[float], k: int, now: float) -> float | None:
     """The k-th longest of leases of distinct shares, None when there are fewer. Impossible claims are cut first."""
-    ends = sorted((min(end, now + LEASE_LIMIT_S + CLOCK_SLACK_S) for end in lease_ends), reverse=True)
+    ends = sorted((min(end, now + MAX_LEASE_S + CLOCK_SLACK_S) for end in lease_ends), reverse=True)
     return float(ends[k - 1]) if len(ends) >= k else None
 
 

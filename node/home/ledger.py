@@ -88,15 +88,13 @@ class Ledger:
     def owner_secret(self, file_id: FileId) -> bytes | None:
         """The secret that may delete a file, if it was published from here."""
         query = "SELECT owner_secret FROM published WHERE file_id = ?"
-        secrets = self._rows(lambda row: bytes(row[0]), query, bytes(file_id))
+        secrets = self._rows(lambda row: bytes(row[0]), query, file_id)
         return secrets[0] if secrets else None
 
     def extend(self, file_id: FileId, lease_end: float) -> None:
         """Note that a file that was published from here is kept for longer; nothing for any other."""
         if self._is_there():
-            self._change(
-                "UPDATE published SET lease_end = max(lease_end, ?) WHERE file_id = ?", lease_end, bytes(file_id)
-            )
+            self._change("UPDATE published SET lease_end = max(lease_end, ?) WHERE file_id = ?", lease_end, file_id)
 
     def mark_deleted(self, file_id: FileId, now: float) -> None:
         """Note that a deletion went out. The line stays: it can be sent again, to those who were away. Nobody here
@@ -105,8 +103,8 @@ class Ledger:
         if not self._is_there():
             return
         with self._open() as database, database:
-            database.execute("UPDATE published SET deleted_at = ? WHERE file_id = ?", (now, bytes(file_id)))
-            database.execute("DELETE FROM kept WHERE file_id = ?", (bytes(file_id),))
+            database.execute("UPDATE published SET deleted_at = ? WHERE file_id = ?", (now, file_id))
+            database.execute("DELETE FROM kept WHERE file_id = ?", (file_id,))
 
     # --- files that this home's node renews
 

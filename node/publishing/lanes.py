@@ -13,6 +13,7 @@ from shoal.dht import Contact
 from shoal.erasure import BLOCK_BYTES
 from shoal.node.channel import Abort, Buffer, Commit, Misbehaved, Offer, PeerError, RemoteError, Status, Write
 from shoal.node.context import Context
+from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.statements import HolderStatement, MalformedStatement, check_statement
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.sealing import Batch
@@ -22,7 +23,6 @@ WRITE_TIMEOUT_S = 300.0  # the last resort: 1 MiB over a sixteenth of a 0.5 Mbit
 COMMIT_TIMEOUT_S = 180.0  # a holder syncs the share and builds its trees: minutes for hundreds of GB
 LEAST_COMMIT_S = 30.0  # for a small share at a busy holder
 COMMIT_BYTES_PER_S = 8 * 2**20  # ours: the slowest disk that a volunteer is likely to have
-MAX_LEASE_S = 90 * 86400  # DESIGN section 5; whoever promises more does not mean it
 LEASE_SLACK_S = 600  # a lease begins before the commit and is signed after it
 
 NO_ANSWER = "no answer"

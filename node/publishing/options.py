@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from shoal.erasure import MAX_SHARES, ErasureError, check_code, default_happy, default_width
+from shoal.erasure import MAX_SHARES, ErasureError, check_code, chosen_code, default_happy, default_width
 from shoal.node.cipher import MAX_MEDIA_TYPE_BYTES
 from shoal.node.errors import UsageError
+from shoal.node.formats import MAX_LEASE_S
+from shoal.node.holders.renewal import check_ttl
 from shoal.node.names import name_bytes, printable
 
-EXPANSION = 3  # shares in all for each one needed: any two thirds of the holders may be lost
-DEFAULT_TTL_S = 90 * 86400  # the longest lease, so the fewest renewals
-MIN_TTL_S, MAX_TTL_S = 3600, 90 * 86400  # holders grant no more than 90 days from now; a lease can be renewed
+DEFAULT_TTL_S = MAX_LEASE_S  # the longest lease, so the fewest renewals
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,7 @@ class PublishOptions:
     @property
     def code(self) -> tuple[int, int] | None:
         """(k, n) where the user chose, else None. Where only one of the two is given, the expansion is as always."""
-        if self.needed is None and self.total is None:
-            return None
-        needed = max(1, (self.total or 0) // EXPANSION) if self.needed is None else self.needed
-        total = min(MAX_SHARES, EXPANSION * needed) if self.total is None else self.total
-        return needed, total
+        return chosen_code(self.needed, self.total)
 
     def check(self) -> None:
         """Raises UsageError for a number, a name or a media type that cannot be."""
@@ -45,8 +41,7 @@ class PublishOptions:
         most = code[1] if code is not None else MAX_SHARES
         if self.happy is not None and not 1 <= self.happy <= most:
             raise UsageError(f"The number of happy hosts must be from 1 to {most}, not {self.happy}.")
-        if not MIN_TTL_S <= self.ttl_s <= MAX_TTL_S:
-            raise UsageError("The time to live must be from 1h to 90d. A file that is to stay longer can be renewed.")
+        check_ttl(self.ttl_s)
         media_type = self.media_type or ""
         if not media_type.isascii() or not media_type.isprintable() or len(media_type) > MAX_MEDIA_TYPE_BYTES:
             raise UsageError(f"A media type has at most {MAX_MEDIA_TYPE_BYTES} characters, all of them plain ASCII.")

@@ -9,12 +9,12 @@ from shoal.dht import Contact, NodeId, labelled_hash
 from shoal.erasure import FileId, Layout
 from shoal.node.context import Context
 from shoal.node.errors import NoPeers, Refused, ShoalError
+from shoal.node.formats import UPLOAD_ID_BYTES
 from shoal.node.holders.placement import gather, host_of, spread
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.lanes import BROKE_THE_PROTOCOL, Lane, abort_all, in_words
 from shoal.node.publishing.options import PublishOptions
 
-UPLOAD_ID_BYTES = 16
 LEAST_ASKED = 8  # at once, after the first have refused or kept silent: a row of the silent must not take minutes
 
 _shared_upload = labelled_hash("repair upload")

@@ -15,13 +15,14 @@ from shoal.dht import Contact, NodeId
 from shoal.erasure import BLOCK_BYTES, FileId, Manifest
 from shoal.node.context import Context
 from shoal.node.errors import NotFound, TooFewShares, UsageError
+from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.nursery import open_nursery
-from shoal.node.publishing.lanes import MAX_LEASE_S, Lane
+from shoal.node.publishing.lanes import Lane
 from shoal.node.publishing.rebuild import rebuild_onto
 from shoal.node.publishing.recruit import Recruiter
 from shoal.node.publishing.settling import Settling

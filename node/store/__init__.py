@@ -13,7 +13,7 @@
     scrub          looking for bit rot;  quarantine, quarantine_start: damaged copies are put aside
     reconcile      start-up;  health: shares by state;  store: ShareStore, the face of it all
 
-May import: erasure, nothing else of ours.
+May import: erasure and `node/formats.py`, nothing else of ours.
 Everything blocks and knows no trio; docs/store.md describes the bytes on disk and the orders of events.
 """
 

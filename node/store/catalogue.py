@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from shoal.node.formats import MAX_STATEMENT_BYTES
 from shoal.node.store.database import Database, Row, Transaction
-from shoal.node.store.limits import MAX_PAGE, MAX_STATEMENT_BYTES, MAX_STATEMENTS_PER_SHARE
+from shoal.node.store.limits import MAX_PAGE, MAX_STATEMENTS_PER_SHARE
 
 ShareKey = tuple[bytes, int]
 """(file id, share number)."""

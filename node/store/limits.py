@@ -25,10 +25,8 @@ UNCOMMITTED_FLOOR_BYTES = 1 << 30  # … 1 GiB where capacity allows, so that 5 
 UNCOMMITTED_FLOOR_DIVISOR = 2  # … and never more than half of a very small one
 
 MAX_STATEMENTS_PER_SHARE = 4  # DESIGN §6
-MAX_STATEMENT_BYTES = 512  # the same ceiling as shoal.node.holders.statements, which checks what is inside
 MAX_PAGE = 1000  # files in one page of a listing
 
-MAX_LEASE_S = 90 * 86400  # nobody can renew further ahead than this (DESIGN §5)
 GRACE_S = 14 * 86400  # after its lease a share stays so long by the wall clock, and by our own uptime (DESIGN §5)
 MAX_DROPS = 1000  # shares dropped in one call: each costs a few syncs, about 10 ms
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shoal.erasure import MalformedManifest, Manifest, manifest_id
+from shoal.node.formats import MAX_LEASE_S
 from shoal.node.store.catalogue import Catalogue, ShareKey, ShareState, insert_share
 from shoal.node.store.database import Transaction
 from shoal.node.store.disk import Disk
 from shoal.node.store.errors import StoreError, disk_errors
-from shoal.node.store.limits import MAX_LEASE_S, OWN_SOURCE, allocated_bytes
+from shoal.node.store.limits import OWN_SOURCE, allocated_bytes
 from shoal.node.store.quarantine_start import QuarantineStart
 from shoal.node.store.removal import garbage_path, note_garbage, remove_garbage
 from shoal.node.store.rows import share_row

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shoal.erasure import BLOCK_BYTES, HASH_BYTES, Buffer, block_leaf
+from shoal.node.formats import UPLOAD_ID_BYTES
 from shoal.node.store.accounts import Accounts, received
 from shoal.node.store.database import Database, Transaction
 from shoal.node.store.disk import Disk, DiskFile
@@ -37,8 +38,6 @@ from shoal.node.store.limits import (
 )
 from shoal.node.store.shareformat import folder_of, folder_path, upload_name
 from shoal.node.store.trees import LeafChunk
-
-UPLOAD_ID_BYTES = 16
 
 
 @dataclass(eq=False, slots=True)

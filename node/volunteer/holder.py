@@ -37,6 +37,7 @@ from shoal.node.channel import (
     Told,
 )
 from shoal.node.context import Context
+from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.companions import Companions
 from shoal.node.holders.deletion import Deletion
 from shoal.node.holders.statements import MalformedStatement, pack_statements
@@ -45,7 +46,6 @@ from shoal.node.store import HeldShare, ShareStore, StoreError
 from shoal.node.volunteer.handlers import Handler
 from shoal.node.volunteer.store_calls import StoreCalls
 
-LEASE_LIMIT_S = 90 * 86400  # the longest lease that anybody is granted, from now on; it can be renewed
 SMALL_GAIN_DIVISOR = 1000  # a renewal that gains less than this part of its lease is not worth a sync of the disk
 NOT_KEPT = "this file is not kept here"
 
@@ -102,7 +102,7 @@ class Holder:
     # --- being looked after
 
     async def _survey(self, caller: Caller, request: Survey, payload: Buffer) -> Surveyed:
-        ids = [FileId(request.file_ids[at : at + 32]) for at in range(0, len(request.file_ids), 32)]
+        ids = request.ids
         kept = await self._calls.call(lambda: [self._kept(file_id) for file_id in ids])
         entries: list[Entry] = []
         for file_id, held in zip(ids, kept, strict=True):
@@ -124,7 +124,7 @@ class Holder:
         return SurveyRow(held.share_number, held.lease_end, signed)
 
     async def _renew(self, caller: Caller, request: Renew, payload: Buffer) -> Renewed:
-        lease_s = min(request.lease_s, LEASE_LIMIT_S)
+        lease_s = min(request.lease_s, MAX_LEASE_S)
         lease_end = int(self._env.wall()) + lease_s
         least = lease_end - lease_s // SMALL_GAIN_DIVISOR
 

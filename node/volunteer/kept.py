@@ -12,7 +12,8 @@ from shoal.erasure import FileId
 from shoal.node.care.problems import Problems, not_renewed
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, ShoalError
-from shoal.node.holders.renewal import MAX_TTL_S, renew_file
+from shoal.node.formats import MAX_LEASE_S
+from shoal.node.holders.renewal import renew_file
 from shoal.node.home.ledger import Ledger
 from shoal.node.results import KeptFile
 from shoal.node.translate import translated
@@ -37,7 +38,7 @@ def is_due(file: KeptFile, wall: float, running_s: float, *, is_renewed: bool) -
     """
     if not 0 <= wall - file.renewed_at < RENEW_EVERY_S or running_s >= RENEW_EVERY_S:
         return True
-    clock_error_s = file.lease_until - (file.renewed_at + MAX_TTL_S)
+    clock_error_s = file.lease_until - (file.renewed_at + MAX_LEASE_S)
     return not is_renewed and abs(clock_error_s) > CLOCK_TOLERANCE_S
 
 

@@ -18,11 +18,12 @@ from typing import TypeAlias
 import trio
 
 from shoal.dht import Contact
-from shoal.erasure import FileId, Manifest
+from shoal.erasure import FileId, Manifest, split_nodes
 from shoal.node.care.clocks import ask_clocks
 from shoal.node.channel import Buffer
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile
+from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.companions import Companions
 from shoal.node.holders.outcome import Outcome
@@ -31,7 +32,7 @@ from shoal.node.holders.search import Search
 from shoal.node.holders.statements import MAX_SKEW_S, HolderStatement, MalformedStatement, pack_statements
 from shoal.node.holders.tally import Finding, Tally
 from shoal.node.nursery import open_nursery
-from shoal.node.publishing.lanes import MAX_LEASE_S, Lane
+from shoal.node.publishing.lanes import Lane
 from shoal.node.publishing.recruit import Recruiter
 from shoal.node.publishing.sealing import Batch
 from shoal.node.publishing.settling import Settling
@@ -286,7 +287,7 @@ class Leaver:
     async def _batch(self, manifest: Manifest, share: int, first: int, total: int) -> Batch:
         count = min(MAX_READ_BLOCKS, total - first)
         found = await self._env.call(self._store.read, manifest.id, share, first, count, True)
-        leaves = [found.data_leaves[at : at + 32] for at in range(0, len(found.data_leaves), 32)]
+        leaves = split_nodes(found.data_leaves)
         blocks = split_blocks(found.blocks)
         columns = [StoredColumn({share: block}, leaf) for block, leaf in zip(blocks, leaves, strict=True)]
         return Batch(first, columns, [], 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import trio
 
 from shoal.dht import Address, Identity, space_class
-from shoal.erasure import FileId, manifest_id
+from shoal.erasure import manifest_id
 from shoal.node.care.caretaker import Caretaker
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.counts import CareStatistics
@@ -143,7 +143,7 @@ class Serving:
             caretaker.on_file(manifest_id(bytes(payload)))
 
         def surveyed(caller: Caller, request: Survey, payload: Buffer) -> None:
-            caretaker.on_survey(caller.node_id, split_ids(request.file_ids))
+            caretaker.on_survey(caller.node_id, request.ids)
 
         self.handlers.after(Commit, came)
         self.handlers.after(Survey, surveyed)
@@ -180,11 +180,6 @@ class Serving:
 
 def _part_of(cap: int | None) -> float:
     return CARE_BYTES_PER_S if cap is None else min(CARE_BYTES_PER_S, cap / CARE_PART)
-
-
-def split_ids(file_ids: bytes) -> list[FileId]:
-    """The ids of a survey, 32 bytes each."""
-    return [FileId(file_ids[at : at + 32]) for at in range(0, len(file_ids), 32)]
 
 
 def open_store(env: Environment, folder: Path, settings: NodeSettings, *, private: bool) -> ShareStore:

@@ -20,10 +20,10 @@ from shoal.node.channel import (
     Written,
 )
 from shoal.node.environment import Environment
+from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.companions import Companions
 from shoal.node.store import HeldShare, ShareStore, split_blocks
 from shoal.node.volunteer.handlers import Handler
-from shoal.node.volunteer.holder import LEASE_LIMIT_S
 from shoal.node.volunteer.store_calls import StoreCalls
 
 
@@ -65,7 +65,7 @@ class Taking:
     async def _commit(self, caller: Caller, request: Commit, payload: Buffer) -> Committed:
         self._check_staying()
         now = self._env.wall()
-        lease_end = int(now) + min(request.lease_s, LEASE_LIMIT_S)
+        lease_end = int(now) + min(request.lease_s, MAX_LEASE_S)
         manifest = bytes(payload)
         kept_until = await self._calls.call(
             self._store.commit, request.upload_id, request.share_number, manifest, lease_end, now

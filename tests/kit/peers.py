@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import trio
 
 from shoal.dht import Address, Identity, NetworkParameters
+from shoal.erasure import BLOCK_BYTES
 from shoal.node.channel import (
-    BLOCK_BYTES,
     AnyRequest,
     Blocks,
     Buffer,

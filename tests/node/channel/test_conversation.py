@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from shoal.dht import Identity, NetworkParameters
+from shoal.erasure import BLOCK_BYTES
 from shoal.node.channel import (
-    BLOCK_BYTES,
     AnyRequest,
     Buffer,
     Caller,

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shoal.erasure import MAX_MANIFEST_BYTES
 from shoal.node.channel import messages as m
 from shoal.node.channel import wire
 from shoal.node.channel.errors import MalformedMessage, RemoteError
@@ -197,7 +198,7 @@ def test_payloads_only_where_they_belong() -> None:
     with pytest.raises(MalformedMessage):
         m.decode_request(m.encode_request(1, m.GetHeld(FILE_ID)), 1)
     with pytest.raises(MalformedMessage):
-        m.decode_request(m.encode_request(1, REQUESTS[3]), m.MAX_MANIFEST_BYTES + 1)
+        m.decode_request(m.encode_request(1, REQUESTS[3]), MAX_MANIFEST_BYTES + 1)
 
 
 def test_deep_nesting_is_refused() -> None:

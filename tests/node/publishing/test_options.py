@@ -7,7 +7,8 @@ import pytest
 
 from shoal.erasure import MAX_SHARES, default_happy, default_width
 from shoal.node.errors import UsageError
-from shoal.node.publishing.options import MAX_TTL_S, MIN_TTL_S, PublishOptions
+from shoal.node.formats import MAX_LEASE_S, MIN_LEASE_S
+from shoal.node.publishing.options import PublishOptions
 
 GIB = 2**30
 
@@ -39,8 +40,8 @@ def test_one_number_of_a_code_gives_the_other(
         {"happy": 0},
         {"happy": MAX_SHARES + 1},
         {"needed": 2, "total": 4, "happy": 5},
-        {"ttl_s": MIN_TTL_S - 1},
-        {"ttl_s": MAX_TTL_S + 1},
+        {"ttl_s": MIN_LEASE_S - 1},
+        {"ttl_s": MAX_LEASE_S + 1},
         {"media_type": "text/\n"},
         {"media_type": "täxt"},
         {"media_type": "a" * 1000},
@@ -59,8 +60,8 @@ def test_what_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     [
         {},
         {"needed": 1, "total": 1, "happy": 1},
-        {"ttl_s": MIN_TTL_S},
-        {"ttl_s": MAX_TTL_S},
+        {"ttl_s": MIN_LEASE_S},
+        {"ttl_s": MAX_LEASE_S},
         {"name": "fish.txt", "media_type": "text/plain"},
     ],
 )
@@ -86,7 +87,7 @@ def test_every_choice_is_part_of_the_command() -> None:
         {"needed": 2},
         {"total": 9},
         {"happy": 3},
-        {"ttl_s": MIN_TTL_S},
+        {"ttl_s": MIN_LEASE_S},
         {"public": True},
         {"media_type": "text/plain"},
     ]
