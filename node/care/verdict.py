@@ -8,6 +8,7 @@ from shoal.node.care.findings import Findings
 from shoal.node.holders.announcers import announcers
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.statements import HolderStatement
+from shoal.node.holders.tally import kth_longest
 from shoal.node.repairing.repair import RepairJob
 
 NEWER_S = 86400.0  # a statement that is newer by less is not worth a message to every holder
@@ -76,8 +77,7 @@ def leased_until(findings: Findings) -> float:
     longest: dict[int, int] = {}
     for each in findings.statements:
         longest[each.share] = max(each.lease_end, longest.get(each.share, each.lease_end))
-    ends, k = sorted(longest.values(), reverse=True), findings.file.manifest.k
-    return float(ends[k - 1]) if len(ends) >= k else 0.0
+    return kth_longest(longest.values(), findings.file.manifest.k) or 0.0
 
 
 def is_news(statement: HolderStatement, known: HolderStatement | None, findings: Findings) -> bool:

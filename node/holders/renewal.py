@@ -16,7 +16,7 @@ from shoal.node.holders.everyone import ask_everyone, by_node
 from shoal.node.holders.placement import host_of
 from shoal.node.holders.search import Located, Search
 from shoal.node.holders.statements import HolderStatement
-from shoal.node.holders.tally import kth_longest
+from shoal.node.holders.tally import believable, kth_longest
 from shoal.node.results import Renewed
 
 RENEW_TIMEOUT_S = 15.0  # of all holders together
@@ -85,7 +85,7 @@ async def _renew_all(
                 hosts.add(host_of(contact, private=context.network.private))
     if not longest:
         return None
-    until = kth_longest(longest.values(), manifest.k, context.env.wall())
+    until = kth_longest(believable(longest.values(), context.env.wall()), manifest.k)
     return Renewed(
         file_id=manifest.id,
         k=manifest.k,

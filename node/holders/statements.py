@@ -193,7 +193,7 @@ def _fields(body: bytes, signed: bytes) -> tuple[HolderStatement, bytes]:
     match _unpack(body, 16):
         case [
             1,
-            file_id,
+            bytes(file_id),
             int(share),
             bytes(key),
             bytes(nonce),

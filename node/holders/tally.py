@@ -5,7 +5,7 @@ network all ids at one address are one host, so that nobody passes for many.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from shoal.dht import Contact
@@ -75,7 +75,7 @@ class Tally:
         longest: dict[int, float] = {}
         for each in self.good:
             longest[each.share] = max(longest.get(each.share, 0.0), each.lease_end)
-        return kth_longest(longest.values(), self.k, now)
+        return kth_longest(believable(longest.values(), now), self.k)
 
     def outcomes(self) -> dict[str, int]:
         """How many placements ended in which way; every way is named."""
@@ -83,10 +83,15 @@ class Tally:
         return {outcome.value: counts[outcome] for outcome in Outcome}
 
 
-def kth_longest(lease_ends: Iterable[float], k: int, now: float) -> float | None:
-    """The k-th longest of leases of distinct shares, None when there are fewer. Impossible claims are cut first."""
-    ends = sorted((min(end, now + MAX_LEASE_S + CLOCK_SLACK_S) for end in lease_ends), reverse=True)
+def kth_longest(lease_ends: Iterable[float], k: int) -> float | None:
+    """The k-th longest of leases of distinct shares: until then k shares are promised. None when there are fewer."""
+    ends = sorted(lease_ends, reverse=True)
     return float(ends[k - 1]) if len(ends) >= k else None
+
+
+def believable(lease_ends: Iterable[float], now: float) -> Iterator[float]:
+    """The leases as they are believed: none is longer than a holder can give, whatever it says."""
+    return (min(end, now + MAX_LEASE_S + CLOCK_SLACK_S) for end in lease_ends)
 
 
 def match_hosts(places: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:

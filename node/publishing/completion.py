@@ -14,6 +14,7 @@ from shoal.node.context import Context
 from shoal.node.errors import BadData, NoPeers, NotOneFile, Refused, TooFewShares
 from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.statements import HolderStatement
+from shoal.node.holders.tally import kth_longest
 from shoal.node.publishing.journal import JournalEntry
 from shoal.node.publishing.lanes import Lane, in_words
 from shoal.node.publishing.settling import Settling
@@ -38,8 +39,9 @@ class Outcome:
     @property
     def lease_end(self) -> float:
         """The k-th longest lease: until then at least k shares are promised."""
-        ends = sorted((each.lease_end for each in self.statements.values()), reverse=True)
-        return float(ends[self.entry.k - 1])
+        until = kth_longest((each.lease_end for each in self.statements.values()), self.entry.k)
+        assert until is not None, "an outcome has k shares at least"
+        return until
 
     @property
     def link(self) -> Link:

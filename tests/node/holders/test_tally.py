@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shoal.dht import Address, Contact, NodeId
 from shoal.node.holders.outcome import Outcome
-from shoal.node.holders.tally import Finding, Tally, kth_longest, match_hosts
+from shoal.node.holders.tally import Finding, Tally, believable, kth_longest, match_hosts
 
 DAY_S = 86400.0
 
@@ -83,4 +83,4 @@ def test_the_lease_is_the_kth_longest_of_distinct_shares() -> None:
 
 @pytest.mark.parametrize("claim", [1e18, 400 * DAY_S])
 def test_an_impossible_lease_is_cut(claim: float) -> None:
-    assert kth_longest([claim], 1, 0.0) == 91 * DAY_S
+    assert kth_longest(believable([claim], 0.0), 1) == 91 * DAY_S
