@@ -12,7 +12,7 @@ import trio
 from shoal.dht.address import Address
 from shoal.dht.contact import Contact
 from shoal.dht.crawl import Ask
-from shoal.dht.errors import RecordTooLargeError, RequestError
+from shoal.dht.errors import QueryError, RecordTooLargeError
 from shoal.dht.identity import Identity, distance
 from shoal.dht.messages import Store, Stored, StoreStatus, stores_within
 from shoal.dht.params import NetworkParameters
@@ -233,7 +233,7 @@ class Announcer:
             batch, records = records[:count], records[count:]
             try:
                 answer = await self._ask(contact, Store(tuple(encoded for _, encoded in batch)))
-            except RequestError:
+            except QueryError:
                 return
             assert isinstance(answer.reply, Stored), "the caller matches the kinds of request and reply"
             for (index, _), status in zip(batch, answer.reply.statuses, strict=False):

@@ -9,7 +9,7 @@ import trio
 
 from shoal.dht.address import Address
 from shoal.dht.contact import Contact
-from shoal.dht.errors import ProtocolError, RequestError
+from shoal.dht.errors import ProtocolError, QueryError
 from shoal.dht.identity import NodeId
 from shoal.dht.lookup import TIME_LIMIT_S, Lookup
 from shoal.dht.messages import FindNode, GetRecords, KnownRequest, Nodes, Records
@@ -21,21 +21,21 @@ from shoal.dht.signatures import SignatureScheme
 MAX_FOUND = 512  # records of one search: 20 honest nodes hold the same 64 at most, the rest is room for disagreement
 MIN_PAUSE_S = 0.001  # between two looks at a lookup to which nothing has happened
 
-Ask = Callable[[Contact, KnownRequest], Awaitable[Answer]]  # raises RequestError
+Ask = Callable[[Contact, KnownRequest], Awaitable[Answer]]  # raises QueryError
 Acceptable = Callable[[Contact], bool]  # whether a contact named by others may be asked at all
 
 
 async def crawl(lookup: Lookup, query: Callable[[Contact], Awaitable[Sequence[Contact]]]) -> list[Contact]:
     """Run `lookup` to its end with `query(contact) -> contacts it named`. Returns the nearest that answered.
 
-    A query that raises RequestError counts as failed. The lookup's own limits bound the time.
+    A query that raises QueryError counts as failed. The lookup's own limits bound the time.
     """
     changed = trio.Event()
 
     async def ask(contact: Contact) -> None:
         try:
             named = await query(contact)
-        except RequestError:
+        except QueryError:
             lookup.on_failure(contact, trio.current_time())
         else:
             lookup.on_reply(contact, named, trio.current_time())
@@ -137,7 +137,7 @@ class RecordSearch:
         while remaining:
             try:
                 reply = await self._request(contact, want_contacts=False)
-            except RequestError:
+            except QueryError:
                 return
             if not self._take_all(reply) or not reply.records or reply.remaining >= remaining:
                 return

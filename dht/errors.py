@@ -13,23 +13,23 @@ class AddressError(ProtocolError):
     """Text or bytes that do not name an IP address and a port we can use."""
 
 
-class NoPeersError(DhtError):
+class NobodyAnsweredError(DhtError):
     """No peer answered in the time the caller was ready to wait."""
 
 
-class RequestError(DhtError):
-    """One request to one peer brought no usable answer. Root of the three ways in which that happens."""
+class QueryError(DhtError):
+    """One query to one peer brought no usable answer. Root of the three ways in which that happens."""
 
 
-class NoReplyError(RequestError):
+class NoReplyError(QueryError):
     """The peer stayed silent through all attempts, or its address cannot be reached."""
 
 
-class UnsupportedError(RequestError):
+class UnsupportedError(QueryError):
     """The peer answered that it does not know this kind of request."""
 
 
-class MisbehaviourError(RequestError):
+class MisbehaviourError(QueryError):
     """The peer's answer was signed by it and still breaks the protocol."""
 
 

@@ -8,7 +8,7 @@ import trio
 
 from shoal.dht.address import Address
 from shoal.dht.contact import Contact
-from shoal.dht.errors import NoPeersError, RequestError
+from shoal.dht.errors import NobodyAnsweredError, QueryError
 from shoal.dht.identity import NODE_ID_BYTES, NodeId
 from shoal.dht.routing import PROBE_SPACING_S, ContactTable
 
@@ -34,7 +34,7 @@ REUNION_S = 3 * 3600.0
 FOLLOW_UP_S = PROBE_SPACING_S + 0.5  # after a silence the table names the silent for probing from 5 s on
 MAX_REMEMBERED = 1_000  # bootstrap addresses and cached contacts, together
 
-Ping = Callable[[Address, NodeId | None], Awaitable[Contact]]  # raises RequestError
+Ping = Callable[[Address, NodeId | None], Awaitable[Contact]]  # raises QueryError
 LookUp = Callable[[bytes], Awaitable[object]]
 
 
@@ -79,12 +79,12 @@ class Membership:
         return len(self._table)
 
     async def wait_joined(self, timeout_s: float) -> None:
-        """Return once there is a verified contact. Raises NoPeersError after `timeout_s` seconds."""
+        """Return once there is a verified contact. Raises NobodyAnsweredError after `timeout_s` seconds."""
         with trio.move_on_after(timeout_s):
             await self._joined.wait()
         if not self._joined.is_set():
             tried = len(self._doors)
-            raise NoPeersError(f"no peer answered within {timeout_s:g} s ({tried} addresses tried)")
+            raise NobodyAnsweredError(f"no peer answered within {timeout_s:g} s ({tried} addresses tried)")
 
     async def wait_acquainted(self) -> None:
         """Return once we have looked around for the first time, so that lookups find what there is to find."""
@@ -193,7 +193,7 @@ class Membership:
             async with limiter:
                 try:
                     await self._ping(address, node_id)
-                except RequestError:
+                except QueryError:
                     return
                 if opened is not None:
                     opened.set()

@@ -11,7 +11,7 @@ import trio
 
 from shoal.dht.address import Address
 from shoal.dht.contact import Contact
-from shoal.dht.errors import MisbehaviourError, NoReplyError, RequestError
+from shoal.dht.errors import MisbehaviourError, NoReplyError, QueryError
 from shoal.dht.hearsay import HearsayBook
 from shoal.dht.identity import NodeId, has_proof
 from shoal.dht.messages import KnownRequest, Ping
@@ -71,7 +71,7 @@ class Peers:
         )
 
     async def ask(self, contact: Contact, message: KnownRequest) -> Answer:
-        """One request to a contact, verified or from hearsay. Raises RequestError."""
+        """One request to a contact, verified or from hearsay. Raises QueryError."""
         if self._is_verified(contact):
             return await self._request(contact, message)
         if self._params.private:
@@ -90,7 +90,7 @@ class Peers:
             over.set()
 
     async def ping(self, address: Address, node_id: NodeId | None) -> Contact:
-        """Ask an address we were given for a sign of life; None for whoever is there. Raises RequestError."""
+        """Ask an address we were given for a sign of life; None for whoever is there. Raises QueryError."""
         if node_id is not None:
             ask = self._request if self._params.private else self.ask
             return (await ask(Contact(node_id, address), Ping())).contact
@@ -159,7 +159,7 @@ class Peers:
     async def _ping_quietly(self, contact: Contact) -> None:
         try:
             await self.ask(contact, Ping())
-        except RequestError:
+        except QueryError:
             pass  # the table has been told
         finally:
             self._background_pings -= 1

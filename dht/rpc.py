@@ -14,7 +14,7 @@ import trio
 
 from shoal.dht.address import Address
 from shoal.dht.contact import Contact
-from shoal.dht.errors import MisbehaviourError, NoReplyError, ProtocolError, RequestError, UnsupportedError
+from shoal.dht.errors import MisbehaviourError, NoReplyError, ProtocolError, QueryError, UnsupportedError
 from shoal.dht.guard import COOKIE_ROTATION_S
 from shoal.dht.identity import UNKNOWN_ID, Entropy, Identity, NodeId, has_proof
 from shoal.dht.messages import (
@@ -76,7 +76,7 @@ class _Pending:
     checks_left: int = MAX_CHECKS_PER_REQUEST
     done: trio.Event = field(default_factory=trio.Event)
     answer: Answer | None = None
-    failure: RequestError | None = None
+    failure: QueryError | None = None
 
 
 class RoundTrips:
@@ -173,7 +173,7 @@ class Caller:
         self._finish(pending, self._judge(pending, envelope.node_id, head, reply))
         return None
 
-    def _judge(self, pending: _Pending, node_id: NodeId, head: ReplyHead, reply: Reply) -> Answer | RequestError:
+    def _judge(self, pending: _Pending, node_id: NodeId, head: ReplyHead, reply: Reply) -> Answer | QueryError:
         if pending.expected is not None and pending.expected != node_id:
             return NoReplyError(f"another node answers at {pending.address}")
         if not has_proof(node_id, self._params.pow_bits):
@@ -184,7 +184,7 @@ class Caller:
             return MisbehaviourError(f"{pending.address} answered another question")
         return Answer(Contact(node_id, pending.address, head.space), head, reply)
 
-    def _finish(self, pending: _Pending, outcome: Answer | RequestError) -> None:
+    def _finish(self, pending: _Pending, outcome: Answer | QueryError) -> None:
         if isinstance(outcome, Answer):
             pending.answer = outcome
         else:

@@ -180,7 +180,7 @@ class DhtService:
         return await self._membership.bootstrap(usable, [c for c in cached if self._peers.is_acceptable(c)])
 
     async def wait_joined(self, timeout_s: float) -> None:
-        """Wait for the first verified contact. Raises NoPeersError after `timeout_s` seconds."""
+        """Wait for the first verified contact. Raises NobodyAnsweredError after `timeout_s` seconds."""
         await self._membership.wait_joined(timeout_s)
 
     # -- looking up ------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ class DhtService:
     async def query(self, contact: Contact, topic: int, payload: bytes) -> bytes:
         """Ask one contact a question of one or two datagrams; at most 1,024 bytes each way, signed and not secret.
 
-        Raises RequestError: NoReplyError after 9 s or twice that, UnsupportedError where nobody answers this topic.
+        Raises QueryError: NoReplyError after 9 s or twice that, UnsupportedError where nobody answers this topic.
         """
         if len(payload) > MAX_QUERY_BYTES:
             raise ValueError(f"a query of {len(payload)} bytes is over the limit of {MAX_QUERY_BYTES}")

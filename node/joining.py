@@ -53,7 +53,7 @@ class Joining:
     async def wait_joined(self, timeout_s: float, *, patient: bool) -> None:
         """Wait for the first peer, and a moment for what the other doors have to say.
 
-        `NoPeersError`; unless `patient`, also `NoWayInError` as soon as that is clear.
+        `NobodyAnsweredError`; unless `patient`, also `NoWayInError` as soon as that is clear.
         """
         async with open_nursery() as nursery:
             if not patient:

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from shoal.dht import Address, NodeId, NoPeersError
+from shoal.dht import Address, NobodyAnsweredError, NodeId
 from shoal.erasure import FileId, Link, LinkKind, parse_link
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, NoPeers, UsageError, WrongKey
@@ -92,7 +92,7 @@ class Node:
             raise NoPeers(NOBODY)
         try:
             await self._joining.wait_joined(timeout_s, patient=self._serving is not None)
-        except NoPeersError as error:
+        except NobodyAnsweredError as error:
             raise NoPeers(self._nobody_answered(timeout_s)) from error
         except NoWayInError as error:
             raise NoPeers(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shoal.dht import DhtError, ListenError, NoPeersError
+from shoal.dht import DhtError, ListenError, NobodyAnsweredError
 from shoal.erasure import ErasureError, MalformedLink
 from shoal.node.channel import PeerError, Unreachable
 from shoal.node.errors import BadData, LocalError, NoPeers, Refused, UsageError
@@ -19,7 +19,7 @@ def translated() -> Iterator[None]:
         raise UsageError(f"This is not a valid link: {error}.") from error
     except ErasureError as error:
         raise BadData(f"The file is not one that can be read: {error}.") from error
-    except NoPeersError as error:
+    except NobodyAnsweredError as error:
         raise NoPeers(f"No peer answered: {error}.") from error
     except ListenError as error:
         said = str(error)

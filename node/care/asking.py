@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import trio
 
-from shoal.dht import Contact, NodeId, NoReplyError, RequestError
+from shoal.dht import Contact, NodeId, NoReplyError, QueryError
 from shoal.erasure import FileId
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.counts import RoundCounts
@@ -167,7 +167,7 @@ class Asker:
             clock, said = await poll(self._context, contact, file_ids)
         except NoReplyError:
             return Outcome.OFFLINE
-        except (RequestError, MalformedPoll):
+        except (QueryError, MalformedPoll):
             return None
         if len(said) < len(file_ids) or not all(said):
             return None

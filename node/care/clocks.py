@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 import trio
 
-from shoal.dht import Contact, RequestError
+from shoal.dht import Contact, QueryError
 from shoal.erasure import HASH_BYTES, FileId
 from shoal.node.care.polls import MalformedPoll, poll
 from shoal.node.context import Context
@@ -81,7 +81,7 @@ async def ask_clocks(context: Context) -> ClockComparison:
         no_file = FileId(context.env.entropy(HASH_BYTES))  # a poll is about a file, and this one is none
         try:
             clock, _ = await poll(context, contact, [no_file])
-        except (RequestError, MalformedPoll):
+        except (QueryError, MalformedPoll):
             return
         host = host_of(contact, private=context.network.private)
         clocks.note(host, float(clock), context.env.wall(), trio.current_time())

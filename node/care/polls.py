@@ -77,7 +77,7 @@ def unpack_answer(payload: bytes, asked: int) -> tuple[int, list[Shares]]:
 
 
 async def poll(context: Context, contact: Contact, file_ids: Sequence[FileId]) -> tuple[int, list[Shares]]:
-    """A peer's clock and what it keeps of up to 60 files. `shoal.dht.RequestError`, MalformedPoll."""
+    """A peer's clock and what it keeps of up to 60 files. `shoal.dht.QueryError`, MalformedPoll."""
     question = pack_poll(max(0, int(context.env.wall())), contact.node_id, file_ids)
     return unpack_answer(await context.dht.query(contact, TOPIC, question), len(file_ids))
 

@@ -17,7 +17,7 @@ from shoal.dht import (
     Identity,
     K,
     NetworkParameters,
-    NoPeersError,
+    NobodyAnsweredError,
     NoReplyError,
     Record,
     RecordKey,
@@ -60,7 +60,7 @@ async def test_alone_a_node_is_its_own_network(autojump_clock: trio.testing.Mock
     assert await node.find_closest(KEY) == []
     assert await node.announce([announcement()]) == [StoreReport(KEY, closest=1, stored=1)]
     assert [record.announcement for record in await collect(node)] == [b"here"]
-    with pytest.raises(NoPeersError, match="0 addresses"):
+    with pytest.raises(NobodyAnsweredError, match="0 addresses"):
         await node.wait_joined(5)
 
 
@@ -114,7 +114,7 @@ async def test_a_cut_off_node_returns_by_itself(autojump_clock: trio.testing.Moc
         await lonely.find_closest(KEY)
         await trio.sleep(30)
     assert lonely.contacts() == ()
-    with pytest.raises(NoPeersError):
+    with pytest.raises(NobodyAnsweredError):
         await lonely.wait_joined(60)
     lab.network.cut.clear()
     await lonely.wait_joined(60)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from shoal.dht import Address, Ed25519, Identity, NetworkParameters, node_id_of
 from shoal.erasure import FileId
+from shoal.node.formats import MAX_STATEMENT_BYTES
 from shoal.node.holders.statements import (
     LABEL,
     LIFETIME_S,
     MAX_SKEW_S,
-    MAX_STATEMENT_BYTES,
     MAX_STATEMENTS,
     HolderStatement,
     MalformedStatement,
