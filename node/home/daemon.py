@@ -138,7 +138,11 @@ def _administrator(home: Home, network: Network | None, environment: Environment
 async def daemon_status(
     home: Home, *, network: Network | None = None, environment: Environment | None = None
 ) -> dict[str, Any]:
-    """The status of the daemon that runs on `home`; LocalError when none does, UsageError before `node init`."""
+    """The status of the daemon that runs on `home`, as plain values.
+
+    :raises LocalError: none runs there, or it does not answer.
+    :raises UsageError: the home has no node yet.
+    """
     admin = _administrator(home, network, environment)
     note = read_note(home)
     if note is None:
@@ -160,8 +164,11 @@ async def stop_daemon(
 ) -> tuple[Address, ...]:
     """Have the daemon that runs on `home` end, and wait until the home is free.
 
-    The addresses it listened on, with real port numbers; none where it had ended before it could be asked. Raises
-    AlreadyRunning when it cannot be asked, does not end on request, or not in time; UsageError before `node init`.
+    It returns the addresses that the daemon listened on, with real port numbers. They are empty if it had ended before
+    it could be asked.
+
+    :raises AlreadyRunning: it cannot be asked, does not end on request, or not in time.
+    :raises UsageError: the home has no node yet.
     """
     admin = _administrator(home, network, environment)
     addresses: tuple[Address, ...] = ()

@@ -20,7 +20,7 @@ STALE_S = 600.0  # ours: a temporary file gets its name within moments, unless a
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The three folders of one home. `--home DIR` puts all three at one place; else they follow XDG."""
+    """The three folders of one home: all at one place (`--home DIR`), or where XDG says."""
 
     config: Path
     data: Path
@@ -43,7 +43,10 @@ class Home:
         )
 
     def create(self) -> None:
-        """Make the folders that are missing, for this user alone. `LocalError` where that is not possible."""
+        """Make the folders that are missing, for this user alone.
+
+        :raises LocalError: a folder cannot be made.
+        """
         for folder in {self.config, self.data, self.cache}:
             try:
                 folder.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)

@@ -34,7 +34,10 @@ class Network:
 
     @classmethod
     def load(cls, path: Path | None = None) -> "Network":
-        """Read a network file, or the one shipped with Shoal. `UsageError` names what is wrong and where."""
+        """Read a network file, or the one shipped with Shoal.
+
+        :raises UsageError: what is wrong in it, and where.
+        """
         if path is None:
             return cls.parse(files("shoal.node").joinpath("bootstrap_peers.toml").read_bytes(), "bootstrap_peers.toml")
         try:

@@ -39,7 +39,10 @@ class Receipt:
 
 
 def parse_receipt(text: str) -> Receipt:
-    """The receipt in `text`; UsageError, which never repeats the text, when it is none or mistyped."""
+    """The receipt in `text`.
+
+    :raises UsageError: it is none, or mistyped. The message never repeats the text, which is a secret.
+    """
     part = text.strip().removeprefix(SCHEME)
     if len(text) > MAX_TEXT_CHARS or len(part) != PART_CHARS or not set(part) <= ALPHABET:
         raise UsageError("This is not a receipt. One is made with: shoal ls --receipt LINK")

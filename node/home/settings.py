@@ -38,9 +38,12 @@ _MOST = {
 class NodeSettings:
     """What a volunteer decides.
 
-    `capacity_bytes` is the most the node keeps in all, `reserve_bytes` the free disk it leaves alone; `listen` are
-    local addresses (one port number serves UDP and TCP), `advertise` the addresses others should use where they
-    differ; rates are bytes per second over all transfers, None for no limit.
+    :ivar capacity_bytes: the most that the node keeps in all.
+    :ivar reserve_bytes: free disk that it leaves alone.
+    :ivar listen: local addresses. One port number serves UDP and TCP.
+    :ivar advertise: addresses that others should use, where they differ.
+    :ivar up_bytes_per_s: the most that it sends, over all transfers; None for no limit.
+    :ivar down_bytes_per_s: the most that it receives; None for no limit.
     """
 
     capacity_bytes: int = DEFAULT_CAPACITY_BYTES
@@ -101,7 +104,10 @@ def _addresses(texts: tuple[str, ...], key: str, where: str) -> tuple[Address, .
 
 
 def load_settings(home: Home) -> NodeSettings:
-    """The settings that `node init` wrote. `UsageError` where there are none, with the command to type."""
+    """The settings that `node init` wrote.
+
+    :raises UsageError: there are none, or one of them is wrong.
+    """
     try:
         content = home.settings_file.read_bytes()
     except FileNotFoundError:
@@ -121,9 +127,10 @@ def init_node(
     scheme: SignatureScheme | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> NodeId:
-    """Make a volunteer's identity and settings. Blocking: the proof of work takes seconds on a public network.
+    """Make a volunteer's identity and settings. It blocks: the proof of work takes seconds on a public network.
 
-    `UsageError` when the home has a node already; nothing is changed then.
+    :raises UsageError: the home has a node already. Nothing is changed then.
+    :raises LocalError: the home cannot be written.
     """
     if os.path.lexists(home.key_file):
         raise UsageError(f"There is a node already: {home.key_file} exists. Start it with: shoal node run")
