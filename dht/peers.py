@@ -141,7 +141,8 @@ class Peers:
         """The peer answered from its address: the one way into the table."""
         self._hearsay.note_life(answer.contact.address)
         if any(bound.is_ipv6 == answer.contact.address.is_ipv6 for bound in self._listening()):
-            self.observed.note(answer.contact.address, answer.head.observed)
+            chosen = answer.contact.address not in self._greeted
+            self.observed.note(answer.contact.address, answer.head.observed, chosen=chosen)
         suspect = self._table.on_verified(answer.contact, trio.current_time())
         if len(self._table):
             self._on_contact()

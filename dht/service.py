@@ -157,7 +157,8 @@ class DhtService:
     def own_addresses(self) -> tuple[Address, ...]:
         """Where others reach us, at most one address per family, IPv4 first; empty for a client.
 
-        What the user said, else what most peers see, else the bound address if it names one host.
+        What the user said; else the bound address, if it names one host that the network allows; else what most peers
+        see.
         """
         if not self.serving:
             return ()
@@ -338,7 +339,7 @@ class DhtService:
         bound = [address for address in self.addresses if address.is_ipv6 == ipv6]
         said = [address for address in self._advertise if address.is_ipv6 == ipv6]
         seen = self._peers.observed.best(ipv6=ipv6) if bound else None
-        candidates = [*said, *([seen] if seen else []), *bound]
+        candidates = [*said, *bound, *([seen] if seen else [])]
         return next((address for address in candidates if self._params.allows(address)), None)
 
     def _on_tick(self) -> None:

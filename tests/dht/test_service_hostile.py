@@ -259,8 +259,9 @@ class Impostor(Stranger):
         request_id: bytes,
         identity: Identity | None = None,
         receiver: NodeId | None = None,
+        observed: Address | None = None,
     ) -> bytes:
-        body = encode_reply(reply, request_id, ReplyHead(bytes(16), True, source, 5))
+        body = encode_reply(reply, request_id, ReplyHead(bytes(16), True, observed or source, 5))
         return seal(body, receiver or envelope.node_id, self.lab.params.network_id, identity or self.identity)
 
 
@@ -295,6 +296,47 @@ async def test_wrong_replies_are_not_believed(
     verified = await client.bootstrap([], [contact])
     assert verified == (1 if fault == "none" else 0)
     assert client.statistics().pending == 0
+
+
+VICTIM = Address("10.99.9.9", 4750)
+
+
+async def liars_on_one_host(lab: Lab, nursery: trio.Nursery, count: int) -> list[Address]:
+    """Ids on ports of one host that tell all who ask them that they are seen at the victim's address."""
+    addresses = []
+    for port in range(700, 700 + count):
+        sock = await lab.network.host("10.66.0.1").bind(Address("0.0.0.0", port))
+        liar = Impostor(lab, sock)
+
+        def answer(frame: Frame, envelope: Envelope, source: Address, liar: Impostor = liar) -> Iterator[bytes]:
+            message: Reply = Nodes(()) if frame.kind == FindNode.kind else Pong()
+            yield liar.reply(message, envelope, source, request_id=frame.request_id, observed=VICTIM)
+
+        nursery.start_soon(liar.serve, answer, 1000)
+        addresses.append(sock.address)
+    return addresses
+
+
+async def test_ids_on_one_host_do_not_dictate_our_address(
+    autojump_clock: trio.testing.MockClock, lab: Lab, nursery: trio.Nursery
+) -> None:
+    nodes = await lab.grid(4)
+    node = nodes[1]
+    before = node.own_addresses()
+    assert [address.port for address in before] == [4100]
+    await node.bootstrap(await liars_on_one_host(lab, nursery, 40))
+    await trio.sleep(120)
+    assert node.own_addresses() == before
+
+
+async def test_a_socket_bound_to_one_address_knows_it(
+    autojump_clock: trio.testing.MockClock, lab: Lab, nursery: trio.Nursery
+) -> None:
+    bound = Address("10.0.7.7", 4100)
+    node = await lab.client("10.0.7.7", listen=[bound])
+    await node.bootstrap(await liars_on_one_host(lab, nursery, 40))
+    await trio.sleep(120)
+    assert node.own_addresses() == (bound,)
 
 
 async def test_a_reply_from_another_address_is_not_believed(
