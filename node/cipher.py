@@ -19,6 +19,7 @@ from nacl.bindings import (
 from nacl.exceptions import CryptoError
 
 from shoal.erasure import SEGMENT_OVERHEAD, padded_size
+from shoal.node.formats import unpack
 from shoal.node.names import MAX_NAME_BYTES
 
 KEY_BYTES = 32
@@ -128,10 +129,7 @@ def _parse_metadata(padded: bytes) -> Metadata:
     length = int.from_bytes(padded[:2], "big")
     if length + 2 > len(padded):
         raise CipherError("metadata is cut short")
-    try:
-        fields = msgpack.unpackb(padded[2 : 2 + length], raw=False, strict_map_key=True, max_array_len=16)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise CipherError("metadata is malformed") from error
+    fields = unpack(padded[2 : 2 + length], CipherError, most_items=16, most_pairs=16)
     if not isinstance(fields, list) or len(fields) < 2 or type(fields[0]) is not int or type(fields[1]) is not int:
         raise CipherError("metadata is malformed")
     if fields[0] > FORMAT_VERSION:

@@ -12,6 +12,7 @@ import msgpack
 
 from shoal.dht import Address, AddressError, Contact, NetworkParameters, NodeId, Record, labelled_hash
 from shoal.erasure import FileId
+from shoal.node.formats import unpack
 
 CLASSES = 3  # DESIGN section 3
 LEAST_ANNOUNCERS = 2  # of a class: one may die and the class still answers
@@ -99,10 +100,7 @@ def pack_announcement(own_shares: Sequence[int], named: Iterable[Hint]) -> bytes
 
 def read_announcement(payload: bytes, announcer: Contact) -> list[Hint]:
     """The holders that an announcement names, the announcer itself first."""
-    try:
-        fields = msgpack.unpackb(payload, raw=False, max_array_len=MAX_NAMED, max_map_len=0, max_ext_len=0)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise MalformedAnnouncement("not msgpack") from error
+    fields = unpack(payload, MalformedAnnouncement, most_items=MAX_NAMED)
     match fields:
         case [1, bytes(own), list(entries), *_]:
             hints = [Hint(share, announcer) for share in own]

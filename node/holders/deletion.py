@@ -14,6 +14,7 @@ from shoal.erasure import FileId, Manifest
 from shoal.node.channel import Delete, Done, RemoteError, Status
 from shoal.node.context import Context
 from shoal.node.errors import NotFound, WrongKey
+from shoal.node.formats import unpack
 from shoal.node.holders.everyone import ask_everyone, by_node
 from shoal.node.holders.search import Search
 from shoal.node.results import Deleted
@@ -64,10 +65,7 @@ def sign_deletion(secret: bytes, scheme: SignatureScheme, network_id: bytes, fil
 
 def read_deletion(packed: bytes, file_id: FileId) -> Deletion:
     """A deletion that was kept or handed on; `MalformedDeletion` when it is none."""
-    try:
-        fields = msgpack.unpackb(packed, raw=False, max_array_len=2, max_bin_len=64, max_map_len=0, max_ext_len=0)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise MalformedDeletion("not msgpack") from error
+    fields = unpack(packed, MalformedDeletion, most_items=2)
     match fields:
         case [int(issued), bytes(signature)] if type(issued) is int and 0 <= issued <= MAX_ISSUED:
             if len(signature) == 64:

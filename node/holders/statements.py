@@ -23,7 +23,7 @@ from shoal.dht import (
     node_id_of,
 )
 from shoal.erasure import FileId
-from shoal.node.formats import MAX_STATEMENT_BYTES
+from shoal.node.formats import MAX_STATEMENT_BYTES, unpack
 
 VERSION = 1
 LABEL = b"shoal/1 holder statement"
@@ -171,10 +171,7 @@ def _message(network_id: bytes, body: bytes) -> bytes:
 
 
 def _unpack(data: bytes, longest: int) -> list[object]:
-    try:
-        value = msgpack.unpackb(data, raw=False, max_array_len=longest, max_map_len=0, max_ext_len=0)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise MalformedStatement("not msgpack") from error
+    value = unpack(data, MalformedStatement, most_items=longest)
     if not isinstance(value, list):
         raise MalformedStatement("not an array")
     return value

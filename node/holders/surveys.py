@@ -14,7 +14,7 @@ from shoal.dht import Contact
 from shoal.erasure import FileId
 from shoal.node.channel import MAX_PAYLOAD_BYTES, MAX_SURVEY_COUNT, MalformedMessage, Survey
 from shoal.node.context import ASK_TIMEOUT_S, Context
-from shoal.node.formats import MAX_STATEMENT_BYTES
+from shoal.node.formats import MAX_STATEMENT_BYTES, unpack
 
 MAX_ROWS_COUNT = 256  # shares of one file
 MAX_DELETION_BYTES = 128  # a packed deletion has 76
@@ -60,18 +60,7 @@ def _columns(row: SurveyRow) -> list[object]:
 
 def unpack_survey(payload: bytes, asked: int) -> list[Entry]:
     """The entries for the first of the `asked` files, statements and deletions unchecked; MalformedSurvey."""
-    try:
-        entries = msgpack.unpackb(
-            payload,
-            raw=False,
-            max_array_len=MAX_SURVEY_COUNT,
-            max_bin_len=MAX_STATEMENT_BYTES,
-            max_str_len=0,
-            max_map_len=0,
-            max_ext_len=0,
-        )
-    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
-        raise MalformedSurvey("no msgpack") from error
+    entries = unpack(payload, MalformedSurvey, most_items=MAX_SURVEY_COUNT)
     if not isinstance(entries, list) or len(entries) > asked:
         raise MalformedSurvey("no list of an entry per file")
     return [_entry(entry) for entry in entries]
@@ -87,7 +76,9 @@ def _entry(entry: object) -> Entry:
 
 def _row(row: object) -> SurveyRow:
     match row:
-        case [int(share), int(lease_end), bytes(statement), *_] if _are_numbers(share, lease_end):
+        case [int(share), int(lease_end), bytes(statement), *_] if (
+            _are_numbers(share, lease_end) and len(statement) <= MAX_STATEMENT_BYTES
+        ):
             return SurveyRow(share, lease_end, statement)
     raise MalformedSurvey("not made of shares with their leases")
 
