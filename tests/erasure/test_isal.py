@@ -22,6 +22,7 @@ from shoal.erasure import (
     ZfecCodec,
     isal,
 )
+from shoal.erasure._isal_cdef import ffi
 
 ZFEC = ZfecCodec()
 LENGTHS = st.integers(1, 130) | st.sampled_from([255, 256, 257, 4095, 4096, 4097, 65504, 65535, 65536])
@@ -95,12 +96,12 @@ def test_freed_output_is_used_again_and_only_one_size_of_it_is_kept() -> None:
     memory = isal.OutputMemory()
     size = 2**20
     first = memory.take(size)
-    address = int(isal._ffi.cast("uintptr_t", first))
+    address = int(ffi.cast("uintptr_t", first))
     second = memory.take(size)
-    assert int(isal._ffi.cast("uintptr_t", second)) != address
+    assert int(ffi.cast("uintptr_t", second)) != address
     del first
     again = memory.take(size)
-    assert int(isal._ffi.cast("uintptr_t", again)) == address
+    assert int(ffi.cast("uintptr_t", again)) == address
     held = [memory.take(size) for _ in range(20)]
     held.clear()
     assert len(memory._spare.buffers) * size == isal.SPARE_BYTES
