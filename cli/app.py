@@ -49,7 +49,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_COLUMNS},
 )
 _node_app = typer.Typer(
-    help="Run a volunteer node: give disk space to the network.", cls=LeanGroup, rich_markup_mode=None
+    help="Run a volunteer node: offer disk space to the network.", cls=LeanGroup, rich_markup_mode=None
 )
 
 _COMMANDS: tuple[Callable[..., Job], ...] = (
@@ -91,7 +91,7 @@ def options(
             "--home",
             metavar="DIR",
             envvar="SHOAL_HOME",
-            help="Keep everything in DIR. Default: the XDG directories.",
+            help="Keep everything in DIR. Default: the XDG folders.",
             show_default=False,
         ),
     ] = None,
@@ -101,7 +101,7 @@ def options(
             "--network",
             metavar="FILE",
             envvar="SHOAL_NETWORK",
-            help="The network to use, in the format of bootstrap_peers.toml. Default: the one shipped.",
+            help="The network file to use. Default: the one that comes with Shoal.",
             show_default=False,
         ),
     ] = None,
@@ -111,13 +111,13 @@ def options(
             "--bootstrap",
             metavar="HOST:PORT",
             envvar="SHOAL_BOOTSTRAP",
-            help="A peer to start from besides the network file's. Repeatable, or comma-separated.",
+            help="A further peer to join through. Repeatable, or comma-separated.",
             show_default=False,
         ),
     ] = None,
     json: Annotated[
         bool,
-        typer.Option("--json", envvar="SHOAL_JSON", help="Print JSON, one object per line, for scripts."),
+        typer.Option("--json", envvar="SHOAL_JSON", help="Print JSON for scripts, one object per line."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")] = False,
     verbose: Annotated[
@@ -126,7 +126,7 @@ def options(
             "--verbose",
             "-v",
             count=True,
-            help="Say more on standard error; twice for even more.",
+            help="Say more on standard error; given twice, even more.",
             show_default=False,
         ),
     ] = 0,

@@ -6,9 +6,7 @@ import typer
 
 HashArgument = Annotated[
     str | None,
-    typer.Argument(
-        metavar="LINK", help="The link or the hash, or - to read it from standard input.", show_default=False
-    ),
+    typer.Argument(metavar="LINK", help="The link or the hash; - reads it from standard input.", show_default=False),
 ]
 LinkFileOption = Annotated[
     str | None,

@@ -93,7 +93,7 @@ class Globals:
         home = self.locate_home()
         where = ", ".join(dict.fromkeys(str(folder) for folder in (home.config, home.data, home.cache)))
         self.output.detail(f"home: {where}")
-        self.output.detail(f"network file: {self.network or 'the one shipped'}")
+        self.output.detail(f"network file: {self.network or 'the one that comes with Shoal'}")
         self.output.detail(f"peers named: {', '.join(self.bootstrap) or 'none'}")
         if self.output.verbose:
             from shoal.erasure import best_codec

@@ -15,14 +15,11 @@ from typing import BinaryIO
 from shoal.cli.exits import BadUsageError, CommandError
 from shoal.cli.output import visible
 from shoal.erasure.errors import MalformedLink
-from shoal.erasure.link import MAX_TEXT_CHARS, Link, LinkKind, parse_link
+from shoal.erasure.link import MAX_TEXT_CHARS, PART_CHARS, SCHEME, Link, LinkKind, parse_link
 
 LINK_VARIABLE = "SHOAL_LINK"
 
-_HOW = (
-    "Give it as an argument, in a file (--link-file FILE), on standard input (LINK is then '-') "
-    f"or in ${LINK_VARIABLE}."
-)
+_HOW = f"Pass it as an argument, with --link-file, or set ${LINK_VARIABLE}."
 
 
 def take_link(
@@ -43,7 +40,7 @@ def take_link(
     link = _parse(_link_text(argument, link_file, environment, stdin))
     if needs_key and link.kind is LinkKind.PRIVATE and link.key is None:
         raise BadUsageError(
-            "This link has no key: it is the hash of a private file, enough to check it and not to read it. "
+            "This link has no key. It is the hash of a private file: enough to check the file, but not to read it. "
             "Use the whole link, with the part after '#'."
         )
     return link
@@ -74,14 +71,14 @@ def _from_file(path: Path) -> str:
                 raise CommandError(f"Cannot read the link file {visible(str(path))}: it is a folder.")
             return _decode(file.read(MAX_TEXT_CHARS + 1), f"the link file {visible(str(path))}")
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "its name is not a valid one"
+        reason = error.strerror if isinstance(error, OSError) else "not a possible file name"
         raise CommandError(f"Cannot read the link file {visible(str(path))}: {reason}.") from error
 
 
 def _decode(content: bytes, where: str) -> str:
     text = content.decode("ascii", "replace")
     if not text.strip():
-        raise BadUsageError(f"There is no link in {where}. {_HOW}")
+        raise BadUsageError(f"{where[:1].upper()}{where[1:]} held no link. {_HOW}")
     return text
 
 
@@ -90,4 +87,6 @@ def _parse(text: str) -> Link:
         return parse_link(text)
     except MalformedLink as error:
         # Not repeated in the message: a mistyped link is still most of a secret.
-        raise BadUsageError(f"Malformed link: {error}. Copy it again, whole.") from error
+        if not text.strip().lower().startswith(SCHEME) and len(text.strip()) != PART_CHARS:
+            raise BadUsageError(f"That is not a Shoal link (they start with {SCHEME}).") from error
+        raise BadUsageError(f"Malformed link: {error}. Copy the whole link again.") from error

@@ -174,7 +174,7 @@ async def _start_all(plan: Plan, network: LocalNetwork, nursery: trio.Nursery, r
         await trio.lowlevel.checkpoint()
     await _start(plan, first, nursery)
     write_network_file(plan, [first.addresses[0]])
-    report(f"{first.name} listens on {first.addresses[0]}; the others start from there")
+    report(f"{first.name} listens on {first.addresses[0]}; the others join through it")
     limiter = trio.CapacityLimiter(STARTS_AT_ONCE)
     async with trio.open_nursery() as starting:
         for node in others:
@@ -182,7 +182,7 @@ async def _start_all(plan: Plan, network: LocalNetwork, nursery: trio.Nursery, r
     for node in others:
         await _wait_or_ended(node, node.joined, "joined the network")
     write_network_file(plan, [node.addresses[0] for node in network.nodes[:PEERS_LISTED]])
-    report(f"{plural(len(network.nodes), 'node')} run and have found each other")
+    report(f"{plural(len(network.nodes), 'node')} are running and have found each other")
 
 
 async def _start_limited(plan: Plan, node: LocalNode, nursery: trio.Nursery, limiter: trio.CapacityLimiter) -> None:
@@ -243,7 +243,7 @@ async def _attend(node: LocalNode) -> None:
 
 
 async def _wait_or_ended(node: LocalNode, event: trio.Event, what: str) -> None:
-    """Wait for `event`; CommandError with the node's last words when it ends before."""
+    """Wait for `event`. Raises CommandError, with what the node printed, when the node ends before."""
     async with trio.open_nursery() as nursery:
 
         async def watch() -> None:
@@ -256,22 +256,20 @@ async def _wait_or_ended(node: LocalNode, event: trio.Event, what: str) -> None:
     if not event.is_set():
         code = node.process.returncode if node.process else None
         if code == Code.DAEMON_RUNS:
-            raise CommandError(f"{node.home}: another process runs this node already.", Code.DAEMON_RUNS)
-        raise CommandError(
-            f"{node.name} ended (exit code {code}) before it {what}. Its last words:\n{last_words(node)}"
-        )
+            raise CommandError(f"{node.home}: another process already runs this node.", Code.DAEMON_RUNS)
+        raise CommandError(f"{node.name} ended (exit code {code}) before it {what}. {last_words(node)}")
 
 
 def last_words(node: LocalNode) -> str:
-    """The end of a node's log and what it complained of, indented."""
+    """A sentence, and indented below it the end of a node's log and what it complained of."""
     try:
         with open(node.log_file, "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
             text = log.read(LOG_TAIL_BYTES).decode("utf-8", "replace")
     except OSError as error:
-        return f"  ({node.log_file}: {error.strerror})"
+        return f"Its log {node.log_file} cannot be read: {error.strerror}."
     lines = [*text.strip().splitlines(), *node.complaint.splitlines()][-LOG_TAIL_LINES:]
-    return "\n".join(f"  {line}" for line in lines) or "  (none)"
+    return "\n".join(("It printed at the end:", *(f"  {line}" for line in lines))) if lines else "It printed nothing."
 
 
 async def _stop_all(nodes: Sequence[LocalNode]) -> None:
@@ -310,7 +308,7 @@ async def watch_for_losses(network: LocalNetwork, report: Report) -> None:
 async def _watch_one(node: LocalNode, report: Report) -> None:
     await node.ended.wait()
     if not node.stopping and node.process is not None:
-        report(f"{node.name} ended with exit code {node.process.returncode}. Its last words:\n{last_words(node)}")
+        report(f"{node.name} ended with exit code {node.process.returncode}. {last_words(node)}")
     await trio.sleep_forever()
 
 

@@ -42,5 +42,5 @@ async def _watch(arriving: AsyncIterator[int], scope: trio.CancelScope, output: 
         for _ in range(IMPATIENT_SIGNALS - 1):
             await anext(arriving)
             output.note("Cleaning up…")
-    output.error(Outcome(Code.INTERRUPTED, "Interrupted, and ended before its clean-up was through."))
+    output.error(Outcome(Code.INTERRUPTED, "Interrupted, and stopped before the clean-up was done."))
     os._exit(Code.INTERRUPTED)

@@ -6,12 +6,7 @@ from collections.abc import Sequence
 
 from shoal.cli.output import visible
 
-MONTHS = (  # not the locale's: scripts and people read the same words everywhere
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
 _GAP = "  "
-_YEAR_NEEDED_S = 180 * 86_400  # a date within half a year is clear without its year
 _LATEST = 253_402_214_400  # 31 December 9999, 00:00 UTC: the same year in every time zone, and strftime's last
 
 
@@ -57,11 +52,3 @@ def shortened(text: str, width: int) -> str:
 def day(moment: float) -> str:
     """A moment (seconds since the epoch) as a local date and time to the minute."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(min(max(moment, 0), _LATEST)))
-
-
-def date(moment: float, now: float | None = None) -> str:
-    """A moment (seconds since the epoch) as a local date in words: `20 February`, with the year where it is far."""
-    moment = min(max(moment, 0), _LATEST)
-    near = abs(moment - (time.time() if now is None else now)) < _YEAR_NEEDED_S
-    at = time.localtime(moment)
-    return f"{at.tm_mday} {MONTHS[at.tm_mon - 1]}" + ("" if near else f" {at.tm_year}")

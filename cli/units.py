@@ -46,10 +46,10 @@ def parse_rate(text: str) -> int | None:
         return None
     bare = re.sub(r"\s*/\s*s(ec)?\s*$", "", text, flags=re.IGNORECASE)
     if _BITS.fullmatch(bare):
-        raise UnitError(f"{text!r}: rates are in bytes, write for example 2MB/s (which is 16 megabits per second)")
+        raise UnitError(f"{text!r}: rates are in bytes. Write for example 2MB/s, which is 16 megabits per second")
     rate = parse_size(bare)
     if rate == 0:
-        raise UnitError(f"{text!r} would never move a byte; leave the option out (or say 'unlimited') for no limit")
+        raise UnitError(f"{text!r} would never move a byte. For no limit, write unlimited or leave the option out")
     return rate
 
 
@@ -143,7 +143,7 @@ def _split(text: str, expected: str) -> tuple[Fraction, str]:
 def _unknown_size_unit(text: str, unit: str) -> str:
     if unit.upper() in ("K", "M", "G", "T", "P"):
         letter = unit.upper()
-        return f"{text!r} can mean two things: write {letter}B (powers of 1000) or {letter}iB (powers of 1024)"
+        return f"{text!r} is ambiguous: write {letter}B (powers of 1000) or {letter}iB (powers of 1024)"
     return f"{text!r} has the unknown unit {unit!r}: write a size such as 64MB, 50GB or 1.5GiB"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shoal.cli.tables import date, fields
+from shoal.cli.tables import day, fields
 from shoal.cli.units import format_duration, format_rate, format_size, plural
 
 # Told in words of their own, or (the last line) of interest to developers only.
@@ -18,9 +18,9 @@ _WORDED = frozenset(
 )
 
 
-def table(found: Mapping[str, Any], *, now: float | None = None, everything: bool = False) -> str:
+def table(found: Mapping[str, Any], *, everything: bool = False) -> str:
     """A status for people. Fields that this version does not know are added as they are, with `everything` all."""
-    rows = [*_who(found), *_kept(found, now), *_done(found)]
+    rows = [*_who(found), *_kept(found), *_done(found)]
     rows += [("problem", text) for text in found.get("problems", ())]
     rest = [name for name in found if everything or name not in _WORDED]
     return fields([*rows, *(_plain(name, found[name]) for name in rest if not isinstance(found[name], dict | list))])
@@ -38,7 +38,7 @@ def _who(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _kept(found: Mapping[str, Any], now: float | None) -> list[tuple[str, str]]:
+def _kept(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Shares, bytes and leases."""
     if found.get("shares") is None:  # the disk does not tell, or a client has none
         return [("shares", "unknown")] if "shares" in found else []
@@ -48,12 +48,12 @@ def _kept(found: Mapping[str, Any], now: float | None) -> list[tuple[str, str]]:
     return [
         ("shares", f"{found['shares']} of {plural(found.get('files', 0), 'file')}"),
         ("used", f"{format_size(found.get('used_bytes', 0))} of {format_size(found.get('capacity_bytes', 0))}"),
-        ("room", f"{format_size(room)} for new shares" if room else "none: nothing new is taken"),
+        ("room", f"{format_size(room)} for new shares" if room else "none: this node takes nothing new"),
         (
             "free disk",
             f"{format_size(found.get('free_disk_bytes', 0))}{f', {reserve} of it reserved' if reserve else ''}",
         ),
-        ("leases", f"the first ends on {date(end, now)}" if end else ""),
+        ("leases", f"the first ends {day(end)}" if end else ""),
         ("damaged", plural(found["damaged_shares"], "share") if found.get("damaged_shares") else ""),
         ("lost", plural(found["lost_shares"], "share") if found.get("lost_shares") else ""),
     ]
@@ -63,21 +63,21 @@ def _done(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What was done since the start."""
     rows = []
     if "uptime_s" in found:
-        rows.append(("runs for", f"{format_duration(found['uptime_s'])}; since then:"))
+        rows.append(("runs for", f"{format_duration(found['uptime_s'])}; in this time:"))
     if "audits_passed" in found:
         passed, failed = found["audits_passed"], found.get("audits_failed", 0)
-        proofs = f"of {passed + failed} blocks that others had to prove {passed} passed, {failed} failed"
+        proofs = f"{plural(passed + failed, 'block')} of other hosts checked: {passed} good, {failed} bad"
         rows.append(("audits", proofs if passed + failed else "none due yet"))
     if "repairs" in found:
         made, moved = found.get("rebuilt_shares", 0), format_size(found.get("repair_bytes", 0))
-        work = f"{found['repairs']}: {plural(made, 'share')} made again, {moved} moved for it"
+        work = f"{found['repairs']}: rebuilt {plural(made, 'share')}, moved {moved}"
         rows.append(("repairs", work if found["repairs"] else "none needed"))
     if "sent_bytes" in found:
         rows.append(
             ("traffic", f"{format_size(found['sent_bytes'])} sent, {format_size(found['received_bytes'])} received")
         )
     if found.get("bugs"):
-        rows.append(("bugs", f"{plural(found['bugs'], 'request')} failed for no good reason: please report it"))
+        rows.append(("bugs", f"{plural(found['bugs'], 'request')} failed because of a bug in Shoal: please report it"))
     return rows
 
 

@@ -51,7 +51,7 @@ def is_count(value: object, least: int, most: int) -> TypeGuard[int]:
 def check_code(k: int, n: int) -> None:
     """Raise BadParameters unless 1 <= k <= n <= 256."""
     if not (is_count(n, 1, MAX_SHARES) and is_count(k, 1, n)):
-        raise BadParameters(f"needed and total shares must satisfy 1 <= k <= n <= {MAX_SHARES}")
+        raise BadParameters(f"needed and total shares must satisfy 1 <= needed <= total <= {MAX_SHARES}")
 
 
 def chosen_code(needed: int | None, total: int | None) -> tuple[int, int] | None:

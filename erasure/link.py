@@ -67,20 +67,22 @@ def parse_link(text: str) -> Link:
         raise MalformedLink("this is too long to be a link")
     stripped = text.strip()
     if not stripped.startswith(SCHEME) and stripped.lower().startswith(SCHEME):
-        raise MalformedLink("the link has capital letters, and links are written in small ones")
+        raise MalformedLink("the link has capital letters, but links have only small ones")
     id_text, separator, key_text = stripped.removeprefix(SCHEME).partition("#")
+    if not stripped.startswith(SCHEME) and len(id_text) != PART_CHARS:
+        raise MalformedLink(f"it does not start with {SCHEME}")
     first, file_id = _decode_part(id_text, _id_checksum, "link")
     try:
         kind = LinkKind(first)
     except ValueError:
-        raise MalformedLink("this kind of link needs a newer version of shoal") from None
+        raise MalformedLink("this kind of link needs a newer version of Shoal") from None
     return Link(FileId(file_id), kind, _parse_key(key_text) if separator else None)
 
 
 def _parse_key(text: str) -> bytes:
     first, key = _decode_part(text, _key_checksum, "key part of the link")
     if first != KEY_VERSION:
-        raise MalformedLink("the key part of this link needs a newer version of shoal")
+        raise MalformedLink("the key part of this link needs a newer version of Shoal")
     return key
 
 
@@ -92,11 +94,11 @@ def _encode_part(first: int, value: bytes, checksum: Hash) -> str:
 def _decode_part(text: str, checksum: Hash, what: str) -> tuple[int, bytes]:
     """(first byte, 32-byte value) of one part; `what` names it in messages."""
     if len(text) != PART_CHARS:
-        raise MalformedLink(f"the {what} has {len(text)} characters where {PART_CHARS} belong")
+        raise MalformedLink(f"the {what} has {len(text)} characters instead of {PART_CHARS}")
     if not set(text) <= ALPHABET:
-        raise MalformedLink(f"the {what} has a character that no link has: only a-z and 2-7 are used")
+        raise MalformedLink(f"the {what} has a character that is not a-z or 2-7")
     data = base64.b32decode(text.upper())
     body, check = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if checksum(body)[:CHECKSUM_BYTES] != check:
-        raise MalformedLink(f"the {what} is mistyped: its checksum does not fit")
+        raise MalformedLink(f"the {what} is mistyped: its checksum is wrong")
     return body[0], body[1:]

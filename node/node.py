@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 JOIN_TIMEOUT_S = 12.0  # of one command: a bootstrap node across the world answers in one, a dead list never will
 
 NOBODY = (
-    "No peer is known, and the list that Shoal ships with is still empty. Join a network with --bootstrap HOST:PORT "
+    "No peer is known: there is no public network yet. Join a network with --bootstrap HOST:PORT "
     "or --network FILE, or start one: shoal swarm --nodes 16 --dir ./swarm"
 )
 
@@ -96,16 +96,15 @@ class Node:
             raise NoPeers(self._nobody_answered(timeout_s)) from error
         except NoWayInError as error:
             raise NoPeers(
-                f"There is nobody to ask: {error}. Check the name of the peer, and this machine's connection."
+                f"No peer was found: {error}. Check the name of the peer, and this machine's connection."
             ) from error
 
     def _nobody_answered(self, timeout_s: float) -> str:
         text = f"No peer answered within {timeout_s:g} s ({self._joining.told()}). "
         if self._context.network.private:
-            return text + "Check that they run, on the same network file."
+            return text + "Check that they run, with the same network file."
         return text + (
-            "Check the connection. A public network uses public addresses only; for nodes at home or on one machine, "
-            "use a network file that says: private = true"
+            "Check the connection. Peers on a LAN or on this machine need a private network: see docs/volunteer.md"
         )
 
     async def publish(
@@ -233,7 +232,10 @@ class Node:
         with translated():
             parsed = _parsed(link)
             await self.wait_joined()
-            return await check_file(self._context, parsed.id, verify=verify, on_progress=on_progress)
+            checked = await check_file(self._context, parsed.id, verify=verify, on_progress=on_progress)
+        if checked.lease_until is not None:
+            await self._note(self._ledger.see, parsed.id, checked.lease_until)
+        return checked
 
     async def repair(self, link: Link | str, *, on_progress: OnProgress | None = None) -> Repaired:
         """Make lost shares again from any k others, and put them on new hosts. The hash is enough.
@@ -299,8 +301,8 @@ class Node:
         secret = self._ledger.owner_secret(parsed.id)
         if secret is None:
             raise UsageError(
-                "This file was not published from this home, so its owner key is not here. Use the home it was "
-                "published from, or a receipt made there: shoal ls --receipt LINK"
+                "This file was not published from this home, so its owner key is not here. Use the home that "
+                "published it, or a receipt made there: shoal ls --receipt LINK"
             )
         return Receipt(parsed.id, secret, parsed.kind)
 
@@ -320,7 +322,7 @@ class Node:
             receipt = self.receipt(link)
         with translated():
             if link is not None and _parsed(link).id != receipt.file_id:
-                raise WrongKey("The receipt is for another file than the link.")
+                raise WrongKey("The receipt and the link are for different files.")
             await self.wait_joined()
             deleted = await delete_file(self._context, receipt.file_id, receipt.secret)
         if deleted.confirmed:
@@ -332,7 +334,7 @@ class Node:
         try:
             await self._context.env.call(write, file_id, moment)
         except LocalError as error:
-            log.error("%s The network did what was asked; only the list says otherwise.", error)
+            log.error("%s The network did what was asked, but the list of this home does not show it.", error)
 
     async def leave(self, *, on_progress: OnProgress | None = None) -> Left:
         """Hand all shares kept here over to other hosts, before this node goes for good.
@@ -343,7 +345,7 @@ class Node:
         :raises NoPeers: no peer answered.
         """
         if self._serving is None:
-            raise UsageError("Only a node that serves keeps shares it could hand over.")
+            raise UsageError("Only a serving node has shares to hand over.")
         with translated():
             await self.wait_joined()
             self._serving.leave()
@@ -357,7 +359,7 @@ class Node:
         :raises UsageError: this node is a client.
         """
         if self._serving is None:
-            raise UsageError("Only a node that serves can be asked to end.")
+            raise UsageError("Only a serving node can be asked to end.")
         return self._serving.ending.listen()
 
     def published(self) -> list[PublishedFile]:

@@ -16,9 +16,9 @@ def translated() -> Iterator[None]:
     try:
         yield
     except MalformedLink as error:
-        raise UsageError(f"This is not a valid link: {error}.") from error
+        raise UsageError(f"That is not a valid link: {error}.") from error
     except ErasureError as error:
-        raise BadData(f"The file is not one that can be read: {error}.") from error
+        raise BadData(f"This file cannot be read: {error}.") from error
     except NobodyAnsweredError as error:
         raise NoPeers(f"No peer answered: {error}.") from error
     except ListenError as error:
@@ -29,8 +29,8 @@ def translated() -> Iterator[None]:
     except DhtError as error:
         raise NoPeers(f"The network could not be asked: {error}.") from error
     except Unreachable as error:
-        raise NoPeers(f"A peer that was needed is gone: {error}.") from error
+        raise NoPeers(f"Lost a peer that was needed: {error}.") from error
     except PeerError as error:
-        raise Refused(f"A peer that was needed did not do its part: {error}.") from error
+        raise Refused(f"A peer refused to help: {error}.") from error
     except StoreError as error:
         raise LocalError(f"The share store failed: {error}.") from error

@@ -1,4 +1,4 @@
-"""`shoal check`: how many shares of a file are there, proven now, and what loss it would survive."""
+"""`shoal check`: how many shares of a file are proven to be there, and what loss the file would survive."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +8,7 @@ import typer
 from shoal.cli.arguments import HashArgument, LinkFileOption
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import Code
-from shoal.cli.tables import date
+from shoal.cli.tables import day
 from shoal.cli.units import format_size, plural
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 BAD_WAYS = (  # outcomes, and how they are told
     ("wrong", "with wrong bytes"),
-    ("missing", "not there any more"),
+    ("missing", "lost by their host"),
     ("offline", "on hosts that are away"),
-    ("stalled", "on hosts that do not answer in time"),
+    ("stalled", "on hosts that answer too slowly"),
 )
 
 
@@ -29,10 +29,11 @@ def check(
     verify: Annotated[bool, typer.Option("--verify", help="Read every block of every share.")] = False,
     link_file: LinkFileOption = None,
 ) -> Job:
-    """Show how a file does: shares that are good now, what loss it survives, its lease.
+    """Check a file's health: good shares, losses it survives, lease.
 
-    Every holder must prove one random block of its share; with --verify all of them. The hash is enough. Ends with 0
-    when all shares are good, 3 when the file can be read, 10 when it cannot.
+    Every host must prove that it has one random block of its share; with --verify, all blocks. The hash is enough.
+
+    Exit code: 0 when all shares are good, 3 when some are lost but the file can be read, 10 when it cannot be read.
     """
     from shoal.cli.links import take_link
 
@@ -66,10 +67,10 @@ def words(found: "Checked", now: float | None = None) -> str:
         f"{plural(found.networks, 'network')} ({found.k} needed)"
     )
     if not found.readable or found.lease_until is None:
-        return f"{state}: it cannot be read now"
+        return f"{state}; it cannot be read now"
     survives = f"survives any {plural(found.survives, 'loss', 'losses')}" if found.survives else "survives no loss"
-    lease = "its lease ended on" if has_ended(found, now) else "lease until"
-    return f"{state}: {survives}; {lease} {date(found.lease_until, now)}"
+    lease = "its lease ended" if has_ended(found, now) else "lease until"
+    return f"{state}: {survives}; {lease} {day(found.lease_until)}"
 
 
 def has_ended(found: "Checked", now: float | None = None) -> bool:
@@ -84,23 +85,23 @@ def notes(settings: Globals, link: "Link", found: "Checked") -> None:
     if ways and not found.healthy:  # else it is only hosts that others have replaced
         output.note(f"Not good: {', '.join(ways)}.")
     if found.verified:
-        output.note(f"Every block was read: {format_size(found.read_bytes)} in {found.seconds:.1f} s.")
+        output.note(f"Read every block: {format_size(found.read_bytes)} in {found.seconds:.1f} s.")
     if found.hosts < found.outcomes.get("ok", 0) and not found.healthy:
-        output.note("Some hosts keep several shares. Such a host counts for one share, since it is one loss.")
+        output.note("Some hosts hold several shares; each host counts once.")
     if found.deleted:
-        output.note("Its owner has deleted this file: holders drop it as they hear of it.")
+        output.note("The owner has deleted this file. Hosts drop it when they learn of that.")
         return
     if has_ended(found):
         output.note(
-            "Holders drop it from two weeks after the end of its lease on. Keep it with: "
+            "Hosts drop a file two weeks after the end of its lease. Keep it with: "
             f"{settings.command('renew', link.hash)}"
         )
     if found.readable and not found.healthy:
         output.note(
-            f"Its holders make lost shares again in time; at once with: {settings.command('repair', link.hash)}"
+            f"Its hosts rebuild lost shares by themselves. To do it now: {settings.command('repair', link.hash)}"
         )
     elif not found.readable:
-        output.note("Hosts that are away may come back with their shares: check again later.")
+        output.note("Hosts that are away may come back with their shares. Check again later.")
 
 
 def summary_fields(link: "Link", found: "Checked") -> dict[str, object]:

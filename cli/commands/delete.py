@@ -1,64 +1,109 @@
 """`shoal delete`: end a file that this home published."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shoal.cli.arguments import HashArgument, LinkFileOption
+from shoal.cli.arguments import LinkFileOption
 from shoal.cli.context import Globals, Job, globals_of
-from shoal.cli.exits import Code, CommandError
+from shoal.cli.exits import BadUsageError, Code, CommandError
 from shoal.cli.output import visible
-from shoal.cli.units import plural
+from shoal.cli.tables import day
+from shoal.cli.units import format_size, plural
 
 if TYPE_CHECKING:
     from shoal.erasure import Link
-    from shoal.node import Deleted, Receipt
+    from shoal.node import Deleted, PublishedFile, Receipt
 
 MAX_RECEIPT_CHARS = 4096
 
 
 def delete(
     context: typer.Context,
-    link: HashArgument = None,
+    link: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="LINK|NAME",
+            help="The link, the hash, or the name that shoal ls shows; - reads a link from standard input.",
+            show_default=False,
+        ),
+    ] = None,
     receipt: Annotated[
         str | None,
         typer.Option(
             "--receipt",
             metavar="FILE",
-            help="Delete the file that this receipt is for, published elsewhere. Made with: shoal ls --receipt LINK",
+            help="Delete the file of this receipt. The home that published it made it with: shoal ls --receipt LINK",
             show_default=False,
         ),
     ] = None,
     link_file: LinkFileOption = None,
 ) -> Job:
-    """Have all holders drop a file, for ever. Only the home that published it can, or who has its receipt.
+    """Permanently delete a file from all hosts.
 
-    A holder that is away keeps its share until it hears of it or its lease ends; the same command may be repeated.
-    Ends with 0 when every known holder has confirmed, 3 when some did not.
+    Only the home that published the file can delete it, or somebody who has its receipt. A host that is away keeps its
+    share until it learns of the deletion, or until the lease ends. You can run the command again.
+
+    Exit code: 0 when every known host has confirmed, 3 when some did not.
     """
     from shoal.cli.links import take_link
 
     settings = globals_of(context)
-    is_named = link is not None or link_file is not None
-    wanted = take_link(link, link_file, needs_key=False) if is_named or receipt is None else None
+    is_given = link is not None or link_file is not None
+    name = link if link is not None and link_file is None and is_name(link) else None
+    wanted = None
+    if name is None and (is_given or receipt is None):
+        wanted = take_link(link, link_file, needs_key=False)
     path = None if receipt is None else Path(receipt)
     right = None if path is None else _read_receipt(path)
-    return settings.job(lambda: _delete(settings, wanted, right))
+    return settings.job(lambda: _delete(settings, wanted, name, right))
 
 
-async def _delete(settings: Globals, link: "Link | None", receipt: "Receipt | None") -> int:
+async def _delete(settings: Globals, link: "Link | None", name: str | None, receipt: "Receipt | None") -> int:
     output = settings.output
     async with settings.open_client() as node:
+        if name is not None:
+            link = named(node.published(), name)
         done = await node.delete(link, receipt=receipt)
     output.result(words(done))
     if not done.complete:
         output.note(
-            "A holder that did not confirm keeps its share until it hears of the deletion or its lease ends. "
-            "The same command may be repeated."
+            "A host that did not confirm keeps its share until it learns of the deletion, or until the lease ends. "
+            "You can run the same command again."
         )
     output.summary(**summary_fields(link.hash if link is not None else receipt.hash if receipt else "", done))
     return Code.OK if done.complete else Code.PARTIAL
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can only be the name of a file: it is no link and does not look like one."""
+    from shoal.erasure.errors import MalformedLink
+    from shoal.erasure.link import SCHEME, parse_link
+
+    if text == "-" or text.strip().lower().startswith(SCHEME):
+        return False
+    try:
+        parse_link(text)
+    except MalformedLink:
+        return bool(text.strip())
+    return False
+
+
+def named(files: "Sequence[PublishedFile]", name: str) -> "Link":
+    """The link of the one published file of that name. A deleted one is meant only where no other has the name.
+
+    Raises BadUsageError, with the candidates, where the name is not known or not clear.
+    """
+    found = [file for file in files if file.name == name]
+    found = [file for file in found if file.deleted_at is None] or found
+    if not found:
+        raise BadUsageError(f"This home has published no file named {name!r}. See its files with: shoal ls")
+    if len(found) > 1:
+        lines = [f"  {file.link.hash}  {day(file.published_at)}  {format_size(file.size)}" for file in found]
+        raise BadUsageError("\n".join((f"{len(found)} files are named {name!r}. Delete one by its hash:", *lines)))
+    return found[0].link
 
 
 def _read_receipt(path: Path) -> "Receipt":
@@ -68,7 +113,7 @@ def _read_receipt(path: Path) -> "Receipt":
         with open(path, encoding="ascii", errors="replace") as file:
             return parse_receipt(file.read(MAX_RECEIPT_CHARS))
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "its name is not a valid one"
+        reason = error.strerror if isinstance(error, OSError) else "not a possible file name"
         raise CommandError(f"Cannot read the receipt {visible(str(path))}: {reason}.") from error
 
 
@@ -78,7 +123,7 @@ def words(done: "Deleted") -> str:
     if done.silent:
         parts.append(f"{done.silent} did not answer")
     if done.refused:
-        parts.append(f"{done.refused} would not")
+        parts.append(f"{done.refused} refused")
     return ", ".join(parts)
 
 

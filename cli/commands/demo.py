@@ -42,13 +42,13 @@ class Outcome:
 
 def demo(
     context: typer.Context,
-    nodes: Annotated[str, typer.Option("--nodes", metavar="COUNT", help="Nodes to start.")] = DEFAULT_NODES,
+    nodes: Annotated[str, typer.Option("--nodes", metavar="COUNT", help="Number of nodes.")] = DEFAULT_NODES,
     size: Annotated[str, typer.Option("--size", metavar="SIZE", help="Size of the random file.")] = DEFAULT_SIZE,
 ) -> Job:
-    """Show all of it here: start a network, publish, lose nodes, fetch, compare.
+    """See it work: start a network on this machine, publish, kill nodes, fetch, compare.
 
-    Every node is a process of its own. As many holders as the file survives are killed, and the node that all
-    others started from. Everything is removed afterwards.
+    Every node is a process of its own. The demo kills as many hosts of the file as the file survives, and the node
+    that all others started from. It removes everything afterwards.
     """
     settings = globals_of(context)
     count = node_count(nodes)
@@ -73,7 +73,7 @@ async def _demo(settings: Globals, count: int, size: int) -> int:
     from shoal.node import NodeSettings
 
     output = settings.output
-    output.interrupt_hint = "The nodes of the demo have been ended and its files removed."
+    output.interrupt_hint = "All nodes of the demo have ended, and its files are removed."
     with _scratch_folder(size) as folder:
         plan = Plan(
             folder=folder,
@@ -95,7 +95,7 @@ def _scratch_folder(size: int) -> Iterator[Path]:
     free = shutil.disk_usage(parent).free
     if free < wanted:
         raise CommandError(
-            f"The demo needs {format_size(wanted)} in {parent}, where {format_size(free)} are free. "
+            f"The demo needs {format_size(wanted)} in {parent}, but only {format_size(free)} are free. "
             "Use a smaller --size, or set TMPDIR to a folder on a larger disk."
         )
     folder = Path(tempfile.mkdtemp(prefix="shoal-demo-"))
@@ -147,7 +147,7 @@ async def _publish(settings: Globals, network: "LocalNetwork", source: Path) -> 
     settings.output.status(event="published", link=str(published.link), shares=published.shares)
     if not published.complete:
         raise CommandError(
-            f"Only {published.shares} of {published.n} shares found a host; {published.happy} were wanted.",
+            f"Only {published.shares} of {published.n} shares found a host; {published.happy} were needed.",
             Code.PARTIAL,
         )
     return published

@@ -23,7 +23,7 @@ def fetch(
     context: typer.Context,
     link: Annotated[
         str | None,
-        typer.Argument(metavar="LINK", help="The link, or - to read it from standard input.", show_default=False),
+        typer.Argument(metavar="LINK", help="The link; - reads it from standard input.", show_default=False),
     ] = None,
     out: Annotated[
         str | None,
@@ -31,11 +31,11 @@ def fetch(
             "-o",
             "--out",
             metavar="PATH|DIR|-",
-            help="Where to write it; - for standard output.",
-            show_default="the file's own name, here",
+            help="Where to write the file; - for standard output.",
+            show_default="its own name, in this folder",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     link_file: Annotated[
         str | None,
         typer.Option("--link-file", metavar="FILE", help="Read the link from a file.", show_default=False),
@@ -43,9 +43,10 @@ def fetch(
 ) -> Job:
     """Get a file back from its link, checked to the last byte.
 
-    A command line is visible to everybody on the machine: the link may also come from --link-file, from
-    $SHOAL_LINK or from standard input. What an interrupted fetch already has is kept in a .part file and used
-    by the next.
+    Other users of this machine can see a command line. To hide the link, use --link-file, $SHOAL_LINK or standard
+    input.
+
+    An interrupted fetch leaves a .part file. The same command goes on from there.
     """
     from shoal.cli.links import take_link
 
@@ -65,7 +66,7 @@ def _target(out: str | None) -> Path | None:
         raise BadUsageError("-o: the path is empty or contains a NUL character.")
     path = Path(out)
     if out.endswith("/") and not path.is_dir():
-        raise CommandError(f"{visible(out)} is not a folder that exists. Make it first, or name the file to write.")
+        raise CommandError(f"{visible(out)} is not an existing folder. Make it first, or name a file.")
     if path.exists() and not path.is_dir() and not path.is_file():
         # A fetched file takes its place by a rename, which would put it where /dev/null or a pipe has been.
         shown = visible(out)
@@ -77,7 +78,7 @@ async def _to_file(settings: Globals, link: "Link", target: Path | None, force: 
     from shoal.cli.progress import open_progress
 
     output = settings.output
-    output.interrupt_hint = "The same command goes on from here."
+    output.interrupt_hint = "Run the same command again to go on from here."
     async with settings.open_client() as node, open_progress(output) as progress:
         done = await node.fetch(link, target, force=force, on_progress=progress)
     output.note(words(done))
@@ -138,7 +139,7 @@ def summary_fields(done: "Fetched") -> dict[str, object]:
 def words(done: "Fetched") -> str:
     """What a finished fetch tells people."""
     where = "" if done.path is None else f" {visible(str(done.path))}"
-    resumed = f", {format_size(done.resumed_bytes)} of it from before" if done.resumed_bytes else ""
+    resumed = f", {format_size(done.resumed_bytes)} of it fetched earlier" if done.resumed_bytes else ""
     return (
         f"Fetched{where}: {format_size(done.size)} in {done.seconds:.1f} s"
         f"{_rate(done.size - done.resumed_bytes, done.seconds)}{resumed}."

@@ -29,9 +29,9 @@ def info(
         typer.Option("--link-file", metavar="FILE", help="Read the link from a file.", show_default=False),
     ] = None,
 ) -> Job:
-    """Show what a link names: size, shares, and the hosts that say they hold them.
+    """Show what is known of a file: size, shares, and the hosts that claim them.
 
-    The hash alone is enough; name and true size of a private file need the whole link.
+    The hash is enough. The name and the exact size of a private file need the whole link.
     """
     from shoal.cli.links import take_link
 
@@ -91,7 +91,7 @@ def table(link: "Link", found: "FileInfo") -> str:
             ),
             ("type", found.media_type or ""),
             ("code", f"any {found.k} of {found.n} shares are enough"),
-            ("shares", f"{shares} of {found.n} have a holder who says so"),
+            ("shares", f"{shares} of {found.n} shares claimed by a host"),
         ]
     )
     rows = [

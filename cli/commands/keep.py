@@ -1,4 +1,4 @@
-"""`shoal keep`: adopt a file, so that this home's node renews it for as long as it runs."""
+"""`shoal keep`: have this home's node renew a file for as long as the node runs."""
 
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 
 def keep(context: typer.Context, link: HashArgument = None, link_file: LinkFileOption = None) -> Job:
-    """Adopt a file: it is renewed now, and from now on by this home's node for as long as it runs.
+    """Keep a file alive: your node renews it regularly.
 
-    The node renews it every 15 days, to 90 days, also where this machine's clock is wrong. The hash is enough, and
-    only the hash is written down: a file can be kept by those who cannot read it. `ls` lists what is kept.
+    The file is renewed now. The node then renews it every 15 days to 90 days, even if the clock of this machine is
+    wrong. The hash is enough, and only the hash is stored: you can keep a file that you cannot read.
+
+    See what is kept with: shoal ls
     """
     from shoal.cli.links import take_link
 
@@ -52,4 +54,4 @@ def nobody_words(settings: Globals) -> str:
     start = settings.command("node", "run")
     if not settings.locate_home().key_file.exists():
         start = f"{settings.command('node', 'init', '--capacity', '50GB')}, then: {start}"
-    return f"No node runs on this home, so nobody renews the file later. Start one with: {start}"
+    return f"No node runs on this home, so the file will not be renewed again. Start one with: {start}"

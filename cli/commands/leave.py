@@ -13,14 +13,14 @@ from shoal.cli.units import format_size, plural
 if TYPE_CHECKING:
     from shoal.node import Home, Left, NodeSettings
 
-GOES_ON = "What was handed over is safe; the same command goes on with the rest."
-RESTARTED = "The node that ran here has ended on request, and something has started it again."
+GOES_ON = "What was handed over is safe. Run the same command again to go on with the rest."
+RESTARTED = "The node that ran here ended on request, but something started it again."
 
 
 def leave(context: typer.Context) -> Job:
-    """Hand this machine's shares over to other hosts, before it goes for good.
+    """Hand over all shares to other hosts, before this machine leaves for good.
 
-    A node that runs is ended first; this command serves others in its place until it is through.
+    A running node is stopped first. This command takes over until the hand-over is done.
     """
     settings = globals_of(context)
     return settings.job(lambda: _leave(settings))
@@ -66,8 +66,8 @@ async def _take_over(settings: Globals, home: "Home", chosen: "NodeSettings", re
     from shoal.node import AlreadyRunning, ShoalError, stop_daemon
 
     output = settings.output
-    output.note("A node runs here: it is asked to end, and this command serves in its place.")
-    output.interrupt_hint = f"The node was asked to end. {GOES_ON} Or start the node again: {restart}"
+    output.note("Stopping the running node; this command takes over until hand-over is done.")
+    output.interrupt_hint = f"The node was asked to stop. {GOES_ON} Or start the node again: {restart}"
     try:
         addresses = await stop_daemon(home, network=settings.load_network())
     except AlreadyRunning as error:
@@ -87,15 +87,15 @@ async def _take_over(settings: Globals, home: "Home", chosen: "NodeSettings", re
 def running_words(reason: object) -> str:
     """What to do about the node that runs on. `reason`: why it could not be ended, a sentence."""
     return (
-        f"{visible(str(reason))} Stop it first (Ctrl-C where it was started, or: systemctl stop), then run this "
-        "command again: it serves others in the node's place until all shares are handed over."
+        f"{visible(str(reason))} Stop it first (Ctrl-C where it was started, or: systemctl stop). Then run this "
+        "command again: it takes the place of the node until all shares are handed over."
     )
 
 
 def words(left: "Left", store: str, restart: str = "") -> str:
     """What was reached, and what is left to do. `store`: the folder of the shares; `restart`: the command that starts
     the node again, where it ran before."""
-    parts = ["No share was left to hand over."]
+    parts = ["No shares were left to hand over."]
     if left.handed_over or left.remaining:
         parts = [f"Handed over {plural(left.handed_over, 'share')} ({format_size(left.sent_bytes)})."]
     if left.elsewhere:
@@ -104,11 +104,11 @@ def words(left: "Left", store: str, restart: str = "") -> str:
         parts.append(f"{plural(left.ending, 'share')} had a lease about to end.")
     if left.remaining:
         parts.append(
-            f"{plural(left.remaining, 'share')} found no other host: run the command again later, or leave all the "
-            "same: the other holders make up for it in time."
+            f"{plural(left.remaining, 'share')} found no other host. Run the command again later, or leave anyway: "
+            "the other hosts of the file rebuild what is lost."
         )
         if restart:
-            parts.append(f"The node that ran here has stopped; to serve others until then: {restart}")
+            parts.append(f"The node that ran here has stopped. To run it until then: {restart}")
     else:
-        parts.append(f"This node may go: nothing is lost with it. To free the disk, remove {store}")
+        parts.append(f"This node can leave: nothing is lost with it. To free the disk, remove {store}")
     return " ".join(parts)

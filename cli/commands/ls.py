@@ -8,7 +8,7 @@ import typer
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import Code
 from shoal.cli.tables import columns, day, shortened
-from shoal.cli.units import format_size
+from shoal.cli.units import format_size, plural
 
 if TYPE_CHECKING:
     from shoal.erasure import Link
@@ -24,14 +24,14 @@ def ls(
         typer.Option(
             "--receipt",
             metavar="LINK",
-            help="Print the receipt of one file instead: who has it can delete the file, and nothing more.",
+            help="Print the receipt of one file instead. Its owner can delete the file, but not read it.",
             show_default=False,
         ),
     ] = None,
 ) -> Job:
-    """List what this home has published, with the links, and what it keeps.
+    """List the files that this home has published, with their links, and those it keeps.
 
-    It asks nobody; `info` and `check` ask the network.
+    The list is on this machine. `info` and `check` ask the network.
     """
     settings = globals_of(context)
     if receipt is None:
@@ -56,10 +56,12 @@ async def _ls(settings: Globals) -> int:
     if files:
         settings.output.result(table(files, links_apart=settings.output.results_on_terminal))
     else:
-        settings.output.note("Nothing has been published from this home yet.")
+        settings.output.note("This home has not published anything yet.")
     if kept:
         gap = "\n" if files else ""
         settings.output.result(f"{gap}{kept_table(kept)}")
+    if files or kept:
+        settings.output.result(f"\n{total(files, kept)}")
     settings.output.summary(files=[file_fields(file) for file in files], kept=[kept_fields(file) for file in kept])
     return Code.OK
 
@@ -108,6 +110,13 @@ def table(files: Sequence["PublishedFile"], *, links_apart: bool = False) -> str
         return columns(titles, rows)
     title, *lines = columns(titles[:-1], rows).split("\n")
     return "\n".join([title, *(f"{line}\n  {file.link}" for line, file in zip(lines, files, strict=True))])
+
+
+def total(files: Sequence["PublishedFile"], kept: Sequence["KeptFile"]) -> str:
+    """The last line: how much all of it is. What was deleted does not count."""
+    there = [file for file in files if file.deleted_at is None]
+    words = f"Total: {plural(len(there), 'file')} published, {format_size(sum(file.size for file in there))}"
+    return f"{words}; {plural(len(kept), 'file')} kept" if kept else words
 
 
 def kept_table(files: Sequence["KeptFile"]) -> str:

@@ -27,14 +27,14 @@ LOOK_EVERY_S = 60.0  # at what is wrong with the disk
 
 Capacity = Annotated[
     str | None,
-    typer.Option("--capacity", metavar="SIZE", help="Most disk space to give; 10GB unless set.", show_default=False),
+    typer.Option("--capacity", metavar="SIZE", help="Maximum disk space to offer (default 10GB).", show_default=False),
 ]
 Reserve = Annotated[
     str | None,
     typer.Option(
         "--reserve",
         metavar="SIZE",
-        help="Free disk space to leave alone; 1GB unless set.",
+        help="Free disk space to leave alone (default 1GB).",
         show_default=False,
     ),
 ]
@@ -43,7 +43,7 @@ Listen = Annotated[
     typer.Option(
         "--listen",
         metavar="HOST:PORT",
-        help="Local address for UDP and TCP, repeatable; port 4750 on all interfaces unless set.",
+        help="Local address for UDP and TCP; repeatable (default: port 4750 on all interfaces).",
         show_default=False,
     ),
 ]
@@ -52,18 +52,23 @@ Advertise = Annotated[
     typer.Option(
         "--advertise",
         metavar="HOST:PORT",
-        help="Address for others to use, repeatable; what peers see unless set.",
+        help="Public address to announce; repeatable (default: as peers see it).",
         show_default=False,
     ),
 ]
 Up = Annotated[
     str | None,
-    typer.Option("--up", metavar="RATE", help="Most to send, as 2MB/s; unlimited unless set.", show_default=False),
+    typer.Option(
+        "--up", metavar="RATE", help="Maximum rate to send, such as 2MB/s (default: unlimited).", show_default=False
+    ),
 ]
 Down = Annotated[
     str | None,
     typer.Option(
-        "--down", metavar="RATE", help="Most to receive, as 10MB/s; unlimited unless set.", show_default=False
+        "--down",
+        metavar="RATE",
+        help="Maximum rate to receive, such as 10MB/s (default: unlimited).",
+        show_default=False,
     ),
 ]
 
@@ -131,9 +136,9 @@ def init(
     up: Up = None,
     down: Down = None,
 ) -> Job:
-    """Make this machine's node: its identity and its settings. Prints the node id.
+    """Set up a node on this machine: make its identity and write its settings.
 
-    The identity carries a proof of work; on the public network that takes some seconds.
+    Prints the node id. The identity needs a proof of work, which takes some seconds on a public network.
     """
     settings = globals_of(context)
     wishes = _wishes(capacity, reserve, up, down, listen, advertise)
@@ -149,7 +154,7 @@ def _init(settings: Globals, wishes: Wishes) -> int:
     node_id = init_node(home, chosen, parameters)
     output = settings.output
     output.note(
-        f"A node for the network {parameters.name!r} is set up in {home.config}: it gives up to "
+        f"A node for the network {parameters.name!r} is set up in {home.config}. It offers up to "
         f"{exact_size(chosen.capacity_bytes)} and leaves {exact_size(chosen.reserve_bytes)} of disk free.\n"
         f"Start it with: {settings.command('node', 'run')}"
     )
@@ -175,14 +180,14 @@ def run(
     down: Down = None,
     stop_on_eof: Annotated[
         bool,
-        typer.Option("--stop-on-eof", help="Also stop when standard input ends: for programs that start nodes."),
+        typer.Option("--stop-on-eof", help="Also stop when standard input ends. For programs that start nodes."),
     ] = False,
 ) -> Job:
-    """Run this machine's node until it is stopped (Ctrl-C, SIGTERM), which ends it with exit code 130.
+    """Run the node of this machine until you stop it with Ctrl-C.
 
-    `node leave` ends it too, with exit code 0, and takes its place.
+    Options given here replace the settings in config.toml, for this run only.
 
-    Options given here hold for this run only, instead of what `node init` wrote into config.toml.
+    Exit code: 130 after Ctrl-C or SIGTERM, 0 after `shoal node leave`, which stops the node and takes its place.
     """
     settings = globals_of(context)
     wishes = _wishes(capacity, reserve, up, down, listen, advertise)
@@ -232,7 +237,7 @@ async def _report_joining(settings: Globals, node: "Node") -> None:
             await node.wait_joined(JOIN_NOTICE_S)
         except NoPeers as error:
             if not told:
-                output.note(f"No peer has answered yet; still trying. {error}")
+                output.note(f"{error} Still trying.")
                 output.status(event="waiting", message=str(error))
             told = True
             continue
@@ -241,7 +246,7 @@ async def _report_joining(settings: Globals, node: "Node") -> None:
             output.note(f"joined the network: {plural(peers, 'peer')} so far")
             output.status(event="joined", peers=peers)
         else:
-            output.note("no peer is known: this is the first node of its network, and others can start from it")
+            output.note("no peer is known: this is the first node of its network, and others can join through it")
             output.status(event="first", peers=0)
         return
 
@@ -252,7 +257,7 @@ async def _report_problems(settings: Globals, node: "Node", news: News) -> None:
     for text in news.of((await node.status())["problems"]):
         settings.output.warn(text)
     if news.is_good and not was_good:
-        settings.output.note("The disk does well again.")
+        settings.output.note("The disk is working again.")
         settings.output.status(event="recovered")
 
 
@@ -275,7 +280,7 @@ async def _wait_for_end(end_wanted: "trio.Event", stop_on_eof: bool) -> str:
         async def obey() -> None:
             nonlocal reason
             await end_wanted.wait()
-            reason = "another command on this machine, such as shoal node leave, asked it to end"
+            reason = "another command on this machine asked it to, such as shoal node leave"
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(obey)

@@ -37,8 +37,8 @@ _REASON_WORDS = {
     "no answer": "{hosts} did not answer.",
     "refused": "{hosts} refused.",
     "stalled": "{hosts} {were} too slow.",
-    "lost what it had": "{hosts} lost what had been sent.",
-    "broke the protocol": "{hosts} did not keep to the protocol.",
+    "lost what it had": "{hosts} lost the bytes received.",
+    "broke the protocol": "{hosts} broke the protocol.",
 }
 
 
@@ -76,7 +76,7 @@ def publish(
             "--needed",
             metavar="K",
             help="Shares needed to read the file.",
-            show_default="a third of --total, or by hosts and size",
+            show_default="a third of --total, else chosen by size and hosts",
         ),
     ] = None,
     total: Annotated[
@@ -88,11 +88,11 @@ def publish(
         typer.Option("--happy", metavar="H", help="Hosts that must take a share.", show_default="3/4 of N"),
     ] = None,
     ttl: Annotated[
-        str, typer.Option("--ttl", metavar="TIME", help="How long to keep it, from 1h to 90d, as 12h, 3d, 2w.")
+        str, typer.Option("--ttl", metavar="TIME", help="How long to keep the file: 1h to 90d, such as 12h, 3d, 2w.")
     ] = DEFAULT_TTL,
     public: Annotated[
         bool,
-        typer.Option("--public", help="Let everybody read it who has its hash; holders can read it too."),
+        typer.Option("--public", help="Anyone with the hash can read it, hosts included."),
     ] = False,
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="The file's name for those who fetch it.")
@@ -139,7 +139,7 @@ def _lease(option: str, text: str) -> int:
     if not MIN_LEASE_S <= lease_s <= MAX_LEASE_S:
         raise BadUsageError(
             f"{option}: {text!r} is not from {exact_duration(MIN_LEASE_S)} to {exact_duration(MAX_LEASE_S)}. "
-            "A file that is to stay longer can be renewed."
+            "To keep a file for longer, renew it."
         )
     return lease_s
 
@@ -170,13 +170,13 @@ async def _publish(settings: Globals, order: Order) -> int:
 
     output = settings.output
     output.interrupt_hint = (
-        "What came from standard input has to be published from the start again."
+        "What came from standard input must be published again from the start."
         if order.from_stdin
-        else "The same command goes on from here."
+        else "Run the same command again to go on from here."
     )
     typed = order.from_stdin and sys.stdin.isatty()
     if typed:
-        output.note("Reading from the terminal; end with Ctrl-D.")
+        output.note("Reading from the terminal. End with Ctrl-D.")
     async with settings.open_client() as node, open_progress(output, drawn=not typed) as progress:
         done = await node.publish(
             _stdin_chunks() if order.from_stdin else Path(order.source),
@@ -245,7 +245,7 @@ def summary_fields(done: "Published") -> dict[str, object]:
 def success_words(done: "Published") -> str:
     """What a publish that reached its aim tells people."""
     rate = f" ({format_rate(done.size / done.seconds)})" if done.size and done.seconds > 0 else ""
-    resumed = f", {format_size(done.resumed_bytes)} of it already there" if done.resumed_bytes else ""
+    resumed = f", {format_size(done.resumed_bytes)} of it sent earlier" if done.resumed_bytes else ""
     return (
         f"Published {format_size(done.size)} in {done.seconds:.1f} s{rate}{resumed}: "
         f"{plural(done.shares, 'share')} on {plural(done.hosts, 'host')}; {_survival(done)}."
@@ -254,22 +254,24 @@ def success_words(done: "Published") -> str:
 
 def _survival(done: "Published") -> str:
     if done.survives <= 0:
-        return "none may vanish"
-    return f"any {done.survives} may vanish"
+        return "survives the loss of no host"
+    return f"survives the loss of any {plural(done.survives, 'host')}"
 
 
 def partial_words(done: "Published", *, resumable: bool) -> str:
     """What was reached, what that survives, what was wanted, why it fell short, what to do: in this order."""
     survives = (
-        f"the file survives losing any {done.survives} of them"
+        f"the file survives the loss of any {done.survives} of them"
         if done.survives > 0
-        else "the file survives losing none of them"
+        else "the file survives the loss of none of them"
     )
     lines = [
         f"Published {done.shares} of {done.n} shares on {plural(done.hosts, 'host')}: {survives} "
         f"(wanted: {plural(done.happy, 'host')}).",
         *refusal_sentences(done.refusals),
-        "Run the same command again to complete it." if resumable else "Publish it again when there are more hosts.",
+        "Run the same command again to complete it."
+        if resumable
+        else "Publish it again when the network has more hosts.",
     ]
     return " ".join(lines)
 
@@ -287,9 +289,9 @@ def _refusal_sentence(reason: str, count: int) -> str:
 
 def _warn_of_width(output: Output, order: Order, done: "Published") -> None:
     if done.hosts < done.n:
-        reached = f"{done.hosts} of {done.n} hosts have a share; {done.happy} were asked for."
+        reached = f"{done.hosts} of {done.n} hosts have a share; at least {done.happy} were wanted."
         output.warn(" ".join((reached, *refusal_sentences(done.refusals))))
     elif order.code is None and done.n < FULL_WIDTH_MIN:
-        thin = f"Fewer than {FULL_WIDTH_MIN} hosts took a share, so the file is spread thinly: {_survival(done)}."
-        again = "Publish it again when more hosts of the network accept files."
+        thin = f"Only {plural(done.n, 'host')} took a share, so the file is spread thinly. It {_survival(done)}."
+        again = "Publish it again when the network has more hosts."
         output.warn(" ".join((thin, *refusal_sentences(done.refusals), again)))

@@ -1,4 +1,4 @@
-"""`shoal renew`: have a file kept for longer."""
+"""`shoal renew`: ask the hosts of a file to keep it for longer."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +7,7 @@ import typer
 from shoal.cli.arguments import HashArgument, LinkFileOption
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code
-from shoal.cli.tables import date
+from shoal.cli.tables import day
 from shoal.cli.units import UnitError, parse_duration, plural
 
 if TYPE_CHECKING:
@@ -19,14 +19,13 @@ def renew(
     context: typer.Context,
     link: HashArgument = None,
     ttl: Annotated[
-        str, typer.Option("--ttl", metavar="TIME", help="How long to keep it from now on, from 1h to 90d.")
+        str, typer.Option("--ttl", metavar="TIME", help="How long to keep the file from now on: 1h to 90d.")
     ] = "90d",
     link_file: LinkFileOption = None,
 ) -> Job:
-    """Ask all holders to keep a file for longer. Anyone may, and nobody can shorten a lease.
+    """Extend the lease of a file. Anyone can, and nobody can shorten it.
 
-    The hash is enough. A fetch does the same, for 90 days, unless the holders it read from all promise at least 60 days
-    more.
+    The hash is enough. A fetch also renews the file to 90 days, if less than 60 days of its lease are left.
     """
     from shoal.cli.links import take_link
 
@@ -51,7 +50,7 @@ def words(done: "Renewed") -> str:
     """What a finished renewal tells people."""
     silent = f"; {plural(done.silent, 'host')} did not answer" if done.silent else ""
     return (
-        f"Kept until {date(done.lease_until)}: {done.shares} of {done.n} shares on {plural(done.hosts, 'host')} "
+        f"Kept until {day(done.lease_until)}: {done.shares} of {done.n} shares on {plural(done.hosts, 'host')} "
         f"({done.k} needed){silent}"
     )
 

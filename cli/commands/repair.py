@@ -1,4 +1,4 @@
-"""`shoal repair`: make lost shares of a file again, at once."""
+"""`shoal repair`: rebuild the lost shares of a file at once."""
 
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 def repair(context: typer.Context, link: HashArgument = None, link_file: LinkFileOption = None) -> Job:
-    """Make lost shares of a file again and put them on new hosts.
+    """Rebuild the lost shares of a file on new hosts.
 
-    It needs no key: any holder does the same in time, by itself. Ends with 0 when all shares are good, 3 when hosts
-    were too few for that, 10 when too few shares are left.
+    The hash is enough. The hosts of a file do the same by themselves, but later.
+
+    Exit code: 0 when all shares are good, 3 when too few hosts were found, 10 when too few shares are left.
     """
     from shoal.cli.links import take_link
 
@@ -31,14 +32,14 @@ async def _repair(settings: Globals, link: "Link") -> int:
     from shoal.cli.progress import open_progress
 
     output = settings.output
-    output.interrupt_hint = "Nothing is broken by that; the same command goes on."
+    output.interrupt_hint = "Nothing is broken. Run the same command again to go on."
     async with settings.open_client() as node, open_progress(output) as progress:
         done = await node.repair(link, on_progress=progress)
     output.result(words(done))
     if not done.complete:
         output.note(missing_words(done))
     if not done.findable:
-        output.warn("Too few nodes stored where the shares are: they may be hard to find for a while.")
+        output.warn("Too few nodes noted where the new shares are. They may be hard to find for a while.")
     output.summary(**summary_fields(link, done))
     return Code.OK if done.complete else Code.PARTIAL
 
@@ -46,9 +47,11 @@ async def _repair(settings: Globals, link: "Link") -> int:
 def words(done: "Repaired") -> str:
     """What a finished repair tells people."""
     now = f"{done.good_after} of {done.n} shares good on {plural(done.hosts, 'host')} ({done.k} needed)"
+    if not done.rebuilt and done.good_after == done.n:
+        return f"Nothing to repair: all {done.n} shares are good, on {plural(done.hosts, 'host')} ({done.k} needed)"
     if not done.rebuilt:
-        return f"Nothing was made: {now}"
-    made = f"{plural(len(done.rebuilt), 'share')} made again"
+        return f"Nothing was repaired: {now}"
+    made = f"Rebuilt {plural(len(done.rebuilt), 'share')}"
     return f"{made} ({format_size(done.sent_bytes)} sent, {format_size(done.received_bytes)} read): {now}"
 
 
@@ -56,11 +59,11 @@ def missing_words(done: "Repaired") -> str:
     """What an incomplete repair tells people."""
     left = done.n - done.good_before - len(done.rebuilt)
     if left <= 0:
-        return "Some that were good before did not answer again: check it once more later."
-    others = "the other share" if left == 1 else f"the other {left}"
+        return "Some hosts that were good before did not answer again. Check the file again later."
+    others = "the other share" if left == 1 else f"the other {left} shares"
     return (
-        f"No host was found for {others}{_why(done)}: each takes a host that keeps none of the file yet. "
-        "Try again when there are more."
+        f"No host was found for {others}{_why(done)}. Each share needs a host that has no share of the file yet. "
+        "Try again when the network has more hosts."
     )
 
 

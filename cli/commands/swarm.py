@@ -37,14 +37,14 @@ def swarm(
     context: typer.Context,
     folder: Annotated[
         str,
-        typer.Option("--dir", metavar="DIR", help="Where the nodes keep their homes, for the next run too."),
+        typer.Option("--dir", metavar="DIR", help="Folder for the nodes. The next run with it brings them back."),
     ],
-    nodes: Annotated[str, typer.Option("--nodes", metavar="COUNT", help="Nodes to start.")] = DEFAULT_NODES,
+    nodes: Annotated[str, typer.Option("--nodes", metavar="COUNT", help="Number of nodes.")] = DEFAULT_NODES,
 ) -> Job:
     """Run a network on this machine until Ctrl-C.
 
-    Says how to use it from another terminal. The same --dir brings the same network back, with the files
-    that were published to it.
+    The command tells you how to use the network from another terminal. The same --dir brings it back later, with all
+    files that were published on it.
     """
     settings = globals_of(context)
     count = node_count(nodes)
@@ -61,7 +61,7 @@ async def _swarm(settings: Globals, folder: Path, count: int) -> int:
     from shoal.node import NodeSettings
 
     output = settings.output
-    output.interrupt_hint = "All nodes have been ended; the same command starts them again."
+    output.interrupt_hint = "All nodes have stopped. The same command starts them again."
     with _held(folder):
         state = load_state(folder)
         plan = Plan(folder=folder, count=count, name=state.name, settings=NodeSettings(), ports=state.ports)
@@ -77,7 +77,7 @@ async def _swarm(settings: Globals, folder: Path, count: int) -> int:
 
 def _tell(settings: Globals, network: "LocalNetwork") -> None:
     settings.output.note(
-        f"{plural(len(network.nodes), 'node')} run until Ctrl-C. In another terminal:\n"
+        f"{plural(len(network.nodes), 'node')} run until you press Ctrl-C. In another terminal:\n"
         f"  export SHOAL_NETWORK={shlex.quote(str(network.network_file))}\n"
         "  shoal publish FILE\n"
         "  shoal fetch LINK"
@@ -133,7 +133,7 @@ def load_state(folder: Path) -> State:
 
 def _name(value: object) -> str:
     if not isinstance(value, str) or not value.replace("-", "").isalnum() or len(value) > 64:
-        raise ValueError("not a network name of ours")
+        raise ValueError("not the network name of a swarm")
     return value
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def unkeep(context: typer.Context, link: HashArgument = None, link_file: LinkFileOption = None) -> Job:
-    """Stop keeping a file: this home's node renews it no longer. Its lease stays as it is."""
+    """Stop keeping a file alive: your node no longer renews it. It stays until its current lease ends."""
     from shoal.cli.links import take_link
 
     settings = globals_of(context)
@@ -25,7 +25,7 @@ async def _unkeep(settings: Globals, link: "Link") -> int:
     async with settings.open_client() as node:
         was_kept = node.unkeep(link)
     if not was_kept:
-        raise CommandError("This file was not kept by this home. See what is with: shoal ls")
-    settings.output.note("Kept no longer. Its lease stays as it is.")
+        raise CommandError("This home does not keep that file. See what it keeps with: shoal ls")
+    settings.output.note("No longer renewed; it stays until its current lease ends.")
     settings.output.summary(id=link.hash)
     return Code.OK

@@ -26,11 +26,13 @@ class Problems:
     def failed(self, error: StoreError) -> None:
         """The store could not do something. A damaged share is counted by the store itself."""
         if isinstance(error, StoreFull):
-            self.failure = "The disk is full: shares can be read, and nothing can be noted down. Make room on it."
+            self.failure = (
+                "The disk is full. The node can still read its shares, but it can store nothing. Make room on the disk."
+            )
         elif isinstance(error, LocalFailure) and not isinstance(error, ShareDamaged):
             self.failure = (
-                f"The share store does not work: {error}. Look after the disk, then restart the node. The other "
-                "holders make up for it meanwhile."
+                f"The share store does not work: {error}. Check the disk, then restart the node. Until then the other "
+                "holders stand in for this node."
             )
 
     def worked(self) -> None:
@@ -51,13 +53,13 @@ def _of_shares(health: Health) -> list[str]:
     told = []
     if health.lost:
         told.append(
-            f"{_shares(health.lost)} not on the disk any more; the other holders make up for it. If a disk is to be "
-            "mounted there, mount it and restart the node."
+            f"{_shares(health.lost)} missing from the disk. The other holders rebuild them. If a disk belongs there, "
+            "mount it and restart the node."
         )
     if health.damaged:
         told.append(
-            f"{_shares(health.damaged)} damaged on the disk and put aside; the other holders make up for it. If it "
-            "happens again, replace the disk."
+            f"{_shares(health.damaged)} damaged on the disk and set aside. Damaged shares are rebuilt. If this happens "
+            "again, replace the disk."
         )
     return told
 
@@ -69,16 +71,16 @@ def _shares(count: int) -> str:
 def not_renewed(name: str, left_s: float) -> str:
     """What to say of a file that is kept from here and could not be renewed. `left_s`: of its lease, by our clock."""
     days = int(left_s // 86_400)
-    lease = "its lease is over" if left_s <= 0 else f"it has {days} {'day' if days == 1 else 'days'} of its lease left"
+    lease = "Its lease is over" if left_s <= 0 else f"Its lease ends in {days} {'day' if days == 1 else 'days'}"
     return (
-        f"{name} is on the list of what this home keeps, and its holders could not be reached to renew it: {lease}. "
-        "This is tried again in every epoch. If its owner has deleted it, take it off the list with: shoal unkeep"
+        f"Cannot renew {name}, which this home keeps alive: its holders do not answer. {lease}. The node tries again "
+        "in every epoch. If the owner has deleted the file, take it off the list with: shoal unkeep"
     )
 
 
 def bare_store(folder: Path) -> str:
     """What to say when a node that has run before finds nothing where its shares were."""
     return (
-        f"There was nothing in {folder}, though this node has run before: it began anew, with no share. If a disk is "
-        "to be mounted there, stop the node, mount it and start the node again."
+        f"{folder} is empty, although this node has run before. The node has started again without any share. If a "
+        "disk belongs there, stop the node, mount the disk and start the node again."
     )

@@ -31,7 +31,7 @@ def check_has_key(link: Link) -> None:
     """`UsageError` for the hash of a private file, which cannot be read without its key."""
     if link.kind is LinkKind.PRIVATE and link.key is None:
         raise UsageError(
-            "This link has no key: the file can be found and kept with it, and reading it needs the whole link."
+            "This link has no key. It is enough to find the file and keep it alive. To read it you need the whole link."
         )
 
 
@@ -51,11 +51,11 @@ def unlock(manifest: Manifest, link: Link) -> tuple[FileCipher, Metadata]:
     """
     file_key = link.key if link.kind is LinkKind.PRIVATE else manifest.public_key_material
     if not file_key:
-        raise BadData("The link says that the file is public, and its manifest holds no key. It cannot be read.")
+        raise BadData("The link says that the file is public, but its manifest holds no key. The file cannot be read.")
     cipher = FileCipher(file_key)
     if cipher.commitment != manifest.key_commitment:
         if link.kind is LinkKind.PUBLIC:
-            raise BadData("The key in this public file's manifest does not fit the file. It cannot be read.")
+            raise BadData("The key in this public file's manifest does not fit the file. The file cannot be read.")
         raise WrongKey("The key in this link belongs to another file. Copy the whole link again, as it was printed.")
     try:
         metadata = cipher.open_metadata(manifest.metadata)
@@ -63,7 +63,7 @@ def unlock(manifest: Manifest, link: Link) -> tuple[FileCipher, Metadata]:
     except FromLaterVersion as error:
         raise NeedsNewerShoal(f"This needs a newer Shoal: this version does not know {error}.") from error
     except CipherError as error:
-        raise BadData(f"The file's description is not what an honest publisher writes: {error}.") from error
+        raise BadData(f"The file's description is malformed: {error}. Its publisher made it so.") from error
     return cipher, metadata
 
 
@@ -187,14 +187,16 @@ def _open_run(opened: OpenedFile, run: Run) -> bytes:
         try:
             pieces.append(opened.cipher.open_segment(index, index == layout.segment_count - 1, run.segment(index)))
         except CipherError as error:
-            raise BadData(f"Segment {index} is what was published, and its key does not open it: {error}.") from error
+            raise BadData(
+                f"Segment {index} arrived as it was published, but the key does not open it: {error}."
+            ) from error
     plaintext = b"".join(pieces)
     room = opened.metadata.size - run.first * layout.segment_plain_bytes
     if len(plaintext) <= room:
         return plaintext
     keep = max(0, room)
     if plaintext.count(0, keep) != len(plaintext) - keep:
-        raise BadData("The file's padding is not zeros: whoever published it made it so.")
+        raise BadData("The file's padding is not zeros. Its publisher made it so.")
     return plaintext[:keep]
 
 

@@ -303,8 +303,8 @@ class Gathering:
         good, corrupt, k = len(self.answers), len(self.swarm.sources.corrupt_shares()), self.swarm.k
         if corrupt and good + corrupt >= k:
             return BadData(
-                f"{good + corrupt} shares answered where {k} are needed, but {corrupt} of them hold wrong bytes. "
-                "Nothing wrong was written. Try again later, when other holders may be back."
+                f"{good + corrupt} shares were reached and {k} are needed, but {corrupt} of them hold wrong bytes. "
+                "No wrong byte was written. Try again later: other hosts may be back by then."
             )
         return self._too_few()
 
@@ -312,7 +312,7 @@ class Gathering:
         found, k, n = len(self.answers), self.swarm.k, self.swarm.n
         return TooFewShares(
             f"Only {found} of the {k} shares needed could be reached (the file has {n} in all). "
-            "The other holders may be away; run the same command again later, it goes on where it stopped.",
+            "The other hosts may be away. Run the same command again later: it goes on where it stopped.",
             needed=k,
             found=found,
         )

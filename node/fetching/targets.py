@@ -8,6 +8,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from shoal.node.names import MAX_NAME_BYTES, name_bytes, printable
 from shoal.node.nursery import open_nursery
 from shoal.node.results import Fetched, OnProgress, Phase, Progress
 
+MOST_COPIES = 100  # names that are tried before none is offered
 CHECKS_AHEAD = 3  # requests for data leaves under way while a part is being verified
 WRITE_MODE = 0o666  # less the umask, as any program that makes a file
 
@@ -129,7 +131,7 @@ def _local_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         room = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = " Make room, or choose another folder with -o; in this one the same command goes on." if room else ""
+        advice = " Make room and run the same command again, or choose another folder with -o." if room else ""
         raise LocalError(f"{what}: {error.strerror}.{advice}") from error
 
 
@@ -144,16 +146,28 @@ def check_target(target: Path | None, *, force: bool) -> None:
             return
         _refuse_existing(target, force=force)
         if not target.parent.is_dir():
-            raise LocalError(f"Cannot write {printable(target)}: there is no folder {printable(target.parent)}.")
+            raise LocalError(f"Cannot write {printable(target)}: the folder {printable(target.parent)} does not exist.")
 
 
 def _refuse_existing(path: Path, *, force: bool) -> None:
     if os.path.lexists(path) and not force:
-        raise LocalError(f"{printable(path)} exists already. Choose another name with -o, or replace it with --force.")
+        raise LocalError(
+            f"{printable(path)} already exists. Replace it with --force, or write to another name: {_other_name(path)}"
+        )
     if path.is_dir():
-        raise LocalError(f"{printable(path)} is a directory.")
+        raise LocalError(f"{printable(path)} is a folder.")
     if path.exists() and not path.is_file():
-        raise LocalError(f"{printable(path)} is a device, a pipe or a socket; no file may take its place.")
+        raise LocalError(f"{printable(path)} is a device, a pipe or a socket, which a file must not replace.")
+
+
+def _other_name(path: Path) -> str:
+    """The option that writes to a free name beside `path`; a name that cannot be shown as it is is not offered."""
+    for number in range(2, MOST_COPIES):
+        other = path.with_name(f"{path.stem} ({number}){path.suffix}")
+        if not os.path.lexists(other):
+            shown = shlex.quote(str(other))
+            return f"-o {shown}" if shown.isprintable() else "-o NAME"
+    return "-o NAME"
 
 
 def resolve_target(target: Path | None, opened: OpenedFile, *, force: bool) -> Path:

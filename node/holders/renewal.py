@@ -27,7 +27,7 @@ USED_TIMEOUT_S = 3.0  # what a fetch waits for that at most
 def check_ttl(ttl_s: int) -> None:
     """UsageError for a time that no holder would grant."""
     if not MIN_LEASE_S <= ttl_s <= MAX_LEASE_S:
-        raise UsageError("The time to live must be from 1h to 90d. A file that is to stay longer can be renewed.")
+        raise UsageError("The time to live must be from 1h to 90d. To keep a file for longer, renew it again.")
 
 
 async def renew_file(context: Context, file_id: FileId, ttl_s: int = MAX_LEASE_S) -> Renewed:
@@ -38,11 +38,11 @@ async def renew_file(context: Context, file_id: FileId, ttl_s: int = MAX_LEASE_S
         hints = hints + (await Search(context, file_id, manifest=manifest).run(thorough=True)).hints
     renewed = await _renew_all(context, manifest, hints, ttl_s, RENEW_TIMEOUT_S)
     if renewed is None:
-        raise NotFound("None of the hosts that are said to keep this file answered that it does. Try again later.")
+        raise NotFound("None of the hosts listed for this file confirmed that it has a share. Try again later.")
     if renewed.shares < manifest.k:
         raise TooFewShares(
-            f"Only {renewed.shares} of the {manifest.k} shares needed were renewed: the other holders are away. What "
-            "answered is kept for longer; run the same command again later.",
+            f"Renewed only {renewed.shares} of the {manifest.k} shares needed: the other hosts are away. Hosts that "
+            "answered keep their shares for longer. Run the same command again later.",
             needed=manifest.k,
             found=renewed.shares,
         )

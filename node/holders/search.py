@@ -202,20 +202,22 @@ class Search:
         if self._leads:
             return NotFound(_said_to_hold(len(self._leads), self._denied))
         return NotFound(
-            "Nobody on this network announces this file: its holders are all away, it has expired, "
+            "This file was not found on this network. Either all its hosts are away, or it has expired, "
             "or it was published on another network."
         )
 
 
 def _said_to_hold(named: int, denied: int) -> str:
-    """What to say when of those who are named nobody has the manifest. A few that deny prove nothing: the others may
-    merely be away."""
-    said = "1 host is said to hold this file" if named == 1 else f"{named} hosts are said to hold this file"
+    """What to say when none of the hosts that are listed has the manifest.
+
+    A few that deny prove nothing: the others may merely be away.
+    """
+    listed = "1 host was listed" if named == 1 else f"{named} hosts were listed"
     if denied >= named:
-        return f"{said}, and it is not there any more: its owner has deleted it, or its lease has ended."
+        return f"This file is gone: deleted by its owner, or expired. ({listed}.)"
     if denied:
         return (
-            f"{said}: {denied} answered that they do not, as after a deletion or the end of its lease, and the others "
-            "did not answer. Try again later."
+            f"This file was not found. {listed}: {denied} no longer {'has' if denied == 1 else 'have'} it, the others "
+            "did not answer. The owner may have deleted it, or it may have expired. Try again later."
         )
-    return f"{said}, and none of them answered. Try again later."
+    return f"This file cannot be reached now. {listed}, but none answered. Try again later."

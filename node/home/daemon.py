@@ -121,8 +121,8 @@ class _Administrator:
         """Raise for an answer that stays what it is; one that has no room now, say, may be asked again."""
         if error.status == Status.UNSUPPORTED:
             raise AlreadyRunning(
-                f"A process has {self.home.data} that does not end on request: a node of an older version, another "
-                "leave, or a program with a node inside."
+                f"The process that runs on {self.home.data} does not end on request. It is a node of an older version, "
+                "another leave, or a program with a node inside."
             ) from error
         if error.status == Status.FORBIDDEN:
             raise AlreadyRunning(f"The node on {self.home.data} runs on another network than this command.") from error
@@ -154,7 +154,7 @@ async def daemon_status(
             except PeerError:
                 continue
     raise LocalError(
-        f"The node that ran on {home.data} does not answer at {', '.join(map(str, note.addresses))}: it has stopped, "
+        f"The node that ran on {home.data} does not answer at {', '.join(map(str, note.addresses))}. It has stopped, "
         "or it runs on another network. Start it with: shoal node run"
     )
 
@@ -184,7 +184,7 @@ async def stop_daemon(
             await trio.sleep(LOOK_EVERY_S)
         return addresses
     raise AlreadyRunning(
-        f"The node that runs on {home.data} was asked to end, and has not within {END_TIMEOUT_S:g} s."
+        f"The node that runs on {home.data} was asked to end, but did not end within {END_TIMEOUT_S:g} s."
         if is_asked
         else f"The node that runs on {home.data} does not answer the request to end."
     )
@@ -201,5 +201,5 @@ def _is_free(home: Home) -> bool:
 def _plain(payload: bytes) -> dict[str, Any]:
     status = msgpack.unpackb(payload, raw=False)
     if not isinstance(status, dict):
-        raise LocalError("The node's answer makes no sense; it may be of another version of Shoal.")
+        raise LocalError("The node's answer makes no sense. It may run another version of Shoal.")
     return {str(key): value for key, value in status.items()}

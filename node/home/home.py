@@ -161,12 +161,12 @@ def read_secret(path: Path, size: int) -> bytes:
         raise
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise LocalError(f"{path} is a symbolic link; put the file itself there.") from error
+            raise LocalError(f"{path} is a symbolic link. Put the file itself there.") from error
         raise LocalError(f"Cannot read {path}: {error.strerror}.") from error
     if not stat.S_ISREG(mode):
         raise LocalError(f"{path} is not a plain file.")
     if stat.S_IMODE(mode) & 0o077:
-        raise LocalError(f"{path} can be read by other users; if it still is yours alone, run: chmod 600 {path}")
+        raise LocalError(f"{path} can be read by other users. If nobody else has seen it, run: chmod 600 {path}")
     if len(content) != size:
         found = f"{len(content)}" if len(content) <= size else f"more than {size}"
         raise LocalError(f"{path} is damaged: it has {found} bytes instead of {size}. Restore it from a copy.")

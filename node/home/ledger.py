@@ -92,9 +92,23 @@ class Ledger:
         return secrets[0] if secrets else None
 
     def extend(self, file_id: FileId, lease_end: float) -> None:
-        """Note that a file that was published from here is kept for longer; nothing for any other."""
-        if self._is_there():
-            self._change("UPDATE published SET lease_end = max(lease_end, ?) WHERE file_id = ?", lease_end, file_id)
+        """Note that a file on these lists is kept for longer; nothing for any other.
+
+        A lease that is not of the keeper's own renewal makes it renew early after its next start, which does no harm.
+        """
+        self._note_lease("max({column}, ?)", file_id, lease_end)
+
+    def see(self, file_id: FileId, lease_end: float) -> None:
+        """Note until when the hosts of a file on these lists keep it, as they have just said; nothing for any other."""
+        self._note_lease("?", file_id, lease_end)
+
+    def _note_lease(self, value: str, file_id: FileId, lease_end: float) -> None:
+        if not self._is_there():
+            return
+        with self._open() as database, database:
+            for table, column in (("published", "lease_end"), ("kept", "lease_until")):
+                statement = f"UPDATE {table} SET {column} = {value.format(column=column)} WHERE file_id = ?"
+                database.execute(statement, (lease_end, file_id))
 
     def mark_deleted(self, file_id: FileId, now: float) -> None:
         """Note that a deletion went out. The line stays: it can be sent again, to those who were away. Nobody here
@@ -121,6 +135,8 @@ class Ledger:
 
     def note_renewal(self, link: Link, now: float, lease_until: float) -> None:
         """Note a renewal, unless the file was taken off the list meanwhile."""
+        if not self._is_there():
+            return
         self.extend(link.id, lease_until)
         renewed = "UPDATE kept SET renewed_at = ?, lease_until = ? WHERE file_id = ?"
         self._change(renewed, now, lease_until, bytes(link.id))

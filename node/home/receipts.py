@@ -45,12 +45,12 @@ def parse_receipt(text: str) -> Receipt:
     """
     part = text.strip().removeprefix(SCHEME)
     if len(text) > MAX_TEXT_CHARS or len(part) != PART_CHARS or not set(part) <= ALPHABET:
-        raise UsageError("This is not a receipt. One is made with: shoal ls --receipt LINK")
+        raise UsageError("This is not a receipt. Make one with: shoal ls --receipt LINK")
     data = base64.b32decode(part.upper())
     body, check = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if _checksum(body)[:CHECKSUM_BYTES] != check:
-        raise UsageError("The receipt is mistyped: its checksum does not fit.")
+        raise UsageError("The receipt is mistyped: its checksum is wrong.")
     try:
         return Receipt(FileId(body[1:33]), body[33:], LinkKind(body[0]))
     except ValueError:
-        raise UsageError("This receipt needs a newer version of shoal.") from None
+        raise UsageError("This receipt needs a newer version of Shoal.") from None

@@ -58,7 +58,7 @@ class NodeSettings:
         for name, most in _MOST.items():
             value = getattr(self, name)
             if value is not None and not 0 <= value <= most:
-                raise UsageError(f"{name} is {value}, and must be from 0 to {most}.")
+                raise UsageError(f"{name} is {value}, but must be from 0 to {most}.")
 
     def to_toml(self) -> str:
         """The settings as the text of `config.toml`."""
@@ -112,7 +112,7 @@ def load_settings(home: Home) -> NodeSettings:
         content = home.settings_file.read_bytes()
     except FileNotFoundError:
         raise UsageError(
-            f"There is no node in {home.config} yet. Set one up with: shoal node init --capacity 50GB"
+            f"No node is set up in {home.config}. Set one up with: shoal node init --capacity 50GB"
         ) from None
     except OSError as error:
         raise UsageError(f"Cannot read {home.settings_file}: {error.strerror}.") from error
@@ -133,7 +133,7 @@ def init_node(
     :raises LocalError: the home cannot be written.
     """
     if os.path.lexists(home.key_file):
-        raise UsageError(f"There is a node already: {home.key_file} exists. Start it with: shoal node run")
+        raise UsageError(f"A node is set up already: {home.key_file} exists. Start it with: shoal node run")
     home.create()
     identity = Identity.create(parameters.pow_bits, entropy, scheme or Ed25519())
     write_private(home.settings_file, settings.to_toml().encode())
@@ -146,11 +146,11 @@ def load_identity(home: Home, parameters: NetworkParameters, scheme: SignatureSc
     try:
         content = read_secret(home.key_file, SECRET_BYTES + NONCE_BYTES)
     except FileNotFoundError:
-        raise UsageError(f"There is no node in {home.data} yet. Set one up with: shoal node init") from None
+        raise UsageError(f"No node is set up in {home.data}. Set one up with: shoal node init") from None
     identity = Identity.restore(content[:SECRET_BYTES], content[SECRET_BYTES:], scheme or Ed25519())
     if parameters is not None and not has_proof(identity.node_id, parameters.pow_bits):
         raise UsageError(
-            f"The key in {home.key_file} carries no proof of work for the network {parameters.name!r} "
+            f"The key in {home.key_file} has no proof of work for the network {parameters.name!r} "
             f"({parameters.pow_bits} bits). Use another --home for this network."
         )
     return identity

@@ -113,8 +113,8 @@ class Completion:
 
     def _not_kept(self, refusals: Counter[str]) -> Refused | NoPeers:
         text = (
-            f"Only {len(self._settling.shares)} of the {self._entry.k} shares needed were kept, so there is no link. "
-            f"Of the hosts asked, {in_words(refusals)}. Run the same command again: what was sent is still there."
+            f"Hosts kept only {len(self._settling.shares)} of the {self._entry.k} shares needed, so there is no link. "
+            f"Of the hosts asked, {in_words(refusals)}. Run the same command again: nothing needs to be sent twice."
         )
         return NoPeers(text) if set(refusals) == {"no answer"} else Refused(text)
 

@@ -194,8 +194,8 @@ _WORDS = {  # why hosts took no share, or lost one: for one host, for several
     "refused": ("refused", "refused"),
     "no answer": ("did not answer", "did not answer"),
     "stalled": ("was too slow", "were too slow"),
-    "lost what it had": ("lost what had been sent", "lost what had been sent"),
-    "broke the protocol": ("did not keep to the protocol", "did not keep to the protocol"),
+    "lost what it had": ("lost what it had received", "lost what they had received"),
+    "broke the protocol": ("broke the protocol", "broke the protocol"),
 }
 
 

@@ -37,14 +37,14 @@ class PublishOptions:
             try:
                 check_code(*code)
             except ErasureError as error:
-                raise UsageError(f"{code[0]} of {code[1]} is no code: 1 <= needed <= total <= {MAX_SHARES}.") from error
+                raise UsageError(_code_words(*code)) from error
         most = code[1] if code is not None else MAX_SHARES
         if self.happy is not None and not 1 <= self.happy <= most:
-            raise UsageError(f"The number of happy hosts must be from 1 to {most}, not {self.happy}.")
+            raise UsageError(f"happy={self.happy} is not between 1 and {most}.")
         check_ttl(self.ttl_s)
         media_type = self.media_type or ""
         if not media_type.isascii() or not media_type.isprintable() or len(media_type) > MAX_MEDIA_TYPE_BYTES:
-            raise UsageError(f"A media type has at most {MAX_MEDIA_TYPE_BYTES} characters, all of them plain ASCII.")
+            raise UsageError(f"A media type has at most {MAX_MEDIA_TYPE_BYTES} characters, all plain ASCII.")
         if self.name is not None:
             try:
                 name_bytes(self.name)
@@ -62,3 +62,9 @@ class PublishOptions:
     def fields(self) -> list[Any]:
         """The choices, for the journal's name: another choice is another command."""
         return [self.name, self.needed, self.total, self.happy, self.ttl_s, self.public, self.media_type]
+
+
+def _code_words(needed: int, total: int) -> str:
+    if 1 <= total < needed <= MAX_SHARES:
+        return f"needed={needed} exceeds total={total}."
+    return f"needed={needed} and total={total} must both be from 1 to {MAX_SHARES}."

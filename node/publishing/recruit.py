@@ -108,7 +108,7 @@ async def find_candidates(context: Context, shares: int) -> list[Contact]:
     candidates = await gather(context, 2 * shares)
     if not candidates:
         raise NoPeers(
-            "No peer of the network answered, so there is nobody to keep the file. Check the connection, "
+            "No peer of the network answered, so no host can keep the file. Check the connection, "
             "or name a peer with --bootstrap HOST:PORT."
         )
     return candidates
@@ -157,12 +157,12 @@ def too_few(found: int, needed: int, refusals: Counter[str]) -> ShoalError:
     """The error for a publish that only `found` hosts take part in: NoPeers when all kept silent, else Refused."""
     silent = refusals["no answer"]
     if not found and silent == sum(refusals.values()):
-        return NoPeers(f"None of the {silent} hosts known answered, so nothing was published. Try again later.")
+        return NoPeers(f"None of the {silent} known hosts answered. Nothing was published. Try again later.")
     told = in_words(refusals)
     why = f" ({told})" if told else ""
     if needed == 1:
-        return Refused(f"No host would keep a share{why}: nothing was published. Try again later.")
+        return Refused(f"No host took a share{why}. Nothing was published. Try again later.")
     return Refused(
-        f"Only {found} of the {needed} hosts needed would keep a share{why}: nothing was published. "
-        "Try again later, or with fewer needed shares (--needed, --total)."
+        f"Only {found} of the {needed} hosts needed took a share{why}. Nothing was published. "
+        "Try again later, or ask for fewer shares (--needed, --total)."
     )

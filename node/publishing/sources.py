@@ -105,12 +105,12 @@ class FileSource:
             sizes = f" (it had {self.size} bytes, now {now.size})" if now.size != self.size else ""
             raise SourceChanged(
                 f"{self._shown} changed while it was being read{sizes}. "
-                "Nothing was published; run the command again when the file is at rest."
+                "Nothing was published. Run the command again when the file no longer changes."
             )
         if await self._pread(self._bytes, 1):
             raise SourceChanged(
                 f"{self._shown} has more bytes than the {self._bytes} it claims, as files in /proc do. "
-                "Nothing was published; pipe it instead: shoal publish - --name NAME"
+                "Nothing was published. Pipe it instead: shoal publish - --name NAME"
             )
 
     async def aclose(self) -> None:
@@ -195,10 +195,10 @@ def _kind_of(mode: int) -> str | None:
     if stat.S_ISREG(mode):
         return None
     if stat.S_ISDIR(mode):
-        return "{0} is a directory; directories come later. Pipe an archive instead: tar c DIR | shoal publish -"
+        return "{0} is a folder. Shoal cannot publish folders yet. Pipe an archive instead: tar c DIR | shoal publish -"
     if stat.S_ISFIFO(mode):
-        return "{0} is a named pipe. Read it through standard input instead: shoal publish - < {0}"
-    return "{0} is not a regular file (a socket or a device); only regular files and pipes can be published."
+        return "{0} is a named pipe. Use standard input instead: shoal publish - < {0}"
+    return "{0} is a socket or a device. Only regular files and pipes can be published."
 
 
 def _fingerprint(descriptor: int) -> Fingerprint:

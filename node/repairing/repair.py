@@ -173,7 +173,7 @@ class Repairer:
 
 def deleted_by_owner() -> NotFound:
     """What to say of a file that a holder shows to be deleted."""
-    return NotFound("The owner of this file has deleted it. Its holders take no share of it any more.")
+    return NotFound("The owner of this file has deleted it. No host takes a share of it any more.")
 
 
 async def repair_file(context: Context, file_id: FileId, on_progress: OnProgress | None = None) -> Repaired:
@@ -188,7 +188,7 @@ async def repair_file(context: Context, file_id: FileId, on_progress: OnProgress
     job = plan(before, context.env.wall())
     if job.missing and job.lease_end <= context.env.wall():
         raise UsageError(
-            "By this machine's clock the lease of this file has ended, so that new hosts would keep nothing for long. "
+            "The lease of this file has ended, by this machine's clock. New hosts would soon drop their shares. "
             "Renew it first, with: shoal renew"
         )
     total = job.manifest.layout.share_bytes * len(job.missing)
@@ -231,7 +231,7 @@ def plan(audited: Audited, now: float) -> RepairJob:
         found = len({each.share for each in tally.good})
         raise TooFewShares(
             f"Only {found} of the {tally.k} shares needed are good now (the file has {tally.n} in all), so none can be "
-            "made again. Holders that are away may come back: try again later.",
+            "rebuilt. Hosts that are away may come back: try again later.",
             needed=tally.k,
             found=found,
         )

@@ -65,8 +65,8 @@ def _of_clock(serving: Serving) -> list[str]:
         return []
     which = "behind" if ahead_s > 0 else "ahead of"
     return [
-        f"The clock of this machine is {abs(ahead_s) / 3600:.0f} hours {which} those of its peers. Set it right: until "
-        "then this node repairs no files."
+        f"The clock of this machine is {abs(ahead_s) / 3600:.0f} hours {which} the clocks of its peers. Set it right: "
+        "until then this node repairs no files."
     ]
 
 

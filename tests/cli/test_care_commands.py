@@ -12,7 +12,6 @@ import pytest
 
 from shoal.cli.commands import check, delete, keep, renew, repair
 from shoal.cli.context import Globals
-from shoal.cli.tables import date
 from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
 from shoal.node import Checked, Deleted, Renewed, Repaired
@@ -49,12 +48,13 @@ def checked(good: int, hosts: int, **changes: Any) -> Checked:
 
 def test_the_line_of_check() -> None:
     assert check.words(checked(46, 46), NOW) == (
-        "46 of 48 shares good on 46 hosts in 31 networks (16 needed): survives any 30 losses; lease until 20 February"
+        "46 of 48 shares good on 46 hosts in 31 networks (16 needed): survives any 30 losses; "
+        "lease until 2027-02-20 12:00"
     )
     assert "survives any 1 loss;" in check.words(checked(17, 17), NOW)
     assert "survives no loss;" in check.words(checked(16, 16), NOW)
     assert check.words(checked(3, 3, networks=1), NOW) == (
-        "3 of 48 shares good on 3 hosts in 1 network (16 needed): it cannot be read now"
+        "3 of 48 shares good on 3 hosts in 1 network (16 needed); it cannot be read now"
     )
 
 
@@ -68,10 +68,10 @@ def test_what_is_not_good_is_told_with_what_to_do(recorded: Callable[..., Any]) 
     settings = Globals(Path("/h"), None, (), output)
     check.notes(settings, LINK, checked(46, 46, verified=True))
     said = output.err.getvalue()
-    assert "Not good: 1 not there any more, 1 on hosts that are away." in said
+    assert "Not good: 1 lost by their host, 1 on hosts that are away." in said
     assert f"shoal --home /h repair {LINK.hash}" in said
     assert "#" not in said
-    assert "Every block was read" in said
+    assert "Read every block" in said
     check.notes(settings, LINK, checked(3, 3, deleted=True))
     check.notes(settings, LINK, checked(3, 3))
     assert "may come back" in output.err.getvalue()
@@ -83,7 +83,7 @@ def test_what_is_not_good_is_told_with_what_to_do(recorded: Callable[..., Any]) 
 
 def test_a_lease_that_has_ended_is_told(recorded: Callable[..., Any]) -> None:
     ended = checked(48, 48, lease_until=time.time() - DAY_S)
-    assert "survives any 32 losses; its lease ended on " in check.words(ended)
+    assert "survives any 32 losses; its lease ended 2" in check.words(ended)
     output = recorded()
     check.notes(Globals(Path("/h"), None, (), output), LINK, ended)
     assert f"Keep it with: shoal --home /h renew {LINK.hash}" in output.err.getvalue()
@@ -92,18 +92,18 @@ def test_a_lease_that_has_ended_is_told(recorded: Callable[..., Any]) -> None:
 def test_several_shares_on_one_host_are_told(recorded: Callable[..., Any]) -> None:
     output = recorded()
     check.notes(Globals(Path("/h"), None, (), output), LINK, checked(2, 2, readable=True, lease_until=FEBRUARY))
-    assert "Such a host counts for one share" in output.err.getvalue()
+    assert "each host counts once" in output.err.getvalue()
 
 
 def test_nothing_good_at_all_is_no_dead_end(recorded: Callable[..., Any]) -> None:
     output = recorded()
     check.notes(Globals(Path("/h"), None, (), output), LINK, checked(0, 0, outcomes={"offline": 12}))
-    assert "check again later" in output.err.getvalue()
+    assert "Check again later" in output.err.getvalue()
 
 
 def test_a_holder_that_went_meanwhile_is_no_host_that_was_not_found() -> None:
     gone = Repaired(LINK.id, 4, 12, (0, 7), 10, 11, 11, 0, 0, FEBRUARY, True, {}, 1.0)
-    assert repair.missing_words(gone).startswith("Some that were good before did not answer again")
+    assert repair.missing_words(gone).startswith("Some hosts that were good before did not answer again")
 
 
 def test_nobody_who_confirms_is_no_deletion() -> None:
@@ -120,22 +120,22 @@ def test_a_receipt_is_read_before_the_network_is_asked(inside: Any, tmp_path: Pa
 def test_other_words() -> None:
     made = Repaired(LINK.id, 4, 12, (0, 7), 10, 12, 12, 2_000_000, 4_000_000, FEBRUARY, True, {}, 1.0)
     assert repair.words(made) == (
-        "2 shares made again (2.00 MB sent, 4.00 MB read): 12 of 12 shares good on 12 hosts (4 needed)"
+        "Rebuilt 2 shares (2.00 MB sent, 4.00 MB read): 12 of 12 shares good on 12 hosts (4 needed)"
     )
     renewed = renew.words(Renewed(LINK.id, 4, 12, 11, 11, 1, time.time() + 90 * DAY_S))
     assert renewed.endswith(": 11 of 12 shares on 11 hosts (4 needed); 1 host did not answer")
     assert delete.words(Deleted(LINK.id, 1, 0, 0)) == "1 host dropped the file"
-    assert delete.words(Deleted(LINK.id, 9, 2, 1)) == "9 hosts dropped the file, 2 did not answer, 1 would not"
+    assert delete.words(Deleted(LINK.id, 9, 2, 1)) == "9 hosts dropped the file, 2 did not answer, 1 refused"
 
 
 def test_a_repair_that_finds_no_host_says_how_many_it_takes() -> None:
     left = Repaired(LINK.id, 4, 12, (), 10, 10, 10, 0, 0, FEBRUARY, True, {}, 1.0)
     assert repair.missing_words(left) == (
-        "No host was found for the other 2: each takes a host that keeps none of the file yet. Try again when "
-        "there are more."
+        "No host was found for the other 2 shares. Each share needs a host that has no share of the file yet. "
+        "Try again when the network has more hosts."
     )
     refused = Repaired(LINK.id, 4, 12, (3,), 10, 11, 11, 1, 1, FEBRUARY, True, {"full": 2}, 1.0)
-    assert repair.missing_words(refused).startswith("No host was found for the other share (2 full): each")
+    assert repair.missing_words(refused).startswith("No host was found for the other share (2 full). Each")
 
 
 def test_who_keeps_a_file_without_a_node_is_told_how_to_start_one(
@@ -147,12 +147,6 @@ def test_who_keeps_a_file_without_a_node_is_told_how_to_start_one(
     assert keep.nobody_words(settings).endswith(f"with: {command} init --capacity 50GB, then: {command} run")
     (tmp_path / "node.key").write_bytes(b"")
     assert keep.nobody_words(settings).endswith(f"with: {command} run")
-
-
-def test_dates_have_a_year_where_they_are_far() -> None:
-    assert date(FEBRUARY, NOW) == "20 February"
-    assert date(FEBRUARY, NOW - 400 * DAY_S) == "20 February 2027"
-    assert date(1e300, NOW).endswith("9999")
 
 
 # --- the real thing
@@ -196,6 +190,10 @@ def test_a_files_life(commands: Commands, tmp_path: Path) -> None:
     assert abs(seen["lease_until"] - time.time() - 7200) < 60
     code, seen = commands("check", "--verify", link=link, home="other")
     assert (code, seen["verified"], seen["outcomes"]["ok"]) == (0, True, seen["n"])
+    code, seen = commands("renew", file_hash, "--ttl", "2d", home="other")
+    assert code == 0
+    code, seen = commands("check", file_hash)
+    assert commands("ls")[1]["files"][0]["lease_end"] == seen["lease_until"], "check has seen the renewal"
     code, seen = commands("renew", file_hash, "--ttl", "3d", home="other")
     assert (code, seen["shares"]) == (0, seen["n"])
     assert abs(seen["lease_until"] - time.time() - 3 * DAY_S) < 60
@@ -208,6 +206,8 @@ def test_a_files_life(commands: Commands, tmp_path: Path) -> None:
     code, seen = commands("repair", file_hash, home="other")
     assert (code, seen["rebuilt"], seen["complete"]) == (0, [], True)
     assert commands("delete", link, home="other")[0] == 2
+    assert commands("delete", "source", home="other")[0] == 2
+    assert commands("delete", "no such name")[0] == 2
     code, seen = commands("ls", "--receipt", link)
     receipt = tmp_path / "receipt"
     receipt.write_text(seen["receipt"])

@@ -67,12 +67,17 @@ def test_no_link_at_all(stdin: Callable[[], BinaryIO | None]) -> None:
         take(stdin=stdin)
 
 
+def test_an_address_of_the_web_is_no_link() -> None:
+    with pytest.raises(BadUsageError, match=r"^That is not a Shoal link \(they start with shoal:\)\.$"):
+        take("https://example.org/file")
+
+
 @pytest.mark.parametrize("content", [b"", b" \n\t "])
 def test_an_empty_input_is_not_a_link(content: bytes, tmp_path: Path) -> None:
-    with pytest.raises(BadUsageError, match="There is no link in standard input"):
+    with pytest.raises(BadUsageError, match="Standard input held no link"):
         take("-", stdin=from_bytes(content))
     (tmp_path / "link").write_bytes(content)
-    with pytest.raises(BadUsageError, match="There is no link in the link file"):
+    with pytest.raises(BadUsageError, match=r"The link file .* held no link"):
         take(link_file=str(tmp_path / "link"))
 
 
@@ -92,7 +97,7 @@ def test_a_key_is_needed_to_read_a_private_file_and_only_then() -> None:
 
 @pytest.mark.parametrize("hostile", [b"\xff\xfe" * 100, b"shoal:" + b"a" * 100_000, b"\0", b"#", b"shoal:#"])
 def test_hostile_bytes(hostile: bytes) -> None:
-    with pytest.raises(BadUsageError, match="Malformed link"):
+    with pytest.raises(BadUsageError, match=r"Malformed link|not a Shoal link"):
         take("-", stdin=from_bytes(hostile))
 
 
@@ -103,7 +108,7 @@ def test_one_changed_character_anywhere_is_refused_and_not_repeated() -> None:
             changed = text[:position] + other + text[position + 1 :]
             if changed == text or changed.strip() == text:
                 continue
-            with pytest.raises(BadUsageError, match="Malformed link") as caught:
+            with pytest.raises(BadUsageError, match=r"Malformed link|not a Shoal link") as caught:
                 take(changed)
             assert changed[10:40] not in str(caught.value)
 

@@ -197,7 +197,7 @@ def test_an_interrupted_demo_leaves_nothing(clean_environment: dict[str, str], t
         process.send_signal(number)
         _, err = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "have been ended and its files removed" in err
+    assert "have ended, and its files are removed" in err
     assert list(tmp_path.iterdir()) == []
     wait_until_gone(tmp_path)
 

@@ -116,7 +116,7 @@ def test_a_node_that_runs_says_what_is_wrong_with_its_disk(
     shutil.rmtree(tmp_path / "home" / "store")
     done = shoal("node", "run", "--stop-on-eof")
     assert done.returncode == 0
-    assert f"Warning: There was nothing in {tmp_path / 'home' / 'store'}" in done.stderr
+    assert f"Warning: {tmp_path / 'home' / 'store'} is empty" in done.stderr
 
 
 def test_people_see_one_clear_line(shoal: Any, inside: Any, quick: dict[str, str]) -> None:

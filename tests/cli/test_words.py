@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from shoal.cli import volunteer
-from shoal.cli.commands import fetch, info, leave, ls, publish
+from shoal.cli.commands import delete, fetch, info, leave, ls, publish
 from shoal.cli.context import Globals
-from shoal.cli.exits import OutputClosedError
+from shoal.cli.exits import BadUsageError, OutputClosedError
 from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
-from shoal.node import Fetched, FileInfo, Left, Published, PublishedFile
+from shoal.node import Fetched, FileInfo, KeptFile, Left, Published, PublishedFile
 from shoal.node.publishing.lanes import BROKE_THE_PROTOCOL
 from shoal.node.publishing.options import PublishOptions
 
@@ -40,7 +40,7 @@ def told(settings: Globals, done: Published, **changes: Any) -> tuple[str, str]:
 def test_a_complete_publish(settings: Globals) -> None:
     out, err = told(settings, WIDE)
     assert out == f"{LINK}\n"
-    assert err == "Published 64.0 MB in 4.0 s (16.0 MB/s): 48 shares on 48 hosts; any 32 may vanish.\n"
+    assert err == "Published 64.0 MB in 4.0 s (16.0 MB/s): 48 shares on 48 hosts; survives the loss of any 32 hosts.\n"
 
 
 def test_commands_in_messages_can_be_typed_as_they_are(settings: Globals) -> None:
@@ -60,13 +60,13 @@ def test_a_partial_publish_in_the_words_agreed(settings: Globals) -> None:
     out, err = told(settings, PARTIAL)
     assert out == f"{LINK}\n"
     assert err == (
-        "Published 7 of 12 shares on 7 hosts: the file survives losing any 3 of them (wanted: 9 hosts). "
+        "Published 7 of 12 shares on 7 hosts: the file survives the loss of any 3 of them (wanted: 9 hosts). "
         "5 hosts were full. Run the same command again to complete it.\n"
     )
     assert "Run the same command" not in publish.partial_words(PARTIAL, resumable=False)
     bare = replace(PARTIAL, shares=4, hosts=4, refusals={"full": 1, "no answer": 2, "odd \x1b{x}": 2})
     assert publish.partial_words(bare, resumable=True) == (
-        "Published 4 of 12 shares on 4 hosts: the file survives losing none of them (wanted: 9 hosts). "
+        "Published 4 of 12 shares on 4 hosts: the file survives the loss of none of them (wanted: 9 hosts). "
         "2 hosts did not answer. 2 hosts dropped out: odd \\x1bx. 1 host was full. "
         "Run the same command again to complete it."
     )
@@ -82,14 +82,14 @@ def test_a_link_that_nobody_takes_is_not_lost(recorded: Callable[..., Any], sett
 
 def test_warnings_about_width(settings: Globals) -> None:
     _, err = told(settings, replace(WIDE, shares=40, hosts=40, refusals={"full": 1}))
-    assert "Warning: 40 of 48 hosts have a share; 36 were asked for. 1 host was full.\n" in err
+    assert "Warning: 40 of 48 hosts have a share; at least 36 were wanted. 1 host was full.\n" in err
     _, err = told(settings, replace(WIDE, k=2, n=6, happy=5, shares=6, hosts=6))
     assert err.splitlines()[-1] == (
-        "Warning: Fewer than 12 hosts took a share, so the file is spread thinly: any 4 may vanish. "
-        "Publish it again when more hosts of the network accept files."
+        "Warning: Only 6 hosts took a share, so the file is spread thinly. It survives the loss of any 4 hosts. "
+        "Publish it again when the network has more hosts."
     )
     few = replace(WIDE, k=1, n=3, happy=3, shares=3, hosts=3, refusals={"full": 4})
-    assert "any 2 may vanish. 4 hosts were full. Publish it again" in told(settings, few)[1]
+    assert "survives the loss of any 2 hosts. 4 hosts were full. Publish it again" in told(settings, few)[1]
 
 
 @pytest.mark.parametrize("chosen", [{"needed": 1}, {"total": 3}])
@@ -104,8 +104,8 @@ def test_no_warning_about_a_width_that_was_asked_for(settings: Globals, chosen: 
         ("refused", "2 hosts refused."),
         ("no answer", "2 hosts did not answer."),
         ("stalled", "2 hosts were too slow."),
-        ("lost what it had", "2 hosts lost what had been sent."),
-        (BROKE_THE_PROTOCOL, "2 hosts did not keep to the protocol."),
+        ("lost what it had", "2 hosts lost the bytes received."),
+        (BROKE_THE_PROTOCOL, "2 hosts broke the protocol."),
     ],
 )
 def test_every_reason_of_the_library_makes_a_sentence(reason: str, sentence: str) -> None:
@@ -124,7 +124,7 @@ def test_the_other_number_is_the_one_the_library_chooses(needed: int | None, tot
 
 def test_a_resumed_publish(settings: Globals) -> None:
     _, err = told(settings, replace(WIDE, resumed_bytes=96_000_000))
-    assert "96.0 MB of it already there" in err
+    assert "96.0 MB of it sent earlier" in err
 
 
 def test_the_command_that_fetches_it_on_a_terminal(
@@ -141,7 +141,7 @@ def test_the_command_that_fetches_it_on_a_terminal(
 
 def test_a_fetch() -> None:
     done = Fetched(Path("/a\nb"), "x", 3_000_000, 2.0, 1, 1_000_000)
-    assert fetch.words(done) == "Fetched /a\\nb: 3.00 MB in 2.0 s (1.00 MB/s), 1.00 MB of it from before."
+    assert fetch.words(done) == "Fetched /a\\nb: 3.00 MB in 2.0 s (1.00 MB/s), 1.00 MB of it fetched earlier."
     assert fetch.words(Fetched(None, None, 0, 0.0, 0, 0)) == "Fetched: 0 B in 0.0 s."
 
 
@@ -151,6 +151,40 @@ def test_info_without_the_key() -> None:
     assert "(needs the key)" in text
     assert "at most 1.00 kB" in text
     assert info.table(LINK, replace(found, name="n", size=3)).count("3 B") == 1
+
+
+def test_ls_has_a_total() -> None:
+    files = [
+        PublishedFile(LINK, "x", 2_000_000, 1, 3, 3, 0.0, 0.0),
+        PublishedFile(LINK, "y", 9, 1, 3, 3, 0.0, 0.0, 1.0),
+    ]
+    kept = [KeptFile(Link(LINK.id), 0.0, 0.0, 0.0)] * 2
+    assert ls.total(files, []) == "Total: 1 file published, 2.00 MB"
+    assert ls.total(files, kept) == "Total: 1 file published, 2.00 MB; 2 files kept"
+
+
+def test_a_published_file_is_found_by_its_name() -> None:
+    other, gone = (Link(FileId(bytes([number]) * 32), LinkKind.PRIVATE, bytes(32)) for number in (1, 2))
+    first = PublishedFile(LINK, "x", 1, 1, 3, 3, 0.0, 0.0)
+    assert delete.named([first, PublishedFile(gone, "x", 1, 1, 3, 3, 0.0, 0.0, 5.0)], "x") == LINK
+    assert delete.named([PublishedFile(gone, "x", 1, 1, 3, 3, 0.0, 0.0, 5.0)], "x") == gone
+    with pytest.raises(BadUsageError, match="published no file named 'y'"):
+        delete.named([first], "y")
+    with pytest.raises(BadUsageError, match="2 files are named 'x'") as caught:
+        delete.named([first, PublishedFile(other, "x", 5, 1, 3, 3, 0.0, 0.0)], "x")
+    assert LINK.hash in str(caught.value)
+    assert other.hash in str(caught.value)
+    assert "#" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("holiday.mkv", True), ("https://x.org", True), ("-", False), ("", False)]
+)
+def test_what_can_only_be_a_name(text: str, expected: bool) -> None:
+    assert delete.is_name(text) == expected
+    assert not delete.is_name(f"shoal:{text}")
+    assert not delete.is_name(str(LINK))
+    assert not delete.is_name(LINK.hash.removeprefix("shoal:"))
 
 
 def test_ls_escapes_names() -> None:
@@ -205,7 +239,7 @@ STATUS = {
 
 def test_status_for_people() -> None:
     end = time.mktime((2027, 2, 20, 12, 0, 0, 0, 0, -1))
-    text = volunteer.table(STATUS | {"soonest_lease_end": end, "new_rate_bytes_per_s": 5}, now=end - 86_400)
+    text = volunteer.table(STATUS | {"soonest_lease_end": end, "new_rate_bytes_per_s": 5})
     assert text.splitlines() == [
         "node id:   ab",
         "version:   1",
@@ -217,10 +251,10 @@ def test_status_for_people() -> None:
         "used:      2.00 MB of 1.00 GB",
         "room:      998 MB for new shares",
         "free disk: 10.0 GB, 1.00 GB of it reserved",
-        "leases:    the first ends on 20 February",
-        "runs for:  2 h 5 min; since then:",
-        "audits:    of 5 blocks that others had to prove 4 passed, 1 failed",
-        "repairs:   1: 2 shares made again, 12.0 kB moved for it",
+        "leases:    the first ends 2027-02-20 12:00",
+        "runs for:  2 h 5 min; in this time:",
+        "audits:    5 blocks of other hosts checked: 4 good, 1 bad",
+        "repairs:   1: rebuilt 2 shares, moved 12.0 kB",
         "traffic:   5.00 MB sent, 7.00 kB received",
         "new rate:  5 B/s",
     ]
@@ -231,7 +265,7 @@ def test_status_for_people() -> None:
 
 def test_status_tells_what_is_wrong() -> None:
     lowered = volunteer.table(STATUS | {"available_bytes": 0, "damaged_shares": 1, "problems": ["A disk rots."]})
-    assert "room:      none: nothing new is taken" in lowered
+    assert "room:      none: this node takes nothing new" in lowered
     assert "damaged:   1 share" in lowered
     assert "problem:   A disk rots." in lowered
     unreadable = dict.fromkeys(("shares", "files", "used_bytes", "free_disk_bytes", "damaged_shares", "lost_shares"))
@@ -258,10 +292,10 @@ def test_leaving_says_what_may_be_removed_and_what_not() -> None:
     done = leave.words(Left(5, 1, 0, 0, 2_000_000), "/h/store")
     assert done == (
         "Handed over 5 shares (2.00 MB). 1 share had another host already. "
-        "This node may go: nothing is lost with it. To free the disk, remove /h/store"
+        "This node can leave: nothing is lost with it. To free the disk, remove /h/store"
     )
     assert leave.words(Left(0, 3, 0, 0, 0), "/h/store").startswith(
-        "No share was left to hand over. 3 shares had another"
+        "No shares were left to hand over. 3 shares had another"
     )
     stuck = leave.words(Left(1, 0, 2, 1, 266), "/h/store")
     assert stuck.startswith(

@@ -40,7 +40,7 @@ def test_what_is_said() -> None:
     assert problems.sentences(WELL)[0].startswith("The disk is full")
     problems.worked()
     lost, damaged = problems.sentences(Health(3, 1, 2, 0, None, 2, 0, 0, 5.0, None))
-    assert lost.startswith("1 share is not on the disk any more")
+    assert lost.startswith("1 share is missing from the disk")
     assert damaged.startswith("2 shares are damaged")
 
 
@@ -70,5 +70,5 @@ async def test_a_disk_that_is_not_there_at_the_start_is_told(tmp_path: Path) -> 
     shutil.rmtree(tmp_path / "store")
     async with volunteer(tmp_path) as node:
         (text,) = (await node.status())["problems"]
-        assert f"There was nothing in {tmp_path / 'store'}" in text
-        assert "mount it" in text
+        assert f"{tmp_path / 'store'} is empty" in text
+        assert "mount the disk" in text

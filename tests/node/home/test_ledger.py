@@ -144,9 +144,22 @@ def test_a_lease_moves_on_and_never_back(ledger: Ledger) -> None:
     assert [file.lease_end for file in ledger.files()] == [100.0, 120.0]
 
 
+def test_what_the_hosts_say_of_a_lease_is_believed(ledger: Ledger) -> None:
+    link = published(1).link
+    ledger.add(published(1), "f", OWNER, 10.0, 90.0)
+    ledger.keep(link, 20.0, 95.0)
+    ledger.extend(link.id, 120.0)
+    assert (ledger.files()[0].lease_end, ledger.kept()[0].lease_until) == (120.0, 120.0)
+    ledger.see(link.id, 80.0)
+    assert (ledger.files()[0].lease_end, ledger.kept()[0].lease_until) == (80.0, 80.0)
+    assert ledger.kept()[0].renewed_at == 20.0
+
+
 def test_what_was_not_published_here_makes_no_list(path: Path) -> None:
     ledger = Ledger(path)
     ledger.extend(published(1).link.id, 100.0)
+    ledger.see(published(1).link.id, 100.0)
+    ledger.note_renewal(published(1).link, 10.0, 100.0)
     ledger.mark_deleted(published(1).link.id, 100.0)
     assert not path.exists()
 

@@ -76,7 +76,7 @@ async def test_a_node_that_does_not_end_on_request(
 async def test_a_node_that_does_not_end_in_time(volunteer: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon_module, "END_TIMEOUT_S", 0.3)
     async with serving(volunteer, ignore):
-        with pytest.raises(AlreadyRunning, match=r"was asked to end, and has not within 0\.3 s"):
+        with pytest.raises(AlreadyRunning, match=r"was asked to end, but did not end within 0\.3 s"):
             await stop_daemon(volunteer, network=NETWORK)
 
 

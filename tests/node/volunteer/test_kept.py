@@ -168,8 +168,8 @@ def test_a_kept_file_that_cannot_be_renewed_is_told_until_it_is_or_is_given_up(
         assert (await keeper.node.status())["problems"] == []  # there is time enough
         await trio.sleep(2 * DAY_S)
         (problem,) = (await keeper.node.status())["problems"]
-        assert problem.startswith(f"{published.link.hash} is on the list of what this home keeps")
-        assert "days of its lease left" in problem
+        assert problem.startswith(f"Cannot renew {published.link.hash}, which this home keeps alive")
+        assert "Its lease ends in " in problem
         if is_given_up:
             assert keeper.node.unkeep(published.link)
         else:
@@ -181,5 +181,5 @@ def test_a_kept_file_that_cannot_be_renewed_is_told_until_it_is_or_is_given_up(
 
 
 def test_words_for_what_was_not_renewed() -> None:
-    assert "holders could not be reached to renew it: its lease is over." in not_renewed("shoal:x", 0.0)
-    assert "it has 1 day of its lease left" in not_renewed("shoal:x", 1.5 * DAY_S)
+    assert "its holders do not answer. Its lease is over." in not_renewed("shoal:x", 0.0)
+    assert "Its lease ends in 1 day." in not_renewed("shoal:x", 1.5 * DAY_S)
