@@ -30,7 +30,7 @@ class Report:
     up.  first_deaths: those of them that died for good.  least_absences: the fewest of any of the others; 0 when none
     is left. What came later counts there for nothing: it had no time to go away.
     least_shares and healed_shares: the fewest good ones of any file that were up, at a daily look, and at the end.
-    healing_days: from the end until nothing was left to repair, the days that are always waited among them.
+    healing_days: waited after the end for the last repairs.  all_repaired: whether nothing was left to repair then.
     violations: of what must always hold, each a sentence.
     """
 
@@ -69,6 +69,7 @@ class Report:
     least_shares: int = 0
     healed_shares: int = 0
     healing_days: float = 0.0
+    all_repaired: bool = True
     violation_count: int = 0
     violations: list[str] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
@@ -91,7 +92,7 @@ class Report:
             return "Nothing was lost and nothing went wrong."
         if self.lost_files or self.wrong_bytes or self.violation_count:
             return "Something was lost or went wrong."
-        return f"None of the {self.plan.files} files was published, so nothing was shown."
+        return f"None of the {self.plan.files} files was published, so the study shows nothing."
 
     @property
     def node_years(self) -> float:
@@ -169,42 +170,50 @@ class Report:
         share_days = self.published * self.plan.days or 1.0
         return [
             ("days", f"{self.plan.days:g}"),
-            ("machines", f"{self.plan.nodes} at a time, {self.deaths} died and were replaced"),
-            ("machines of the beginning", self._first_words()),
-            ("absences", f"{self.absences}, {self.power_cuts} with a power cut"),
+            ("machines", f"{self.plan.nodes} at any time; {self.deaths} died and were replaced"),
+            ("initial machines", self._first_words()),
+            ("absences", f"{self.absences}, {self.power_cuts} of them power cuts"),
             (
                 "calamities",
-                f"cuts in two: {self.partitions}, bits rotted: {self.flipped_bits}, disks full: {self.full_disks}",
+                f"network splits: {self.partitions}, flipped bits: {self.flipped_bits}, full disks: {self.full_disks}",
             ),
-            ("liars", f"{self.liars} of all machines; what they keep counts for nothing" if self.liars else ""),
+            ("liars", f"{self.liars} of all machines; their shares do not count" if self.liars else ""),
             ("files", self._file_words()),
-            ("bytes read wrong", str(self.wrong_bytes)),
-            ("reads on the way", f"{self.reads}, {self.reads_waited} while fewer than k shares were up"),
-            ("fewest good shares up", f"{self.least_shares} of {self.n}, {self.k} needed"),
-            ("repairs", f"{self.repairs}; shares made again: {self.rebuilt_shares}, {self.repair_bytes} bytes moved"),
+            ("wrong bytes read", str(self.wrong_bytes)),
+            (
+                "reads during the run",
+                f"{self.reads}, {self.reads_waited} of them while fewer than {self.k} shares were up",
+            ),
+            ("fewest good shares up", f"{self.least_shares} of {self.n} ({self.k} needed)"),
+            ("repairs", f"{self.repairs}; {self.rebuilt_shares} shares rebuilt, {self.repair_bytes} bytes moved"),
             ("audits", f"{self.audits_passed} passed, {self.audits_failed} failed"),
-            ("datagrams", f"{self.datagrams / per_node_day:.0f} per node and day up"),
+            ("datagrams", f"{self.datagrams / per_node_day:.0f} per node and day of uptime"),
             ("stream messages", f"{self.stream_messages / share_days:.0f} per file and day"),
-            ("days after the end", f"{self.healing_days:.2f}, until nothing was left to repair or we gave up"),
-            ("fewest good shares then", f"{self.healed_shares} of {self.n}, with every machine up"),
+            ("days after the end", self._healing_words()),
+            ("fewest good shares then", f"{self.healed_shares} of {self.n}, with all machines up"),
             ("violations", str(self.violation_count)),
         ]
+
+    def _healing_words(self) -> str:
+        """How long was waited for the last repairs, and whether they were done by then."""
+        end = "then nothing was left to repair" if self.all_repaired else "then the study gave up on the last repairs"
+        return f"{self.healing_days:.2f}; {end}"
 
     def _file_words(self) -> str:
         refused = f"; {self.refused_publishes} refused" if self.refused_publishes else ""
         if not self.published:
             return f"none published{refused}"
-        return f"{self.published} published as {self.k} of {self.n}, {self.lost_files} lost{refused}"
+        return f"{self.published} published as {self.k} of {self.n}; {self.lost_files} lost{refused}"
 
     def _first_words(self) -> str:
-        """What became of the machines that were there from the beginning."""
+        """What became of the initial machines."""
         if not self.first_machines:
             return ""
         share = f"{self.first_deaths} of {self.first_machines} died for good"
         share += f" ({100 * self.first_deaths / self.first_machines:.0f} %)"
         if self.first_deaths == self.first_machines:
             return share
-        return f"{share}; each of the others was away {self.least_absences} times or more"
+        return f"{share}; each of the others was away at least {self.least_absences} times"
 
 
 def _exact(number: float) -> str:

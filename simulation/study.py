@@ -294,7 +294,7 @@ class Study:
             sample = Sample(float(day), len(up), min(counts, default=0), sum(counts) / len(counts) if counts else 0.0)
             self._report.samples.append(sample)
             self._say(
-                f"day {day}: {sample.up} machines up, good shares of a file {sample.least} at least, "
+                f"day {day}: {sample.up} machines up, good shares per file: {sample.least} or more, "
                 f"{sample.mean:.1f} on average"
             )
             day += 1
@@ -319,6 +319,7 @@ class Study:
             if not self._neglected():
                 break
             await trio.sleep(DAY_S)
+        self._report.all_repaired = not self._neglected()
         self._report.healing_days = trio.current_time() / DAY_S - self._plan.days
 
     def _neglected(self) -> dict[bytes, State]:

@@ -292,6 +292,6 @@ def _warn_of_width(output: Output, order: Order, done: "Published") -> None:
         reached = f"{done.hosts} of {done.n} hosts have a share; at least {done.happy} were wanted."
         output.warn(" ".join((reached, *refusal_sentences(done.refusals))))
     elif order.code is None and done.n < FULL_WIDTH_MIN:
-        thin = f"Only {plural(done.n, 'host')} took a share, so the file is spread thinly. It {_survival(done)}."
+        thin = f"Only {plural(done.n, 'host')} took a share, so the file is spread thinly."
         again = "Publish it again when the network has more hosts."
         output.warn(" ".join((thin, *refusal_sentences(done.refusals), again)))

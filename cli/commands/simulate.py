@@ -28,40 +28,46 @@ MOST_SEED = 2**53  # what JSON readers keep exact
 
 def simulate(
     context: typer.Context,
-    nodes: Annotated[str, typer.Option("--nodes", metavar="COUNT", help="Machines at any time.")] = "100",
-    days: Annotated[str, typer.Option("--days", metavar="DAYS", help="How long: days, or such as 36h.")] = "365",
-    files: Annotated[str, typer.Option("--files", metavar="COUNT", help="Files, published in the first hour.")] = "100",
+    nodes: Annotated[str, typer.Option("--nodes", metavar="COUNT", help="Number of machines at any time.")] = "100",
+    days: Annotated[
+        str, typer.Option("--days", metavar="DAYS", help="Length of the study: days, or a duration such as 36h.")
+    ] = "365",
+    files: Annotated[
+        str, typer.Option("--files", metavar="COUNT", help="Number of files, published in the first hour.")
+    ] = "100",
     size: Annotated[str, typer.Option("--size", metavar="SIZE", help="Size of each file.")] = "64KiB",
     mean_life: Annotated[
-        str, typer.Option("--mean-life", metavar="DAYS", help="Mean life of a machine; it dies with its disk.")
+        str, typer.Option("--mean-life", metavar="DAYS", help="Mean life of a machine. It dies with its disk.")
     ] = "180d",
     uptime: Annotated[
-        str, typer.Option("--uptime", metavar="PART", help="Part of its life that a machine is up, 0.05 to 1.")
+        str, typer.Option("--uptime", metavar="PART", help="Share of its life that a machine is up: 0.05 to 1.")
     ] = "0.7",
     absences: Annotated[
-        str, typer.Option("--absences", metavar="COUNT", help="Absences of a machine in a year, on average.")
+        str, typer.Option("--absences", metavar="COUNT", help="Absences of a machine per year, on average.")
     ] = "75",
     k: Annotated[
         str | None,
-        typer.Option("--k", metavar="K", help="Shares needed. Default: as publish does.", show_default=False),
+        typer.Option("--k", metavar="K", help="Shares needed. Default: as publish chooses.", show_default=False),
     ] = None,
     n: Annotated[
         str | None,
-        typer.Option("--n", metavar="N", help="Shares in all. Default: as publish does.", show_default=False),
+        typer.Option("--n", metavar="N", help="Shares in all. Default: as publish chooses.", show_default=False),
     ] = None,
-    seed: Annotated[str, typer.Option("--seed", metavar="NUMBER", help="What decides everything.")] = "1",
+    seed: Annotated[str, typer.Option("--seed", metavar="NUMBER", help="Seed of all random choices.")] = "1",
     plot: Annotated[
         str | None,
-        typer.Option("--plot", metavar="FILE.svg", help="Draw the shares over time.", show_default=False),
+        typer.Option("--plot", metavar="FILE.svg", help="Draw the good shares over time.", show_default=False),
     ] = None,
 ) -> Job:
     """Simulate a network of whole nodes for months, and see whether files are lost.
 
-    The nodes are the real ones; networks, disks and clocks are not, and time jumps ahead. Publishers vanish after the
-    first hour; machines go away and come back, lose power, die and are replaced; the network is cut in two at times,
-    bits rot, disks are full, clocks are wrong. Once a month a passing client renews the leases; holders do the rest.
-    The same arguments give the same report, except for what it says of this machine. Ends with 0 when files were
-    published, nothing was lost and nothing was wrong, else with 1.
+    The nodes run the real code. Networks, disks and clocks are simulated, and time jumps ahead. Publishers vanish after
+    the first hour. Machines go away and come back, lose power, die and are replaced. The network splits at times, bits
+    flip, disks are full, clocks are wrong. Once a month a client renews the leases; the hosts do the rest.
+
+    The same options give the same report, except for what it says about this machine.
+
+    Exit code: 0 when files were published, nothing was lost and nothing was wrong, else 1.
     """
     settings = globals_of(context)
     target = None if plot is None else plot_target(plot)
@@ -100,7 +106,7 @@ def read_plan(
     except UnitError as error:
         raise BadUsageError(f"{error}.") from error
     except ValueError as error:
-        raise BadUsageError(f"This study makes no sense: {error}.") from error
+        raise BadUsageError(f"This study is not possible: {error}.") from error
 
 
 def _count(option: str, text: str, least: int, most: int) -> int:
@@ -129,8 +135,8 @@ def _days(option: str, text: str) -> float:
         days = -1.0
     if not 0 <= days <= MAX_DURATION_S / DAY_S:
         raise UnitError(
-            f"{option}: {text!r} is neither a number of days such as 30 or 0.5 nor a duration such as 36h, 30d or 2w, "
-            "a century at most"
+            f"{option}: {text!r} is not a number of days such as 30 or 0.5, nor a duration such as 36h, 30d or 2w. "
+            "The most is a century"
         )
     return days
 
@@ -141,7 +147,7 @@ def _number(option: str, text: str) -> float:
     except ValueError:
         raise UnitError(f"{option}: {text!r} is not a number") from None
     if not 0 <= value < float("inf"):
-        raise UnitError(f"{option}: {text!r} is not a number from 0 on")
+        raise UnitError(f"{option}: {text!r} is not a number of 0 or more")
     return value
 
 
@@ -151,7 +157,7 @@ def plot_target(text: str) -> Path:
     if path.suffix.lower() != ".svg":
         raise BadUsageError(f"--plot: {text!r} does not end in .svg, and the picture is an SVG.")
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise CommandError(f"Cannot write {path}: there is no such folder, or it is a folder itself.")
+        raise CommandError(f"Cannot write {path}: the folder does not exist, or it is a folder itself.")
     if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
         raise CommandError(f"Cannot write {path}: permission denied.")
     return path
@@ -162,15 +168,15 @@ def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
     from shoal.simulation.study import run_study
 
     output = settings.output
-    output.note(f"Simulating. The same again: {replay_command(plan)}")
-    output.note("Ctrl-C ends it early, with a report on what it had until then; pressed twice, at once.")
+    output.note(f"Simulating. To repeat it: {replay_command(plan)}")
+    output.note("Press Ctrl-C once to end early with a report, twice to end at once.")
     with Interruptions() as interruptions, _replay_told(output, plan):
         report = run_study(plan, output.note, enough=interruptions.seen, on_start=interruptions.stop_by)
     output.result(words(report))
     for text in report.violations:
         output.complain(text)
     if not report.good:
-        output.complain(f"{report.verdict} The same again: {replay_command(report.plan)}")
+        output.complain(f"{report.verdict} To repeat it: {replay_command(report.plan)}")
     drawn = target is None or _draw(output, report, target)
     output.summary(**report.fields())
     return Code.OK if report.good and drawn else Code.FAILED
@@ -185,7 +191,7 @@ def _replay_told(output: "Output", plan: "StudyPlan") -> "Iterator[None]":
         yield
     except BaseException as error:  # it goes on up, where every error of a command ends
         if explain(error).code is not Code.INTERRUPTED:
-            output.insist(f"The study itself broke. The same again: {replay_command(plan)}")
+            output.insist(f"The study itself failed. To repeat it: {replay_command(plan)}")
         raise
 
 

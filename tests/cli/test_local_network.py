@@ -127,8 +127,11 @@ async def test_what_a_node_says(tmp_path: Path) -> None:
 async def test_the_last_words_of_a_node(tmp_path: Path) -> None:
     node = LocalNode(1, tmp_path)
     assert "No such file" in last_words(node)
+    node.log_file.write_bytes(b"")
+    assert last_words(node) == "It printed nothing."
     node.log_file.write_bytes(b"x\n" * 10_000 + b"the \xff end\n")
-    assert len(last_words(node).splitlines()) == 12
+    assert len(last_words(node).splitlines()) == 1 + 12
+    assert last_words(node).startswith("It printed at the end:\n  x\n")
     assert last_words(node).endswith("  the \ufffd end")
     node.handle(b'{"message_type": "error", "code": 1, "message": "The disk is full."}')
     assert last_words(node).endswith("  the \ufffd end\n  The disk is full.")

@@ -44,7 +44,7 @@ def test_init_once(inside: Any, quick: dict[str, str], tmp_path: Path) -> None:
 def test_init_for_people(inside: Any, quick: dict[str, str]) -> None:
     done = inside("node", "init", "--capacity", "50GB")
     assert len(bytes.fromhex(done.stdout.strip())) == 32
-    assert "gives up to 50GB" in done.stderr
+    assert "offers up to 50GB" in done.stderr
     assert "Start it with: shoal node run\n" in done.stderr
 
 

@@ -52,7 +52,7 @@ def test_a_study_that_was_ended_early_is_told_as_it_was(
     monkeypatch.setattr(study, "run_study", lambda plan, say, **more: report)
     output = recorded()
     assert simulate._simulate(Globals(None, None, (), output), plan, None) == 1
-    assert "The same again: shoal simulate --nodes 100 --days 12.5 " in output.err.getvalue().splitlines()[-1]
+    assert "To repeat it: shoal simulate --nodes 100 --days 12.5 " in output.err.getvalue().splitlines()[-1]
     assert "days:" in output.out.getvalue()
 
 
@@ -105,7 +105,7 @@ def test_a_study_that_runs_ends_between_two_steps_of_the_scheduler(number: signa
         (["--days", "-3"], "--days"),
         (["--days", "nan"], "36h, 30d"),
         (["--size", "many"], "--size"),
-        (["--mean-life", "long"], "--mean-life: 'long' is neither a number of days"),
+        (["--mean-life", "long"], "--mean-life: 'long' is not a number of days"),
         (["--mean-life", "5x"], "36h, 30d"),
         (["--mean-life", "1e9"], "century"),
         (["--plot", "picture.jpg"], ".svg"),
@@ -133,7 +133,7 @@ def test_a_study_that_published_nothing_fails_and_says_so(capsys: pytest.Capture
     assert run(["--quiet", "simulate", *refused]) == 1
     told = capsys.readouterr()
     assert "none published" in told.out
-    assert "None of the 2 files was published, so nothing was shown. The same again: shoal simulate" in told.err
+    assert "None of the 2 files was published, so the study shows nothing. To repeat it: shoal simulate" in told.err
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--quiet"]])
@@ -147,7 +147,7 @@ def test_a_study_that_breaks_tells_its_seed(
 
     monkeypatch.setattr(study.Study, "_fill_in", break_down)
     assert run([*options, "simulate", *SMALL]) == 1
-    assert "The study itself broke. The same again: shoal simulate --nodes 13" in capsys.readouterr().err
+    assert "The study itself failed. To repeat it: shoal simulate --nodes 13" in capsys.readouterr().err
 
 
 def test_a_study_that_is_interrupted_is_not_broken(

@@ -120,14 +120,14 @@ def test_absences_are_counted_of_machines_that_were_there_all_the_time() -> None
     assert report.first_deaths <= report.deaths
     assert report.least_absences >= 3, "of about seven"
     assert report.fields()["first_deaths"] == report.first_deaths
-    (words,) = [text for name, text in report.rows() if name == "machines of the beginning"]
+    (words,) = [text for name, text in report.rows() if name == "initial machines"]
     assert words.startswith(f"{report.first_deaths} of 14 died for good")
     assert words.endswith(f"was away {report.least_absences} times or more")
 
 
 def test_machines_of_the_beginning_that_are_all_gone_were_away_never() -> None:
     report = Report(StudyPlan(), first_machines=4, first_deaths=4)
-    assert ("machines of the beginning", "4 of 4 died for good (100 %)") in report.rows()
+    assert ("initial machines", "4 of 4 died for good (100 %)") in report.rows()
 
 
 # --- lives
