@@ -106,7 +106,7 @@ def test_a_chosen_code_stays_while_k_hosts_agree() -> None:
 
 
 def test_when_all_are_silent_nobody_has_refused() -> None:
-    with pytest.raises(NoPeers, match="None of the 5 hosts known answered"):
+    with pytest.raises(NoPeers, match="None of the 5 known hosts answered"):
         crew(Network(silent=lambda host: True), 5, PublishOptions())
 
 
@@ -123,6 +123,6 @@ def test_the_size_of_a_share_is_unknown_with_the_size_of_the_file() -> None:
 
 
 def test_the_error_says_what_can_be_done() -> None:
-    assert "with fewer needed shares" in str(too_few(1, 4, Counter({"refused": 3})))
-    assert "with fewer" not in str(too_few(0, 1, Counter({"refused": 3})))
+    assert "ask for fewer shares" in str(too_few(1, 4, Counter({"refused": 3})))
+    assert "fewer" not in str(too_few(0, 1, Counter({"refused": 3})))
     assert isinstance(too_few(2, 4, Counter({"no answer": 3})), Refused)
