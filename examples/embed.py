@@ -48,7 +48,7 @@ async def publish_and_fetch(node: Node, folder: Path) -> None:
     """What most programs do."""
     published = await node.publish(letters(), name="letters.txt", media_type="text/plain")
     print(published.link)
-    print(f"{published.shares} shares on {published.hosts} hosts; any {published.survives} may vanish")
+    print(f"{published.shares} shares on {published.hosts} hosts; survives the loss of any {published.survives}")
 
     # As a stream: every chunk is verified before it is handed out, and no more is fetched than is consumed.
     async with node.open_fetch(published.link) as file:

@@ -13,7 +13,7 @@ def test_the_example_runs() -> None:
     lines = done.stdout.splitlines()
     assert lines[0].startswith("shoal:")
     assert lines[1:] == [
-        "3 shares on 3 hosts; any 2 may vanish",
+        "3 shares on 3 hosts; survives the loss of any 2",
         "streamed 500000 of 500000 bytes",
         "fetched letters.txt: 500000 bytes",
         "published: letters.txt, 500000 bytes",
