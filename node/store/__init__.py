@@ -5,12 +5,12 @@
     limits         every bound, with its reason
     shareformat    the share file;  trees: what stands behind the blocks in it
     schema         tables, version by version;  database: transactions;  catalogue: typed queries
-    rows           a share's row from its trailer and back;  locks: one thing at a time per file
     intake         bytes per address prefix and day;  accounts: capacity, promises, limits
     uploads        receiving;  commit: the order of events of a share put
     reading        checked reads;  opening: from a share's name to a share to read
-    leases         when a share may be dropped;  tombstones: what owners deleted;  removal: giving shares up
-    scrub          looking for bit rot;  quarantine, quarantine_start: damaged copies are put aside
+    leases         when a share may be dropped;  tombstones: what owners deleted
+    removal        giving shares up; one thing at a time per file
+    scrub          looking for bit rot;  quarantine: damaged copies are put aside
     reconcile      start-up;  health: shares by state;  store: ShareStore, the face of it all
 
 May import: erasure and `node/formats.py`, nothing else of ours.

@@ -6,7 +6,8 @@ from enum import IntEnum
 
 from shoal.node.formats import MAX_STATEMENT_BYTES
 from shoal.node.store.database import Database, Row, Transaction
-from shoal.node.store.limits import MAX_PAGE, MAX_STATEMENTS_PER_SHARE
+from shoal.node.store.limits import MAX_PAGE, MAX_STATEMENTS_PER_SHARE, allocated_bytes
+from shoal.node.store.shareformat import Trailer
 
 ShareKey = tuple[bytes, int]
 """(file id, share number)."""
@@ -39,6 +40,34 @@ class ShareRow:
     def key(self) -> ShareKey:
         """What names the share."""
         return self.file_id, self.share_number
+
+    @classmethod
+    def of_file(cls, trailer: Trailer, folder: str, lease_end: int) -> "ShareRow":
+        """The row of a whole share that lies in a file of this folder."""
+        return cls(
+            file_id=trailer.file_id,
+            share_number=trailer.share_number,
+            lease_end=lease_end,
+            stored_at=trailer.stored_at,
+            upload_id=trailer.upload_id,
+            share_bytes=trailer.share_bytes,
+            file_bytes=allocated_bytes(trailer.file_bytes),
+            state=ShareState.WHOLE,
+            folder=folder,
+            data=None,
+        )
+
+    def trailer(self, manifest_bytes: int) -> Trailer:
+        """The trailer of the share's file."""
+        return Trailer(
+            self.file_id,
+            self.share_number,
+            self.share_bytes,
+            manifest_bytes,
+            self.lease_end,
+            self.stored_at,
+            self.upload_id,
+        )
 
 
 @dataclass(frozen=True, slots=True)

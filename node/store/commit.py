@@ -18,10 +18,8 @@ from shoal.node.store.database import Transaction
 from shoal.node.store.disk import Disk
 from shoal.node.store.errors import BadManifest, BadShare, Deleted, StoreError, UnknownUpload, disk_errors
 from shoal.node.store.intake import save_intake
-from shoal.node.store.locks import FileLocks
 from shoal.node.store.quarantine import Quarantine
-from shoal.node.store.removal import garbage_path
-from shoal.node.store.rows import share_row, trailer_of
+from shoal.node.store.removal import FileLocks, garbage_path
 from shoal.node.store.shareformat import folder_of, folder_path, share_name
 from shoal.node.store.tombstones import Tombstones
 from shoal.node.store.trees import write_tail
@@ -170,7 +168,7 @@ class Committer:
         return row
 
     def _write(self, upload: Upload, promise: Promise, row: ShareRow, now: float) -> None:
-        trailer = trailer_of(row, len(promise.encoded))
+        trailer = row.trailer(len(promise.encoded))
         file = self._uploads.open_file(upload)
         roots = write_tail(file, trailer, promise.encoded, self._uploads.leaves(upload))
         file.truncate(trailer.file_bytes)  # a write that failed half-way may have left bytes behind the end
@@ -216,8 +214,8 @@ def _row(upload: Upload, promise: Promise, now: float, data: bytes | None = None
     )
     if data is not None:
         return row
-    trailer = trailer_of(row, len(promise.encoded))
-    return share_row(trailer, folder_of(upload.upload_id), row.lease_end)
+    trailer = row.trailer(len(promise.encoded))
+    return ShareRow.of_file(trailer, folder_of(upload.upload_id), row.lease_end)
 
 
 def _old_lease(transaction: Transaction, row: ShareRow) -> int:

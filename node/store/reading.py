@@ -27,7 +27,6 @@ from shoal.node.store.catalogue import ShareKey, ShareRow
 from shoal.node.store.disk import Disk, DiskFile
 from shoal.node.store.errors import MEDIA_ERRORS, BadRange, ShareDamaged, disk_errors
 from shoal.node.store.limits import MAX_READ_BLOCKS
-from shoal.node.store.rows import trailer_of
 from shoal.node.store.shareformat import NotAShareFile, Trailer, decode_trailer, share_name
 from shoal.node.store.trees import StoredTree, block_tree, data_tree
 from shoal.node.store.uploads import split_blocks
@@ -83,7 +82,7 @@ class OpenShare:
         """
         if self._trees is None or self._file is None:
             return 0
-        trailer = trailer_of(self.row, len(self._encoded_manifest))
+        trailer = self.row.trailer(len(self._encoded_manifest))
         with self._reading():
             if self._file.size() != trailer.file_bytes:
                 raise self._damaged("its file has another length")
@@ -173,7 +172,7 @@ def _manifest(row: ShareRow, encoded: bytes) -> Manifest:
 def _trees(row: ShareRow, manifest_bytes: int, file: DiskFile | None) -> tuple[StoredTree, StoredTree] | None:
     if file is None:
         return None
-    trailer = trailer_of(row, manifest_bytes)
+    trailer = row.trailer(manifest_bytes)
     return block_tree(file, trailer), data_tree(file, trailer)
 
 

@@ -13,14 +13,13 @@ from pathlib import Path
 
 from shoal.erasure import MalformedManifest, Manifest, manifest_id
 from shoal.node.formats import MAX_LEASE_S
-from shoal.node.store.catalogue import Catalogue, ShareKey, ShareState, insert_share
+from shoal.node.store.catalogue import Catalogue, ShareKey, ShareRow, ShareState, insert_share
 from shoal.node.store.database import Transaction
 from shoal.node.store.disk import Disk
 from shoal.node.store.errors import StoreError, disk_errors
 from shoal.node.store.limits import OWN_SOURCE, allocated_bytes
-from shoal.node.store.quarantine_start import QuarantineStart
+from shoal.node.store.quarantine import QuarantineStart
 from shoal.node.store.removal import garbage_path, note_garbage, remove_garbage
-from shoal.node.store.rows import share_row
 from shoal.node.store.shareformat import (
     TRAILER_BYTES,
     UPLOAD_SUFFIX,
@@ -169,7 +168,7 @@ class Reconciler:
         # Its lease may have been renewed in a database that is gone. Nobody can renew further than this from
         # now.
         lease_end = max(trailer.lease_end, int(now + MAX_LEASE_S), *(row[1] for row in rows))
-        insert_share(transaction, share_row(trailer, folder, lease_end), manifest)
+        insert_share(transaction, ShareRow.of_file(trailer, folder, lease_end), manifest)
         return True
 
     def _describe(self, path: Path) -> tuple[Trailer, bytes]:

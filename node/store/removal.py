@@ -7,6 +7,7 @@ Before the transaction the share is held; after it, it is not, and start-up fini
 counted until their file is gone.
 """
 
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,10 +19,26 @@ from shoal.node.store.database import Transaction
 from shoal.node.store.disk import Disk
 from shoal.node.store.errors import StoreError, disk_errors
 from shoal.node.store.leases import is_due
-from shoal.node.store.locks import FileLocks
 from shoal.node.store.reading import HandleCache
 from shoal.node.store.shareformat import folder_path, share_name
 from shoal.node.store.tombstones import keep_tombstone
+
+LOCKS = 16  # files share them by chance; more would gain little on one disk
+
+
+class FileLocks:
+    """A fixed number of locks, spread over files by their id: one thing at a time happens to a share.
+
+    A step that gives a share's file its name, another name or none holds the file's lock from its begin to its end.
+    The lock is taken after an upload's lock, and before those of the database and the open handles.
+    """
+
+    def __init__(self) -> None:
+        self._locks = [threading.Lock() for _ in range(LOCKS)]
+
+    def of(self, file_id: bytes) -> threading.Lock:
+        """The lock to hold for this file."""
+        return self._locks[file_id[0] % LOCKS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,11 @@ from shoal.node.store.health import Health, health
 from shoal.node.store.intake import Intake
 from shoal.node.store.leases import Leases
 from shoal.node.store.limits import MAX_PAGE, SHARE_HANDLES
-from shoal.node.store.locks import FileLocks
 from shoal.node.store.opening import Opener
 from shoal.node.store.quarantine import Quarantine
 from shoal.node.store.reading import HandleCache, ReadResult
 from shoal.node.store.reconcile import Reconciled, Reconciler
-from shoal.node.store.removal import Remover
+from shoal.node.store.removal import FileLocks, Remover
 from shoal.node.store.scrub import Scrubber, ScrubReport
 from shoal.node.store.tombstones import Tombstones
 from shoal.node.store.uploads import Uploads

@@ -91,7 +91,7 @@ def test_closest_equals_brute_force(numbers: list[int], target: int, count: int,
     table = open_table(k=k)
     for number in numbers:
         table.on_verified(contact(number), START)
-    check_shape(table)
+    check_shape(table, k)
     wanted = heapq.nsmallest(count, table.contacts(), key=lambda c: distance(c.node_id, node_id(target)))
     assert table.closest(node_id(target), count) == wanted
 
@@ -116,7 +116,7 @@ def test_shape_holds_through_failures(numbers: list[int], data: st.DataObject) -
         for victim in data.draw(st.lists(st.sampled_from(numbers), max_size=3)):
             table.on_failure(contact(victim, port=data.draw(st.integers(1, 2))), now)
         table.due_for_probe(now)
-    check_shape(table)
+    check_shape(table, 3)
 
 
 def test_hostile_ids_split_without_end_in_vain() -> None:
@@ -124,7 +124,7 @@ def test_hostile_ids_split_without_end_in_vain() -> None:
     for shift in range(ID_BITS):
         for low in range(4):
             table.on_verified(contact((1 << shift) + (low << max(0, shift - 12))), START)
-    check_shape(table)
+    check_shape(table, 1)
     assert len(table.buckets) <= MAX_BUCKETS
 
 
@@ -132,7 +132,7 @@ def test_ids_that_share_all_leading_bits_with_ours() -> None:
     table = open_table(k=2)
     for number in range(1, 64):
         table.on_verified(contact(number), START)
-    check_shape(table)
+    check_shape(table, 2)
     assert max(bucket.depth for bucket in table.buckets) <= ID_BITS
 
 
@@ -221,7 +221,7 @@ def test_split_promotes_no_replacement() -> None:
     upper = [(1 << 255) + (n << 248) for n in range(8)]
     for number in upper:
         table.on_verified(contact(number), START)
-    check_shape(table)
+    check_shape(table, 2)
     kept = {c.node_id for c in table.contacts()}
     for bucket in list(table.buckets):
         if len(bucket.replacement_nodes):
@@ -275,7 +275,7 @@ def test_prefix_limits_also_hold_for_ipv6_and_for_replacements() -> None:
     table.on_verified(contact(far(0), ip="8.1.1.1"), START)
     for n in range(1, 9):
         table.on_verified(contact(far(n), ip=f"2a01:4f8:1:{n}::1"), START)
-    check_shape(table)
+    check_shape(table, 1)
     assert sum(len(bucket.replacement_nodes) for bucket in table.buckets) <= 2
 
 
