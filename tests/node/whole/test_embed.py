@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "embed.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "embed.py"
 
 
 def test_the_example_runs() -> None:

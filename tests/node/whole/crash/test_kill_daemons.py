@@ -8,7 +8,7 @@ acknowledged must be served with the right bytes, the files be fetched, what was
 SHOAL_CRASH_POINTS sets how many processes are killed (default 8, each kind once); the store alone is killed in
 tests/node/store/test_kill.py (default 12, so that a run of all tests has 20 points). The long run, with its figures:
 
-    SHOAL_CRASH_POINTS=500 python -m pytest -s tests/node/crash
+    SHOAL_CRASH_POINTS=500 python -m pytest -s tests/node/whole/crash
 """
 
 import json
