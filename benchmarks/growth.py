@@ -248,7 +248,7 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
 def _dht(machine: Machine) -> DhtService:
     """A running node's part in the DHT. The benchmark may look where nobody else can."""
     assert machine.node is not None, "only a running machine has one"
-    return machine.node._context.dht
+    return machine.node.context.dht
 
 
 def resident_bytes() -> int:

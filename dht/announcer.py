@@ -144,6 +144,10 @@ class Announcer:
         self._changed = trio.Event()
         self._sequence = 0
 
+    def kept(self) -> list[Announcement]:
+        """All that is announced again and again."""
+        return [each.announcement for each in self._kept.values()]
+
     @property
     def kept_count(self) -> int:
         """How many announcements are being kept alive."""

@@ -286,6 +286,10 @@ class DhtService:
         """Whether something is kept announced under a key, be it the first time that it is about to go out."""
         return self._announcer.keeps(RecordKey(key), kind)
 
+    def kept_announcements(self) -> list[Announcement]:
+        """What is kept announced."""
+        return self._announcer.kept()
+
     def stop_announcing(self, key: bytes, kind: int = RecordKind.PROVIDER) -> None:
         """Renew this no longer; the network forgets it within its lifetime."""
         self._announcer.stop(RecordKey(key), kind)

@@ -51,13 +51,13 @@ class OutputMemory:
     """
 
     def __init__(self) -> None:
-        self._spare = Spare(0, deque())
+        self.spare = Spare(0, deque())
 
     def take(self, size: int) -> CData:
         """`size` bytes with anything in them, as an array that has forgotten its length (gc does that)."""
-        spare = self._spare
+        spare = self.spare
         if spare.size != size:
-            spare = self._spare = Spare(size, deque(maxlen=SPARE_BYTES // size))
+            spare = self.spare = Spare(size, deque(maxlen=SPARE_BYTES // size))
         try:
             buffer = spare.buffers.pop()
         except IndexError:
@@ -78,7 +78,7 @@ class IsalCodec(CheckedCodec):
         except (OSError, _ffi.error) as error:
             raise LibraryUnusable(str(error)) from error
         self.library = library
-        self._tables = lru_cache(CACHED_TABLES)(self._make_tables)
+        self.tables = lru_cache(CACHED_TABLES)(self._make_tables)
         self._memory = OutputMemory()
 
     def _compute(
@@ -86,7 +86,7 @@ class IsalCodec(CheckedCodec):
     ) -> Sequence[Buffer]:
         """One product of a matrix with the blocks, whichever shares are given and wanted."""
         rows = len(want)
-        tables = self._tables(have, want)
+        tables = self.tables(have, want)
         sources = [_ffi.from_buffer(_BYTES, block) for block in blocks]  # must live until the call returns
         size = len(sources[0])
         made = self._memory.take(rows * size)

@@ -57,7 +57,8 @@ class Metadata:
     kind: int = Kind.FILE
 
 
-def _derive(label: str, file_key: bytes) -> bytes:
+def derive_key(label: str, file_key: bytes) -> bytes:
+    """The key that a file key gives for one use."""
     return blake3(file_key, derive_key_context=f"shoal/1 {label}").digest()
 
 
@@ -67,10 +68,10 @@ class FileCipher:
     def __init__(self, file_key: bytes) -> None:
         if len(file_key) != KEY_BYTES:
             raise ValueError(f"a file key has {KEY_BYTES} bytes, not {len(file_key)}")
-        self._segment_key = _derive("segment key", file_key)
-        self._nonce_key = _derive("nonce key", file_key)
-        self._metadata_key = _derive("metadata key", file_key)
-        self.commitment = _derive("key commitment", file_key)
+        self._segment_key = derive_key("segment key", file_key)
+        self._nonce_key = derive_key("nonce key", file_key)
+        self._metadata_key = derive_key("metadata key", file_key)
+        self.commitment = derive_key("key commitment", file_key)
 
     def seal_segment(self, index: int, last: bool, plaintext: bytes) -> bytes:
         """Nonce ‖ ciphertext ‖ tag of one segment of padded plaintext. Deterministic."""

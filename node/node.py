@@ -65,33 +65,33 @@ class Node:
     """
 
     def __init__(self, context: Context, home: Home, ledger: Ledger, serving: Serving | None, joining: Joining) -> None:
-        self._context = context
-        self._home = home
+        self.context = context
+        self.home = home
         self._ledger = ledger
-        self._serving = serving
+        self.serving = serving
         self._joining = joining
 
     @property
     def node_id(self) -> NodeId:
         """The id of this node on the network. A client's id is thrown away when the node closes."""
-        return self._context.dht.identity.node_id
+        return self.context.dht.identity.node_id
 
     @property
     def addresses(self) -> tuple[Address, ...]:
         """Where a serving node listens, with real port numbers. Empty for a client."""
-        return self._context.dht.addresses
+        return self.context.dht.addresses
 
     async def wait_joined(self, timeout_s: float = JOIN_TIMEOUT_S) -> None:
         """Wait until a peer has answered. The first node of a network has nobody to wait for.
 
         :raises NoPeers: none answered in time, or no address is known to ask.
         """
-        if not self._joining.doors and not self._context.dht.contacts():
-            if self._serving is not None:
+        if not self._joining.doors and not self.context.dht.contacts():
+            if self.serving is not None:
                 return  # the first node of a network has nobody to wait for
             raise NoPeers(NOBODY)
         try:
-            await self._joining.wait_joined(timeout_s, patient=self._serving is not None)
+            await self._joining.wait_joined(timeout_s, patient=self.serving is not None)
         except NobodyAnsweredError as error:
             raise NoPeers(self._nobody_answered(timeout_s)) from error
         except NoWayInError as error:
@@ -101,7 +101,7 @@ class Node:
 
     def _nobody_answered(self, timeout_s: float) -> str:
         text = f"No peer answered within {timeout_s:g} s ({self._joining.told()}). "
-        if self._context.network.private:
+        if self.context.network.private:
             return text + "Check that they run, with the same network file."
         return text + (
             "Check the connection. Peers on a LAN or on this machine need a private network: see docs/volunteer.md"
@@ -140,10 +140,10 @@ class Node:
         options = PublishOptions(name, needed, total, happy, int(ttl_s), public, media_type)
         options.check()
         with translated():
-            async with aclosing(await open_source(source, self._context.env)) as opened:
+            async with aclosing(await open_source(source, self.context.env)) as opened:
                 await self.wait_joined()
-                journal = journal_for(self._home.journal_folder, opened.path, options.fields())
-                return await Publisher(self._context, self._ledger, opened, journal, options, on_progress).run()
+                journal = journal_for(self.home.journal_folder, opened.path, options.fields())
+                return await Publisher(self.context, self._ledger, opened, journal, options, on_progress).run()
 
     async def fetch(
         self,
@@ -172,7 +172,7 @@ class Node:
             check_target(path, force=force)
             check_has_key(parsed)
             await self.wait_joined()
-            return await fetch_to_path(self._context, parsed, path, force=force, on_progress=on_progress)
+            return await fetch_to_path(self.context, parsed, path, force=force, on_progress=on_progress)
 
     @asynccontextmanager
     async def open_fetch(
@@ -187,11 +187,11 @@ class Node:
             parsed = _parsed(link)
             check_has_key(parsed)
             await self.wait_joined()
-            opened = await open_file(self._context, parsed)
-            async with open_stream(self._context, opened, on_progress=on_progress) as stream:
+            opened = await open_file(self.context, parsed)
+            async with open_stream(self.context, opened, on_progress=on_progress) as stream:
                 yield stream
             if stream.finished:
-                await renew_used(self._context, opened.located, stream.proven)
+                await renew_used(self.context, opened.located, stream.proven)
 
     async def info(self, link: Link | str) -> FileInfo:
         """What the network tells of a file. Name and size of a private file need the key.
@@ -202,7 +202,7 @@ class Node:
         with translated():
             parsed = _parsed(link)
             await self.wait_joined()
-            located = await Search(self._context, parsed.id).run()
+            located = await Search(self.context, parsed.id).run()
             manifest = located.manifest
             locked = parsed.kind is LinkKind.PRIVATE and parsed.key is None
             metadata = None if locked else unlock(manifest, parsed)[1]
@@ -232,7 +232,7 @@ class Node:
         with translated():
             parsed = _parsed(link)
             await self.wait_joined()
-            checked = await check_file(self._context, parsed.id, verify=verify, on_progress=on_progress)
+            checked = await check_file(self.context, parsed.id, verify=verify, on_progress=on_progress)
         if checked.lease_until is not None:
             await self._note(self._ledger.see, parsed.id, checked.lease_until)
         return checked
@@ -251,7 +251,7 @@ class Node:
         with translated():
             parsed = _parsed(link)
             await self.wait_joined()
-            return await repair_file(self._context, parsed.id, on_progress)
+            return await repair_file(self.context, parsed.id, on_progress)
 
     async def renew(self, link: Link | str, ttl_s: int = MAX_LEASE_S) -> Renewed:
         """Ask all holders to keep a file for longer. It never shortens a lease, and the hash is enough.
@@ -266,7 +266,7 @@ class Node:
             parsed = _parsed(link)
             check_ttl(int(ttl_s))
             await self.wait_joined()
-            renewed = await renew_file(self._context, parsed.id, int(ttl_s))
+            renewed = await renew_file(self.context, parsed.id, int(ttl_s))
         await self._note(self._ledger.extend, parsed.id, renewed.lease_until)
         return renewed
 
@@ -279,7 +279,7 @@ class Node:
         with translated():
             parsed = _parsed(link)
         renewed = await self.renew(parsed)
-        await self._context.env.call(self._ledger.keep, parsed, self._context.env.wall(), renewed.lease_until)
+        await self.context.env.call(self._ledger.keep, parsed, self.context.env.wall(), renewed.lease_until)
         return renewed
 
     def unkeep(self, link: Link | str) -> bool:
@@ -324,15 +324,15 @@ class Node:
             if link is not None and _parsed(link).id != receipt.file_id:
                 raise WrongKey("The receipt and the link are for different files.")
             await self.wait_joined()
-            deleted = await delete_file(self._context, receipt.file_id, receipt.secret)
+            deleted = await delete_file(self.context, receipt.file_id, receipt.secret)
         if deleted.confirmed:
-            await self._note(self._ledger.mark_deleted, receipt.file_id, self._context.env.wall())
+            await self._note(self._ledger.mark_deleted, receipt.file_id, self.context.env.wall())
         return deleted
 
     async def _note(self, write: Callable[[FileId, float], None], file_id: FileId, moment: float) -> None:
         """Write down what has come to pass in the network: an error of our own list cannot undo it."""
         try:
-            await self._context.env.call(write, file_id, moment)
+            await self.context.env.call(write, file_id, moment)
         except LocalError as error:
             log.error("%s The network did what was asked, but the list of this home does not show it.", error)
 
@@ -344,12 +344,12 @@ class Node:
         :raises UsageError: this node is a client.
         :raises NoPeers: no peer answered.
         """
-        if self._serving is None:
+        if self.serving is None:
             raise UsageError("Only a serving node has shares to hand over.")
         with translated():
             await self.wait_joined()
-            self._serving.leave()
-            return await Leaver(self._context, self._serving.store, self._serving.companions, on_progress).run()
+            self.serving.leave()
+            return await Leaver(self.context, self.serving.store, self.serving.companions, on_progress).run()
 
     def end_wanted(self) -> trio.Event:
         """An event that is set when the administrator wants the node to end, as `shoal node leave` does.
@@ -358,9 +358,9 @@ class Node:
 
         :raises UsageError: this node is a client.
         """
-        if self._serving is None:
+        if self.serving is None:
             raise UsageError("Only a serving node can be asked to end.")
-        return self._serving.ending.listen()
+        return self.serving.ending.listen()
 
     def published(self) -> list[PublishedFile]:
         """The files that this home has published, the latest last."""
@@ -368,7 +368,7 @@ class Node:
 
     async def status(self) -> dict[str, Any]:
         """How this node is doing, as plain values. A serving node has the fields of `shoal node status`."""
-        return await node_status(self._context, self._serving)
+        return await node_status(self.context, self.serving)
 
 
 def _parsed(link: Link | str) -> Link:

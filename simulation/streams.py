@@ -74,6 +74,10 @@ class VirtualStreams:
         """End all partitions; bytes held up by one arrive."""
         self.separate(_never_separated)
 
+    def open_streams(self) -> list["VirtualStream"]:
+        """The ends of all connections that are open."""
+        return list(self._streams)
+
     def kill(self, host: str) -> None:
         """Reset every connection of a host, as its kernel does when the process dies."""
         for stream in [each for each in self._streams if host in (each.local.host, each.remote.host)]:

@@ -61,16 +61,16 @@ class Study:
     def __init__(self, plan: StudyPlan, world: World, say: Say, enough: Callable[[], bool] = lambda: False) -> None:
         self._plan = plan
         self._enough = enough
-        self._world = world
+        self.world = world
         self._say = say
         self._rng = random.Random(f"{plan.seed} study")
         self._over = trio.Event()
         self._violations = Violations(say)
         self._liars = Liars(world, plan.hazards.liars, random.Random(f"{plan.seed} liars"))
-        self._watch = StoreWatch(self._violations, self._liars)
+        self.watch = StoreWatch(self._violations, self._liars)
         self._files = AckedFiles()
         self._calamities = Calamities(
-            plan, world, random.Random(f"{plan.seed} calamities"), self._watch, self._sleep_until
+            plan, world, random.Random(f"{plan.seed} calamities"), self.watch, self._sleep_until
         )
         self._care = CareCounts()
         self._machines_made = self._clients_made = 0
@@ -91,7 +91,7 @@ class Study:
                 nursery.start_soon(self._calamities.run)
             await self._wait_for_end()
             self._over.set()
-        await self._heal()
+        await self.heal()
         await self._conclude()
         return self._report
 
@@ -137,7 +137,7 @@ class Study:
         if change is Change.UP:
             await self._start(name, rng)
             return
-        machine = self._world.machines.get(name)
+        machine = self.world.machines.get(name)
         if machine is None:
             return  # it died before its first day
         if machine.running:
@@ -145,28 +145,28 @@ class Study:
         if change is Change.DEATH:
             self._report.deaths += 1
             self._report.first_deaths += name in self._first
-            self._watch.forget(name)
-            await self._world.retire(name)
+            self.watch.forget(name)
+            await self.world.retire(name)
             self._liars.forget(name)
             return
         self._absences[name] += 1
         self._report.absences += 1
         if change is Change.POWER_CUT:
             self._report.power_cuts += 1
-            await self._world.crash(name)
+            await self.world.crash(name)
         else:
-            await self._world.stop(name)
+            await self.world.stop(name)
             machine.disk.before = None
 
     async def _start(self, name: str, rng: random.Random) -> None:
-        if name not in self._world.machines:
+        if name not in self.world.machines:
             self._absences[name] = 0
             mean_bytes = self._plan.expansion * self._plan.files * self._plan.size_bytes / self._plan.nodes
             capacity = CAPACITY_BYTES + int(mean_bytes * rng.uniform(*CAPACITY_FACTORS))
-            self._world.machine(name, capacity_bytes=capacity, clock=self._clock(rng))
+            self.world.machine(name, capacity_bytes=capacity, clock=self._clock(rng))
             self._liars.draw(name)
         self._started[name] = trio.current_time()
-        self._liars.bend(await self._world.start(name, doors=self._doors(rng)))
+        self._liars.bend(await self.world.start(name, doors=self._doors(rng)))
 
     def _clock(self, rng: random.Random) -> Clock:
         hazards = self._plan.hazards
@@ -175,12 +175,12 @@ class Study:
         return Clock(rng.uniform(-most_s, most_s), rng.uniform(-hazards.drift, hazards.drift))
 
     def _doors(self, rng: random.Random) -> list[Address]:
-        running = self._world.running()
+        running = self.world.running()
         return [machine.address for machine in rng.sample(running, min(DOORS, len(running)))]
 
     def _note_down(self, machine: Machine) -> None:
         """Count what its node has done, before it is gone."""
-        self._watch.look(machine)
+        self.watch.look(machine)
         self._care.add(machine.serving.care_statistics())
         self._report.up_node_days += (trio.current_time() - self._started[machine.name]) / DAY_S
 
@@ -194,7 +194,7 @@ class Study:
             at = PUBLISH_FROM_S + number * (PUBLISH_UNTIL_S - PUBLISH_FROM_S) / clients
             if not await self._sleep_until(at):
                 return
-            while not self._world.running():
+            while not self.world.running():
                 if not await self._sleep_until(trio.current_time() + RETRY_READ_S):
                     return
             count = min(left, FILES_PER_CLIENT)
@@ -215,12 +215,12 @@ class Study:
 
     def _client(self) -> AbstractAsyncContextManager[Node]:
         self._clients_made += 1
-        return self._world.client(f"client-{self._clients_made:05d}", doors=self._doors(self._rng))
+        return self.world.client(f"client-{self._clients_made:05d}", doors=self._doors(self._rng))
 
     async def _read_now_and_then(self) -> None:
         await self._sleep_until(HOUR_S)
         while await self._pause(READ_EVERY_S):
-            if len(self._files) and self._world.running():
+            if len(self._files) and self.world.running():
                 await self._read(self._files.at(self._rng.randrange(len(self._files))))
 
     async def _read(self, file: Acked) -> None:
@@ -240,11 +240,11 @@ class Study:
 
     def _is_possible(self, file: Acked) -> bool:
         calm = not self._calamities.severed and trio.current_time() - self._calamities.healed_at > HOUR_S
-        return calm and len(self._watch.good_shares(file, self._world.running())) >= file.k
+        return calm and len(self.watch.good_shares(file, self.world.running())) >= file.k
 
     async def _fetch(self, file: Acked) -> ShoalError | None:
         """Read and compare; the error where that failed."""
-        if not self._world.running():
+        if not self.world.running():
             return NoPeers("No machine is up.")
         try:
             async with self._client() as client, client.open_fetch(file.link) as stream:
@@ -266,7 +266,7 @@ class Study:
             waiting = await self._renew(waiting)
 
     async def _renew(self, files: list[Acked]) -> list[Acked]:
-        if not self._world.running():
+        if not self.world.running():
             return files
         failed = []
         async with self._client() as client:
@@ -282,14 +282,14 @@ class Study:
 
     async def _look_now_and_then(self) -> None:
         while await self._pause(LOOK_EVERY_S):
-            for machine in self._world.running():
-                self._watch.look(machine)
+            for machine in self.world.running():
+                self.watch.look(machine)
 
     async def _sample_daily(self) -> None:
         day = 0
         while await self._sleep_until(HOUR_S + day * SAMPLE_EVERY_S):
-            up = self._world.running()
-            good = self._watch.all_good_shares(up)
+            up = self.world.running()
+            good = self.watch.all_good_shares(up)
             counts = [len(good[file.file_id]) for file in self._files]
             sample = Sample(float(day), len(up), min(counts, default=0), sum(counts) / len(counts) if counts else 0.0)
             self._report.samples.append(sample)
@@ -301,12 +301,12 @@ class Study:
 
     # --- the end
 
-    async def _heal(self) -> None:
+    async def heal(self) -> None:
         """Calm weather, every living machine up, and some days for the holders to put things right."""
-        self._world.heal()
-        self._world.datagrams.weather = Weather()
+        self.world.heal()
+        self.world.datagrams.weather = Weather()
         rng = random.Random(f"{self._plan.seed} healing")
-        for machine in list(self._world.machines.values()):
+        for machine in list(self.world.machines.values()):
             machine.disk.before = None
             if not machine.running:
                 await self._start(machine.name, rng)
@@ -326,7 +326,7 @@ class Study:
         """The files, by id, that should have been repaired. A study of hours is over before any grace has ended."""
         if self._plan.days < 1:
             return {}
-        aftermath = Aftermath(self._world.running(), self._liars)
+        aftermath = Aftermath(self.world.running(), self._liars)
         states = {file.file_id: aftermath.state(file) for file in self._files}
         return {file_id: state for file_id, state in states.items() if state.is_neglected}
 
@@ -340,16 +340,16 @@ class Study:
                 report.lost_files += 1
                 self._violations.add(f"{file.link.hash[:24]} is lost: {failure}")
             elif (state := neglected.get(file.file_id)) is not None:
-                good = len(self._watch.good_shares(file, self._world.running()))
+                good = len(self.watch.good_shares(file, self.world.running()))
                 self._violations.add(f"{file.link.hash[:24]}: {state.words(good)}, and nobody repaired it")
-        for machine in self._world.running():
+        for machine in self.world.running():
             self._note_down(machine)
         self._fill_in()
 
     def _fill_in(self) -> None:
-        good = self._watch.all_good_shares(self._world.running())
+        good = self.watch.all_good_shares(self.world.running())
         self._report.healed_shares = min((len(good[file.file_id]) for file in self._files), default=0)
-        report, datagrams, streams = self._report, self._world.datagrams.statistics(), self._world.streams.statistics()
+        report, datagrams, streams = self._report, self.world.datagrams.statistics(), self.world.streams.statistics()
         report.published = len(self._files)
         if len(self._files):
             report.k, report.n = self._files.at(0).k, self._files.at(0).n
@@ -361,7 +361,7 @@ class Study:
         report.full_disks = counts.full_disks
         report.liars = self._liars.count
         report.first_machines = len(self._first & self._absences.keys())
-        alive = [self._absences[name] for name in self._world.machines if name in self._first]
+        alive = [self._absences[name] for name in self.world.machines if name in self._first]
         report.least_absences = min(alive, default=0)
         report.least_shares = min((sample.least for sample in report.samples), default=0)
         report.violation_count, report.violations = self._violations.count, self._violations.texts

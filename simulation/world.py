@@ -49,9 +49,12 @@ OnStart: TypeAlias = Callable[[Callable[[], None]], None]
 """Is given a function that ends what starts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Clock:
-    """A machine's wall clock: so many seconds ahead when the simulation begins, and so many more each second."""
+    """A machine's wall clock: so many seconds ahead when the simulation begins, and so many more each second.
+
+    It can be put right or wrong while its node runs.
+    """
 
     ahead_s: float = 0.0
     drift: float = 0.0
@@ -72,7 +75,7 @@ class Machine:
     settings: NodeSettings
     environment: Environment
     disk: SimDisk
-    clock: Clock = Clock()
+    clock: Clock = field(default_factory=Clock)
     port: int = PORT
     node: Node | None = None
     scope: trio.CancelScope | None = None
@@ -85,8 +88,8 @@ class Machine:
 
     @property
     def serving(self) -> Serving:
-        """The volunteer's half of its running node. The world may look where nobody else can."""
-        serving = self.node._serving if self.node is not None else None
+        """The volunteer's half of its running node."""
+        serving = self.node.serving if self.node is not None else None
         assert serving is not None, "only a running machine serves"
         return serving
 
@@ -242,7 +245,12 @@ class World:
 
     @asynccontextmanager
     async def client(
-        self, name: str, *, through: str | None = None, doors: Sequence[Address] = ()
+        self,
+        name: str,
+        *,
+        through: str | None = None,
+        doors: Sequence[Address] = (),
+        settings: NodeSettings | None = None,
     ) -> AsyncIterator[Node]:
         """A client's node for the length of a block; it knows one running machine, or `doors`."""
         door = self.machines[through] if through is not None else self.running()[0]
@@ -251,7 +259,7 @@ class World:
             self._folder / name,
             network=self.network,
             bootstrap=list(doors) or [door.address],
-            settings=NodeSettings(),
+            settings=settings or NodeSettings(),
             environment=environment,
         ) as node:
             yield node

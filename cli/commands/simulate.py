@@ -72,7 +72,7 @@ def simulate(
     settings = globals_of(context)
     target = None if plot is None else plot_target(plot)
     plan = read_plan(nodes, days, files, size, mean_life, uptime, absences, k, n, seed)
-    return Job(settings.output, lambda: _simulate(settings, plan, target))
+    return Job(settings.output, lambda: run_plan(settings, plan, target))
 
 
 def read_plan(
@@ -94,10 +94,10 @@ def read_plan(
         return StudyPlan(
             seed=_count("--seed", seed, 0, MOST_SEED),
             nodes=_count("--nodes", nodes, 4, 2_000),
-            days=_days("--days", days),
+            days=days_of("--days", days),
             files=_count("--files", files, 0, 100_000),
             size_bytes=_size("--size", size),
-            mean_life_days=_days("--mean-life", mean_life),
+            mean_life_days=days_of("--mean-life", mean_life),
             uptime=_number("--uptime", uptime),
             absences=_number("--absences", absences),
             k=None if k is None else _count("--k", k, 1, 256),
@@ -123,7 +123,7 @@ def _size(option: str, text: str) -> int:
         raise UnitError(f"{option}: {error}") from error
 
 
-def _days(option: str, text: str) -> float:
+def days_of(option: str, text: str) -> float:
     """Days: a bare number, or a duration with a unit. A number of days need not be whole seconds, as others must."""
     stripped = text.strip()
     try:
@@ -163,7 +163,7 @@ def plot_target(text: str) -> Path:
     return path
 
 
-def _simulate(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
+def run_plan(settings: Globals, plan: "StudyPlan", target: Path | None) -> int:
     from shoal.simulation.report import replay_command
     from shoal.simulation.study import run_study
 

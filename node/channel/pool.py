@@ -82,6 +82,10 @@ class PeerPool:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def in_use(self) -> list[PeerKey]:
+        """The peers whose connections somebody uses just now."""
+        return [key for key, entry in self._entries.items() if entry.users]
+
     async def request(
         self,
         node_id: NodeId | None,

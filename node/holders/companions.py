@@ -78,7 +78,7 @@ class Companions:
         self._checker = StatementChecker(context.network, context.env.scheme)
         self._announcing = trio.CapacityLimiter(MAX_ANNOUNCING_COUNT)
         self._announced: dict[bytes, _Said] = {}
-        self._standing_in: dict[bytes, float] = {}  # since when nobody has asked for it again; at most the files kept
+        self.standing_in: dict[bytes, float] = {}  # since when nobody has asked for it again; at most the files kept
         self._asked: dict[bytes, tuple[float, float]] = {}  # to stand in: when first, and when last; likewise
         self._signed: dict[tuple[bytes, int], HolderStatement] = {}
         self._judged: dict[bytes, int] = {}  # of which holders it was last seen what is ours to announce
@@ -237,8 +237,8 @@ class Companions:
             if not statements:
                 return None
             deep = 1 if patient and not self._is_time_to_stand_in(file_id) else STAND_INS_DEEP
-            shares, others = self._apart(statements)
-            mine = self._announcements(file_id, shares, others, deep=deep)
+            shares, others = self.apart(statements)
+            mine = self.announcements(file_id, shares, others, deep=deep)
             if not mine:
                 return {}
             fingerprint = hash(tuple(mine.items()))
@@ -249,7 +249,7 @@ class Companions:
             while len(self._announced) > MAX_REMEMBERED_COUNT:
                 del self._announced[next(iter(self._announced))]
             if mine.keys() - self._duties(file_id, [each.node_id for each in others]).keys():
-                self._standing_in[file_id] = trio.current_time()
+                self.standing_in[file_id] = trio.current_time()
             return said.reports
 
     def _is_time_to_stand_in(self, file_id: FileId) -> bool:
@@ -293,19 +293,19 @@ class Companions:
         now = self._env.wall()
         if all(each.expires <= now for each in self._of_others(file_id)):
             return {}
-        return self._announcements_as_kept(file_id)
+        return self.announcements_as_kept(file_id)
 
     async def review(self) -> None:
         """Stop standing in for announcers that are back: nobody has asked for it lately, and it is not our duty."""
         limit = trio.current_time() - STAND_IN_EPOCHS * self._context.network.epoch_s
-        for file_id, asked_at in [each for each in self._standing_in.items() if each[1] < limit]:
+        for file_id, asked_at in [each for each in self.standing_in.items() if each[1] < limit]:
             try:
-                duties = await self._env.call(self._announcements_as_kept, FileId(file_id))
+                duties = await self._env.call(self.announcements_as_kept, FileId(file_id))
             except StoreError:
                 continue  # our disk: what is our duty is seen at the next review
-            if self._standing_in.get(file_id) != asked_at:
+            if self.standing_in.get(file_id) != asked_at:
                 continue  # somebody has just asked for it again, or it is kept no longer
-            del self._standing_in[file_id]
+            del self.standing_in[file_id]
             for number in range(CLASSES):
                 if number in duties:
                     self._context.dht.keep_announced([duties[number]])
@@ -324,12 +324,12 @@ class Companions:
         found: list[Announcement] = []
         for file_id in file_ids:
             try:
-                found += self._announcements_as_kept(file_id).values()
+                found += self.announcements_as_kept(file_id).values()
             except StoreError:
                 continue  # found damaged just now; the others are still to be announced
         return found
 
-    def _announcements_as_kept(self, file_id: FileId) -> dict[int, Announcement]:
+    def announcements_as_kept(self, file_id: FileId) -> dict[int, Announcement]:
         """Statements were checked when they came. To check thousands of signatures again would make a start long, and
         whoever reads an announcement believes nothing in it.
         """
@@ -339,12 +339,12 @@ class Companions:
             return {}
         shares = [held.share_number for held in self._store.held(file_id)]
         others = newest_by_share(_as_kept(each.statement for each in kept))
-        return self._announcements(file_id, shares, list(others.values())) if shares else {}
+        return self.announcements(file_id, shares, list(others.values())) if shares else {}
 
     def forget(self, file_id: FileId) -> None:
         """A file is kept here no longer: announce it no more."""
         self._forgotten += 1
-        self._standing_in.pop(file_id, None)
+        self.standing_in.pop(file_id, None)
         self._asked.pop(file_id, None)
         self._judged.pop(file_id, None)
         for number in range(CLASSES):
@@ -357,7 +357,7 @@ class Companions:
         chosen = announcers(file_id, {*others, self._identity.node_id}, deep=deep)
         return {number: None for number, ids in chosen.items() if self._identity.node_id in ids}
 
-    def _announcements(
+    def announcements(
         self, file_id: FileId, own_shares: Sequence[int], others: Sequence[HolderStatement], *, deep: int = 1
     ) -> dict[int, Announcement]:
         """What this node has to announce of a file, by class."""
@@ -374,7 +374,7 @@ class Companions:
         hints = [Hint(each.share, Contact(each.node_id, each.address)) for each in others]
         return slice_for(self._identity.node_id, order, hints)
 
-    def _apart(self, statements: Iterable[HolderStatement]) -> tuple[list[int], list[HolderStatement]]:
+    def apart(self, statements: Iterable[HolderStatement]) -> tuple[list[int], list[HolderStatement]]:
         """Our own shares, and the statements of others."""
         shares: list[int] = []
         others: list[HolderStatement] = []

@@ -100,11 +100,11 @@ class Search:
     async def _hear_announcements(self, thorough: bool) -> None:
         async with open_nursery() as nursery:
             for number in range(CLASSES):
-                nursery.start_soon(self._search_class, number, thorough)
+                nursery.start_soon(self.search_class, number, thorough)
         self._heard_all = True
         self._news.set()
 
-    async def _search_class(self, number: int, thorough: bool) -> None:
+    async def search_class(self, number: int, thorough: bool) -> None:
         key = RecordKey(class_key(self._file_id, number))
         async with self._context.dht.search(RecordKind.PROVIDER, key, thorough=thorough) as records:
             async for record in records:

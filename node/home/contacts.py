@@ -18,13 +18,13 @@ class ContactCache:
     """The contacts of last time, in a file. It is only a shortcut: no failure of it is anybody's trouble."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._saved: frozenset[Contact] = frozenset()
 
     def load(self) -> list[Contact]:
         """Nothing when there is no cache or it is damaged."""
         try:
-            with open(self._path, "rb") as file:
+            with open(self.path, "rb") as file:
                 rows = json.loads(file.read(MAX_CACHE_BYTES))
             found = [Contact(_node_id(row[0]), Address.parse(row[1])) for row in rows[:MAX_CONTACTS]]
         except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, AddressError):
@@ -41,7 +41,7 @@ class ContactCache:
         try:
             if not contacts or self._is_still_good(contacts):
                 return
-            write_private(self._path, json.dumps(rows, indent=0).encode(), durable=False)
+            write_private(self.path, json.dumps(rows, indent=0).encode(), durable=False)
         except (OSError, LocalError):
             return
         self._saved = frozenset(contacts)
@@ -49,7 +49,7 @@ class ContactCache:
     def _is_still_good(self, contacts: Sequence[Contact]) -> bool:
         common = len(self._saved.intersection(contacts))
         enough = max(STILL_GOOD * len(contacts), STILL_ALIVE * len(self._saved))
-        return common >= enough and self._path.exists()
+        return common >= enough and self.path.exists()
 
 
 def _node_id(text: str) -> NodeId:

@@ -85,9 +85,9 @@ class Accounts:
         self._intake = intake
         self._private = private
         self._lock = threading.Lock()
-        self._charges: dict[bytes, Charge] = {}
-        self._of_source: Counter[bytes] = Counter()  # charges by source
-        self._used = self._total = 0  # of all charges: there may be thousands, and every offer asks
+        self.charges: dict[bytes, Charge] = {}
+        self.of_source: Counter[bytes] = Counter()  # charges by source
+        self.used_bytes = self.total_bytes = 0  # of all charges: there may be thousands, and every offer asks
         self._orders = 0
         self._share_bytes = 0
 
@@ -111,7 +111,7 @@ class Accounts:
             self._check_room(share_cost_bytes(bound or BLOCK_BYTES))
             if source != OWN_SOURCE:
                 self._check_counts(source)
-                self._check_uncommitted(self._total, share_cost_bytes(bound))
+                self._check_uncommitted(self.total_bytes, share_cost_bytes(bound))
                 self._check_source(source, bound, now)
                 self._intake.charge(source, bound, now)
             self._open(upload_id, source, bound, 0)
@@ -124,10 +124,10 @@ class Accounts:
     def receive(self, upload_id: bytes, count_bytes: int, now: float) -> None:
         """Count bytes about to be written, or StoreFull. The caller has checked them against the bound."""
         with self._lock, disk_errors("free space"):
-            charge = self._charges[upload_id]
+            charge = self.charges[upload_id]
             self._check_disk(count_bytes)
             if not charge.bound:
-                older = sum(other.total for other in self._charges.values() if other.order < charge.order)
+                older = sum(other.total for other in self.charges.values() if other.order < charge.order)
                 self._check_uncommitted(older, count_bytes)
                 self._check_room(count_bytes)
                 self._check_source(charge.source, count_bytes, now)
@@ -137,14 +137,14 @@ class Accounts:
     def give_back(self, upload_id: bytes, count_bytes: int) -> None:
         """Undo `receive`: the write failed."""
         with self._lock:
-            charge = self._charges.get(upload_id)
+            charge = self.charges.get(upload_id)
             if charge:  # else the failed write discarded the whole upload
                 self._set_received(charge, charge.received - count_bytes)
 
     def close(self, upload_id: bytes, now: float) -> None:
         """The upload is committed or gone; its source is given back what was promised and not sent."""
         with self._lock:
-            charge = self._charges.pop(upload_id, None)
+            charge = self.charges.pop(upload_id, None)
             if charge is None:
                 return
             self._count(charge, -1)
@@ -183,23 +183,23 @@ class Accounts:
                 promised_bytes=promised,
                 free_disk_bytes=self._free_bytes(),
                 available_bytes=max(0, min(room for _, room in self._rooms())),
-                uploads=len(self._charges),
+                uploads=len(self.charges),
             )
 
     # inside the lock
 
     def _open(self, upload_id: bytes, source: bytes, bound: int, received: int) -> None:
         self._orders += 1
-        charge = self._charges[upload_id] = Charge(self._orders, source, bound, received)
+        charge = self.charges[upload_id] = Charge(self._orders, source, bound, received)
         self._count(charge, 1)
 
     def _count(self, charge: Charge, sign: int) -> None:
         """Take a charge into the totals, or out of them."""
-        self._used += sign * charge.used
-        self._total += sign * charge.total
-        self._of_source[charge.source] += sign
-        if not self._of_source[charge.source]:
-            del self._of_source[charge.source]
+        self.used_bytes += sign * charge.used
+        self.total_bytes += sign * charge.total
+        self.of_source[charge.source] += sign
+        if not self.of_source[charge.source]:
+            del self.of_source[charge.source]
 
     def _set_received(self, charge: Charge, received: int) -> None:
         self._count(charge, -1)
@@ -207,7 +207,7 @@ class Accounts:
         self._count(charge, 1)
 
     def _uploads(self) -> tuple[int, int]:
-        return self._used, self._total - self._used
+        return self.used_bytes, self.total_bytes - self.used_bytes
 
     def _rooms(self) -> Iterator[tuple[Limit, int]]:
         uploads, promised = self._uploads()
@@ -227,8 +227,8 @@ class Accounts:
             raise StoreFull(Limit.DISK, needed, room)
 
     def _check_counts(self, source: bytes) -> None:
-        of_source_is_full = self._of_source[source] >= MAX_UPLOADS_PER_SOURCE and not self._private
-        if len(self._charges) >= MAX_UPLOADS or of_source_is_full:
+        of_source_is_full = self.of_source[source] >= MAX_UPLOADS_PER_SOURCE and not self._private
+        if len(self.charges) >= MAX_UPLOADS or of_source_is_full:
             raise StoreFull(Limit.UPLOADS, 1, 0)
 
     def _check_uncommitted(self, others: int, needed: int) -> None:
@@ -240,7 +240,7 @@ class Accounts:
     def _check_source(self, source: bytes, needed: int, now: float) -> None:
         if self._private:
             return
-        promised = sum(charge.total - charge.used for charge in self._charges.values() if charge.source == source)
+        promised = sum(charge.total - charge.used for charge in self.charges.values() if charge.source == source)
         free = min(room for _, room in self._rooms()) + promised
         room = self._intake.allowance(source, free, now)
         if needed > room:

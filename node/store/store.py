@@ -55,9 +55,9 @@ class ShareStore:
         with disk_errors(f"share directory {root}"):
             disk.make_directories(root / "shares")
         database = root / DATABASE_NAME
-        self._database = open_database(disk, database)
-        self._catalogue = Catalogue(self._database)
-        self._handles = HandleCache(SHARE_HANDLES)
+        self.database = open_database(disk, database)
+        self._catalogue = Catalogue(self.database)
+        self.handles = HandleCache(SHARE_HANDLES)
         self._accounts = Accounts(
             capacity_bytes=capacity_bytes,
             reserve_bytes=reserve_bytes,
@@ -66,25 +66,25 @@ class ShareStore:
             intake=self._load_intake(),
             private=private,
         )
-        self._uploads = Uploads(disk, root, self._database, self._accounts)
+        self.uploads = Uploads(disk, root, self.database, self._accounts)
         locks = FileLocks()
-        shares = (disk, root, self._catalogue, self._accounts, self._handles, locks)
-        self._remover = Remover(*shares)
-        self._quarantine = Quarantine(*shares, self._remover)
-        self._leases = Leases(self._database)
-        self._tombstones = Tombstones(self._database)
+        shares = (disk, root, self._catalogue, self._accounts, self.handles, locks)
+        self.remover = Remover(*shares)
+        self._quarantine = Quarantine(*shares, self.remover)
+        self._leases = Leases(self.database)
+        self._tombstones = Tombstones(self.database)
         self._committer = Committer(
-            disk, root, self._catalogue, self._accounts, self._uploads, self._quarantine, self._tombstones, locks
+            disk, root, self._catalogue, self._accounts, self.uploads, self._quarantine, self._tombstones, locks
         )
-        self._opener = Opener(disk, root, self._catalogue, self._handles, self._quarantine)
-        self._scrubber = Scrubber(self._catalogue, self._opener)
+        self.opener = Opener(disk, root, self._catalogue, self.handles, self._quarantine)
+        self._scrubber = Scrubber(self._catalogue, self.opener)
         self.reconciled = self._reconcile(now)
 
     def close(self) -> None:
         """Close files and database. Nothing needs it to be safe."""
-        self._uploads.close()
-        self._handles.close()
-        self._database.close()
+        self.uploads.close()
+        self.handles.close()
+        self.database.close()
 
     # receiving
 
@@ -98,7 +98,7 @@ class ShareStore:
         committed = self._catalogue.committed_bytes(upload_id)
         if committed is not None:
             return -(-committed // BLOCK_BYTES)
-        return self._uploads.begin(upload_id, source, size_bound_bytes, now)
+        return self.uploads.begin(upload_id, source, size_bound_bytes, now)
 
     def write(
         self,
@@ -112,15 +112,15 @@ class ShareStore:
 
         Blocks sent again are skipped. UnknownUpload, UploadGap, BadUpload, StoreFull, LocalFailure.
         """
-        return self._uploads.write(upload_id, first_block, blocks, data_leaves, now)
+        return self.uploads.write(upload_id, first_block, blocks, data_leaves, now)
 
     def sync(self, upload_id: bytes, now: float) -> int:
         """Make what was received durable; blocks that are. LocalFailure discards the upload."""
-        return self._uploads.sync(upload_id, now)
+        return self.uploads.sync(upload_id, now)
 
     def durable_blocks(self, upload_id: bytes) -> int:
         """Blocks that are durable already. UnknownUpload."""
-        return self._uploads.durable_blocks(upload_id)
+        return self.uploads.durable_blocks(upload_id)
 
     def commit(self, upload_id: bytes, share_number: int, manifest: bytes, lease_end: int, now: float) -> int:
         """Turn an upload into a share; its lease end. When this returns, the share survives a power cut.
@@ -130,12 +130,12 @@ class ShareStore:
         """
         promise = read_promise(manifest, share_number, int(lease_end))
         kept_until = self._committer.commit(upload_id, promise, now)
-        self._handles.forget(promise.key)
+        self.handles.forget(promise.key)
         return kept_until
 
     def abort(self, upload_id: bytes, now: float) -> None:
         """Give an upload up."""
-        self._uploads.abort(upload_id, now)
+        self.uploads.abort(upload_id, now)
 
     def expire(self, now: float, jumped_s: float = 0.0) -> int:
         """Remove uploads left alone for 24 h (nothing durable: 10 minutes); how many. Call it often.
@@ -144,7 +144,7 @@ class ShareStore:
         touched while the clock was ahead, and so in the future, counts as touched now.
         """
         self._accounts.forget_intake(now)
-        return self._uploads.expire(now, jumped_s)
+        return self.uploads.expire(now, jumped_s)
 
     # reading
 
@@ -161,12 +161,12 @@ class ShareStore:
         After ShareDamaged the share no longer counts as held and may be stored anew; blocks that are still
         good are served until then.
         """
-        with self._opener.kept((file_id, share_number)) as share:
+        with self.opener.kept((file_id, share_number)) as share:
             return share.read(first_block, count, want_data)
 
     def data_leaves(self, file_id: bytes, share_number: int, first_block: int, count: int) -> tuple[bytes, bytes]:
         """Up to 16 leaves of the data tree and their proof, without the blocks. Errors as for `read`."""
-        with self._opener.kept((file_id, share_number)) as share:
+        with self.opener.kept((file_id, share_number)) as share:
             return share.data_leaves(first_block, count)
 
     def held(self, file_id: bytes) -> list[HeldShare]:
@@ -222,7 +222,7 @@ class ShareStore:
         if not clock_agrees:
             return []
         self._tombstones.forget(now)
-        return self._remover.drop(self._leases.due(now), now, on_dropped)
+        return self.remover.drop(self._leases.due(now), now, on_dropped)
 
     def delete(self, file_id: bytes, tombstone: bytes, until: int, now: float) -> list[int]:
         """Give up all of a file for its owner, whose signature the caller has checked; the share numbers given up.
@@ -231,7 +231,7 @@ class ShareStore:
         end), and for so long no share of the file is taken. When this returns, no power cut brings a share back.
         LocalFailure.
         """
-        return self._remover.delete(file_id, tombstone, until, now)
+        return self.remover.delete(file_id, tombstone, until, now)
 
     def tombstone(self, file_id: bytes) -> bytes | None:
         """What `delete` was given for this file, while it is remembered."""
@@ -271,7 +271,7 @@ class ShareStore:
 
     def health(self) -> Health:
         """Shares by state, the soonest lease end, quarantine, uptime."""
-        return health(self._database)
+        return health(self.database)
 
     @property
     def share_bytes(self) -> int:
@@ -286,12 +286,12 @@ class ShareStore:
 
     def _load_intake(self) -> Intake:
         intake = Intake()
-        intake.load(self._database.rows("SELECT source, hour, bytes FROM intake"))
+        intake.load(self.database.rows("SELECT source, hour, bytes FROM intake"))
         return intake
 
     def _reconcile(self, now: float) -> Reconciled:
         report, uploads = Reconciler(self._disk, self._root, self._catalogue).run(now)
         for upload in uploads:
-            self._uploads.restore(upload)
+            self.uploads.restore(upload)
         self._accounts.add_share(self._catalogue.file_bytes() + report.stray_bytes)
         return report

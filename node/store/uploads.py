@@ -92,11 +92,11 @@ class Uploads:
         self._database = database
         self._accounts = accounts
         self._lock = threading.Lock()
-        self._uploads: dict[bytes, Upload] = {}
+        self.by_id: dict[bytes, Upload] = {}
 
     def restore(self, upload: Upload) -> None:
         """Take over an upload of an earlier run."""
-        self._uploads[upload.upload_id] = upload
+        self.by_id[upload.upload_id] = upload
         self._accounts.restore(upload.upload_id, upload.source, upload.bound, upload.received_bytes)
 
     def begin(self, upload_id: bytes, source: bytes, bound: int, now: float) -> int:
@@ -104,10 +104,10 @@ class Uploads:
         if len(upload_id) != UPLOAD_ID_BYTES or bound < 0:
             raise BadUpload("an upload id has 16 bytes and a size bound is not negative")
         with self._lock:
-            upload = self._uploads.get(upload_id)
+            upload = self.by_id.get(upload_id)
             if upload is None:
                 self._accounts.admit(upload_id, source, bound, now)
-                self._uploads[upload_id] = Upload(upload_id, source, bound, now)
+                self.by_id[upload_id] = Upload(upload_id, source, bound, now)
                 return 0
         upload.touched = now
         return self.sync(upload_id, now)
@@ -149,7 +149,7 @@ class Uploads:
     def abort(self, upload_id: bytes, now: float) -> None:
         """Give an upload up. An unknown one is no error: the publisher wanted it gone."""
         with self._lock:
-            upload = self._uploads.get(upload_id)
+            upload = self.by_id.get(upload_id)
         if upload:
             with upload.lock:
                 self.discard(upload, now)
@@ -157,7 +157,7 @@ class Uploads:
     def expire(self, now: float, jumped_s: float = 0.0) -> int:
         """Discard what was left alone for too long; how many. See `ShareStore.expire`."""
         with self._lock:
-            uploads = list(self._uploads.values())
+            uploads = list(self.by_id.values())
         self._follow_clock(uploads, now, jumped_s if jumped_s > CLOCK_STEP_S else 0.0)
         old = [upload for upload in uploads if upload.expired(now)]
         for upload in old:
@@ -181,7 +181,7 @@ class Uploads:
 
     def close(self) -> None:
         """Close files without syncing: nothing more was promised than was synced."""
-        for upload in self._uploads.values():
+        for upload in self.by_id.values():
             with upload.lock:
                 _close_file(upload)
 
@@ -190,7 +190,7 @@ class Uploads:
     def find(self, upload_id: bytes) -> Upload | None:
         """The upload, if it is open."""
         with self._lock:
-            return self._uploads.get(upload_id)
+            return self.by_id.get(upload_id)
 
     def get(self, upload_id: bytes) -> Upload:
         """The upload; UnknownUpload when there is none."""
@@ -259,7 +259,7 @@ class Uploads:
         _close_file(upload)
         upload.is_closed = True
         with self._lock:
-            self._uploads.pop(upload.upload_id, None)
+            self.by_id.pop(upload.upload_id, None)
         self._accounts.close(upload.upload_id, now)
 
     # inside the upload's lock
@@ -294,7 +294,7 @@ class Uploads:
         if upload.blocks - upload.durable_blocks >= AUTO_SYNC_BLOCKS:
             return True
         with self._lock:
-            others = list(self._uploads.values())
+            others = list(self.by_id.values())
         if upload.small is not None:
             return sum(len(other.small or b"") for other in others) > MAX_MEMORY_BLOCKS_BYTES
         return sum(other.file is not None for other in others) > MAX_OPEN_UPLOAD_FILES

@@ -51,7 +51,7 @@ def test_a_study_that_was_ended_early_is_told_as_it_was(
     report = Report(replace(plan, days=12.5), published=2, violation_count=1, violations=["day 3.00: a file"])
     monkeypatch.setattr(study, "run_study", lambda plan, say, **more: report)
     output = recorded()
-    assert simulate._simulate(Globals(None, None, (), output), plan, None) == 1
+    assert simulate.run_plan(Globals(None, None, (), output), plan, None) == 1
     assert "To repeat it: shoal simulate --nodes 100 --days 12.5 " in output.err.getvalue().splitlines()[-1]
     assert "days:" in output.out.getvalue()
 
@@ -63,7 +63,7 @@ def test_loss_is_told_and_is_a_failure(recorded: Callable[..., Any], monkeypatch
     report = Report(StudyPlan(seed=77), published=2, lost_files=1, violation_count=1, violations=["day 3.00: a file"])
     monkeypatch.setattr(study, "run_study", lambda plan, say, **more: report)
     output = recorded()
-    assert simulate._simulate(Globals(None, None, (), output), StudyPlan(seed=77), None) == 1
+    assert simulate.run_plan(Globals(None, None, (), output), StudyPlan(seed=77), None) == 1
     assert "1 lost" in output.out.getvalue()
     assert "day 3.00: a file" in output.err.getvalue()
     assert "--seed 77" in output.err.getvalue()
@@ -118,7 +118,7 @@ def test_usage_errors(arguments: list[str], words: str, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize(("text", "days"), [("60", 60), ("0.5", 0.5), ("60d", 60), ("1.25d", 1.25), ("36h", 1.5)])
 def test_days_are_a_number_or_a_duration(text: str, days: float) -> None:
-    assert simulate._days("--days", text) == days
+    assert simulate.days_of("--days", text) == days
 
 
 def test_what_the_replay_says_is_understood() -> None:

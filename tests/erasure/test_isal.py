@@ -104,12 +104,12 @@ def test_freed_output_is_used_again_and_only_one_size_of_it_is_kept() -> None:
     assert int(ffi.cast("uintptr_t", again)) == address
     held = [memory.take(size) for _ in range(20)]
     held.clear()
-    assert len(memory._spare.buffers) * size == isal.SPARE_BYTES
+    assert len(memory.spare.buffers) * size == isal.SPARE_BYTES
     memory.take(size // 2)
     del second, again  # of a size no longer kept
-    assert [memory._spare.size, len(memory._spare.buffers)] == [size // 2, 1]
+    assert [memory.spare.size, len(memory.spare.buffers)] == [size // 2, 1]
     memory.take(isal.SPARE_BYTES + 1)
-    assert not memory._spare.buffers
+    assert not memory.spare.buffers
 
 
 def test_several_threads_at_once_disturb_nobody(fast: IsalCodec) -> None:
@@ -140,7 +140,7 @@ def test_the_cache_of_tables_is_bounded(isal_library: str) -> None:
     fast = IsalCodec(isal_library)
     for n in range(3, 60):
         fast.parity(2, n, [b"ab", b"cd"])
-    assert fast._tables.cache_info().currsize == isal.CACHED_TABLES
+    assert fast.tables.cache_info().currsize == isal.CACHED_TABLES
 
 
 HOSTILE = [
@@ -170,7 +170,7 @@ def test_hostile_numbers_never_reach_c(
         fast.rebuild(k, n, have, want)
     with pytest.raises((BadParameters, BadShareNumbers)):
         fast.parity(k, n, [*have.values(), b"one too many"])
-    assert fast._tables.cache_info().misses == 0  # nothing was computed
+    assert fast.tables.cache_info().misses == 0  # nothing was computed
 
 
 def test_what_is_no_isal_is_refused_in_one_way(tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
 
-from shoal.node.cipher import METADATA_STEP_BYTES, CipherError, FileCipher, FromLaterVersion, Metadata, check_padding
+from shoal.node.cipher import (
+    METADATA_STEP_BYTES,
+    CipherError,
+    FileCipher,
+    FromLaterVersion,
+    Metadata,
+    check_padding,
+    derive_key,
+)
 from shoal.node.names import name_bytes
 
 KEY = bytes(range(32))
@@ -31,7 +39,9 @@ def seal(described: Metadata) -> bytes:
 
 def forge(padded: bytes) -> bytes:
     """Metadata as a malicious publisher seals it: any bytes, authentic."""
-    return NONCE + crypto_aead_xchacha20poly1305_ietf_encrypt(padded, b"metadata", NONCE, CIPHER._metadata_key)
+    return NONCE + crypto_aead_xchacha20poly1305_ietf_encrypt(
+        padded, b"metadata", NONCE, derive_key("metadata key", KEY)
+    )
 
 
 def forge_fields(fields: int | str | dict[Any, Any] | list[str | bytes | float | list[bytes] | None] | None) -> bytes:
@@ -115,7 +125,10 @@ def test_a_commitment_names_one_key() -> None:
     assert CIPHER.commitment == FileCipher(KEY).commitment
     keys = [KEY, OTHER_KEY, bytes(32), *(bytes(at) + b"\1" + bytes(31 - at) for at in range(32))]
     assert len({FileCipher(key).commitment for key in keys}) == len(keys)
-    assert CIPHER.commitment not in (KEY, CIPHER._segment_key, CIPHER._nonce_key, CIPHER._metadata_key)
+    assert CIPHER.commitment not in (
+        KEY,
+        *(derive_key(label, KEY) for label in ("segment key", "nonce key", "metadata key")),
+    )
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])

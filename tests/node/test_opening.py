@@ -14,9 +14,9 @@ async def test_the_last_requests_are_answered_while_a_node_closes(tmp_path: Path
     init_node(Home.at(tmp_path), NodeSettings(), NETWORK.parameters)
     settings = NodeSettings(listen=(Address("127.0.0.1", 0),))
     async with open_node(tmp_path, network=NETWORK, serve=True, settings=settings) as node:
-        before = node._context.me()
+        before = node.context.me()
     assert node.addresses == ()
-    assert node._context.me() == before, "statements name the same address to the end"
+    assert node.context.me() == before, "statements name the same address to the end"
 
 
 async def test_a_start_removes_what_interrupted_writes_have_left(tmp_path: Path) -> None:

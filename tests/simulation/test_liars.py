@@ -28,7 +28,7 @@ def test_one_honest_door_is_enough_however_fast_the_liars_answer(tmp_path: Path)
         for number in range(12):
             async with world.client(f"reader-{number}", doors=doors) as client:
                 await client.wait_joined()
-                assert {doors[1]} < {contact.address for contact in client._context.dht.contacts()}
+                assert {doors[1]} < {contact.address for contact in client.context.dht.contacts()}
                 async with client.open_fetch(published.link) as file:
                     assert b"".join([chunk async for chunk in file]) == b"found"
 

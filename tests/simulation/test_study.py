@@ -82,15 +82,15 @@ def test_a_study_that_is_ended_early_is_the_shorter_study() -> None:
 
 
 def test_a_study_notices_files_that_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    heal = Study._heal
+    heal = Study.heal
 
     async def die_out(self: Study) -> None:
         """All but three machines die before the end."""
-        for name in list(self._world.machines)[3:]:
-            await self._world.retire(name)
+        for name in list(self.world.machines)[3:]:
+            await self.world.retire(name)
         await heal(self)
 
-    monkeypatch.setattr(Study, "_heal", die_out)
+    monkeypatch.setattr(Study, "heal", die_out)
     report = run_study(replace(SMALL, absences=0))
     assert report.lost_files == 2
     assert not report.good
@@ -98,16 +98,16 @@ def test_a_study_notices_files_that_are_gone(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_study_notices_a_share_that_is_dropped_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    heal = Study._heal
+    heal = Study.heal
 
     async def drop(self: Study) -> None:
-        machine = next(each for each in self._world.running() if each.serving.store.files())
-        self._watch.look(machine)
+        machine = next(each for each in self.world.running() if each.serving.store.files())
+        self.watch.look(machine)
         machine.disk.open_database(machine.home.store_folder / "shares.db").execute("DELETE FROM shares")
-        self._watch.look(machine)
+        self.watch.look(machine)
         await heal(self)
 
-    monkeypatch.setattr(Study, "_heal", drop)
+    monkeypatch.setattr(Study, "heal", drop)
     report = run_study(replace(SMALL, absences=0))
     assert any("dropped before its lease" in text for text in report.violations)
 

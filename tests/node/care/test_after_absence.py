@@ -133,7 +133,7 @@ def test_so_does_one_whose_line_gets_another_address(tmp_path: Path, monkeypatch
         file_id, one, others = await prepare(world)
         await trio.sleep(DAY_S)
         node: Any = one.node
-        moved.add(id(node._context.dht))
+        moved.add(id(node.context.dht))
         await trio.sleep(3 * 3600)
         for machine in others:
             statements = await machine.serving.companions.known(file_id)
@@ -286,5 +286,5 @@ def test_a_holder_that_is_in_nobodys_list_says_so_when_it_looks_itself(tmp_path:
 def forget(machine: Machine, other: Machine, file_id: bytes) -> None:
     assert other.node is not None
     store: Any = machine.serving.store
-    with store._database.transaction() as transaction:
+    with store.database.transaction() as transaction:
         transaction.run("DELETE FROM statements WHERE file_id = ? AND holder_id = ?", file_id, other.node.node_id)

@@ -23,7 +23,7 @@ def keepers(world: World, published: Published) -> dict[str, list[int]]:
     found = {}
     for machine in world.running():
         assert machine.node is not None
-        serving = machine.node._serving
+        serving = machine.node.serving
         assert serving is not None
         held = [each.share_number for each in serving.store.held(published.link.id)]
         if held:

@@ -27,7 +27,7 @@ def announcing(world: World, file_id: FileId, number: int) -> set[NodeId]:
     found = set()
     for machine in world.running():
         node: Any = machine.node
-        if class_key(file_id, number) in {key for _, key in node._context.dht._announcer._kept}:
+        if class_key(file_id, number) in {key for _, key in node.context.dht._announcer._kept}:
             found.add(node.node_id)
     return found
 
@@ -173,7 +173,7 @@ def test_who_owes_an_announcement_takes_it_up_at_its_own_look(tmp_path: Path) ->
         await trio.sleep(60)
         machine = next(each for each in first if owed(each, file_id))
         (number, *_), node = owed(machine, file_id), machine.node
-        dht: Any = node._context.dht  # type: ignore[union-attr]
+        dht: Any = node.context.dht  # type: ignore[union-attr]
         dht.stop_announcing(class_key(file_id, number))
         await caretaker_of(machine).look_after([file_id])
         assert node_id(machine) in announcing(world, file_id, number)

@@ -46,7 +46,7 @@ def test_what_is_said() -> None:
 
 async def test_a_disk_that_disappears_does_not_end_the_node(tmp_path: Path) -> None:
     async with volunteer(tmp_path) as node:
-        serving: Any = node._serving
+        serving: Any = node.serving
         assert (await node.status())["problems"] == []
         (tmp_path / "store").rename(tmp_path / "away")
         serving._space = (float("-inf"), 1)

@@ -81,7 +81,7 @@ def test_junk_under_the_ids_by_which_repairers_meet_delays_a_repair_and_spoils_n
         for machine in first[:3]:
             await world.crash(machine.name)
         async with world.client("junk") as client:
-            context: Any = client._context
+            context: Any = client.context
             for machine in world.running():
                 for share in range(3) if machine not in first else (first.index(machine),):
                     await offer_junk(context, machine, encoded, share)

@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from kit.worlds import prepare
+from shoal.dht import Announcement, RecordKey
 from shoal.erasure import FileId
 from shoal.node.holders.announcers import CLASSES, class_key
 from shoal.node.store import DatabaseFailed, KeptStatement
@@ -22,17 +24,15 @@ def test_what_is_announced_after_a_start_is_what_was_announced_before(tmp_path: 
         await trio.sleep(60)
         announcers = 0
         for machine in holders:
-            companions: Any = machine.serving.companions
-            shares, others = companions._apart(await companions.known(file_id))
-            expected = companions._announcements(file_id, shares, others)
-            assert companions._announcements_as_kept(file_id) == expected
+            companions = machine.serving.companions
+            shares, others = companions.apart(await companions.known(file_id))
+            expected = companions.announcements(file_id, shares, others)
+            assert companions.announcements_as_kept(file_id) == expected
             announcers += bool(expected)
             await world.crash(machine.name)
             await world.start(machine.name)
-            node: Any = machine.node
             await trio.sleep(1)
-            kept = {key: item.announcement for (_, key), item in node._context.dht._announcer._kept.items()}
-            assert kept == {each.key: each for each in expected.values()}
+            assert announcing(machine) == {each.key: each for each in expected.values()}
         assert announcers >= 6
 
     run_world(71, tmp_path, story, epoch_s=EPOCH_S)
@@ -52,10 +52,14 @@ def test_a_statement_damaged_on_disk_is_left_out_and_harms_no_other(tmp_path: Pa
     run_world(72, tmp_path, story, epoch_s=EPOCH_S)
 
 
-def announced(machine: Machine, file_id: FileId) -> dict[int, Any]:
-    companions: Any = machine.serving.companions
-    found: dict[int, Any] = companions._announcements_as_kept(file_id)
-    return found
+def announced(machine: Machine, file_id: FileId) -> dict[int, Announcement]:
+    return machine.serving.companions.announcements_as_kept(file_id)
+
+
+def announcing(machine: Machine) -> dict[RecordKey, Announcement]:
+    """What its DHT node keeps announced, by key."""
+    assert machine.node is not None
+    return {each.key: each for each in machine.node.context.dht.kept_announcements()}
 
 
 def test_a_store_that_fails_for_a_moment_silences_nobody(tmp_path: Path) -> None:
@@ -66,27 +70,27 @@ def test_a_store_that_fails_for_a_moment_silences_nobody(tmp_path: Path) -> None
         file_id = FileId(published.link.id)
         await trio.sleep(60)
         machine = next(each for each in holders if announced(each, file_id))
-        companions: Any = machine.serving.companions
-        node: Any = machine.node
+        companions, node, store = machine.serving.companions, machine.node, machine.serving.store
+        assert node is not None
         duties = announced(machine, file_id)
 
-        def kept() -> set[bytes]:
-            return {key for _, key in node._context.dht._announcer._kept}
+        def kept() -> set[RecordKey]:
+            return set(announcing(machine))
 
         def fail(file_id: bytes) -> list[KeptStatement]:
             raise DatabaseFailed("share database: disk I/O error")
 
-        stand_in = replace(duties[min(duties)], key=class_key(file_id, (max(duties) + 1) % CLASSES))
-        node._context.dht.keep_announced([stand_in])
-        companions._standing_in[file_id] = float("-inf")
-        companions._store.statements = fail
+        stand_in = replace(duties[min(duties)], key=RecordKey(class_key(file_id, (max(duties) + 1) % CLASSES)))
+        node.context.dht.keep_announced([stand_in])
+        companions.standing_in[file_id] = float("-inf")
         before = kept()
-        await companions.review()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store, "statements", fail)
+            await companions.review()
         assert kept() == before
-        del companions._store.statements
         await companions.review()
         assert kept() == {each.key for each in duties.values()} < before
         await companions.review()
-        assert not companions._standing_in
+        assert not companions.standing_in
 
     run_world(73, tmp_path, story, epoch_s=EPOCH_S)

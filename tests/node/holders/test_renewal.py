@@ -1,16 +1,16 @@
 """Whether a fetch renews: judged by those who have proven their shares in it, and by nobody else."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
+from kit.lying import on_request
 from kit.worlds import holders, prepare
 from shoal.dht import Address, Contact, NodeId
 from shoal.erasure import FileId
 from shoal.node import Published
-from shoal.node.channel import Buffer, Caller, Renew, Reply
+from shoal.node.channel import AnyRequest, Renew
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.renewal import shortest_promise
 from shoal.node.holders.statements import HolderStatement, make_statement, pack_statements
@@ -24,7 +24,7 @@ LONG_S = 90 * 86400
 def claim_everything(world: World, liar: Machine, published: Published) -> None:
     """All holders take in what the liar signs: that it keeps all shares, for as long as can be."""
     assert liar.node is not None
-    identity = liar.node._context.dht.identity
+    identity = liar.node.context.dht.identity
     now = liar.environment.wall()
     network_id, file_id = world.network.parameters.network_id, published.link.id
     signed = [
@@ -44,16 +44,12 @@ def days_left(machines: list[Machine], file_id: FileId) -> list[int]:
 def count_renewals(machines: list[Machine]) -> list[bytes]:
     """Filled with the file ids that these machines are asked to renew from now on."""
     asked: list[bytes] = []
-    for machine in machines:
-        holder: Any = machine.serving
-        honest = holder.handlers[Renew]
 
-        async def count(caller: Caller, request: Any, payload: Buffer, honest: Any = honest) -> Reply:
-            asked.append(request.file_id)
-            reply: Reply = await honest(caller, request, payload)
-            return reply
+    def note(machine: Machine, request: AnyRequest) -> None:
+        assert isinstance(request, Renew)
+        asked.append(request.file_id)
 
-        holder.handlers[Renew] = count
+    on_request(machines, Renew, note)
     return asked
 
 

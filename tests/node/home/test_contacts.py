@@ -121,6 +121,6 @@ def test_a_disk_that_fails_costs_just_the_cache(path: Path) -> None:
     known = [contact(number) for number in range(50)]
     cache = ContactCache(path)
     cache.save(known)
-    cache._path = path.with_name("x" * 300)  # not even whether it is there can be told
+    cache.path = path.with_name("x" * 300)  # not even whether it is there can be told
     cache.save(known)
     assert cache.load() == []

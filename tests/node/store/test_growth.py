@@ -108,10 +108,10 @@ def test_the_totals_are_those_of_the_uploads_that_are_open() -> None:
         while len(opened) > rng.randrange(60):
             accounts.close(opened.pop(rng.randrange(len(opened))), now)
         accounts.close(b"no such upload", now)
-        charges = accounts._charges.values()
-        assert (accounts._used, accounts._total) == (
+        charges = accounts.charges.values()
+        assert (accounts.used_bytes, accounts.total_bytes) == (
             sum(charge.used for charge in charges),
             sum(charge.total for charge in charges),
         )
-        assert accounts._of_source == Counter(charge.source for charge in charges)
+        assert accounts.of_source == Counter(charge.source for charge in charges)
         assert accounts.usage().uploads == len(opened)

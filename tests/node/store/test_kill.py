@@ -3,8 +3,8 @@
 The process puts shares, and also lets some expire, deletes files for their owners, and damages some and finds it; what
 it said it had given up is not held, and what it was about to give up is whole or gone.
 
-SHOAL_CRASH_POINTS sets how often (default 12; the other 8 points of a run of all tests are in tests/node/whole/crash). The
-long run, with its figures, takes minutes:
+SHOAL_CRASH_POINTS sets how often (default 12; the other 8 points of a run of all tests are in
+tests/node/whole/crash). The long run, with its figures, takes minutes:
 
     SHOAL_CRASH_POINTS=500 python -m pytest -s tests/node/store/test_kill.py
 """

@@ -250,7 +250,7 @@ def test_small_shares_in_memory_are_bounded(sim: Callable[[], Place], monkeypatc
     files = [stores.publish(1, 1000 + seed) for seed in range(12)]
     for number, file in enumerate(files):
         stores.send(store, file, 0, stores.upload_id(number))
-    held = [upload.small for upload in store._uploads._uploads.values() if upload.small]
+    held = [upload.small for upload in store.uploads.by_id.values() if upload.small]
     assert sum(map(len, held)) <= 5000
     for number, file in enumerate(files):
         store.commit(stores.upload_id(number), 0, file.encoded, stores.LEASE_END, stores.NOW)
@@ -266,6 +266,6 @@ def test_long_uploads_sync_by_themselves_and_open_files_are_bounded(
     for number in range(6):
         stores.send(store, medium, 0, stores.upload_id(number))
         assert store.durable_blocks(stores.upload_id(number)) == (8 if number < 3 else 11)
-    assert sum(upload.file is not None for upload in store._uploads._uploads.values()) == 3
+    assert sum(upload.file is not None for upload in store.uploads.by_id.values()) == 3
     store.commit(stores.upload_id(0), 0, medium.encoded, stores.LEASE_END, stores.NOW)
     stores.check_share(store, medium, 0)

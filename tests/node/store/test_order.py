@@ -81,8 +81,8 @@ def test_fsync_reaches_file_and_directory(tmp_path: Path, medium: Published, mon
     store.commit(stores.upload_id(1), 0, medium.encoded, stores.LEASE_END, stores.NOW)
     final = place.share_path(medium, 0)
     assert synced == [str(final.with_name(f"{stores.upload_id(1).hex()}.upload")), str(final.parent)]
-    assert store._database.rows("PRAGMA synchronous") == [(2,)]  # FULL
-    assert store._database.rows("PRAGMA journal_mode") == [("wal",)]
+    assert store.database.rows("PRAGMA synchronous") == [(2,)]  # FULL
+    assert store.database.rows("PRAGMA journal_mode") == [("wal",)]
     store.close()
 
 

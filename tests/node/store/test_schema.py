@@ -82,8 +82,8 @@ def test_a_directory_of_version_1_is_carried_over(
         check(place, store, small, medium)
         with pytest.raises(ShareDamaged):
             store.read(medium.file_id, 1, 1, 1, False)
-        assert store._database.rows("PRAGMA user_version") == [(SCHEMA_VERSION,)]
-        assert store._database.rows("PRAGMA auto_vacuum") == [(2,)]
+        assert store.database.rows("PRAGMA user_version") == [(SCHEMA_VERSION,)]
+        assert store.database.rows("PRAGMA auto_vacuum") == [(2,)]
         store.close()
     store = place.open()
     store.commit(stores.upload_id(2), 1, small.encoded, stores.LEASE_END, stores.NOW)
@@ -99,7 +99,7 @@ def test_a_new_database_and_one_carried_over_have_the_same_tables(
     old, new = sim(), sim()
     lay_out(old, files)
     tables = [
-        place.open()._database.rows("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
+        place.open().database.rows("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
         for place in (old, new)
     ]
     assert tables[0] == tables[1]

@@ -75,7 +75,7 @@ def test_rot_in_the_database(place: Place, small: Published, medium: Published) 
     store = place.open()
     stores.put(store, small, 0)
     stores.put(store, medium, 0, stores.upload_id(2))
-    with store._database.transaction() as transaction:
+    with store.database.transaction() as transaction:
         transaction.run("UPDATE shares SET data = ? WHERE folder IS NULL", bytes(1000))
         transaction.run("UPDATE files SET manifest = ? WHERE file_id = ?", medium.encoded[:-1], medium.file_id)
     assert sorted(store.scrub(stores.NOW, ALL).damaged) == sorted([(small.file_id, 0), (medium.file_id, 0)])
@@ -270,7 +270,7 @@ def test_a_reader_of_the_old_copy_does_not_damage_the_new_one(place: Place, medi
     stores.flip(place, place.share_path(medium, 0), 9)
 
     def read_late() -> None:
-        with store._opener.kept((medium.file_id, 0)) as old:
+        with store.opener.kept((medium.file_id, 0)) as old:
             with pytest.raises(ShareDamaged):
                 store.read(medium.file_id, 0, 0, 1, False)
             stores.put(store, medium, 0, stores.upload_id(2))

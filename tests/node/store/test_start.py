@@ -193,7 +193,7 @@ def reads_right(store: ShareStore, file: stores.Published, first: int) -> bool:
 def test_rot_in_a_small_share(real: stores.Place, small: Published) -> None:
     store = real.open()
     stores.put(store, small, 0)
-    with store._database.transaction() as transaction:
+    with store.database.transaction() as transaction:
         transaction.run("UPDATE shares SET data = ?", small.blocks[0][0][:-1] + b"\x00")
     with pytest.raises(ShareDamaged):
         store.read(small.file_id, 0, 0, 1, True)
@@ -248,7 +248,7 @@ def test_ten_thousand_shares_open_within_a_second(real: stores.Place, medium: Pu
     store = real.open()
     stores.put(store, medium, 0)
     source = real.share_path(medium, 0)
-    (row,) = store._database.rows("SELECT * FROM shares")
+    (row,) = store.database.rows("SELECT * FROM shares")
     rows = []
     for number in range(10_000):
         file_id, folder = random.Random(number).randbytes(32), f"{number % 256:02x}"
@@ -256,7 +256,7 @@ def test_ten_thousand_shares_open_within_a_second(real: stores.Place, medium: Pu
         path.parent.mkdir(exist_ok=True)
         path.hardlink_to(source) if number < 100 else path.touch()
         rows.append((file_id, 0, *row[2:4], random.Random(number).randbytes(16), *row[5:8], folder, None))
-    with store._database.transaction() as transaction:
+    with store.database.transaction() as transaction:
         transaction.run_many("INSERT INTO shares VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     times_s = []
     for _ in range(3):

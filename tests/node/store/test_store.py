@@ -341,5 +341,5 @@ def test_more_shares_than_handles(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for _ in range(3):
         for file in files:
             stores.check_share(store, file, 0)
-            assert len(store._handles) <= 2
+            assert len(store.handles) <= 2
     store.close()

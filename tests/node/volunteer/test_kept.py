@@ -1,16 +1,16 @@
 """Files that a home's node keeps alive: also while its clock is wrong, and without more messages than it takes."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
 from kit import worlds
+from kit.lying import on_request
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node import Published
 from shoal.node.care.problems import not_renewed
-from shoal.node.channel import Buffer, Caller, Renew, Reply
+from shoal.node.channel import Renew
 from shoal.node.results import KeptFile
 from shoal.node.volunteer.kept import is_due
 from shoal.simulation.world import EPOCH_START, Clock, Machine, World, run_world
@@ -71,15 +71,7 @@ async def prepare(world: World, clock: Clock) -> tuple[Published, Machine]:
 def count_renewals(world: World) -> list[float]:
     """Filled with the times, in seconds of the simulation, at which the first holder is asked to renew."""
     asked: list[float] = []
-    holder: Any = world.machines["node-0"].serving
-    honest = holder.handlers[Renew]
-
-    async def count(caller: Caller, request: Any, payload: Buffer) -> Reply:
-        asked.append(trio.current_time())
-        reply: Reply = await honest(caller, request, payload)
-        return reply
-
-    holder.handlers[Renew] = count
+    on_request([world.machines["node-0"]], Renew, lambda machine, request: asked.append(trio.current_time()))
     return asked
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from kit.lying import handlers
 from kit.worlds import caretaker_of, chunks
 from shoal.node import Left, Progress, Published
 from shoal.node.channel import Buffer, Caller, Reply, Write
@@ -109,7 +110,7 @@ def test_a_host_that_stalls_is_replaced_and_holds_nobody_up(tmp_path: Path) -> N
                 await client.publish(chunks(bytes([number]) * 5_000), needed=1, total=5)
         for name in ("stalling", "good"):
             await world.start(name)
-        world.machines["stalling"].serving.handlers[Write] = _stall
+        handlers(world.machines["stalling"])[Write] = _stall
         await trio.sleep(30)
         leaver, begun = world.machines["node-2"].node, trio.current_time()
         assert leaver is not None
@@ -254,7 +255,7 @@ def _host_of_share(published: Published, share: int) -> str:
 
 
 def _shares(node: object) -> int:
-    return int(node._serving.store.usage().shares)  # type: ignore[attr-defined]
+    return int(node.serving.store.usage().shares)  # type: ignore[attr-defined]
 
 
 def test_a_node_that_leaves_takes_no_further_shares(tmp_path: Path) -> None:

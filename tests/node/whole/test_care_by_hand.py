@@ -1,7 +1,6 @@
 """Checking, repairing, renewing, keeping and deleting by hand, in whole simulated networks."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import trio
 
 from kit import worlds
 from kit.forging import publish_forgery
+from kit.lying import handlers
 from kit.worlds import chunks, fetched, holders
 from shoal.erasure import BLOCK_BYTES, FileId, Link, LinkKind
 from shoal.node import (
@@ -41,6 +41,7 @@ from shoal.node.channel import (
 from shoal.node.holders.deletion import sign_deletion
 from shoal.node.holders.surveys import SurveyRow, pack_survey
 from shoal.node.home.ledger import Ledger
+from shoal.node.store import ShareStore
 from shoal.simulation.world import EPOCH_START, Machine, World, run_world
 
 DAY_S = 86400.0
@@ -57,15 +58,8 @@ async def prepare(
     return published, data
 
 
-def handlers(machine: Machine) -> dict[type, Callable[..., Awaitable[Reply]]]:
-    node: Any = machine.node
-    found: dict[type, Callable[..., Awaitable[Reply]]] = node._serving.handlers
-    return found
-
-
-def store_of(machine: Machine) -> Any:
-    node: Any = machine.node
-    return node._serving.store
+def store_of(machine: Machine) -> ShareStore:
+    return machine.serving.store
 
 
 # --- check
@@ -387,10 +381,10 @@ def test_a_deletion_is_remembered_also_where_the_clock_was_far_behind(tmp_path: 
     async def story(world: World) -> None:
         published, _ = await prepare(world, 4, 5_000, code=(1, 3))
         machine = holders(world, published)[0]
-        holder: Any = machine.serving._holder
-        holder._env = replace(holder._env, wall=lambda: machine.clock.read() - 200 * DAY_S)
+        machine.clock.ahead_s -= 200 * DAY_S
         async with world.client("publisher") as client:
             assert (await client.delete(published.link)).complete
+        machine.clock.ahead_s += 200 * DAY_S
         store = store_of(machine)
         now = machine.clock.read()
         store.drop_expired(now, clock_agrees=True)

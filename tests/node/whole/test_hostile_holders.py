@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from kit.cases import case
+from kit.lying import handlers
 from kit.worlds import chunks, node_id, start_nodes
 from shoal.dht import Address, Announcement, Contact, Identity, NodeId, RecordKey
 from shoal.erasure import (
@@ -92,30 +93,24 @@ async def prepare(world: World) -> Shared:
     return Shared(world, published, data, other)
 
 
-def holder_of(machine: Machine) -> Any:
-    """The running holder behind a machine, to be tampered with."""
-    node: Any = machine.node
-    return node._serving._holder
-
-
 @contextmanager
 def lying(machines: Sequence[Machine], request: type, lie: Lie, rng: random.Random) -> Iterator[None]:
     """Within the block these machines answer one kind of request through `lie(honest handler, request, rng)`."""
     kept = []
     for machine in machines:
-        handlers = machine.serving.handlers
-        honest = handlers[request]
-        kept.append((handlers, honest))
+        table = handlers(machine)
+        honest = table[request]
+        kept.append((table, honest))
 
         async def liar(caller: Caller, asked: Any, payload: Buffer, honest: Handler = honest) -> Reply:
             return await lie(lambda _, other, data: honest(caller, other, data), asked, rng)
 
-        handlers[request] = liar
+        table[request] = liar
     try:
         yield
     finally:
-        for handlers, honest in kept:
-            handlers[request] = honest
+        for table, honest in kept:
+            table[request] = honest
 
 
 @contextmanager
@@ -337,8 +332,7 @@ def test_blocks_of_another_file_or_of_another_share(tmp_path: Path) -> None:
         async def another_share(honest: Handler, request: Read, rng: random.Random) -> Reply:
             share = (request.share_number + 1) % N
             asked = replace(request, share_number=share)
-            reply: Reply = await holder_of(holders[share])._read(Caller(holders[share].address), asked, b"")
-            return reply
+            return await handlers(holders[share])[Read](Caller(holders[share].address), asked, b"")
 
         for lie in (another_file, another_share):
             with case(lie.__name__), lying(liars, Read, lie, world.rng):
@@ -389,9 +383,9 @@ def garbage_manifests(manifest: Manifest, other: Manifest) -> dict[str, Lie]:
 def test_manifests_that_are_none(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         shared = await prepare(world)
-        holder = holder_of(world.machines["node-0"])
+        store = world.machines["node-0"].serving.store
         ids = shared.published.link.id, shared.other.link.id
-        manifest, other = [Manifest.decode(await holder._call(holder._store.manifest, file_id)) for file_id in ids]
+        manifest, other = [Manifest.decode(store.manifest(file_id) or b"") for file_id in ids]
         for name, lie in garbage_manifests(manifest, other).items():
             liars = world.rng.sample(shared.holders(), N - 1)
             with case(name), lying(liars, GetManifest, lie, world.rng):
@@ -402,9 +396,9 @@ def test_manifests_that_are_none(tmp_path: Path) -> None:
 
 def statements(world: World, shared: Shared, count: int, *, ids: int) -> list[bytes]:
     """Valid statements, signed by `ids` identities of a liar, all naming a black hole."""
-    rng, scheme = world.rng, holder_of(world.machines["node-0"])._env.scheme
+    rng, scheme = world.rng, world.machines["node-0"].environment.scheme
     liars = [Identity.create(0, rng.randbytes, scheme) for _ in range(ids)]
-    now = holder_of(world.machines["node-0"])._env.wall()
+    now = world.machines["node-0"].environment.wall()
     return [
         make_statement(
             liars[at % ids],
@@ -452,7 +446,8 @@ async def announce(machine: Machine, file_id: FileId, hints: list[Hint], *, own:
     items = [
         Announcement(RecordKey(class_key(file_id, number)), pack_announcement(own, hints)) for number in range(CLASSES)
     ]
-    reports = await holder_of(machine)._context.dht.announce(items)
+    assert machine.node is not None
+    reports = await machine.node.context.dht.announce(items)
     assert all(report.stored for report in reports)
 
 
@@ -498,14 +493,14 @@ def test_lookups_that_are_held_up_leave_time_for_the_thorough_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Liars on all paths of the first lookups may drag them out for ever; those on more paths have their own time."""
-    honest = Search._search_class
+    honest = Search.search_class
 
     async def held_up(search: Search, number: int, thorough: bool) -> None:
         if not thorough:
             await trio.sleep_forever()
         await honest(search, number, thorough)
 
-    monkeypatch.setattr(Search, "_search_class", held_up)
+    monkeypatch.setattr(Search, "search_class", held_up)
 
     async def story(world: World) -> None:
         shared = await prepare(world)
@@ -605,7 +600,7 @@ async def plant(shared: Shared, forgery: Forgery) -> None:
     """Upload the forged file to honest holders, who find nothing wrong with it, and have it announced."""
     world, file_id = shared.world, forgery.manifest.id
     async with world.client(f"forger {world.rng.random()}") as client:
-        context: Any = client._context
+        context: Any = client.context
         signed, contacts = [], [Contact(node_id(each), each.address) for each in shared.holders()]
         for share, contact in enumerate(contacts):
             upload = world.rng.randbytes(16)

@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from kit.cases import case
+from kit.lying import handlers
 from kit.worlds import chunks, start_nodes
 from shoal.dht import Address, Identity
 from shoal.erasure import Manifest
@@ -34,6 +35,7 @@ from shoal.node.channel import (
     Write,
 )
 from shoal.node.holders.statements import make_statement, read_statement
+from shoal.node.node import Node
 from shoal.simulation.world import Machine, World, run_world
 
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
@@ -51,12 +53,13 @@ class Liar:
     """A machine's holder whose answers to one kind of request are tampered with."""
 
     def __init__(self, machine: Machine, request: type, rng: random.Random) -> None:
-        node: Any = machine.node
+        assert machine.node is not None
         self.machine = machine
-        self.holder = node._serving._holder
-        self.identity: Identity = node._context.dht.identity
+        self.environment = machine.environment
+        self.context = machine.node.context
+        self.identity = self.context.dht.identity
         self.request = request
-        self.handlers: dict[type, Handler] = machine.serving.handlers  # its node may be over before it repents
+        self.handlers = handlers(machine)  # its node may be over before it repents
         self.honest = self.handlers[request]
         self.rng = rng
         self.over = trio.Event()
@@ -73,7 +76,7 @@ class Liar:
 
     def statement(self, file_id: bytes, share: int, **changes: Any) -> bytes:
         """A statement of this holder, or one with some things changed."""
-        context = self.holder._context
+        context = self.context
         fields = {
             "identity": self.identity,
             "network_id": context.network.network_id,
@@ -160,7 +163,7 @@ def states(make: Callable[[Liar, bytes, int], bytes]) -> Lie:
 
     async def lie(liar: Liar, request: Commit, payload: Buffer) -> Reply:
         reply: Any = await liar.honest(NOBODY, request, payload)
-        context = liar.holder._context
+        context = liar.context
         told = read_statement(reply.statement, context.network.network_id, context.env.scheme, context.env.wall())
         return Committed(reply.lease_end, make(liar, told.file_id, told.share))
 
@@ -168,11 +171,11 @@ def states(make: Callable[[Liar, bytes, int], bytes]) -> Lie:
 
 
 def of_another(liar: Liar) -> Identity:
-    return Identity.create(0, liar.rng.randbytes, liar.holder._env.scheme)
+    return Identity.create(0, liar.rng.randbytes, liar.environment.scheme)
 
 
 def an_hour_ago(liar: Liar) -> float:
-    now: float = liar.holder._env.wall()
+    now: float = liar.environment.wall()
     return now - 8 * 86400
 
 
@@ -185,7 +188,7 @@ WRONG_STATEMENTS: dict[str, Callable[[Liar, bytes, int], bytes]] = {
     "from the future": lambda liar, file_id, share: liar.statement(file_id, share, now=2e9),
     "no lease": lambda liar, file_id, share: liar.statement(file_id, share, lease_end=0),
     "a short lease": lambda liar, file_id, share: liar.statement(
-        file_id, share, lease_end=int(liar.holder._env.wall()) + 60
+        file_id, share, lease_end=int(liar.environment.wall()) + 60
     ),
     "an endless lease": lambda liar, file_id, share: liar.statement(file_id, share, lease_end=2**52),
     "garbage": lambda liar, file_id, share: liar.rng.randbytes(200),
@@ -253,7 +256,7 @@ def test_too_many_unhelpful_holders_are_told_honestly(tmp_path: Path) -> None:
 
 async def acknowledges_and_forgets(liar: Liar, request: Commit, payload: Buffer) -> Reply:
     statement = liar.statement(Manifest.decode(bytes(payload)).id, request.share_number)
-    return Committed(int(liar.holder._env.wall()) + 90 * 86400, statement)
+    return Committed(int(liar.environment.wall()) + 90 * 86400, statement)
 
 
 def test_holders_that_acknowledge_and_forget(tmp_path: Path) -> None:
@@ -397,10 +400,9 @@ def test_a_holder_that_is_full_half_way(tmp_path: Path) -> None:
 # --- cancelled at any moment
 
 
-def leftovers(client: Any) -> list[str]:
+def leftovers(client: Node) -> list[str]:
     """Tasks of operations, and connections in use, that an interrupted operation has left behind."""
-    pool = client._context.pool
-    return operations() + [str(key) for key, entry in pool._entries.items() if entry.users]
+    return operations() + [str(key) for key in client.context.pool.in_use()]
 
 
 def test_cancelled_at_any_moment(tmp_path: Path) -> None:
@@ -411,7 +413,7 @@ def test_cancelled_at_any_moment(tmp_path: Path) -> None:
         await start_nodes(world, 6, 20)
         async with world.client("impatient") as client:
             await client.wait_joined()
-            journals = client._home.journal_folder
+            journals = client.home.journal_folder
             begun = trio.current_time()
             published = await client.publish(source, needed=2, total=5)
             whole_s = trio.current_time() - begun
@@ -439,8 +441,8 @@ def test_cancelled_at_any_moment(tmp_path: Path) -> None:
                 assert target.read_bytes() == source.read_bytes()
                 target.unlink()
             await trio.sleep(100)
-            assert not len(client._context.pool)
-        assert not [stream for stream in world.streams._streams if client_of(stream, world)]
+            assert not len(client.context.pool)
+        assert not [stream for stream in world.streams.open_streams() if client_of(stream, world)]
 
     run_world(13, folder, story)
 

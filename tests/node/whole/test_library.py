@@ -10,6 +10,7 @@ import trio
 from kit.worlds import chunks, start_nodes
 from shoal.erasure import BLOCK_BYTES, Link
 from shoal.node import TooFewShares
+from shoal.node.channel import PeerPool
 from shoal.node.fetching.reading import RUN_BYTES, RUNS_AHEAD
 from shoal.node.node import Node
 from shoal.simulation.world import World, run_world
@@ -95,7 +96,7 @@ def test_consumers_that_leave_or_fail(tmp_path: Path) -> None:
                     async with client.open_fetch(published.link) as file:
                         await trio.sleep_forever()
                 assert scope.cancelled_caught
-                assert not any(entry.users for entry in pool_of(client)._entries.values())
+                assert not pool_of(client).in_use()
             async with client.open_fetch(published.link) as one, client.open_fetch(published.link) as other:
                 async for chunk in one:
                     assert chunk == await anext(other)
@@ -126,5 +127,5 @@ def test_a_failure_reaches_the_consumer_as_itself(tmp_path: Path) -> None:
     run_world(4, tmp_path, story)
 
 
-def pool_of(client: Any) -> Any:
-    return client._context.pool
+def pool_of(client: Node) -> PeerPool:
+    return client.context.pool

@@ -1,6 +1,6 @@
 """Over a slow line, or one that is capped, good holders are not taken for silent ones."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +8,12 @@ from typing import Any
 
 import trio
 
+from kit.lying import handlers
 from kit.worlds import holders, prepare
 from shoal.erasure import BLOCK_BYTES
-from shoal.node import Node, NodeSettings, open_node
+from shoal.node import Node, NodeSettings
 from shoal.node.channel import Buffer, Caller, Read, Reply
-from shoal.simulation.world import Clock, Machine, World, run_world
+from shoal.simulation.world import Machine, World, run_world
 
 K, N = 16, 48
 SIZE = 1_000_000  # one segment: nearly a whole block of each share is what an audit reads
@@ -24,14 +25,8 @@ async def capped(
     world: World, name: str, down_bytes_per_s: int | None, up_bytes_per_s: int | None = None
 ) -> AsyncIterator[Node]:
     """A client with `--down` and `--up`."""
-    environment, _ = world._environment(name, Clock())
-    async with open_node(
-        world._folder / name,
-        network=world.network,
-        bootstrap=[world.running()[0].address],
-        settings=NodeSettings(down_bytes_per_s=down_bytes_per_s, up_bytes_per_s=up_bytes_per_s),
-        environment=environment,
-    ) as node:
+    settings = NodeSettings(down_bytes_per_s=down_bytes_per_s, up_bytes_per_s=up_bytes_per_s)
+    async with world.client(name, settings=settings) as node:
         yield node
 
 
@@ -42,9 +37,7 @@ async def stall(caller: Caller, request: Any, payload: Buffer) -> Reply:
 
 def be_silent(machine: Machine) -> None:
     """It says what it keeps, and shows nothing."""
-    holder: Any = machine.serving
-    found: dict[type, Callable[..., Awaitable[Reply]]] = holder.handlers
-    found[Read] = stall
+    handlers(machine)[Read] = stall
 
 
 def test_a_check_blames_no_holder_for_our_own_line(tmp_path: Path) -> None:

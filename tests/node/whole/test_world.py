@@ -188,7 +188,7 @@ def test_what_few_paths_miss_is_sought_on_many(tmp_path: Path) -> None:
         async with world.client("publisher") as client:
             published = await client.publish(chunks(data, 50_000))
         async with world.client("reader") as client:
-            dht: Any = client._context.dht
+            dht: Any = client.context.dht
             honest, asked = dht.search, []
 
             @asynccontextmanager
@@ -347,7 +347,7 @@ def test_a_list_that_cannot_be_written_is_known_before_anything_is_sent(tmp_path
     async def story(world: World) -> None:
         await start_nodes(world, 6, 30)
         async with world.client("publisher") as client:
-            client._ledger._path = tmp_path  # a directory
+            client.home.ledger_file.mkdir()
             with pytest.raises(LocalError, match="list of published files"):
                 await client.publish(chunks(b"x" * 1000, 50_000))
         nodes = [machine.node for machine in world.running() if machine.node is not None]

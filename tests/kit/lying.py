@@ -1,0 +1,28 @@
+"""Running nodes that count what they are asked, or answer it falsely: through their table of handlers."""
+
+from collections.abc import Callable, Iterable
+
+from shoal.node.channel import AnyRequest, Buffer, Caller, Reply
+from shoal.node.volunteer.handlers import Handler, Handlers
+from shoal.simulation.world import Machine
+
+
+def handlers(machine: Machine) -> Handlers:
+    """How a running machine answers each type of request; entries may be replaced."""
+    return machine.serving.handlers
+
+
+def on_request(
+    machines: Iterable[Machine], kind: type[AnyRequest], note: Callable[[Machine, AnyRequest], None]
+) -> None:
+    """Have `note` called for each request of one type that comes to these machines from now on."""
+    for machine in machines:
+        handlers(machine)[kind] = _noted(machine, handlers(machine)[kind], note)
+
+
+def _noted(machine: Machine, honest: Handler, note: Callable[[Machine, AnyRequest], None]) -> Handler:
+    async def answer(caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
+        note(machine, request)
+        return await honest(caller, request, payload)
+
+    return answer
