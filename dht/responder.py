@@ -104,12 +104,16 @@ class Responder:
     ) -> None:
         self._params = params
         self._identity = identity
-        self._table = table
+        self.table = table
         self._store = store
         self._mint = mint
         self._guard = guard
         self._space = space
         self._topics: dict[int, QueryHandler] = {}
+
+    def serves(self, topic: int) -> bool:
+        """Whether there is a handler for a topic."""
+        return topic in self._topics
 
     def serve(self, topic: int, handler: QueryHandler) -> None:
         """Let `handler` answer the queries of one topic (u8) from now on."""
@@ -169,12 +173,12 @@ class Responder:
         return self._seal(answer_within(asker.limit, answer), frame, asker, now)
 
     def _nodes(self, target: bytes, asker: _Asker) -> Nodes:
-        return nodes_within(asker.limit, self._table.closest(target, exclude=asker.node_id))
+        return nodes_within(asker.limit, self.table.closest(target, exclude=asker.node_id))
 
     def _records(self, request: GetRecords, asker: _Asker, now: float) -> Records:
         held = self._store.get(request.record_kind, RecordKey(request.key), now)
         lacking = [record.encoded for record in held if record.tag not in request.have]
-        contacts = self._table.closest(request.key, exclude=asker.node_id) if request.want_contacts else []
+        contacts = self.table.closest(request.key, exclude=asker.node_id) if request.want_contacts else []
         return records_within(asker.limit, contacts, lacking)
 
     def _put(self, encoded: bytes, asker: _Asker, now: float) -> StoreStatus:
@@ -194,7 +198,7 @@ class Responder:
 
     def _is_known(self, asker: _Asker) -> bool:
         """Whether the asker has answered us from this address before, which a cookie would show as well."""
-        known = self._table.get(asker.node_id)
+        known = self.table.get(asker.node_id)
         return known is not None and known.address == asker.address
 
     def _seal(self, reply: Reply, frame: Frame, asker: _Asker, now: float) -> bytes:

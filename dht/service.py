@@ -33,7 +33,7 @@ from shoal.dht.messages import MAX_QUERY_BYTES, Answered, Query, QueryStatus, St
 from shoal.dht.params import NetworkParameters
 from shoal.dht.peers import Peers
 from shoal.dht.records import Record, RecordKey, RecordKind
-from shoal.dht.responder import QueryHandler, Responder
+from shoal.dht.responder import QueryHandler, Responder, Table
 from shoal.dht.routing import ContactTable
 from shoal.dht.store import RecordStore, StoreLimits
 from shoal.dht.transport import DatagramNetwork
@@ -265,6 +265,14 @@ class DhtService:
         return answer.reply.payload
 
     # -- announcing ------------------------------------------------------------------------------------
+
+    def answer_lookups_from(self, table: Table) -> None:
+        """Name the contacts of another table to whoever asks for some. Simulated liars do; honest nodes do not."""
+        self._responder.table = table
+
+    def serves(self, topic: int) -> bool:
+        """Whether queries of a topic are answered."""
+        return self._responder.serves(topic)
 
     async def announce(self, items: Sequence[Announcement], *, from_table: bool = False) -> list[StoreReport]:
         """Store each item on the K nodes closest to its key, once. One report per item, in order.

@@ -173,16 +173,16 @@ class _Liar:
         serving: Any = machine.serving
         self._caretaker = serving.caretaker
         self._polls = self._caretaker.polls
-        self._kept = self._polls._kept
+        self._kept = self._polls.kept
 
     def begin(self) -> None:
         """From now on."""
         self._handlers.update(
             {Survey: self._survey, Read: self._read, GetHolders: self._holders, GetManifest: self._manifest}
         )
-        self._polls._kept = self._polled
+        self._polls.kept = self._polled
         self._caretaker.look_after, self._caretaker.on_survey = self._pretend, self._heed_nobody
-        self._caretaker._context.dht._responder._table = _Table(self._league)
+        self._caretaker.context.dht.answer_lookups_from(_Table(self._league))
 
     # --- answers
 
@@ -262,7 +262,7 @@ class _Liar:
         caretaker, node = self._caretaker, self._machine.node
         assert node is not None, "only a node that runs looks after files"
         watched = [file for each in files if (file := await caretaker.files.read(each)) is not None]
-        epoch_s = caretaker._epoch_s
+        epoch_s = caretaker.context.network.epoch_s
         for file in watched:
             epoch = epoch_of(file.file_id, self._machine.clock.read() + AHEAD_PART * epoch_s, epoch_s)
             if rank_of(file.file_id, epoch, node.node_id, caretaker.files.holders(file.file_id)) < MAX_RANK:

@@ -56,7 +56,7 @@ class Caretaker:
         companions: Companions,
         delete: Callable[[Deletion], Awaitable[bool]],
     ) -> None:
-        self._context = context
+        self.context = context
         self._env = context.env
         self._epoch_s = context.network.epoch_s
         self._store = store
@@ -192,7 +192,7 @@ class Caretaker:
         away_s = now - self._up_at
         was_ahead = away_s < -min(self._epoch_s / EARLY_PARTS, MAX_SKEW_S)
         was_away = was_ahead or away_s >= NOTICED_S
-        address = next(iter(self._context.dht.own_addresses()), self._address)
+        address = next(iter(self.context.dht.own_addresses()), self._address)
         if was_ahead:
             await self._schedule_all(now)
         if was_away:

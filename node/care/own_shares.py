@@ -107,14 +107,14 @@ class OwnShares:
         self._no_file = no_file
         self._delete = delete
         self._on_made = on_made
-        self._damaged: Sequence[ShareKey] = ()
-        self._tried: dict[ShareKey, tuple[int, float]] = {}  # how often, and not again before (monotonic)
+        self.damaged: Sequence[ShareKey] = ()
+        self.tried: dict[ShareKey, tuple[int, float]] = {}  # how often, and not again before (monotonic)
         self._wake = trio.Event()
         self.made = self.received_bytes = 0
 
     def note(self, damaged: Sequence[ShareKey]) -> None:
         """What is damaged or lost in the store now. The store has just worked."""
-        self._damaged = damaged
+        self.damaged = damaged
         if damaged and self._due():
             self._wake.set()
 
@@ -131,11 +131,11 @@ class OwnShares:
         """The shares to be tried now; what was tried long ago is forgotten."""
         now = trio.current_time()
         forgotten_s = LONGEST_PAUSE_EPOCHS * self._epoch_s
-        self._tried = {key: tried for key, tried in self._tried.items() if now - tried[1] < forgotten_s}
+        self.tried = {key: tried for key, tried in self.tried.items() if now - tried[1] < forgotten_s}
         return [
             key
-            for key in self._damaged
-            if key[0] not in self._no_file and (key not in self._tried or self._tried[key][1] <= now)
+            for key in self.damaged
+            if key[0] not in self._no_file and (key not in self.tried or self.tried[key][1] <= now)
         ]
 
     async def _mend(self, key: ShareKey) -> None:
@@ -143,8 +143,8 @@ class OwnShares:
         contact, now = self._context.me(), trio.current_time()
         if contact is None or self._clocks.misleads(now):
             return
-        tries = self._tried.get(key, (0, now))[0]
-        self._tried[key] = (tries + 1, now + min(2**tries, LONGEST_PAUSE_EPOCHS) * self._epoch_s)
+        tries = self.tried.get(key, (0, now))[0]
+        self.tried[key] = (tries + 1, now + min(2**tries, LONGEST_PAUSE_EPOCHS) * self._epoch_s)
         async with open_pool(self._env.streams, throttle=self._context.throttle, bugs=self._context.bugs) as pool:
             try:
                 with trio.move_on_after(MEND_TIMEOUT_S):

@@ -6,7 +6,7 @@ are signed but not encrypted. So a file goes by a pseudonym, which differs from 
 reader that does not know the file's id (docs/protocol.md, "Staying alive").
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeAlias
 
 from shoal.dht import Contact, NodeId, labelled_hash
@@ -82,6 +82,10 @@ async def poll(context: Context, contact: Contact, file_ids: Sequence[FileId]) -
     return unpack_answer(await context.dht.query(contact, TOPIC, question), len(file_ids))
 
 
+Kept: TypeAlias = Callable[[Sequence[FileId]], Awaitable[Sequence[Shares]]]
+"""Looks up which shares of each file are kept here."""
+
+
 class Polls:
     """Answers the polls of others. `on_poll(caller, its clock, files)` is told of every file polled that we keep."""
 
@@ -97,6 +101,8 @@ class Polls:
         self._store = store
         self._on_poll = on_poll
         self._files: dict[bytes, FileId] = {}  # by pseudonym
+        self.wall = env.wall  # what our answers give as the time
+        self.kept: Kept = self._look_up  # a simulation may put another in its place: so a machine lies
 
     def keep(self, file_id: FileId) -> None:
         """Something of this file is kept here."""
@@ -114,14 +120,14 @@ class Polls:
             return None
         known = {name: self._files[name] for name in names if name in self._files}
         try:
-            kept = await self._kept(list(known.values())) if known else []
+            kept = await self.kept(list(known.values())) if known else []
         except StoreError:
             return None
         shares = dict(zip(known, kept, strict=True))
         self._on_poll(caller, clock, known.values())
-        return pack_answer(max(0, int(self._env.wall())), [shares.get(name, ()) for name in names])
+        return pack_answer(max(0, int(self.wall())), [shares.get(name, ()) for name in names])
 
-    async def _kept(self, file_ids: Sequence[FileId]) -> list[Shares]:
+    async def _look_up(self, file_ids: Sequence[FileId]) -> list[Shares]:
         return await self._env.call(lambda: [self._shares(file_id) for file_id in file_ids])
 
     def _shares(self, file_id: FileId) -> Shares:

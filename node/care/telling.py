@@ -61,11 +61,11 @@ class Teller:
             log.warning("statements of other holders could not be kept: %s", error)  # but they can be told
         if fresh:
             told = newest_by_share([*fresh, *_young(findings, max(each.issued for each in fresh))])
-            await self._tell(findings, list(told.values()))
+            await self.tell(findings, list(told.values()))
 
     async def introduce(self, findings: Findings) -> int:
         """Tell all other holders what we keep; how many have heard it."""
-        return await self._tell(findings, [each for each in findings.statements if each.node_id == self._me])
+        return await self.tell(findings, [each for each in findings.statements if each.node_id == self._me])
 
     def news(self, findings: Findings) -> list[HolderStatement]:
         """The statements that holders showed and that are worth telling. Checks signatures: called in a worker."""
@@ -81,7 +81,7 @@ class Teller:
                 fresh.append(each)
         return fresh
 
-    async def _tell(self, findings: Findings, statements: Sequence[HolderStatement]) -> int:
+    async def tell(self, findings: Findings, statements: Sequence[HolderStatement]) -> int:
         """Give statements to all other holders, and note what most of them hear of us; how many have heard it.
 
         While we do not know our address, our own statements are left out: they would take the place of good ones.

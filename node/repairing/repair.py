@@ -59,9 +59,9 @@ class Repairer:
         self, context: Context, job: RepairJob, on_bytes: Callable[[int, int], None] = lambda done, shares: None
     ) -> None:
         """`on_bytes` hears how many bytes of each of how many shares have been made; each round begins anew."""
-        self._context = context
+        self.context = context
         self._job = job
-        self._manifest = job.manifest
+        self.manifest = job.manifest
         self._on_bytes = on_bytes
         self._share_bytes = job.manifest.layout.share_bytes
         self._lease_s = max(0, min(MAX_LEASE_S, int(job.lease_end - context.env.wall())))  # liars promise centuries
@@ -73,8 +73,8 @@ class Repairer:
 
     async def run(self) -> list[HolderStatement]:
         """The promises of new holders; fewer than shares were missing where hosts are few. TooFewShares, BadData."""
-        candidates = await gather(self._context, 2 * self._manifest.n)
-        for meet in (self._manifest.id, None):  # the second time for what failed, where nobody can interfere
+        candidates = await gather(self.context, 2 * self.manifest.n)
+        for meet in (self.manifest.id, None):  # the second time for what failed, where nobody can interfere
             missing = [share for share in self._job.missing if share not in self._placed()]
             lanes = await self._recruit(missing, candidates, meet) if missing else []
             if lanes:
@@ -95,8 +95,8 @@ class Repairer:
 
     async def _recruit(self, missing: list[int], candidates: list[Contact], meet: FileId | None) -> list[Lane]:
         """Lanes to hosts that agreed and that keep nothing of the file yet."""
-        rng = self._context.env.rng
-        recruiter = Recruiter(self._context, candidates, self._share_bytes, rng, meet=meet)
+        rng = self.context.env.rng
+        recruiter = Recruiter(self.context, candidates, self._share_bytes, rng, meet=meet)
         self._exclude(recruiter, self._job.reluctant if meet is not None else ())
         lanes: list[Lane] = []
         while missing:
@@ -112,7 +112,7 @@ class Repairer:
 
     def _exclude(self, recruiter: Recruiter, reluctant: Iterable[Contact]) -> None:
         """Leave out who keeps something or is not to: by host where it has answered, else by its id alone."""
-        private = self._context.network.private
+        private = self.context.network.private
         sources = [hint.contact for hint in self._job.sources]
         stated = [each.contact for each in self.settling.statements]
         named = [*stated, *sources, *self._job.avoid, *reluctant]
@@ -127,7 +127,7 @@ class Repairer:
         Those that do not answer, too, unless they are `sending`: then our question may be behind the blocks in a queue.
         """
         hints = [Hint(lane.share, lane.contact) for lane in lanes]
-        audit = Audit(self._context, self._manifest, with_statements=True)
+        audit = Audit(self.context, self.manifest, with_statements=True)
         audited = await audit.run(hints, look_further=False)
         if audited.deletion is not None:
             raise deleted_by_owner()
@@ -148,8 +148,8 @@ class Repairer:
         async with open_nursery() as nursery:
             nursery.start_soon(self._watch, lanes)
             self.received_bytes += await rebuild_onto(
-                self._context,
-                self._manifest,
+                self.context,
+                self.manifest,
                 list(hints.values()),
                 lanes,
                 lambda segments: self._on_bytes(min(segments * BLOCK_BYTES, self._share_bytes), len(lanes)),

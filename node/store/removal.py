@@ -72,14 +72,14 @@ class Remover:
         """Drop those of the shares whose time is really over; which. What was dropped before an error stays so."""
         dropped = []
         for key in keys:
-            if self._drop(key, now):
+            if self.drop_one(key, now):
                 dropped.append(key)
                 on_dropped(key)
         if dropped:
             self._shrink()
         return dropped
 
-    def _drop(self, key: ShareKey, now: float) -> bool:
+    def drop_one(self, key: ShareKey, now: float) -> bool:
         with self._locks.of(key[0]):
             with self._catalogue.database.transaction() as transaction:
                 if not is_due(transaction, key, now):  # renewed, or replaced, a moment ago

@@ -64,7 +64,7 @@ class Serving:
         self._holder: Holder | None = None
         self._taking: Taking | None = None
         self.started_at = trio.current_time()
-        self._space = (float("-inf"), 0)
+        self.known_space = (float("-inf"), 0)
         self.handlers = Handlers()
         self.server = PeerServer(
             identity, network.parameters, self.handlers.answer, entropy=env.entropy, throttle=throttle
@@ -166,9 +166,9 @@ class Serving:
     def space(self) -> int:
         """The class of free space that DHT replies carry: none where the disk fails. Looked up once in a while."""
         now = trio.current_time()
-        if now - self._space[0] > SPACE_AGE_S:
-            self._space = (now, space_class(self._available_bytes()))
-        return self._space[1]
+        if now - self.known_space[0] > SPACE_AGE_S:
+            self.known_space = (now, space_class(self._available_bytes()))
+        return self.known_space[1]
 
     def _available_bytes(self) -> int:
         try:

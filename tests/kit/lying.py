@@ -1,7 +1,10 @@
 """Running nodes that count what they are asked, or answer it falsely: through their table of handlers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
+from kit.worlds import caretaker_of
+from shoal.erasure import FileId
+from shoal.node.care.polls import Shares
 from shoal.node.channel import AnyRequest, Buffer, Caller, Reply
 from shoal.node.volunteer.handlers import Handler, Handlers
 from shoal.simulation.world import Machine
@@ -26,3 +29,12 @@ def _noted(machine: Machine, honest: Handler, note: Callable[[Machine, AnyReques
         return await honest(caller, request, payload)
 
     return answer
+
+
+def poll_says(machine: Machine, shares: Collection[int]) -> None:
+    """Have a machine answer every poll that it keeps these shares of every file."""
+
+    async def kept(file_ids: Sequence[FileId]) -> list[Shares]:
+        return [shares for _ in file_ids]
+
+    caretaker_of(machine).polls.kept = kept

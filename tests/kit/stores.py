@@ -181,31 +181,31 @@ class Recorded:
     inner: Disk
     log: list[tuple[str, str]] = field(default_factory=list)
 
-    def _note(self, operation: str, path: Path) -> None:
+    def note(self, operation: str, path: Path) -> None:
         self.log.append((operation, path.name))
 
     def make_directories(self, path: Path) -> None:
         self.inner.make_directories(path)
 
     def create(self, path: Path) -> DiskFile:
-        self._note("create", path)
+        self.note("create", path)
         return RecordedFile(self, path, self.inner.create(path))
 
     def open(self, path: Path, *, writable: bool = False) -> DiskFile:
-        self._note("open", path)
+        self.note("open", path)
         return RecordedFile(self, path, self.inner.open(path, writable=writable))
 
     def rename(self, old: Path, new: Path) -> None:
         assert old.parent == new.parent
-        self._note("rename", new)
+        self.note("rename", new)
         self.inner.rename(old, new)
 
     def fsync_directory(self, path: Path) -> None:
-        self._note("fsync_directory", path)
+        self.note("fsync_directory", path)
         self.inner.fsync_directory(path)
 
     def unlink(self, path: Path) -> None:
-        self._note("unlink", path)
+        self.note("unlink", path)
         self.inner.unlink(path)
 
     def list_directory(self, path: Path) -> list[str]:
@@ -240,7 +240,7 @@ class RecordedFile:
     inner: DiskFile
 
     def write_at(self, offset: int, pieces: Sequence[Buffer]) -> None:
-        self.disk._note("write", self.path)
+        self.disk.note("write", self.path)
         self.inner.write_at(offset, pieces)
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -250,11 +250,11 @@ class RecordedFile:
         return self.inner.size()
 
     def truncate(self, length: int) -> None:
-        self.disk._note("truncate", self.path)
+        self.disk.note("truncate", self.path)
         self.inner.truncate(length)
 
     def fsync(self) -> None:
-        self.disk._note("fsync", self.path)
+        self.disk.note("fsync", self.path)
         self.inner.fsync()
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import trio
 
-from shoal.dht import NodeId
+from shoal.dht import Identity, NodeId
 from shoal.node import Published
 from shoal.node.care.caretaker import Caretaker
 from shoal.node.publishing.options import DEFAULT_TTL_S
@@ -105,6 +105,12 @@ def node_id(machine: Machine) -> NodeId:
     """The id of a running machine's node."""
     assert machine.node is not None
     return machine.node.node_id
+
+
+def identity_of(machine: Machine) -> Identity:
+    """The identity of a running machine's node."""
+    assert machine.node is not None
+    return machine.node.context.dht.identity
 
 
 def caretaker_of(machine: Machine) -> Caretaker:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from kit.worlds import caretaker_of
 from shoal.erasure import FileId
 from shoal.node.holders.announcers import CLASSES, class_key
 from shoal.node.store import DiskFailed
@@ -24,7 +25,7 @@ def announcing(world: World, file_id: FileId) -> int:
     """How many announcements of a file the machines keep alive."""
     keys = {class_key(file_id, number) for number in range(CLASSES)}
     nodes: list[Any] = [machine.node for machine in world.running()]
-    return sum(key in keys for node in nodes for _, key in node.context.dht._announcer._kept)
+    return sum(each.key in keys for node in nodes for each in node.context.dht.kept_announcements())
 
 
 async def expiring(world: World) -> None:
@@ -51,8 +52,8 @@ def test_what_has_expired_is_dropped_and_announced_no_longer(tmp_path: Path) -> 
 async def alone(world: World, files: int) -> tuple[Machine, list[FileId]]:
     """Files for a day, all of them at one machine whose clock is believed."""
     machine = await world.start("node")
-    upkeep: Any = machine.serving.upkeep
-    upkeep._clocks.agrees = lambda now: True
+    clocks: Any = caretaker_of(machine).clocks
+    clocks.agrees = lambda now: True
     await trio.sleep(60)
     async with world.client("publisher") as client:
         published = [await client.publish(content(), needed=1, total=1, ttl_s=int(DAY_S)) for _ in range(files)]
@@ -63,7 +64,7 @@ def test_what_was_dropped_before_the_disk_failed_is_announced_no_longer(tmp_path
     async def story(world: World) -> None:
         machine, files = await alone(world, 3)
         store: Any = machine.serving.store
-        drop, begun = store.remover._drop, list[float]()
+        drop, begun = store.remover.drop_one, list[float]()
 
         def drop_once_a_beat(*args: Any) -> Any:
             if begun[-1:] == [trio.current_time()]:
@@ -71,7 +72,7 @@ def test_what_was_dropped_before_the_disk_failed_is_announced_no_longer(tmp_path
             begun.append(trio.current_time())
             return drop(*args)
 
-        store.remover._drop = drop_once_a_beat
+        store.remover.drop_one = drop_once_a_beat
         kept = set(range(len(files)))
         while kept:
             await trio.sleep(DAY_S / 24)
@@ -99,7 +100,7 @@ def test_a_file_that_comes_back_in_the_same_beat_stays_announced(tmp_path: Path,
                 store.begin(bytes(16), b"a prefix", 0, now)
                 store.write(bytes(16), 0, [share.blocks], [share.data_leaves], now)
                 store.commit(bytes(16), 0, manifest, int(now + 90 * DAY_S), now)
-                node.context.dht.keep_announced(list(companions._announcements_as_kept(file_id).values()))
+                node.context.dht.keep_announced(list(companions.announcements_as_kept(file_id).values()))
                 came.append(now)
             return result
 

@@ -3,7 +3,7 @@
 An epoch is an hour here.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import trio
 
-from kit.worlds import chunks, holders, node_id, prepare
+from kit.lying import handlers, poll_says
+from kit.worlds import chunks, holders, identity_of, node_id, prepare
 from shoal.dht import Address, Identity, NodeId
 from shoal.erasure import FileId
 from shoal.node import Published
@@ -38,22 +39,6 @@ EPOCH_S = 3600.0
 DAY_S = 86400.0
 K, N = 4, 12
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
-
-
-def handlers(machine: Machine) -> dict[type, Handler]:
-    serving: Any = machine.serving
-    found: dict[type, Handler] = serving.handlers
-    return found
-
-
-def poll_says(machine: Machine, shares: Collection[int]) -> None:
-    """Answer every poll that these shares of every file are kept."""
-
-    async def kept(file_ids: Sequence[FileId]) -> list[Collection[int]]:
-        return [shares for _ in file_ids]
-
-    serving: Any = machine.serving
-    serving.caretaker.polls._kept = kept
 
 
 def caretaker(machine: Machine) -> Any:
@@ -216,7 +201,7 @@ def statement(
     """A machine's word that it keeps a share; without one, somebody's word whom nobody has seen, `at` any address."""
     now = EPOCH_START + trio.current_time()
     scheme, rng = world.running()[0].environment.scheme, world.rng
-    identity: Any = machine.serving._identity if machine is not None else Identity.create(0, rng.randbytes, scheme)
+    identity: Any = identity_of(machine) if machine is not None else Identity.create(0, rng.randbytes, scheme)
     if at is None:
         nowhere = Address(f"10.200.{rng.randrange(256)}.{rng.randrange(256)}", 1)
         at = machine.address if machine is not None else nowhere
@@ -470,8 +455,8 @@ def test_a_repair_that_trickles_holds_up_no_other_file(tmp_path: Path, monkeypat
     honest = Repairer.run
 
     async def run(repairer: Any) -> Any:
-        if repairer._manifest.id in slow:
-            held_up.append(repairer._context)
+        if repairer.manifest.id in slow:
+            held_up.append(repairer.context)
             await trio.sleep_forever()
         return await honest(repairer)
 
@@ -487,7 +472,7 @@ def test_a_repair_that_trickles_holds_up_no_other_file(tmp_path: Path, monkeypat
             await world.crash(machine.name)
         await until(lambda: len(kept(world, published)) == N, 8)
         assert len(kept(world, other)) < N
-        menders = [each for each in map(caretaker, world.running()) if each._context in held_up]
+        menders = [each for each in map(caretaker, world.running()) if each.context in held_up]
         turns = [each.statistics().turns for each in menders]
         await epochs(3)
         assert menders
@@ -566,7 +551,7 @@ def test_a_silence_while_our_repairs_fill_the_line_says_nothing(
         async def repair() -> None:
             while True:
                 await trio.sleep(1)
-                care._context.throttle.received_bytes += repair_bytes_per_s
+                care.context.throttle.received_bytes += repair_bytes_per_s
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(repair)

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from kit.worlds import caretaker_of, node_id, prepare, until
-from shoal.dht import Contact, NodeId
+from shoal.dht import Announcement, Contact, DhtService, NodeId, RecordKey
 from shoal.erasure import FileId
 from shoal.node.care import asking
 from shoal.node.channel import Reply, Survey
@@ -22,12 +22,17 @@ EPOCH_S = 3600.0
 T = TypeVar("T")
 
 
+def announced(dht: DhtService) -> dict[RecordKey, Announcement]:
+    """What a DHT node keeps announced, by key."""
+    return {each.key: each for each in dht.kept_announcements()}
+
+
 def announcing(world: World, file_id: FileId, number: int) -> set[NodeId]:
     """The nodes that go on announcing a class of a file."""
     found = set()
     for machine in world.running():
         node: Any = machine.node
-        if class_key(file_id, number) in {key for _, key in node.context.dht._announcer._kept}:
+        if class_key(file_id, number) in announced(node.context.dht):
             found.add(node.node_id)
     return found
 
@@ -86,7 +91,7 @@ def count_surveys(machines: list[Machine]) -> Counter[str]:
         serving: Any = machine.serving
         found: dict[type, Callable[..., Awaitable[Reply]]] = serving.handlers
         found[Survey] = counting(machine.name, found[Survey])
-        serving.caretaker.polls._kept = counting(machine.name, serving.caretaker.polls._kept)
+        serving.caretaker.polls.kept = counting(machine.name, serving.caretaker.polls.kept)
     return counts
 
 
@@ -138,7 +143,7 @@ def test_a_holder_that_is_away_is_searched_for_once_and_not_at_every_silence(
 def owed(machine: Machine, file_id: FileId) -> set[int]:
     """The classes that a holder would announce after a start, by what it knows of the others."""
     companions: Any = machine.serving.companions
-    return set(companions._announcements_as_kept(file_id))
+    return set(companions.announcements_as_kept(file_id))
 
 
 def test_a_holder_of_a_share_made_again_announces_what_is_its_to_announce(tmp_path: Path) -> None:
@@ -177,10 +182,10 @@ def test_who_owes_an_announcement_takes_it_up_at_its_own_look(tmp_path: Path) ->
         dht.stop_announcing(class_key(file_id, number))
         await caretaker_of(machine).look_after([file_id])
         assert node_id(machine) in announcing(world, file_id, number)
-        before = dict(dht._announcer._kept)
+        before = announced(dht)
         await trio.sleep(60)
         await caretaker_of(machine).look_after([file_id])
-        after = dht._announcer._kept
+        after = announced(dht)
         assert after.keys() == before.keys()
         assert all(after[place] is before[place] for place in before)
 

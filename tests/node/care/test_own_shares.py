@@ -50,7 +50,7 @@ def tries(world: World) -> int:
     found = 0
     for machine in world.running():
         own: Any = machine.serving.caretaker
-        found += sum(count for count, _ in own.own_shares._tried.values())
+        found += sum(count for count, _ in own.own_shares.tried.values())
     return found
 
 

@@ -147,13 +147,13 @@ def test_who_is_silent_is_asked_by_the_channel_before_it_is_lost(
         await world.crash(gone.name)
         care = caretaker(looker)
         asked: list[NodeId] = []
-        request = care._context.pool.request
+        request = care.context.pool.request
 
         async def noted(node_id: NodeId, *rest: Any, **more: Any) -> Any:
             asked.append(node_id)
             return await request(node_id, *rest, **more)
 
-        monkeypatch.setattr(care._context.pool, "request", noted)
+        monkeypatch.setattr(care.context.pool, "request", noted)
 
         async def look() -> int:
             asked.clear()
@@ -225,7 +225,8 @@ def test_a_disk_that_fails_answers_no_poll_and_strangers_never_reach_it(tmp_path
         def fails(file_id: bytes) -> Any:
             raise DatabaseFailed("gone")
 
-        polls._store = type("Broken", (), {"held": staticmethod(fails)})()
+        store: Any = asked.serving.store
+        store.held = fails
         known, strange = (
             pack_poll(0, asked.node.node_id, [each]) for each in (FileId(published.link.id), FileId(bytes(32)))
         )
@@ -234,7 +235,7 @@ def test_a_disk_that_fails_answers_no_poll_and_strangers_never_reach_it(tmp_path
         _, found = unpack_answer(await polls.answer(asker.node.node_id, strange), 1)
         assert found == [frozenset()]
         dht: Any = asked.node
-        assert TOPIC in dht._context.dht._responder._topics
+        assert dht.context.dht.serves(TOPIC)
 
     run_world(65, tmp_path, story, epoch_s=EPOCH_S)
 

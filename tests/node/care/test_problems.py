@@ -49,7 +49,7 @@ async def test_a_disk_that_disappears_does_not_end_the_node(tmp_path: Path) -> N
         serving: Any = node.serving
         assert (await node.status())["problems"] == []
         (tmp_path / "store").rename(tmp_path / "away")
-        serving._space = (float("-inf"), 1)
+        serving.known_space = (float("-inf"), 1)
         assert serving.space() == 0  # what the DHT puts into every reply
         status = await node.status()
         assert (status["shares"], status["used_bytes"], status["available_bytes"]) == (None, None, 0)

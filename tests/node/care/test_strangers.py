@@ -1,6 +1,6 @@
 """What strangers, false repairers and malicious publishers can do to a file that keeps itself alive: cost a little."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from kit.forging import publish_forgery
-from kit.worlds import chunks, fetched, holders, keepers, start_nodes, until
+from kit.lying import handlers, poll_says
+from kit.worlds import chunks, fetched, holders, identity_of, keepers, start_nodes, until
 from shoal.dht import Contact, labelled_hash
 from shoal.erasure import FileId, Manifest
 from shoal.node import BadData, Published
@@ -47,22 +48,6 @@ async def publish(world: World, data: bytes) -> Published:
         published = await client.publish(chunks(data), needed=K, total=N)
     assert published.complete
     return published
-
-
-def handlers(machine: Machine) -> dict[type, Handler]:
-    serving: Any = machine.serving
-    found: dict[type, Handler] = serving.handlers
-    return found
-
-
-def poll_says(machine: Machine, shares: Collection[int]) -> None:
-    """Answer every poll that these shares of every file are kept."""
-
-    async def kept(file_ids: Sequence[FileId]) -> list[Collection[int]]:
-        return [shares for _ in file_ids]
-
-    serving: Any = machine.serving
-    serving.caretaker.polls._kept = kept
 
 
 # --- false repairers
@@ -177,12 +162,11 @@ def test_an_old_statement_said_again_replaces_no_newer_one(tmp_path: Path) -> No
         await start_nodes(world, 14)
         published = await publish(world, b"kept")
         speaker, listener = holders(world, published)[:2]
-        serving: Any = speaker.serving
         network_id, scheme = world.network.parameters.network_id, speaker.environment.scheme
 
         def statement(address: Any, lease_end: int, now: float) -> bytes:
             file_id = FileId(published.link.id)
-            return make_statement(serving._identity, network_id, file_id, 0, address, lease_end, now).signed
+            return make_statement(identity_of(speaker), network_id, file_id, 0, address, lease_end, now).signed
 
         async def told(signed: bytes) -> tuple[Any, int]:
             """What the listener then says of the speaker."""
@@ -214,7 +198,6 @@ def test_shares_that_a_file_cannot_have_are_nobodys(tmp_path: Path) -> None:
         published = await publish(world, data)
         first, file_id = holders(world, published), FileId(published.link.id)
         stranger = next(machine for machine in world.running() if machine not in first)
-        serving: Any = stranger.serving
         poll_says(stranger, range(255))
         poll_says(first[0], range(255))
 
@@ -224,7 +207,7 @@ def test_shares_that_a_file_cannot_have_are_nobodys(tmp_path: Path) -> None:
         handlers(stranger)[Read] = handlers(first[0])[Read] = anything
         for share in (N, 200):
             signed = make_statement(
-                serving._identity,
+                identity_of(stranger),
                 world.network.parameters.network_id,
                 file_id,
                 share,
@@ -280,7 +263,7 @@ def test_a_rotten_share_of_what_is_no_file_is_tried_twice_at_most(tmp_path: Path
         assert sorted(keepers(world, published)) == list(range(N - 1))
         assert victim.serving.care_statistics().rebuilt_shares == 0
         own: Any = victim.serving.caretaker
-        assert [key[0] for key in own.own_shares._damaged] == [published.link.id]
+        assert [key[0] for key in own.own_shares.damaged] == [published.link.id]
         assert published.link.id in own.looks.no_file
 
     run_world(16, tmp_path, story, epoch_s=EPOCH_S)

@@ -94,13 +94,13 @@ def test_holders_that_stay_always_know_of_each_other_and_seldom_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k: int, n: int, days: int
 ) -> None:
     told_at: list[float] = []
-    tell = Teller._tell
+    tell = Teller.tell
 
     async def noted(self: Teller, findings: Findings, statements: Sequence[HolderStatement]) -> int:
         told_at.append(trio.current_time())
         return await tell(self, findings, statements)
 
-    monkeypatch.setattr(Teller, "_tell", noted)
+    monkeypatch.setattr(Teller, "tell", noted)
 
     async def story(world: World) -> None:
         for number in range(n):

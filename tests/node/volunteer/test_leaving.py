@@ -182,7 +182,7 @@ def test_peers_whose_clocks_are_impossible_do_not_keep_anybody_from_leaving(tmp_
         liars = [each for each in world.running() if each is not leaver][:2]
         for liar in liars:
             polls: Any = caretaker_of(liar).polls
-            polls._env = replace(polls._env, wall=lambda: 2**64 - 1)
+            polls.wall = lambda: 2**64 - 1
         assert leaver.node is not None
         left = await leaver.node.leave()
         assert (left.handed_over, left.remaining) == (1, 0)
