@@ -202,14 +202,14 @@ class Story:
         hops: dict[NodeId, int] = {seed.node_id: 1 for seed in seeds}
 
         async def ask(contact: Contact, request: KnownRequest) -> Answer:
-            answer = await dht._peers.ask(contact, request)
+            answer = await dht.peers.ask(contact, request)
             assert isinstance(answer.reply, Nodes), "the reply of a node that was asked for nodes"
             for named in answer.reply.contacts:
                 hops.setdefault(named.node_id, hops[contact.node_id] + 1)
             return answer
 
         lookup = Lookup(target, seeds, own_id=dht.identity.node_id, private=True)
-        nearest = await NodeCrawl(lookup, ask, dht._peers.is_acceptable).run()
+        nearest = await NodeCrawl(lookup, ask, dht.peers.is_acceptable).run()
         return hops[nearest[0].node_id], lookup.query_count
 
     # --- counting
@@ -246,7 +246,7 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
 
 
 def _dht(machine: Machine) -> DhtService:
-    """A running node's part in the DHT. The benchmark may look where nobody else can."""
+    """A running node's part in the DHT."""
     assert machine.node is not None, "only a running machine has one"
     return machine.node.context.dht
 

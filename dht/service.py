@@ -78,7 +78,7 @@ class DhtService:
         self._entropy = entropy
         self._wall = wall
         self._limits = limits or (StoreLimits.private() if params.private else StoreLimits())
-        self._endpoint = Endpoint(params, identity, network, entropy, lambda newcomer: self._peers.greet(newcomer))
+        self._endpoint = Endpoint(params, identity, network, entropy, lambda newcomer: self.peers.greet(newcomer))
         self._nursery: trio.Nursery | None = None
         self._assemble(trio.current_time())
 
@@ -90,7 +90,7 @@ class DhtService:
         mint = CookieMint(self._entropy, now)
         guard = RequestGuard(mint, now, private=params.private)
         self._responder = Responder(params, identity, self._table, self._store, mint, guard, self._space)
-        self._peers = Peers(
+        self.peers = Peers(
             params,
             identity.node_id,
             self._table,
@@ -103,14 +103,14 @@ class DhtService:
         self._own: tuple[Address, ...] = ()
         self._own_by: tuple[object, ...] = ()  # what that was found by
         self._membership = Membership(
-            identity.node_id, self._table, self._peers.ping, self.find_closest, self._rng, serving=self.serving
+            identity.node_id, self._table, self.peers.ping, self.find_closest, self._rng, serving=self.serving
         )
         self._announcer = Announcer(
             params,
             identity,
             find_closest=self.find_closest,
             known_closest=self._table.all_closest,
-            ask=self._peers.ask,
+            ask=self.peers.ask,
             own_addresses=self.own_addresses,
             store_own=self._store_own if self.serving else None,
             wall=self._wall,
@@ -130,7 +130,7 @@ class DhtService:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._peers.start(nursery)
+                self.peers.start(nursery)
                 self._endpoint.start(nursery, self._responder)
                 nursery.start_soon(self._membership.run_join)
                 nursery.start_soon(self._membership.run_upkeep, self._on_tick)
@@ -163,7 +163,7 @@ class DhtService:
         if not self.serving:
             return ()
         families = (False, True)
-        known = (self.addresses, *(self._peers.observed.best(ipv6=ipv6) for ipv6 in families))
+        known = (self.addresses, *(self.peers.observed.best(ipv6=ipv6) for ipv6 in families))
         if self._own_by != known:
             found = (self._own_address(ipv6=ipv6) for ipv6 in families)
             self._own_by, self._own = known, tuple(address for address in found if address is not None)
@@ -178,7 +178,7 @@ class DhtService:
         these addresses whenever its table runs empty.
         """
         usable = [address for address in addresses if self._params.allows(address)]
-        return await self._membership.bootstrap(usable, [c for c in cached if self._peers.is_acceptable(c)])
+        return await self._membership.bootstrap(usable, [c for c in cached if self.peers.is_acceptable(c)])
 
     async def wait_joined(self, timeout_s: float) -> None:
         """Wait for the first verified contact. Raises NobodyAnsweredError after `timeout_s` seconds."""
@@ -191,7 +191,7 @@ class DhtService:
 
         thorough: twice as many disjoint paths, against many liars, at twice the price.
         """
-        return await NodeCrawl(self._lookup(target, thorough), self._peers.ask, self._peers.is_acceptable).run()
+        return await NodeCrawl(self._lookup(target, thorough), self.peers.ask, self.peers.is_acceptable).run()
 
     @asynccontextmanager
     async def search(
@@ -211,8 +211,8 @@ class DhtService:
             self._lookup(key, thorough),
             kind,
             RecordKey(key),
-            self._peers.ask,
-            self._peers.is_acceptable,
+            self.peers.ask,
+            self.peers.is_acceptable,
             self._params,
             self._identity.scheme,
             send.send_nowait,
@@ -258,7 +258,7 @@ class DhtService:
         """
         if len(payload) > MAX_QUERY_BYTES:
             raise ValueError(f"a query of {len(payload)} bytes is over the limit of {MAX_QUERY_BYTES}")
-        answer = await self._peers.ask(contact, Query(topic, payload))
+        answer = await self.peers.ask(contact, Query(topic, payload))
         assert isinstance(answer.reply, Answered), "the caller matches the kinds of request and reply"
         if answer.reply.status != QueryStatus.ANSWERED:
             raise UnsupportedError(f"the node at {contact.address} does not answer this query")
