@@ -12,7 +12,7 @@ before the lease end again, agreeing or not. So a jump in either direction can d
 
 from shoal.node.store.catalogue import ShareKey
 from shoal.node.store.database import Database, Transaction
-from shoal.node.store.limits import GRACE_S, MAX_DROPS
+from shoal.node.store.limits import GRACE_S
 
 DUE = """
 FROM expired JOIN shares USING (file_id, share_number)
@@ -23,8 +23,9 @@ WHERE shares.lease_end < ? AND expired.uptime <= (SELECT max(seconds) FROM uptim
 class Leases:
     """The uptime counter and what was seen expired. Thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, max_drops: int) -> None:
         self._database = database
+        self._max_drops = max_drops
 
     def note_uptime(self, seconds: float, now: float) -> float:
         """Add to the counter, durably, and remember the wall clock; its total. ValueError for less than nothing."""
@@ -56,7 +57,9 @@ class Leases:
     def due(self, now: float) -> list[ShareKey]:
         """Shares to be dropped if the clock agrees, at most 1000, the longest expired first."""
         rows = self._database.rows(
-            f"SELECT file_id, share_number {DUE} ORDER BY shares.lease_end LIMIT {MAX_DROPS}", now - GRACE_S, GRACE_S
+            f"SELECT file_id, share_number {DUE} ORDER BY shares.lease_end LIMIT {self._max_drops}",
+            now - GRACE_S,
+            GRACE_S,
         )
         return [(file_id, number) for file_id, number in rows]
 

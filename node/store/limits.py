@@ -1,5 +1,7 @@
 """Every number the store is bounded by."""
 
+from dataclasses import dataclass
+
 from shoal.erasure import BLOCK_BYTES
 
 INLINE_BYTES = 32 * 1024  # shares up to this live in SQLite: below it, one sync instead of three (DESIGN §5)
@@ -42,6 +44,21 @@ SCRUB_MIN_BYTES = 4096  # what the smallest share costs of a budget: opening it 
 ALLOCATION_BYTES = 4096  # file systems hand out space in such pieces
 TREE_BYTES_PER_BLOCK = 128  # two trees of at most two 32-byte nodes per block
 SHARE_OVERHEAD_BYTES = 20 * 1024  # manifest (≤ 16 KiB), the tops of the trees, trailer, rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much a store keeps open or in memory, how much it drops in one call, and how many tombstones it keeps."""
+
+    share_handles: int = SHARE_HANDLES
+    open_upload_files: int = MAX_OPEN_UPLOAD_FILES
+    memory_blocks_bytes: int = MAX_MEMORY_BLOCKS_BYTES
+    auto_sync_blocks: int = AUTO_SYNC_BLOCKS
+    drops: int = MAX_DROPS
+    tombstones: int = MAX_TOMBSTONES
+
+
+USUAL_BOUNDS = Bounds()
 
 
 def allocated_bytes(length: int) -> int:

@@ -60,6 +60,7 @@ class Remover:
         accounts: Accounts,
         handles: HandleCache,
         locks: FileLocks,
+        max_tombstones: int,
     ) -> None:
         self._disk = disk
         self._root = root
@@ -67,6 +68,7 @@ class Remover:
         self._accounts = accounts
         self._handles = handles
         self._locks = locks
+        self._max_tombstones = max_tombstones
 
     def drop(self, keys: Iterable[ShareKey], now: float, on_dropped: Callable[[ShareKey], None]) -> list[ShareKey]:
         """Drop those of the shares whose time is really over; which. What was dropped before an error stays so."""
@@ -94,7 +96,7 @@ class Remover:
         """Give up all shares of a file, damaged copies too, and keep its tombstone; the share numbers given up."""
         with self._locks.of(file_id):
             with self._catalogue.database.transaction() as transaction:
-                keep_tombstone(transaction, file_id, tombstone, until, now)
+                keep_tombstone(transaction, file_id, tombstone, until, now, self._max_tombstones)
                 rows = transaction.rows("SELECT share_number FROM shares WHERE file_id = ? ORDER BY 1", file_id)
                 numbers = [number for (number,) in rows]
                 garbage = [each for number in numbers for each in _give_up(transaction, (file_id, number))]

@@ -49,6 +49,7 @@ class ShareStore:
         reserve_bytes: int,
         now: float,
         private: bool = False,
+        bounds: Bounds = USUAL_BOUNDS,
     ) -> None:
         self._disk = disk
         self._root = root
@@ -57,7 +58,7 @@ class ShareStore:
         database = root / DATABASE_NAME
         self.database = open_database(disk, database)
         self._catalogue = Catalogue(self.database)
-        self.handles = HandleCache(SHARE_HANDLES)
+        self.handles = HandleCache(bounds.share_handles)
         self._accounts = Accounts(
             capacity_bytes=capacity_bytes,
             reserve_bytes=reserve_bytes,
@@ -66,12 +67,12 @@ class ShareStore:
             intake=self._load_intake(),
             private=private,
         )
-        self.uploads = Uploads(disk, root, self.database, self._accounts)
+        self.uploads = Uploads(disk, root, self.database, self._accounts, bounds)
         locks = FileLocks()
         shares = (disk, root, self._catalogue, self._accounts, self.handles, locks)
-        self.remover = Remover(*shares)
+        self.remover = Remover(*shares, bounds.tombstones)
         self._quarantine = Quarantine(*shares, self.remover)
-        self._leases = Leases(self.database)
+        self._leases = Leases(self.database, bounds.drops)
         self._tombstones = Tombstones(self.database)
         self._committer = Committer(
             disk, root, self._catalogue, self._accounts, self.uploads, self._quarantine, self._tombstones, locks

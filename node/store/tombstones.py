@@ -1,7 +1,7 @@
 """What owners had deleted: kept so that no repair brings it back. The store does not look inside a tombstone."""
 
 from shoal.node.store.database import Database, Transaction
-from shoal.node.store.limits import MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES
+from shoal.node.store.limits import MAX_TOMBSTONE_BYTES
 
 
 class Tombstones:
@@ -21,8 +21,13 @@ class Tombstones:
             transaction.run("DELETE FROM tombstones WHERE until < ?", now)
 
 
-def keep_tombstone(transaction: Transaction, file_id: bytes, tombstone: bytes, until: int, now: float) -> None:
-    """Enter a tombstone; of two for one file the one that lasts longer stays. ValueError when it is too long."""
+def keep_tombstone(
+    transaction: Transaction, file_id: bytes, tombstone: bytes, until: int, now: float, max_count: int
+) -> None:
+    """Enter a tombstone. Of two for one file the one that lasts longer stays; of all, the `max_count` that last longest.
+
+    Raises ValueError when it is too long.
+    """
     if len(tombstone) > MAX_TOMBSTONE_BYTES:
         raise ValueError(f"a tombstone has at most {MAX_TOMBSTONE_BYTES} bytes")
     transaction.run(
@@ -37,7 +42,7 @@ def keep_tombstone(transaction: Transaction, file_id: bytes, tombstone: bytes, u
         "DELETE FROM tombstones WHERE file_id IN (SELECT file_id FROM tombstones WHERE file_id != ? ORDER BY until "
         "LIMIT max(0, (SELECT count(*) FROM tombstones) - ?))",
         file_id,
-        MAX_TOMBSTONES,
+        max_count,
     )
 
 

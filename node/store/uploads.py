@@ -27,14 +27,12 @@ from shoal.node.store.errors import (
 )
 from shoal.node.store.intake import save_intake
 from shoal.node.store.limits import (
-    AUTO_SYNC_BLOCKS,
     CLOCK_STEP_S,
     INLINE_BYTES,
-    MAX_MEMORY_BLOCKS_BYTES,
-    MAX_OPEN_UPLOAD_FILES,
     MAX_READ_BLOCKS,
     UNSYNCED_KEEP_S,
     UPLOAD_KEEP_S,
+    Bounds,
 )
 from shoal.node.store.shareformat import folder_of, folder_path, upload_name
 from shoal.node.store.trees import LeafChunk
@@ -86,11 +84,12 @@ class Upload:
 class Uploads:
     """All open uploads of a store. Thread-safe."""
 
-    def __init__(self, disk: Disk, root: Path, database: Database, accounts: Accounts) -> None:
+    def __init__(self, disk: Disk, root: Path, database: Database, accounts: Accounts, bounds: Bounds) -> None:
         self._disk = disk
         self._root = root
         self._database = database
         self._accounts = accounts
+        self._bounds = bounds
         self._lock = threading.Lock()
         self.by_id: dict[bytes, Upload] = {}
 
@@ -291,13 +290,13 @@ class Uploads:
 
     def _is_crowded(self, upload: Upload) -> bool:
         """Whether this upload holds, or all together hold, more memory or descriptors than they may."""
-        if upload.blocks - upload.durable_blocks >= AUTO_SYNC_BLOCKS:
+        if upload.blocks - upload.durable_blocks >= self._bounds.auto_sync_blocks:
             return True
         with self._lock:
             others = list(self.by_id.values())
         if upload.small is not None:
-            return sum(len(other.small or b"") for other in others) > MAX_MEMORY_BLOCKS_BYTES
-        return sum(other.file is not None for other in others) > MAX_OPEN_UPLOAD_FILES
+            return sum(len(other.small or b"") for other in others) > self._bounds.memory_blocks_bytes
+        return sum(other.file is not None for other in others) > self._bounds.open_upload_files
 
     def _sync(self, upload: Upload, now: float) -> None:
         if upload.blocks == upload.durable_blocks:

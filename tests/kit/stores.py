@@ -19,6 +19,7 @@ from shoal.erasure import (
     verify_range,
 )
 from shoal.node.store import Disk, DiskFile, ReadResult, ShareStore, split_blocks
+from shoal.node.store.limits import USUAL_BOUNDS, Bounds
 from shoal.simulation.disk import SimDisk
 
 NOW = 1_800_000_000.0
@@ -141,6 +142,7 @@ class Place:
         private: bool = True,
         now: float = NOW,
         disk: Disk | None = None,
+        bounds: Bounds = USUAL_BOUNDS,
     ) -> ShareStore:
         """A store on this place; several openings are the test's own business."""
         store = ShareStore(
@@ -150,6 +152,7 @@ class Place:
             reserve_bytes=reserve,
             now=now,
             private=private,
+            bounds=bounds,
         )
         self.opened.append(store)
         return store

@@ -11,6 +11,7 @@ import pytest
 from kit import stores
 from kit.stores import Place, Published
 from shoal.node.store import Deleted, NotHeld, RealDisk, ShareDamaged, ShareStore
+from shoal.node.store.limits import Bounds
 from shoal.simulation.disk import PowerCut
 
 DAY_S = 86400
@@ -84,8 +85,8 @@ def test_the_tombstone_that_lasts_longer_stays(store: ShareStore, small: Publish
         store.delete(small.file_id, bytes(513), until, stores.NOW)
 
 
-def test_tombstones_have_a_ceiling(store: ShareStore, until: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shoal.node.store.tombstones.MAX_TOMBSTONES", 3)
+def test_tombstones_have_a_ceiling(place: Place, until: int) -> None:
+    store = place.open(bounds=Bounds(tombstones=3))
     ids = [bytes([number]) * 32 for number in range(6)]
     for number, file_id in enumerate(ids):
         store.delete(file_id, STONE, until + number, stores.NOW)

@@ -8,6 +8,7 @@ import pytest
 from kit import stores
 from kit.stores import Place, Published
 from shoal.node.store import GRACE_S, HeldShare, NotHeld, ShareDamaged, ShareStore, UnknownUpload
+from shoal.node.store.limits import Bounds
 from shoal.simulation.disk import PowerCut
 
 DAY_S = 86400
@@ -181,10 +182,8 @@ def test_dropping_frees_the_space(place: Place, medium: Published) -> None:
     assert place.open().usage().used_bytes <= after.used_bytes
 
 
-def test_at_most_a_thousand_at_once_the_longest_expired_first(
-    store: ShareStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shoal.node.store.leases.MAX_DROPS", 2)
+def test_at_most_a_thousand_at_once_the_longest_expired_first(place: Place) -> None:
+    store = place.open(bounds=Bounds(drops=2))
     for seed in range(5):
         file = stores.publish(1, 100, seed=seed)
         stores.put(store, file, 0, stores.upload_id(seed))

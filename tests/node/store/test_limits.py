@@ -11,7 +11,13 @@ from shoal.erasure import BLOCK_BYTES
 from shoal.node.store import Limit, StoreFull
 from shoal.node.store.accounts import Accounts
 from shoal.node.store.intake import Intake
-from shoal.node.store.limits import MAX_UPLOADS_PER_SOURCE, OWN_SOURCE, share_cost_bytes, uncommitted_limit_bytes
+from shoal.node.store.limits import (
+    MAX_UPLOADS_PER_SOURCE,
+    OWN_SOURCE,
+    Bounds,
+    share_cost_bytes,
+    uncommitted_limit_bytes,
+)
 
 MB = 10**6
 GB = 10**9
@@ -244,9 +250,8 @@ def test_a_wrong_clock_does_not_block_a_source_for_ever() -> None:
     assert intake.taken(b"a", 0.0) == 0
 
 
-def test_small_shares_in_memory_are_bounded(sim: Callable[[], Place], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shoal.node.store.uploads.MAX_MEMORY_BLOCKS_BYTES", 5000)
-    store = sim().open()
+def test_small_shares_in_memory_are_bounded(sim: Callable[[], Place]) -> None:
+    store = sim().open(bounds=Bounds(memory_blocks_bytes=5000))
     files = [stores.publish(1, 1000 + seed) for seed in range(12)]
     for number, file in enumerate(files):
         stores.send(store, file, 0, stores.upload_id(number))
@@ -258,11 +263,9 @@ def test_small_shares_in_memory_are_bounded(sim: Callable[[], Place], monkeypatc
 
 
 def test_long_uploads_sync_by_themselves_and_open_files_are_bounded(
-    sim: Callable[[], Place], medium: Published, monkeypatch: pytest.MonkeyPatch
+    sim: Callable[[], Place], medium: Published
 ) -> None:
-    monkeypatch.setattr("shoal.node.store.uploads.AUTO_SYNC_BLOCKS", 8)
-    monkeypatch.setattr("shoal.node.store.uploads.MAX_OPEN_UPLOAD_FILES", 3)
-    store = sim().open()
+    store = sim().open(bounds=Bounds(auto_sync_blocks=8, open_upload_files=3))
     for number in range(6):
         stores.send(store, medium, 0, stores.upload_id(number))
         assert store.durable_blocks(stores.upload_id(number)) == (8 if number < 3 else 11)

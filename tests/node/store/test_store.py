@@ -21,6 +21,7 @@ from shoal.node.store import (
     UnknownUpload,
     UploadGap,
 )
+from shoal.node.store.limits import Bounds
 
 DAY_S = 86400.0
 SHAPES = [(1, 21), (1, 32768), (1, 32769), (1, BLOCK_BYTES), (2, 21), (16, BLOCK_BYTES), (17, 25), (33, 1000)]
@@ -331,10 +332,9 @@ def test_many_threads_at_once(tmp_path: Path) -> None:
     store.close()
 
 
-def test_more_shares_than_handles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shoal.node.store.store.SHARE_HANDLES", 2)
+def test_more_shares_than_handles(tmp_path: Path) -> None:
     place = stores.Place(RealDisk(), tmp_path / "store")
-    store: ShareStore = place.open()
+    store = place.open(bounds=Bounds(share_handles=2))
     files = [stores.publish(2, 50 + seed) for seed in range(5)]
     for number, file in enumerate(files):
         stores.put(store, file, 0, stores.upload_id(number))
