@@ -350,7 +350,7 @@ class DhtService:
     def _own_address(self, *, ipv6: bool) -> Address | None:
         bound = [address for address in self.addresses if address.is_ipv6 == ipv6]
         said = [address for address in self._advertise if address.is_ipv6 == ipv6]
-        seen = self._peers.observed.best(ipv6=ipv6) if bound else None
+        seen = self.peers.observed.best(ipv6=ipv6) if bound else None
         candidates = [*said, *bound, *([seen] if seen else [])]
         return next((address for address in candidates if self._params.allows(address)), None)
 

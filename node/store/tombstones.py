@@ -24,7 +24,7 @@ class Tombstones:
 def keep_tombstone(
     transaction: Transaction, file_id: bytes, tombstone: bytes, until: int, now: float, max_count: int
 ) -> None:
-    """Enter a tombstone. Of two for one file the one that lasts longer stays; of all, the `max_count` that last longest.
+    """Enter a tombstone. Of two for one file the longer stays; of all, the `max_count` that last longest.
 
     Raises ValueError when it is too long.
     """
