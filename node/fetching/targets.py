@@ -238,7 +238,7 @@ async def _verified_segments(context: Context, opened: OpenedFile, part: PartFil
     async def check(first: int) -> int:
         count = min(MAX_RUN_SEGMENTS, complete - first)
         leaves = await reader.read_data_leaves(first, count)
-        return await context.env.call(matching, opened, part, first, leaves)
+        return await context.env.call(matching_segments, opened, part, first, leaves)
 
     send, receive = trio.open_memory_channel[int](0)
     with receive:
@@ -252,7 +252,7 @@ async def _verified_segments(context: Context, opened: OpenedFile, part: PartFil
     return min(good, complete), reader.received_bytes
 
 
-def matching(opened: OpenedFile, part: PartFile, first: int, leaves: list[bytes]) -> int:
+def matching_segments(opened: OpenedFile, part: PartFile, first: int, leaves: list[bytes]) -> int:
     """How many of the segments from `first` on match the data tree; called in a worker."""
     layout = opened.located.manifest.layout
     step = layout.segment_plain_bytes

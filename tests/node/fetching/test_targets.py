@@ -16,7 +16,7 @@ from shoal.erasure import FileId, Link, LinkKind
 from shoal.node.cipher import FileCipher, Metadata
 from shoal.node.errors import LocalError, ShoalError, UsageError
 from shoal.node.fetching.fetch import OpenedFile
-from shoal.node.fetching.targets import check_target, matching, open_part, part_path, resolve_target
+from shoal.node.fetching.targets import check_target, matching_segments, open_part, part_path, resolve_target
 from shoal.node.holders.search import Located
 
 LINK = Link(FileId(bytes(range(32))), LinkKind.PRIVATE, bytes(32))
@@ -335,12 +335,12 @@ def test_what_is_right_on_disk_is_recognised(
     step = file.located.manifest.layout.segment_plain_bytes
     with open_part(tmp_path / "f.part") as part:
         part.write(0, plaintext)
-        assert matching(file, part, 0, leaves) == 2, "the last, unfinished segment is fetched again"
-        assert matching(file, part, 1, leaves[1:2]) == 1
-        assert matching(file, part, 0, leaves[1:]) == 0
+        assert matching_segments(file, part, 0, leaves) == 2, "the last, unfinished segment is fetched again"
+        assert matching_segments(file, part, 1, leaves[1:2]) == 1
+        assert matching_segments(file, part, 0, leaves[1:]) == 0
         for at in (0, step - 1, step, 2 * step - 1):
             part.write(at, bytes([plaintext[at] ^ 1]))
-            assert matching(file, part, 0, leaves) == at // step
+            assert matching_segments(file, part, 0, leaves) == at // step
             part.write(at, plaintext[at : at + 1])
         part.truncate(2 * step - 1)
-        assert matching(file, part, 0, leaves) == 1
+        assert matching_segments(file, part, 0, leaves) == 1
