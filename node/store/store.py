@@ -18,7 +18,7 @@ from shoal.node.store.errors import ManifestDamaged, NotHeld, disk_errors
 from shoal.node.store.health import Health, health
 from shoal.node.store.intake import Intake
 from shoal.node.store.leases import Leases
-from shoal.node.store.limits import MAX_PAGE
+from shoal.node.store.limits import MAX_PAGE, USUAL_BOUNDS, Bounds
 from shoal.node.store.opening import Opener
 from shoal.node.store.quarantine import Quarantine
 from shoal.node.store.reading import HandleCache, ReadResult
