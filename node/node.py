@@ -349,7 +349,7 @@ class Node:
         with translated():
             await self.wait_joined()
             self.serving.leave()
-            return await Leaver(self.context, self.serving.store, self.serving.companions, on_progress).run()
+            return await Leaver(self.context, self.serving.store, self.serving.known_holders, on_progress).run()
 
     def end_wanted(self) -> trio.Event:
         """An event that is set when the administrator wants the node to end, as `shoal node leave` does.

@@ -238,7 +238,7 @@ class _Liar:
         for each in self._league.running()[:NAMED_COLLUDERS]:
             share = self._league.claimed(each.name, file_id)
             if share is not None:
-                signed.append(each.serving.companions.own(file_id, HeldShare(share, self._lease_end())).signed)
+                signed.append(each.serving.known_holders.own(file_id, HeldShare(share, self._lease_end())).signed)
         return HolderList(pack_statements(signed))
 
     def _learn(self, file_id: FileId) -> None:

@@ -12,7 +12,7 @@ from shoal.node.care.agenda import Agenda, Errand
 from shoal.node.care.comparing import ListComparison
 from shoal.node.care.findings import WatchedFile
 from shoal.node.context import Context
-from shoal.node.holders.companions import Companions
+from shoal.node.holders.known import KnownHolders
 from shoal.node.nursery import open_nursery
 from shoal.node.store import StoreError
 
@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 class AfterAbsence:
     """The files whose holders are to hear of us again, and when (wall clock)."""
 
-    def __init__(self, context: Context, companions: Companions, comparison: ListComparison) -> None:
+    def __init__(self, context: Context, known_holders: KnownHolders, comparison: ListComparison) -> None:
         self._dht = context.dht
         self._env = context.env
-        self._companions = companions
+        self._known_holders = known_holders
         self._comparison = comparison
         self._agenda = Agenda()
         self._ask_anyway: set[bytes] = set()
@@ -82,7 +82,7 @@ class AfterAbsence:
             self._agenda.put(Errand.REJOIN, file_id, self._env.wall() + pause_s)
 
     async def _is_known(self, file_id: FileId) -> bool:
-        return file_id not in self._ask_anyway and await self._companions.was_told(file_id)
+        return file_id not in self._ask_anyway and await self._known_holders.was_told(file_id)
 
     async def _tell(self, file: WatchedFile | None) -> bool:
         return file is None or await self._comparison.rejoin(file)

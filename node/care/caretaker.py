@@ -27,8 +27,9 @@ from shoal.node.care.presence import Presence
 from shoal.node.care.stored_files import StoredFiles
 from shoal.node.care.turns import EARLY_PARTS, Taken, Turns
 from shoal.node.context import Context
-from shoal.node.holders.companions import Companions
+from shoal.node.holders.announcing import Announcing
 from shoal.node.holders.deletion import Deletion
+from shoal.node.holders.known import KnownHolders
 from shoal.node.holders.refresh import long_absence_s
 from shoal.node.holders.statements import MAX_SKEW_S
 from shoal.node.nursery import open_nursery
@@ -53,27 +54,31 @@ class Caretaker:
         context: Context,
         me: NodeId,
         store: ShareStore,
-        companions: Companions,
+        known_holders: KnownHolders,
+        announcing: Announcing,
         delete: Callable[[Deletion], Awaitable[bool]],
     ) -> None:
         self.context = context
         self._env = context.env
         self._epoch_s = context.network.epoch_s
         self._store = store
-        self._companions = companions
+        self._known_holders = known_holders
+        self._announcing = announcing
         self._new: dict[FileId, None] = {}
         self._wake = trio.Event()
         self._mends: trio.Nursery
         self._up_at = 0.0  # when we last ran (wall clock)
         self._address: Address | None = None  # which we take care that the others know
         self._turn_count = 0
-        self.files = StoredFiles(context.env, me, store, companions)
+        self.files = StoredFiles(context.env, me, store, known_holders)
         self.clocks = ClockComparison()
         self.presence = Presence(self._epoch_s)
         self.doubts = Doubts(self._epoch_s)
         self.turns = Turns(me, self._epoch_s)
-        self.looks = Looks(context, me, companions, self.turns, self.presence, self.doubts, self.clocks, delete)
-        self._after_absence = AfterAbsence(context, companions, self.looks.comparison)
+        self.looks = Looks(
+            context, me, known_holders, announcing, self.turns, self.presence, self.doubts, self.clocks, delete
+        )
+        self._after_absence = AfterAbsence(context, known_holders, self.looks.comparison)
         self.own_shares = OwnShares(context, me, store, self.clocks, self.looks.no_file, delete, self._on_own_share)
         self.polls = Polls(context.env, me, store, self._on_poll)
 
@@ -136,7 +141,7 @@ class Caretaker:
         await self._take_new()
         due, missed = await self._take_due()
         due += await self.find_worse(missed)
-        await self._companions.review()
+        await self._announcing.review()
         self.doubts.review(trio.current_time())
         await self._schedule_after_epoch(due)
         due = [file_id for file_id in due if file_id not in self.looks.mender.busy]

@@ -19,7 +19,7 @@ from shoal.node.care.telling import Teller
 from shoal.node.channel import GetHolders, PeerError
 from shoal.node.context import Context
 from shoal.node.errors import ShoalError
-from shoal.node.holders.companions import Companions
+from shoal.node.holders.known import KnownHolders
 from shoal.node.holders.refresh import Place, commonly_known, worth_keeping
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import HolderStatement, MalformedStatement, newest_by_share
@@ -37,13 +37,13 @@ class ListComparison:
     """Compares what the holders of files know. The connections of `context` prove that `me` asks."""
 
     def __init__(
-        self, context: Context, me: NodeId, companions: Companions, teller: Teller, clocks: ClockComparison
+        self, context: Context, me: NodeId, known_holders: KnownHolders, teller: Teller, clocks: ClockComparison
     ) -> None:
         self._context = context
         self._env = context.env
         self._rng = context.env.rng
         self._me = me
-        self._companions = companions
+        self._known_holders = known_holders
         self._teller = teller
         self._clocks = clocks
         self._epoch_s = context.network.epoch_s
@@ -110,7 +110,7 @@ class ListComparison:
         await self._learn(file, lists.values())
         found = len(lists) == COMPARED_LISTS or await self._search(file) or bool(lists)
         try:
-            after = before.with_statements(await self._companions.known(file.file_id))
+            after = before.with_statements(await self._known_holders.known(file.file_id))
         except StoreError as error:
             log.warning("statements of other holders could not be read: %s", error)
             return False
@@ -126,7 +126,7 @@ class ListComparison:
                 break
             try:
                 reply = await self._context.ask(statement.contact, GetHolders(file.file_id))
-                lists[statement.node_id] = await self._companions.read(file.file_id, bytes(reply.payload))
+                lists[statement.node_id] = await self._known_holders.read(file.file_id, bytes(reply.payload))
             except (PeerError, MalformedStatement):
                 continue
         return lists
@@ -136,7 +136,7 @@ class ListComparison:
         said = [[each for each in one if each.node_id != self._me] for one in lists]
         worth_it = worth_keeping(file.statements, said, self._env.wall(), self._epoch_s)
         try:
-            await self._companions.keep(file.file_id, worth_it)
+            await self._known_holders.keep(file.file_id, worth_it)
         except StoreError as error:
             log.warning("statements of other holders could not be kept: %s", error)
 
@@ -145,7 +145,7 @@ class ListComparison:
 
     def _are_we_in(self, said: Iterable[HolderStatement], file: WatchedFile) -> bool:
         """Whether another's list has what we keep of a file."""
-        return self._companions.is_named([each.share for each in file.statements if each.node_id == self._me], said)
+        return self._known_holders.is_named([each.share for each in file.statements if each.node_id == self._me], said)
 
     async def _introduce(self, findings: Findings) -> bool:
         """Tell the others of us, unless they have been told. False where nobody hears it, or nobody would believe it
@@ -179,7 +179,7 @@ class ListComparison:
 
     async def _look_at_unknown(self, findings: Findings, round_: Round) -> Findings:
         """Go on with what is stated by now: newer statements of the known, and holders that were unknown."""
-        stated = newest_by_share(await self._companions.known(findings.file_id))
+        stated = newest_by_share(await self._known_holders.known(findings.file_id))
         known = {(each.share, each.node_id): each for each in findings.statements}
         findings = findings.with_statements(stated.get(place, each) for place, each in known.items())
         unknown = [each for place, each in stated.items() if place not in known]

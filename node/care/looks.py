@@ -28,8 +28,9 @@ from shoal.node.care.turns import Turns
 from shoal.node.care.verdict import Circumstances, Verdict, judge
 from shoal.node.channel import RequestError
 from shoal.node.context import Context
-from shoal.node.holders.companions import Companions
+from shoal.node.holders.announcing import Announcing
 from shoal.node.holders.deletion import Deletion, MalformedDeletion, read_deletion
+from shoal.node.holders.known import KnownHolders
 from shoal.node.repairing.repair import RepairJob
 from shoal.node.store import StoreError
 
@@ -50,7 +51,8 @@ class Looks:
         self,
         context: Context,
         me: NodeId,
-        companions: Companions,
+        known_holders: KnownHolders,
+        announcing: Announcing,
         turns: Turns,
         presence: Presence,
         doubts: Doubts,
@@ -66,8 +68,8 @@ class Looks:
         self._doubts = doubts
         self._clocks = clocks
         self._delete = delete
-        self._teller = Teller(context, me, companions, clocks)
-        self.comparison = ListComparison(context, me, companions, self._teller, clocks)
+        self._teller = Teller(context, me, known_holders, announcing, clocks)
+        self.comparison = ListComparison(context, me, known_holders, self._teller, clocks)
         self.no_file: set[bytes] = set()  # shares that are no file, by their publisher's doing: nothing can mend them
         self.mender = Mender(context, self.no_file)
         self._unfinished: set[bytes] = set()  # repairs that placed fewer shares than were missing

@@ -4,7 +4,7 @@ from shoal.dht import NodeId
 from shoal.erasure import FileId, Manifest
 from shoal.node.care.findings import WatchedFile
 from shoal.node.environment import Environment
-from shoal.node.holders.companions import Companions
+from shoal.node.holders.known import KnownHolders
 from shoal.node.store import ShareStore
 
 PAGE_FILES = 500
@@ -13,11 +13,11 @@ PAGE_FILES = 500
 class StoredFiles:
     """Reads one store. Everything here raises StoreError where our disk fails."""
 
-    def __init__(self, env: Environment, me: NodeId, store: ShareStore, companions: Companions) -> None:
+    def __init__(self, env: Environment, me: NodeId, store: ShareStore, known_holders: KnownHolders) -> None:
         self._env = env
         self._me = me
         self._store = store
-        self._companions = companions
+        self._known_holders = known_holders
 
     async def pages(self) -> list[list[FileId]]:
         """All files that are kept here, by pages."""
@@ -33,7 +33,7 @@ class StoredFiles:
     async def read(self, file_id: FileId) -> WatchedFile | None:
         """A file with what is known of it; None when nothing of it is kept any more."""
         manifest = await self._env.call(self._store.manifest, file_id)
-        statements = await self._companions.known(file_id)
+        statements = await self._known_holders.known(file_id)
         if manifest is None or not statements:
             return None
         return WatchedFile(file_id, Manifest.decode(manifest), tuple(statements))

@@ -14,7 +14,8 @@ from shoal.node.care.findings import Findings
 from shoal.node.care.verdict import Verdict, hand_over, is_news
 from shoal.node.channel import Announce, PeerError, TellHolders
 from shoal.node.context import Context
-from shoal.node.holders.companions import Companions
+from shoal.node.holders.announcing import Announcing
+from shoal.node.holders.known import KnownHolders
 from shoal.node.holders.refresh import YOUNG_S
 from shoal.node.holders.statements import (
     HolderStatement,
@@ -34,11 +35,14 @@ log = logging.getLogger(__name__)
 class Teller:
     """Tells the holders of files. The connections of `context` prove that `me` does."""
 
-    def __init__(self, context: Context, me: NodeId, companions: Companions, clocks: ClockComparison) -> None:
+    def __init__(
+        self, context: Context, me: NodeId, known_holders: KnownHolders, announcing: Announcing, clocks: ClockComparison
+    ) -> None:
         self._context = context
         self._env = context.env
         self._me = me
-        self._companions = companions
+        self._known_holders = known_holders
+        self._announcing = announcing
         self._clocks = clocks
 
     async def spread(self, verdict: Verdict) -> None:
@@ -54,8 +58,8 @@ class Teller:
         if not fresh:
             return
         try:
-            await self._companions.keep(findings.file_id, fresh)
-            kept = {each.signed for each in await self._companions.known(findings.file_id)}
+            await self._known_holders.keep(findings.file_id, fresh)
+            kept = {each.signed for each in await self._known_holders.known(findings.file_id)}
             fresh = [each for each in fresh if each.signed in kept]
         except StoreError as error:
             log.warning("statements of other holders could not be kept: %s", error)  # but they can be told
@@ -112,16 +116,16 @@ class Teller:
     async def note_told(self, findings: Findings, statements: Iterable[HolderStatement]) -> None:
         """Other holders have these statements: what they say of us need not be told again for a while."""
         try:
-            await self._companions.keep(findings.file_id, [each for each in statements if each.node_id == self._me])
+            await self._known_holders.keep(findings.file_id, [each for each in statements if each.node_id == self._me])
         except StoreError as error:
             log.warning("what others know of us could not be kept: %s", error)  # so it is told again
 
     async def _see_to_announcers(self, findings: Findings) -> None:
         """Announce what is ours to announce. Where an announcer is gone, ask its successor to announce: at once where
-        most announcers are gone, else patiently (see `Companions.announce`).
+        most announcers are gone, else patiently (see `Announcing.announce`).
         """
         try:
-            await self._companions.take_up(findings.file_id)
+            await self._announcing.take_up(findings.file_id)
         except StoreError as error:
             log.warning("what is to be announced could not be read: %s", error)  # the next look does it
         handover = hand_over(findings, self._me)
@@ -129,7 +133,7 @@ class Teller:
         for node_id in handover.successors:
             try:
                 if node_id == self._me:
-                    await self._companions.announce(findings.file_id, patient=handover.patient, from_table=True)
+                    await self._announcing.announce(findings.file_id, patient=handover.patient, from_table=True)
                 else:
                     request = Announce(findings.file_id, handover.patient)
                     await self._context.ask(contacts[node_id], request, timeout_s=ANNOUNCE_TIMEOUT_S)

@@ -38,8 +38,9 @@ from shoal.node.channel import (
 )
 from shoal.node.context import Context
 from shoal.node.formats import MAX_LEASE_S
-from shoal.node.holders.companions import Companions
+from shoal.node.holders.announcing import Announcing
 from shoal.node.holders.deletion import Deletion
+from shoal.node.holders.known import KnownHolders
 from shoal.node.holders.statements import MalformedStatement, pack_statements
 from shoal.node.holders.surveys import Entry, SurveyRow, pack_survey
 from shoal.node.store import HeldShare, ShareStore, StoreError
@@ -53,12 +54,20 @@ NOT_KEPT = "this file is not kept here"
 class Holder:
     """Answers whoever wants shares, looks after a file, or asks for its other holders. Announces what is kept here."""
 
-    def __init__(self, context: Context, store: ShareStore, companions: Companions, calls: StoreCalls) -> None:
+    def __init__(
+        self,
+        context: Context,
+        store: ShareStore,
+        known_holders: KnownHolders,
+        announcing: Announcing,
+        calls: StoreCalls,
+    ) -> None:
         self._context = context
         self._env = context.env
         self._store = store
         self._calls = calls
-        self.companions = companions
+        self._known_holders = known_holders
+        self._announcing = announcing
 
     def handlers(self) -> Mapping[type[AnyRequest], Handler]:
         """What this part answers."""
@@ -77,7 +86,7 @@ class Holder:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take up the announcements of all files kept."""
         task_status.started()
-        await self.companions.resume()
+        await self._announcing.resume()
 
     # --- giving shares
 
@@ -120,7 +129,7 @@ class Holder:
         return self._store.held(file_id) or self._store.tombstone(file_id) or []
 
     def _row(self, file_id: FileId, held: HeldShare, *, with_statement: bool) -> SurveyRow:
-        signed = self.companions.own(file_id, held).signed if with_statement else b""
+        signed = self._known_holders.own(file_id, held).signed if with_statement else b""
         return SurveyRow(held.share_number, held.lease_end, signed)
 
     async def _renew(self, caller: Caller, request: Renew, payload: Buffer) -> Renewed:
@@ -165,13 +174,13 @@ class Holder:
         await self._calls.call(
             self._store.delete, deletion.file_id, deletion.pack(), deletion.remembered_until(now), now
         )
-        self.companions.forget(deletion.file_id)
+        self._announcing.forget(deletion.file_id)
         return True
 
     # --- knowing the other holders
 
     async def _holders(self, caller: Caller, request: GetHolders, payload: Buffer) -> HolderList:
-        statements = await self._calls.asked(self.companions.known(FileId(request.file_id)))
+        statements = await self._calls.asked(self._known_holders.known(FileId(request.file_id)))
         if not statements:
             raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
         return HolderList(pack_statements(each.signed for each in statements))
@@ -182,7 +191,7 @@ class Holder:
         def learn() -> int:
             if not self._store.held(file_id):
                 raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
-            return self.companions.take_in(file_id, bytes(payload))
+            return self._known_holders.take_in(file_id, bytes(payload))
 
         try:
             told = Told(await self._calls.call(learn))
@@ -190,13 +199,13 @@ class Holder:
             raise RequestError(Status.MALFORMED, text=str(error)) from error
         if caller.node_id is not None:  # another holder; a publisher asks us to announce when it has told everybody
             with suppress(StoreError):  # then our own look does it
-                await self.companions.take_up(file_id, if_new=True)
+                await self._announcing.take_up(file_id, if_new=True)
         return told
 
     async def _announce(self, caller: Caller, request: Announce, payload: Buffer) -> Announced:
         stands_in = caller.node_id is not None  # another holder asks, and again later; a publisher asks once
         reports = await self._calls.asked(
-            self.companions.announce(FileId(request.file_id), patient=request.patient, from_table=stands_in)
+            self._announcing.announce(FileId(request.file_id), patient=request.patient, from_table=stands_in)
         )
         if reports is None:
             raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)

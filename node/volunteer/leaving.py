@@ -25,7 +25,7 @@ from shoal.node.context import Context
 from shoal.node.errors import NotOneFile
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.announcers import Hint
-from shoal.node.holders.companions import Companions
+from shoal.node.holders.known import KnownHolders
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.search import Search
@@ -75,12 +75,12 @@ class Leaver:
     """Hands over everything that a store keeps. The node goes on serving meanwhile."""
 
     def __init__(
-        self, context: Context, store: ShareStore, companions: Companions, on_progress: OnProgress | None
+        self, context: Context, store: ShareStore, known_holders: KnownHolders, on_progress: OnProgress | None
     ) -> None:
         self._context = context
         self._env = context.env
         self._store = store
-        self._companions = companions
+        self._known_holders = known_holders
         self._on_progress = on_progress
         self._fates: Counter[Fate] = Counter()
         self._sent_bytes = 0
@@ -121,7 +121,7 @@ class Leaver:
             self._ahead_s, ours = -peers_ahead_s, self._env.wall
             self._env = replace(self._env, wall=lambda: ours() + peers_ahead_s)
             self._context = replace(self._context, env=self._env)
-            self._companions = self._companions.by_clock(self._context)
+            self._known_holders = self._known_holders.by_clock(self._context)
 
     def _left_s(self, held: HeldShare) -> int:
         """Of a share's lease: by our own clock or the peers', whichever says more."""
@@ -153,7 +153,7 @@ class Leaver:
         lease_s = max(LEAST_LEASE_S, min(MAX_LEASE_S, left_s))
         try:
             encoded = await self._env.call(self._store.manifest, file_id)
-            known = await self._companions.known(file_id)
+            known = await self._known_holders.known(file_id)
         except StoreError:
             return Fate.REMAINING
         if encoded is None:  # given up meanwhile: its owner has deleted it, say
@@ -265,7 +265,7 @@ class Leaver:
         """Tell the holders and the network who has taken the share, and note it: nobody is asked a second time."""
         await settling.tell()
         with suppress(StoreError, MalformedStatement):  # then the next look asks the holders
-            await self._companions.learn(file_id, pack_statements(each.signed for each in settling.statements))
+            await self._known_holders.learn(file_id, pack_statements(each.signed for each in settling.statements))
         await settling.announce()
 
     async def _send(self, manifest: Manifest, lane: Lane) -> None:

@@ -27,7 +27,8 @@ from shoal.node.channel import (
 from shoal.node.context import Context
 from shoal.node.environment import Environment
 from shoal.node.errors import LocalError
-from shoal.node.holders.companions import Companions
+from shoal.node.holders.announcing import Announcing
+from shoal.node.holders.known import KnownHolders
 from shoal.node.home.network import Network
 from shoal.node.home.settings import NodeSettings
 from shoal.node.nursery import open_nursery
@@ -61,7 +62,8 @@ class Serving:
         self.settings = settings
         self.store = store
         self._identity = identity
-        self._holder: Holder | None = None
+        self._known_holders: KnownHolders | None = None
+        self._announcing: Announcing | None = None
         self._taking: Taking | None = None
         self.started_at = trio.current_time()
         self.known_space = (float("-inf"), 0)
@@ -102,9 +104,10 @@ class Serving:
     ) -> None:
         """Answer requests from now on, and look after what is kept here."""
         calls = StoreCalls(context.env, self.problems)
-        companions = Companions(context, self._identity, self.store, own_address)
-        self._taking = Taking(context.env, self.store, companions, calls)
-        self._holder = holder = Holder(context, self.store, companions, calls)
+        self._known_holders = known_holders = KnownHolders(context, self._identity, self.store, own_address)
+        self._announcing = announcing = Announcing(context, self._identity.node_id, self.store, known_holders)
+        self._taking = Taking(context.env, self.store, known_holders, calls)
+        holder = Holder(context, self.store, known_holders, announcing, calls)
         for part in (self._taking, holder, Administration(status, self.ending)):
             self.handlers.update(part.handlers())
         await nursery.start(holder.run)
@@ -123,12 +126,14 @@ class Serving:
         identity = (self._identity, context.network)
         async with open_pool(self._env.streams, throttle=throttle, identity=identity, bugs=context.bugs) as pool:
             own = replace(context, pool=pool, throttle=throttle)
-            self.caretaker = Caretaker(own, self._identity.node_id, self.store, holder.companions, holder.delete)
+            self.caretaker = Caretaker(
+                own, self._identity.node_id, self.store, self.known_holders, self.announcing, holder.delete
+            )
             self._tell_care(self.caretaker)
             own.dht.serve(POLL_TOPIC, self.caretaker.polls.answer)
             own_shares = self.caretaker.own_shares
             self.upkeep = Upkeep(
-                own, self.store, self.caretaker.clocks, self.problems, own_shares.note, holder.companions.forget
+                own, self.store, self.caretaker.clocks, self.problems, own_shares.note, self.announcing.forget
             )
             async with open_nursery() as nursery:
                 nursery.start_soon(self.upkeep.run)
@@ -149,10 +154,16 @@ class Serving:
         self.handlers.after(Survey, surveyed)
 
     @property
-    def companions(self) -> Companions:
-        """What this node knows of the other holders; once it has been started."""
-        assert self._holder is not None, "asked for before the node was started"
-        return self._holder.companions
+    def known_holders(self) -> KnownHolders:
+        """What this node knows of the other holders, once it has been started."""
+        assert self._known_holders is not None, "asked for before the node was started"
+        return self._known_holders
+
+    @property
+    def announcing(self) -> Announcing:
+        """What this node announces, once it has been started."""
+        assert self._announcing is not None, "asked for before the node was started"
+        return self._announcing
 
     def care_statistics(self) -> CareStatistics:
         """What was done for the files kept here since the start."""

@@ -21,7 +21,7 @@ from shoal.node.channel import (
 )
 from shoal.node.environment import Environment
 from shoal.node.formats import MAX_LEASE_S
-from shoal.node.holders.companions import Companions
+from shoal.node.holders.known import KnownHolders
 from shoal.node.store import HeldShare, ShareStore, split_blocks
 from shoal.node.volunteer.handlers import Handler
 from shoal.node.volunteer.store_calls import StoreCalls
@@ -30,10 +30,10 @@ from shoal.node.volunteer.store_calls import StoreCalls
 class Taking:
     """Answers whoever brings a share. Its manifest is checked against the blocks before the share counts."""
 
-    def __init__(self, env: Environment, store: ShareStore, companions: Companions, calls: StoreCalls) -> None:
+    def __init__(self, env: Environment, store: ShareStore, known_holders: KnownHolders, calls: StoreCalls) -> None:
         self._env = env
         self._store = store
-        self._companions = companions
+        self._known_holders = known_holders
         self._calls = calls
         self.is_leaving = False
 
@@ -71,7 +71,7 @@ class Taking:
             self._store.commit, request.upload_id, request.share_number, manifest, lease_end, now
         )
         file_id = Manifest.decode(manifest).id
-        statement = self._companions.own(file_id, HeldShare(request.share_number, kept_until))
+        statement = self._known_holders.own(file_id, HeldShare(request.share_number, kept_until))
         return Committed(kept_until, statement.signed)
 
     def _check_staying(self) -> None:

@@ -113,7 +113,7 @@ def test_a_holder_that_has_moved_tells_the_others_at_once(tmp_path: Path) -> Non
         await world.start(moved.name, doors=[others[0].address])
         await trio.sleep(2 * 3600)
         for machine in others:
-            statements = await machine.serving.companions.known(file_id)
+            statements = await machine.serving.known_holders.known(file_id)
             assert moved.address in [each.address for each in statements]
 
     run_world(14, tmp_path, story)
@@ -136,7 +136,7 @@ def test_so_does_one_whose_line_gets_another_address(tmp_path: Path, monkeypatch
         moved.add(id(node.context.dht))
         await trio.sleep(3 * 3600)
         for machine in others:
-            statements = await machine.serving.companions.known(file_id)
+            statements = await machine.serving.known_holders.known(file_id)
             assert new in [each.address for each in statements]
 
     run_world(17, tmp_path, story)
@@ -188,7 +188,7 @@ def test_it_waits_until_it_knows_its_own_address(
         await trio.sleep(2 * 3600)
         assert asked == [file_id]
         for machine in others:
-            statements = await machine.serving.companions.known(file_id)
+            statements = await machine.serving.known_holders.known(file_id)
             assert away.address in [each.address for each in statements]
 
     run_world(16, tmp_path, story)

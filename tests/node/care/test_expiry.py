@@ -88,7 +88,7 @@ def test_a_file_that_comes_back_in_the_same_beat_stays_announced(tmp_path: Path,
     async def story(world: World) -> None:
         machine, (file_id,) = await alone(world, 1)
         store: Any = machine.serving.store
-        companions: Any = machine.serving.companions
+        announces: Any = machine.serving.announcing
         node: Any = machine.node
         chore, manifest, share = getattr(store, during), store.manifest(file_id), store.read(file_id, 0, 0, 1, True)
         came: list[float] = []
@@ -100,7 +100,7 @@ def test_a_file_that_comes_back_in_the_same_beat_stays_announced(tmp_path: Path,
                 store.begin(bytes(16), b"a prefix", 0, now)
                 store.write(bytes(16), 0, [share.blocks], [share.data_leaves], now)
                 store.commit(bytes(16), 0, manifest, int(now + 90 * DAY_S), now)
-                node.context.dht.keep_announced(list(companions.announcements_as_kept(file_id).values()))
+                node.context.dht.keep_announced(list(announces.as_kept(file_id).values()))
                 came.append(now)
             return result
 

@@ -142,8 +142,8 @@ def test_a_holder_that_is_away_is_searched_for_once_and_not_at_every_silence(
 
 def owed(machine: Machine, file_id: FileId) -> set[int]:
     """The classes that a holder would announce after a start, by what it knows of the others."""
-    companions: Any = machine.serving.companions
-    return set(companions.announcements_as_kept(file_id))
+    announces: Any = machine.serving.announcing
+    return set(announces.as_kept(file_id))
 
 
 def test_a_holder_of_a_share_made_again_announces_what_is_its_to_announce(tmp_path: Path) -> None:

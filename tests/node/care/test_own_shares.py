@@ -97,7 +97,7 @@ def test_the_holder_of_a_share_made_again_looks_after_the_file_as_before(tmp_pat
         await until(lambda: states(victim) == (1, 0, 0), 1 * EPOCH_S, EPOCH_S / 8)
         before = victim.serving.care_statistics().turns
         await until(lambda: victim.serving.care_statistics().turns > before, 40 * EPOCH_S, EPOCH_S / 8)
-        others: Any = holders[0].serving.companions
+        others: Any = holders[0].serving.known_holders
         known = await others.known(FileId(published.link.id))
         assert 5 in {each.share for each in known if each.contact.address.host == victim.host}
 

@@ -248,7 +248,7 @@ def test_a_list_of_holders_that_says_nothing_new_is_not_written(tmp_path: Path) 
         one, other = holders[:2]
         file_id = FileId(published.link.id)
         await trio.sleep(60)
-        statements = await other.serving.companions.known(file_id)
+        statements = await other.serving.known_holders.known(file_id)
         assert len(statements) == 12
         store: Any = one.serving.store
         written: list[int] = []
@@ -262,8 +262,8 @@ def test_a_list_of_holders_that_says_nothing_new_is_not_written(tmp_path: Path) 
         store.add_statements = noted
         try:
             payload = pack_statements(each.signed for each in statements)
-            count = await one.serving.companions.learn(file_id, payload)
-            assert await one.serving.companions.learn(file_id, payload) == count
+            count = await one.serving.known_holders.learn(file_id, payload)
+            assert await one.serving.known_holders.learn(file_id, payload) == count
         finally:
             del store.add_statements
         assert sum(written) == 0 or len(written) == 1

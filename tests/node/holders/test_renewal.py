@@ -32,7 +32,7 @@ def claim_everything(world: World, liar: Machine, published: Published) -> None:
         for share in range(N)
     ]
     for machine in holders(world, published):
-        machine.serving.companions.take_in(file_id, pack_statements(signed))
+        machine.serving.known_holders.take_in(file_id, pack_statements(signed))
 
 
 def days_left(machines: list[Machine], file_id: FileId) -> list[int]:

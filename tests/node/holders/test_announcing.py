@@ -24,10 +24,10 @@ def test_what_is_announced_after_a_start_is_what_was_announced_before(tmp_path: 
         await trio.sleep(60)
         announcers = 0
         for machine in holders:
-            companions = machine.serving.companions
-            shares, others = companions.apart(await companions.known(file_id))
-            expected = companions.announcements(file_id, shares, others)
-            assert companions.announcements_as_kept(file_id) == expected
+            announces = machine.serving.announcing
+            statements = await machine.serving.known_holders.known(file_id)
+            expected = announces.of_statements(file_id, statements)
+            assert announces.as_kept(file_id) == expected
             announcers += bool(expected)
             await world.crash(machine.name)
             await world.start(machine.name)
@@ -53,7 +53,7 @@ def test_a_statement_damaged_on_disk_is_left_out_and_harms_no_other(tmp_path: Pa
 
 
 def announced(machine: Machine, file_id: FileId) -> dict[int, Announcement]:
-    return machine.serving.companions.announcements_as_kept(file_id)
+    return machine.serving.announcing.as_kept(file_id)
 
 
 def announcing(machine: Machine) -> dict[RecordKey, Announcement]:
@@ -70,7 +70,7 @@ def test_a_store_that_fails_for_a_moment_silences_nobody(tmp_path: Path) -> None
         file_id = FileId(published.link.id)
         await trio.sleep(60)
         machine = next(each for each in holders if announced(each, file_id))
-        companions, node, store = machine.serving.companions, machine.node, machine.serving.store
+        announces, node, store = machine.serving.announcing, machine.node, machine.serving.store
         assert node is not None
         duties = announced(machine, file_id)
 
@@ -82,15 +82,15 @@ def test_a_store_that_fails_for_a_moment_silences_nobody(tmp_path: Path) -> None
 
         stand_in = replace(duties[min(duties)], key=RecordKey(class_key(file_id, (max(duties) + 1) % CLASSES)))
         node.context.dht.keep_announced([stand_in])
-        companions.standing_in[file_id] = float("-inf")
+        announces.standing_in[file_id] = float("-inf")
         before = kept()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(store, "statements", fail)
-            await companions.review()
+            await announces.review()
         assert kept() == before
-        await companions.review()
+        await announces.review()
         assert kept() == {each.key for each in duties.values()} < before
-        await companions.review()
-        assert not companions.standing_in
+        await announces.review()
+        assert not announces.standing_in
 
     run_world(73, tmp_path, story, epoch_s=EPOCH_S)
