@@ -42,12 +42,12 @@ from shoal.dht.identity import NodeId, distance
 from shoal.dht.lookup_path import ALPHA, OVERDUE_MAX_S, Board, Path, State
 from shoal.dht.routing import MAX_PER_PREFIX_IN_TABLE, K
 
-# Paths per lookup. More survive more liars and cost more messages; DESIGN section 3.
+# Paths per lookup. More of them survive more liars and cost more messages (benchmarks/lookup_quality.py).
 PATHS = 4
 THOROUGH_PATHS = 8
 
 ROUNDS = 20  # longest chain of "he told me of her". A network of 10**6 nodes needs about 5.
-TIME_LIMIT_S = 10.0  # of a whole lookup; DESIGN section 3.
+TIME_LIMIT_S = 10.0  # of a whole lookup: a person waits for it
 
 # How long the contacts of discredited sources are asked at all. They get a chance because after a catastrophe
 # honest answers are full of dead nodes too; they get an end because inventing nodes must not fill the whole

@@ -27,7 +27,8 @@ LARGE_COUNT = 40  # a network in which so many are met at once is not just start
 
 # how often probes and refresh are considered at least; silence of a peer is followed up at once
 UPKEEP_S = 7200.0
-# of a bucket nobody searched in. DESIGN allows 12 h; lookups of files do most of it, and contacts are probed besides.
+# A bucket in which nobody searched for so long is refreshed. A week is enough: lookups of files refresh most buckets,
+# and contacts are probed besides.
 REFRESH_AGE_S = 7 * 24 * 3600.0
 # how often one bootstrap address is pinged although all is well: it joins severed halves
 REUNION_S = 3 * 3600.0

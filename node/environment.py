@@ -21,7 +21,7 @@ from shoal.node.store import Disk, RealDisk
 
 T = TypeVar("T")
 
-WORKERS = 3  # ours: two cores encode and hash while one more thread waits for the disk
+WORKERS = 3  # two cores encode and hash while one more thread waits for the disk
 
 
 class Compute(Protocol):

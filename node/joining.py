@@ -13,7 +13,7 @@ from shoal.node.nursery import open_nursery
 
 RESOLVE_TIMEOUT_S = 5.0
 FIRST_RETRY_S = 2.0
-MAX_RETRY_S = 300.0  # ours: a name service that comes back is used within five minutes
+MAX_RETRY_S = 300.0  # a name service that comes back is used within five minutes
 OTHERS_GRACE_S = 0.5  # for the other doors, when one has opened: whoever is first may be a liar who knows liars only
 MAX_TOLD = 4  # doors named in a message
 

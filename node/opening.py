@@ -33,7 +33,7 @@ from shoal.node.volunteer.serving import PORT_TRIES, Serving, open_store
 from shoal.node.volunteer.status import node_status
 
 FIRST_SAVE_S = 15.0  # a daemon that lives only seconds leaves a cache of contacts all the same
-SAVE_EVERY_S = 6 * 3600.0  # ours: whom it met that long ago is still a way in; nothing is written where nothing is new
+SAVE_EVERY_S = 6 * 3600.0  # whom it met that long ago is still a way in; nothing is written where nothing is new
 
 
 @dataclass(frozen=True)

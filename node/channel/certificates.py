@@ -19,7 +19,7 @@ from shoal.dht import Identity
 from shoal.node.channel.errors import Misbehaved
 
 PROTOCOL_NAME = "shoal/1"  # ALPN
-MAX_CERTIFICATE_BYTES = 4_096  # ours: an Ed25519 certificate of our own has about 230
+MAX_CERTIFICATE_BYTES = 4_096  # an Ed25519 certificate of our own has about 230
 _NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shoal")])
 _FROM = datetime(2020, 1, 1, tzinfo=UTC)  # fixed, so that a certificate tells nothing about its owner's clock
 _UNTIL = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)  # RFC 5280: "no well-defined expiration date"

@@ -25,8 +25,8 @@ from shoal.node.channel.limits import Throttle, acquire
 from shoal.node.channel.messages import AnyRequest, Failure, R, RawReply, Reply, Request, ServerHello
 from shoal.node.channel.streams import Buffer, ByteStream, StreamNetwork
 
-MAX_REQUESTS_COUNT = 16  # ours: under way at once; as many as a server works on for one connection
-MAX_ABANDONED_COUNT = 64  # ours: a peer that owes this many replies nobody waits for is not worth keeping
+MAX_REQUESTS_COUNT = 16  # under way at once; as many as a server works on for one connection
+MAX_ABANDONED_COUNT = 64  # a peer that owes this many replies nobody waits for is not worth keeping
 
 
 class _Pending:

@@ -17,7 +17,7 @@ from shoal.node.channel.streams import Buffer, ByteStream
 from shoal.node.channel.wire import MAX_HEADER_BYTES
 
 _LENGTHS = struct.Struct(">II")
-_SCRATCH_BYTES = 2_048  # ours: holds any usual header whole; what it reads of a payload by accident is copied once more
+_SCRATCH_BYTES = 2_048  # holds any usual header whole; what it reads of a payload by accident is copied once more
 
 
 class FrameHead(NamedTuple):

@@ -7,7 +7,7 @@ from shoal.node.channel.errors import Misbehaved
 from shoal.node.channel.messages import VERSION, ClientHello, Identify, ServerHello
 
 FEATURES = 0  # a bit for each thing a node can do beyond its version; none yet
-HELLO_TIMEOUT_S = 5.0  # ours: one round trip on top of the handshake, which has as much
+HELLO_TIMEOUT_S = 5.0  # one round trip on top of the handshake, which has as much
 
 _LABEL = b"shoal/1 identify\0"
 

@@ -10,15 +10,15 @@ from shoal.node.channel.errors import TimedOut
 
 T = TypeVar("T")
 
-BURST_S = 0.05  # ours: what an idle limit may let through at once; short enough to look smooth on a progress bar
+BURST_S = 0.05  # what an idle limit may let through at once; short enough to look smooth on a progress bar
 MIN_SLICE_BYTES = 1_024  # below this the cost of a wake-up is larger than that of the bytes
 UNLIMITED_SLICE_BYTES = 2**62
 
-PATIENCE_S = 10.0  # ours: for any frame, however small; covers a lost packet retried a few times
-MIN_RATE_BYTES_PER_S = 1_024  # ours: 48 uploads at once over a 0.5 Mbit/s line still pass, one byte per second does not
+PATIENCE_S = 10.0  # for any frame, however small; covers a lost packet retried a few times
+MIN_RATE_BYTES_PER_S = 1_024  # 48 uploads at once over a 0.5 Mbit/s line still pass, one byte per second does not
 
 MAX_MEMORY_BYTES = 64 * 2**20  # payloads in memory for all connections of a server together
-SQUEEZE_AGE_S = 20.0  # ours: under memory pressure 1 MiB must move on within this time (52 KiB/s)
+SQUEEZE_AGE_S = 20.0  # under memory pressure 1 MiB must move on within this time (52 KiB/s)
 
 
 class RateLimit:

@@ -26,7 +26,7 @@ MAX_TYPE = 0x7F
 MAX_REQUEST_ID = 2**32 - 1
 
 MAX_BLOCKS_COUNT = 16  # in one write or read: 1 MiB
-MAX_PAYLOAD_BYTES = MAX_BLOCKS_COUNT * BLOCK_BYTES  # DESIGN section 4
+MAX_PAYLOAD_BYTES = MAX_BLOCKS_COUNT * BLOCK_BYTES  # hides a round trip; many fit into memory
 MAX_SHARE_NUMBER = 255
 MAX_BLOCK_INDEX = 2**40 - 1  # 64 PiB in one share: beyond any disk, and no product of ours overflows 63 bits
 MAX_PROOF_BYTES = 128 * HASH_BYTES  # a range proof has at most two hashes per level, and 2^40 blocks have 41 levels

@@ -17,8 +17,8 @@ from shoal.node.channel.limits import Throttle
 from shoal.node.channel.messages import R, Request
 from shoal.node.channel.streams import Buffer, StreamNetwork
 
-MAX_CONNECTIONS_COUNT = 64  # ours: a publish to 48 holders and its neighbours; 20 KiB of TLS state each
-IDLE_S = 45.0  # ours: less than the 60 s after which servers close, so that we seldom meet a closing door
+MAX_CONNECTIONS_COUNT = 64  # a publish to 48 holders and its neighbours; 20 KiB of TLS state each
+IDLE_S = 45.0  # less than the 60 s after which servers close, so that we seldom meet a closing door
 SWEEP_S = 5.0  # how long an idle connection may wait for others, to be closed with them
 
 PeerKey = tuple[NodeId | None, Address]

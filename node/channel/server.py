@@ -21,11 +21,11 @@ from shoal.node.channel.limits import Grant, MemoryBudget, Throttle
 from shoal.node.channel.messages import AnyRequest, Failure, Identify, Reason, Reply, Status, Unknown
 from shoal.node.channel.streams import Buffer, ByteStream
 
-IDLE_S = 60.0  # DESIGN section 4
-MAX_REQUESTS_COUNT = 16  # ours: in work at once per connection; enough to hide a long round trip
-MAX_CONNECTION_BYTES = 4 * 2**20  # ours: payloads in memory per connection, both ways: four full reads or writes
-MEMORY_WAIT_S = 5.0  # ours: a burst of honest readers is over by then; after it the caller should try elsewhere
-MAX_WORK_S = 300.0  # ours: far beyond any honest request (announcing a file takes a minute at worst)
+IDLE_S = 60.0  # an idle connection costs 20 KiB, and a new one a round trip or two
+MAX_REQUESTS_COUNT = 16  # in work at once per connection; enough to hide a long round trip
+MAX_CONNECTION_BYTES = 4 * 2**20  # payloads in memory per connection, both ways: four full reads or writes
+MEMORY_WAIT_S = 5.0  # a burst of honest readers is over by then; after it the caller should try elsewhere
+MAX_WORK_S = 300.0  # far beyond any honest request (announcing a file takes a minute at worst)
 
 assert MAX_CONNECTION_BYTES >= 2 * messages.MAX_PAYLOAD_BYTES, "the largest single request must fit"
 

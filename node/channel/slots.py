@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from shoal.dht import Address
 
-MAX_CONNECTIONS_COUNT = 512  # ours: at some 20 KiB of TLS state each, 10 MiB when full
-MAX_CONNECTIONS_PER_HOST_COUNT = 16  # ours: a household behind one address; no single host can fill the node
+MAX_CONNECTIONS_COUNT = 512  # at some 20 KiB of TLS state each, 10 MiB when full
+MAX_CONNECTIONS_PER_HOST_COUNT = 16  # a household behind one address; no single host can fill the node
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,9 +15,9 @@ import trio
 from shoal.dht import Address, AddressError
 from shoal.node.channel.errors import Unreachable
 
-BACKLOG_COUNT = 128  # ours: calls the kernel keeps waiting while a start-up of many peers knocks at once
+BACKLOG_COUNT = 128  # calls the kernel keeps waiting while a start-up of many peers knocks at once
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-RESOURCE_PAUSE_S = 0.1  # ours: accepting again at once would only spin; other connections end meanwhile
+RESOURCE_PAUSE_S = 0.1  # accepting again at once would only spin; other connections end meanwhile
 _LISTENER_GONE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
 
 log = logging.getLogger(__name__)

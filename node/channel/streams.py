@@ -17,8 +17,8 @@ from shoal.node.channel.slots import ConnectionSlots
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Contiguous bytes. Memoryviews are of format B."""
 
-HANDSHAKE_TIMEOUT_S = 5.0  # DESIGN section 4
-CONNECT_TIMEOUT_S = 5.0  # ours: a SYN lost twice (1 s + 2 s) and a slow path still get through
+HANDSHAKE_TIMEOUT_S = 5.0  # one round trip, with a lost packet or two; no stranger holds a socket for longer
+CONNECT_TIMEOUT_S = 5.0  # a SYN lost twice (1 s + 2 s) and a slow path still get through
 
 
 class ByteStream(Protocol):

@@ -9,8 +9,8 @@ import msgpack
 
 from shoal.node.channel.errors import MalformedMessage
 
-MAX_HEADER_BYTES = 64 * 1024  # DESIGN section 4; the largest header we send has some 9 KiB
-MAX_ARRAY_COUNT = 1024  # ours: four times the longest list of any message (256 shares)
+MAX_HEADER_BYTES = 64 * 1024  # the largest header a node sends has some 9 KiB; a stranger can make us hold no more
+MAX_ARRAY_COUNT = 1024  # four times the longest list of any message (256 shares)
 MAX_INT = 2**63 - 1  # what every msgpack library and SQLite can hold
 
 Check = Callable[[Any], Any]

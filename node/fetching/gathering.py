@@ -21,7 +21,7 @@ from shoal.node.holders.announcers import Hint
 from shoal.node.nursery import open_nursery
 
 READ_TIMEOUT_S = 300.0  # the last resort: over a slow line all holders are slow together, and none is to blame
-PROGRESS_TIMEOUT_S = 60.0  # DESIGN section 5: give up, with numbers, after so long without any progress
+PROGRESS_TIMEOUT_S = 60.0  # without any: then the fetch gives up; a minute outlasts a restart or a change of lines
 PROGRESS_BYTES = 64 * 1024  # so much received counts as progress, even where no read has ended yet
 FIRST_PATIENCE_S = 1.5  # before a slow holder gets company, while nothing is known of this network's speed
 LEAST_PATIENCE_S = 0.25

@@ -14,7 +14,7 @@ from shoal.dht import Address, AddressError, Contact, NetworkParameters, NodeId,
 from shoal.erasure import FileId
 from shoal.node.formats import unpack
 
-CLASSES = 3  # DESIGN section 3
+CLASSES = 3  # keys under which a file is announced: liars would have to surround all of them
 LEAST_ANNOUNCERS = 2  # of a class: one may die and the class still answers
 STAND_INS_DEEP = 3  # the first announcers of a class, and twice as many that announce when they are asked to
 HOLDERS_PER_ANNOUNCER = 33  # of a class; 3 classes: slices are 11 hosts apart. 12 fit in IPv6, and one is to spare,

@@ -20,8 +20,8 @@ from shoal.node.holders.search import Search
 from shoal.node.results import Deleted
 
 LABEL = b"shoal/1 delete\0"
-TOMBSTONE_S = 180 * 86400  # ours: remembered longer than any lease (90 days) with its grace (14) lasts elsewhere
-MAX_BEHIND_S = 365 * 86400  # ours: how far our clock may be behind the owner's, and not the owner's ahead of all others
+TOMBSTONE_S = 180 * 86400  # remembered longer than any lease (90 days) with its grace (14) lasts elsewhere
+MAX_BEHIND_S = 365 * 86400  # how far our clock may be behind the owner's, and not the owner's ahead of all others
 DELETE_TIMEOUT_S = 20.0  # of all holders together
 MAX_ISSUED = 2**40  # s since the epoch; no clock in use says more
 

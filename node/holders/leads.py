@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from shoal.dht import Contact
 from shoal.node.holders.announcers import Hint
 
-MAX_CLAIMS = 4  # of one informant on one share: DESIGN section 6 has at most so many holders of a share
-MAX_HINTS = 2048  # ours: 256 shares with a few claims each; a flood of announcements stops here
+MAX_CLAIMS = 4  # of one informant on one share: a store keeps no more holders of a share
+MAX_HINTS = 2048  # 256 shares with a few claims each; a flood of announcements stops here
 
 
 class Leads:

@@ -14,7 +14,7 @@ from shoal.dht import Contact, NodeId, labelled_hash, space_class
 from shoal.node.context import Context
 
 CORNER_BITS = 4  # of a target: the lookups of a gathering go to as many corners of the id space as there can be
-MAX_LOOKUPS = 1 << CORNER_BITS  # ours: enough to see a network of thousands; a larger one need not be seen whole
+MAX_LOOKUPS = 1 << CORNER_BITS  # enough to see a network of thousands; a larger one need not be seen whole
 QUIET_LOOKUPS = 2  # so many lookups in a row without a new host, and the network has been seen
 GATHER_TIMEOUT_S = 20.0
 

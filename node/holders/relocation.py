@@ -14,7 +14,7 @@ from shoal.node.holders.announcers import Hint
 from shoal.node.nursery import open_nursery
 
 LOOKUPS_AT_ONCE = 8
-MAX_LOOKUPS = 64  # ours: enough for the holders of a file of the default width; only asked when shares run out
+MAX_LOOKUPS = 64  # enough for the holders of a file of the default width; only asked when shares run out
 TIMEOUT_S = 15.0
 
 

@@ -28,7 +28,7 @@ from shoal.node.results import Holder
 SEARCH_TIMEOUT_S = 30.0  # each: a first search that liars hold up takes nothing from the thorough one
 ASKED_AT_ONCE = 4  # holders asked for the manifest at the same time
 ASK_ANOTHER_S = 0.25  # as long as none has it, one more is asked so often: those named by liars do not answer at all
-MOST_AT_ONCE = 32  # ours: half of the connections a node keeps
+MOST_AT_ONCE = 32  # half of the connections a node keeps
 ENOUGH_LISTS = 3  # holder lists that are taken together; a liar among them can only add names
 ENOUGH_LISTS_THOROUGH = 12
 LISTS_TIMEOUT_S = 5.0

@@ -27,10 +27,10 @@ from shoal.node.formats import MAX_STATEMENT_BYTES, unpack
 
 VERSION = 1
 LABEL = b"shoal/1 holder statement"
-LIFETIME_S = 7 * 86400  # DESIGN: at most 7 days; holders renew theirs well before
-MAX_SKEW_S = 2 * 3600  # ours: how far ahead of our clock a peer's may be
+LIFETIME_S = 7 * 86400  # a holder that is gone is forgotten within a week; holders renew theirs well before
+MAX_SKEW_S = 2 * 3600  # how far ahead of our clock a peer's may be
 MAX_STATEMENTS = 1024  # 256 shares, 4 statements each
-MAX_REMEMBERED = 4096  # ours: a signature costs 0.1 ms to check, and each statement is met some ten times
+MAX_REMEMBERED = 4096  # a signature costs 0.1 ms to check, and each statement is met some ten times
 
 
 class MalformedStatement(Exception):

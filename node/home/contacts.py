@@ -8,7 +8,7 @@ from shoal.dht import Address, AddressError, Contact, NodeId
 from shoal.node.errors import LocalError
 from shoal.node.home.home import write_private
 
-MAX_CONTACTS = 200  # ours: ten buckets' worth; any one that is still alive is enough
+MAX_CONTACTS = 200  # ten buckets' worth; any one that is still alive is enough
 MAX_CACHE_BYTES = 2**18
 # The saved cache is not written again while it has such a part of our contacts, and they are such a part of it.
 STILL_GOOD, STILL_ALIVE = 0.75, 0.5

@@ -35,7 +35,7 @@ from shoal.node.home.settings import load_identity
 from shoal.node.nursery import open_nursery
 
 ANSWER_TIMEOUT_S = 10.0  # of a daemon on the same machine, be it busy
-END_TIMEOUT_S = 30.0  # ours: a daemon ends within a second; a disk that is slow to take the last bytes may need this
+END_TIMEOUT_S = 30.0  # a daemon ends within a second; a disk that is slow to take the last bytes may need this
 LOOK_EVERY_S = 0.1  # whether the home is free
 MAX_FILE_BYTES = 65536
 

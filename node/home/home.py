@@ -15,7 +15,7 @@ from shoal.node.errors import AlreadyRunning, LocalError
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
-STALE_S = 600.0  # ours: a temporary file gets its name within moments, unless a crash came between
+STALE_S = 600.0  # a temporary file gets its name within moments, unless a crash came between
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from shoal.node.home.network import TableReader, parse_toml
 
 SECRET_BYTES = 32
 NONCE_BYTES = 8
-DEFAULT_PORT = 4750  # ours: unassigned, below the ephemeral ranges of common systems
+DEFAULT_PORT = 4750  # unassigned, below the ephemeral ranges of common systems
 DEFAULT_CAPACITY_BYTES = 10 * 10**9
 DEFAULT_RESERVE_BYTES = 10**9  # free disk that is never touched
 MAX_CAPACITY_BYTES = 2**60

@@ -22,7 +22,7 @@ OFFER_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 300.0  # the last resort: 1 MiB over a sixteenth of a 0.5 Mbit/s line. Stalls are noticed sooner
 COMMIT_TIMEOUT_S = 180.0  # a holder syncs the share and builds its trees: minutes for hundreds of GB
 LEAST_COMMIT_S = 30.0  # for a small share at a busy holder
-COMMIT_BYTES_PER_S = 8 * 2**20  # ours: the slowest disk that a volunteer is likely to have
+COMMIT_BYTES_PER_S = 8 * 2**20  # the slowest disk that a volunteer is likely to have
 LEASE_SLACK_S = 600  # a lease begins before the commit and is signed after it
 
 NO_ANSWER = "no answer"

@@ -1,4 +1,4 @@
-"""Share put: the order of events that makes an acknowledgement true (DESIGN §5, docs/store.md).
+"""Share put: the order of events that makes an acknowledgement true (docs/store.md).
 
     blocks are in the temporary file (O_EXCL, same folder)
     → trees, manifest and trailer behind them → fsync file → both roots equal the manifest's → rename

@@ -1,6 +1,6 @@
 """When a share may be dropped: three conditions, so that no wrong clock and no long absence ever costs a share.
 
-A share is due when (DESIGN §5)
+A share is due when
   * the wall clock is more than 14 days past its lease end, and
   * 14 days of this node's own uptime have passed since it was first seen past its lease end, and
   * the caller says that its clock agrees with its peers'.

@@ -4,32 +4,32 @@ from dataclasses import dataclass
 
 from shoal.erasure import BLOCK_BYTES
 
-INLINE_BYTES = 32 * 1024  # shares up to this live in SQLite: below it, one sync instead of three (DESIGN §5)
-MAX_READ_BLOCKS = 16  # blocks in one read, and in one write: a frame carries 1 MiB (DESIGN §4)
+INLINE_BYTES = 32 * 1024  # shares up to this live in SQLite: below it, one sync instead of three
+MAX_READ_BLOCKS = 16  # blocks in one read, and in one write: a frame carries 1 MiB
 SHARE_HANDLES = 64  # shares kept open for reading; descriptors are scarce (1024 by default), opening costs 10 µs
 
 MAX_UPLOADS = 4096  # open uploads in all: about 1 KiB of memory each
 MAX_UPLOADS_PER_SOURCE = 64  # of one /24 (/48); lifted in a private network
 OWN_SOURCE = b"this node"  # of shares made again here; no prefix of an address is so long
-UPLOAD_KEEP_S = 24 * 3600.0  # how long an uncommitted upload outlives its last block (DESIGN §5)
-UNSYNCED_KEEP_S = 600.0  # ours: an upload nothing of which was made durable was promised nothing
-CLOCK_STEP_S = 300.0  # ours: a smaller step of the clock changes nothing that matters to an upload
+UPLOAD_KEEP_S = 24 * 3600.0  # how long an uncommitted upload outlives its last block
+UNSYNCED_KEEP_S = 600.0  # an upload without a durable block: its publisher was promised nothing
+CLOCK_STEP_S = 300.0  # a smaller step of the clock changes nothing that matters to an upload
 AUTO_SYNC_BLOCKS = 1024  # 64 MiB: bounds dirty pages and unsaved leaf hashes (64 bytes a block) per upload
 MAX_OPEN_UPLOAD_FILES = 128  # above this an upload syncs and closes its file after each write
 MAX_MEMORY_BLOCKS_BYTES = 8 << 20  # small shares waiting in memory for their commit; above it they are saved
 
-SOURCE_DIVISOR = 10  # one /24 (/48) may take a tenth of the free space a day (DESIGN §4)
+SOURCE_DIVISOR = 10  # one /24 (/48) may take a tenth of the free space a day
 SOURCE_WINDOW_HOURS = 24
 MAX_SOURCES = 65536  # prefixes remembered for that; later ones share one allowance
 
-UNCOMMITTED_DIVISOR = 20  # uncommitted uploads take at most 5 % of the capacity (DESIGN §4), but see below
+UNCOMMITTED_DIVISOR = 20  # uncommitted uploads take at most 5 % of the capacity, but see below
 UNCOMMITTED_FLOOR_BYTES = 1 << 30  # … 1 GiB where capacity allows, so that 5 % of a small volunteer is useful
 UNCOMMITTED_FLOOR_DIVISOR = 2  # … and never more than half of a very small one
 
-MAX_STATEMENTS_PER_SHARE = 4  # DESIGN §6
+MAX_STATEMENTS_PER_SHARE = 4  # room for one that replaces another, and no more: strangers bring them
 MAX_PAGE = 1000  # files in one page of a listing
 
-GRACE_S = 14 * 86400  # after its lease a share stays so long by the wall clock, and by our own uptime (DESIGN §5)
+GRACE_S = 14 * 86400  # after its lease a share stays so long by the wall clock, and by our own uptime
 MAX_DROPS = 1000  # shares dropped in one call: each costs a few syncs, about 10 ms
 
 MAX_TOMBSTONES = 100_000  # about 20 MB; each cost its owner an upload here. The ones that end soonest go first
@@ -37,7 +37,7 @@ MAX_TOMBSTONE_BYTES = 512  # a time and a signature are 72; room for other signa
 
 QUARANTINE_UPTIME_S = 30 * 86400  # uptime for which a damaged copy stays at least: the fault may be elsewhere
 
-SCRUB_PASS_S = 25 * 86400  # ours: at this pace every share is read once in 30 days, even with some days missed
+SCRUB_PASS_S = 25 * 86400  # at this pace every share is read once in 30 days, even with some days missed
 SCRUB_BATCH = 64  # shares looked up, and noted as checked, in one transaction
 SCRUB_MIN_BYTES = 4096  # what the smallest share costs of a budget: opening it is work, too
 

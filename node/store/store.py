@@ -213,7 +213,7 @@ class ShareStore:
     ) -> list[ShareKey]:
         """Drop shares whose lease is over beyond doubt, at most 1000; which. Call it every few hours at most.
 
-        clock_agrees: the wall clock is within a day of the median of at least five peers (DESIGN §5). Without it
+        clock_agrees: the wall clock is within a day of the median of at least five peers. Without it
         nothing is dropped and nothing seen to expire. See leases.py for the three conditions. Also removes damaged
         copies whose time in quarantine is over, and forgets tombstones past theirs. LocalFailure; what was dropped
         before it stays so: `on_dropped` hears of each share as soon as it is.

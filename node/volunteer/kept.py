@@ -20,7 +20,7 @@ from shoal.node.translate import translated
 
 FIRST_LOOK_S = 60.0  # after the start: the network has been joined by then
 RENEW_EVERY_S = 15 * 86400.0  # 75 days of lease are left then, to find an owner who was away
-CLOCK_TOLERANCE_S = 43200.0  # ours: holders' clocks differ by less, and a renewal that gains two hours is not written
+CLOCK_TOLERANCE_S = 43200.0  # holders' clocks differ by less, and a renewal that gains two hours is not written
 TOLD_S = 60 * 86400.0  # of lease left, when the volunteer is told that a file could not be renewed for two weeks
 JITTER = 0.1
 

@@ -11,7 +11,7 @@ from shoal.node.volunteer.serving import Serving
 
 
 async def node_status(context: Context, serving: Serving | None) -> dict[str, Any]:
-    """The fields of DESIGN section 8, and more; those of the store only where there is one. All bytes are counts."""
+    """What `shoal status` shows. The fields of the store are there only where the node has one. Bytes are counts."""
     dht = context.dht.statistics()
     addresses = context.dht.addresses
     status: dict[str, Any] = {

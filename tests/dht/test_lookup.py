@@ -337,7 +337,7 @@ def test_honest_network_is_searched_exactly_and_cheaply(quality: ModuleType, net
 @pytest.mark.parametrize(("share", "bar"), [(0.2, 0.99), (0.3, 0.97), (0.5, 0.90)])
 @pytest.mark.parametrize("lie", ["collude", "squat", "mixed"])
 def test_thorough_lookups_survive_liars(quality: ModuleType, network: Any, lie: str, share: float, bar: float) -> None:
-    """The bar of DESIGN section 9, on a sample; benchmarks/lookup_quality.py takes larger ones."""
+    """Lookups find this part of what they should. A sample; benchmarks/lookup_quality.py takes larger ones."""
     network.rng.seed(7)
     network.lies = {}
     network.recruit(share, lie)

@@ -53,7 +53,7 @@ def named_together(file: str, holders: dict[Contact, list[int]]) -> set[tuple[in
     return named
 
 
-# --- the rules of DESIGN section 3
+# --- who announces, and whom an announcer names
 
 
 @given(st.sets(st.binary(min_size=32, max_size=32).map(NodeId), max_size=60), st.randoms())

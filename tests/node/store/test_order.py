@@ -1,4 +1,4 @@
-"""The order of events of a share put (DESIGN §5), recorded at the disk, and what happens when a step fails."""
+"""The order of events of a share put, recorded at the disk, and what happens when a step fails."""
 
 import errno
 import os
