@@ -1,4 +1,4 @@
-"""Who is out there: identities, contacts, lookups and signed records over UDP. Knows nothing of files.
+"""Finding peers: identities, contacts, lookups and signed records over UDP. This layer knows nothing of files.
 
 The pure parts (`routing`, `lookup`, `store`, `guard`, `responder`, `messages`, `records`) take time and
 randomness as arguments; trio appears in `service` and the modules it drives. `docs/dht.md` is the protocol.

@@ -1,7 +1,7 @@
 """Addresses: an IP and a port in one canonical form, and the prefixes by which they are counted.
 
-Host names never appear here: whoever has one resolves it first. IPv6 scope ids are refused, because they mean
-something on one machine only. An IPv4-mapped IPv6 address is the IPv4 address.
+Host names never appear here: the caller resolves them first. IPv6 scope ids are refused, because they mean something on
+one machine only. An IPv4-mapped IPv6 address is the IPv4 address.
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ MAX_TEXT_CHARS = 64  # the longest text form, "[8 groups]:65535", has 47 charact
 
 _CACHE_ENTRIES = 4_096  # addresses met again and again: peers, mostly. Bounds the memory a stranger can take.
 
-# IPv6 ranges that carry an IPv4 address inside: a way round the test for public addresses.
+# IPv6 ranges that carry an IPv4 address inside. They would be a way round the test for public addresses.
 _TUNNELS = tuple(ipaddress.IPv6Network(text) for text in ("2002::/16", "2001::/32", "64:ff9b::/96"))
 
 
@@ -36,7 +36,7 @@ class Address(NamedTuple):
 
     @classmethod
     def of(cls, host: str, port: int) -> "Address":
-        """Canonicalise `host`. Raises AddressError for anything but an IP address and a port in range."""
+        """Bring `host` into canonical form. Raises AddressError for anything but an IP address and a port in range."""
         if not 0 <= port <= MAX_PORT:
             raise AddressError(f"port {port} is not between 0 and {MAX_PORT}")
         return cls(_canonical_host(host), port)
@@ -54,7 +54,7 @@ class Address(NamedTuple):
 
     @classmethod
     def unpack(cls, data: bytes) -> "Address":
-        """The inverse of `pack`. Raises AddressError; an IPv4-mapped form is refused, it is not canonical."""
+        """Read what `pack` wrote. Raises AddressError when the bytes are no address, or one in IPv4-mapped form."""
         if len(data) not in (PACKED_V4_BYTES, PACKED_V6_BYTES):
             raise AddressError(f"a packed address has {PACKED_V4_BYTES} or {PACKED_V6_BYTES} bytes, not {len(data)}")
         return cls(_host_from_packed(data[:-2]), int.from_bytes(data[-2:], "big"))

@@ -1,4 +1,4 @@
-"""Announcing: put records of ours on the nodes closest to their keys, and keep them there."""
+"""Announcing: put this node's records on the nodes closest to their keys, and keep them there."""
 
 import math
 from collections import defaultdict
@@ -26,16 +26,16 @@ from shoal.dht.records import (
 )
 from shoal.dht.routing import K
 
-# Announcing is most of what a volunteer pays for a small file. A record lives 48 h, a renewal that fails is repeated
-# within the hour, and a machine that was away announces when it comes back: 15 h are room enough.
+# Announcing is most of what a volunteer pays for a small file. A record lives 48 h. A renewal that fails is repeated
+# within the hour, and a machine that was away announces when it comes back. So 15 h are room enough.
 REANNOUNCE_S = 30 * 3600.0
 REANNOUNCE_JITTER = 0.1  # so that nodes started together drift apart
-# In between, records go to the nodes that were closest at the last lookup, for a lookup costs as much as storing. Those
-# of them that are away now may be back at the next round. Where fewer than half of them store, there is a lookup.
+# In between, records go to the nodes that were closest at the last lookup, because a lookup costs as much as storing.
+# Nodes that are away may be back at the next round. When fewer than half of them store, there is a new lookup.
 LOOKUP_EVERY_ROUNDS = 4
 FIRST_RETRY_S = 60.0  # after an announcement that reached fewer than half of the closest
 MAX_RETRY_S = 3600.0
-GATHER_S = 12 * 3600.0  # what is due so soon goes along now: records for the same node share datagrams
+GATHER_S = 12 * 3600.0  # what is due within this time goes along now, because records for one node share datagrams
 MAX_BATCH = 256  # items of one round of re-announcing
 MAX_PARALLEL_LOOKUPS = 4
 MAX_PARALLEL_STORES = 32
@@ -57,7 +57,7 @@ class Announcement:
     kind: int = RecordKind.PROVIDER
 
     def check(self) -> None:
-        """Raise RecordTooLargeError or ValueError if no record can be made of it."""
+        """Raise RecordTooLargeError when the payload is too long, ValueError for another wrong field."""
         if len(self.payload) > MAX_ANNOUNCEMENT_BYTES:
             raise RecordTooLargeError(
                 f"an announcement of {len(self.payload)} bytes, the limit is {MAX_ANNOUNCEMENT_BYTES}"
@@ -70,8 +70,8 @@ class Announcement:
 class StoreReport:
     """How an announcement went.
 
-    closest: how many nodes are closest to the key, this one included if it is among them: K, or all there
-    are. stored: how many of them keep the record.
+    closest: how many nodes are to keep the record. That is K, or all nodes there are; this node counts if it is among
+    them. stored: how many of these keep the record.
     """
 
     key: RecordKey
@@ -89,7 +89,7 @@ class _Kept:
     announcement: Announcement
     due: float
     failures: int = 0
-    addresses: tuple[Address, ...] = ()  # those it was announced with last
+    addresses: tuple[Address, ...] = ()  # the addresses in its last announcement
     keepers: tuple[Contact, ...] = ()  # the other nodes that are to keep the record, as of the last lookup
     ours: bool = False  # whether we are one of the closest ourselves
     rounds: int = 0  # since the last lookup
@@ -97,7 +97,7 @@ class _Kept:
 
 @dataclass(slots=True)
 class _Round:
-    """One round of announcing: what each node is to store, and who does."""
+    """One round of announcing: what each node is to store, and which nodes do."""
 
     to_store: dict[Contact, list[tuple[int, bytes]]] = field(default_factory=lambda: defaultdict(list))
     closest: dict[int, int] = field(default_factory=dict)
@@ -112,9 +112,9 @@ class _Round:
 class Announcer:
     """Announces on request and keeps announcements alive.
 
-    find_closest: a full lookup.    known_closest: the same from our own table, where that can be trusted, else nothing.
-    ask: one request.    own_addresses: at most one per family, which peers
-    may reach us at.    store_own: keep a record ourselves; None if we do not serve.    wall: unix seconds.
+    find_closest: a full lookup. known_closest: the same from our own table; nothing when that may not know all nodes.
+    ask: one request. own_addresses: where peers reach us, at most one address per family. store_own: keeps a record on
+    this node; None if it does not serve. wall: unix seconds.
     """
 
     def __init__(
@@ -158,8 +158,8 @@ class Announcer:
     async def announce(self, items: Sequence[Announcement], *, from_table: bool = False) -> list[StoreReport]:
         """Store each item on the K nodes closest to its key. One report per item, in order.
 
-        `from_table`: without a lookup where our own table knows them all. Raises RecordTooLargeError or ValueError
-        before anything is sent; nodes that fail only show in the reports.
+        from_table: leave the lookup out when our own table knows all nodes. Raises RecordTooLargeError or ValueError
+        before anything is sent, see `Announcement.check`. Nodes that fail show in the reports only.
         """
         for item in items:
             item.check()
@@ -173,14 +173,14 @@ class Announcer:
         return [StoreReport(item.key, plan.closest[index], plan.stored(index)) for index, item in enumerate(items)]
 
     def _remember(self, kept: _Kept) -> None:
-        """Who keeps what was just announced, in case it is to be kept announced."""
+        """Note which nodes keep what was just announced: the caller may want to keep it announced."""
         kept.rounds = 1
         self._lately[kept.announcement.kind, kept.announcement.key] = kept
         while len(self._lately) > MAX_BATCH:
             del self._lately[next(iter(self._lately))]
 
     async def _announce(self, batch: Sequence[_Kept]) -> _Round:
-        """Store what is to be announced on its keepers, or on the closest nodes where none are known."""
+        """Store each item on its keepers. Items without keepers go to the closest nodes."""
         plan = _Round()
         lookups = [partial(self._plan, plan, index, kept) for index, kept in enumerate(batch)]
         await _in_parallel(MAX_PARALLEL_LOOKUPS, lookups)
@@ -189,7 +189,7 @@ class Announcer:
         return plan
 
     async def _plan(self, plan: _Round, index: int, kept: _Kept) -> None:
-        """Write down for one item what each node is to store; store our own copy."""
+        """Plan what each node is to store for one item, and store our own copy."""
         item = kept.announcement
         if not kept.keepers:
             await self._look_up(kept)
@@ -209,14 +209,14 @@ class Announcer:
         kept.rounds = 0
 
     def _choose_keepers(self, kept: _Kept, closest: Sequence[Contact]) -> None:
-        """Of the nodes nearest to the key, and of ourselves, the K nearest are to keep an item."""
+        """Let the K nodes nearest to the key keep an item; this node may be one of them."""
         own_place = distance(self._identity.node_id, kept.announcement.key)
         nearer = sum(distance(contact.node_id, kept.announcement.key) < own_place for contact in closest)
         kept.ours = self._store_own is not None and nearer < K
         kept.keepers = tuple(closest[: K - 1] if kept.ours else closest[:K])
 
     def _sign(self, item: Announcement, address: Address) -> Record:
-        """A record that says `address`. A node sees us at one of our addresses and accepts only that one."""
+        """Sign a record that names `address`. A node accepts only the address at which it sees us."""
         now = self._wall()
         self._sequence = max(self._sequence + 1, int(now * 1000))
         return Record.sign(
@@ -231,7 +231,7 @@ class Announcer:
         )
 
     async def _store(self, plan: _Round, contact: Contact, records: list[tuple[int, bytes]]) -> None:
-        """Send one node its records, as few datagrams as possible. A node that does not answer is left."""
+        """Send one node its records in as few datagrams as possible. Stop when it does not answer."""
         while records:
             count = stores_within([encoded for _, encoded in records])
             batch, records = records[:count], records[count:]
@@ -247,11 +247,10 @@ class Announcer:
     # -- keeping alive ---------------------------------------------------------------------------------
 
     def keep(self, items: Sequence[Announcement], *, announced: bool = False) -> None:
-        """Announce these from now on about every 30 hours, replacing what was kept under the same kind and
-        key.
+        """Announce these about every 30 hours from now on. An item replaces the one kept under the same kind and key.
 
-        The first time is now, unless the caller has just announced them (`announced`) or nothing changed.
-        Raises RecordTooLargeError or ValueError.
+        The first time is now, unless the caller has just announced them (`announced`) or nothing changed. Raises
+        RecordTooLargeError or ValueError, see `Announcement.check`.
         """
         now = trio.current_time()
         for item in items:
@@ -272,7 +271,7 @@ class Announcer:
         self._changed.set()
 
     def _keep_own_copy(self, kept: _Kept) -> None:
-        """Whoever asks us finds it at once, even if we have just started and know nobody to store it."""
+        """Store it here, so that peers which ask us find it at once, even before we know any other node."""
         addresses = self._own_addresses()
         if self._store_own is not None and addresses:
             self._store_own(self._sign(kept.announcement, addresses[0]))
@@ -282,11 +281,11 @@ class Announcer:
         return (kind, key) in self._kept
 
     def stop(self, key: RecordKey, kind: int = RecordKind.PROVIDER) -> None:
-        """Renew it no longer; others forget it within its lifetime."""
+        """Stop renewing it. Other nodes forget it within its lifetime."""
         self._kept.pop((kind, key), None)
 
     def on_tick(self) -> None:
-        """See whether our addresses have changed: what was announced with others is due now."""
+        """Check whether our addresses have changed. Items announced with other addresses are due now."""
         addresses, now = self._own_addresses(), trio.current_time()
         for kept in self._kept.values():
             if kept.addresses and addresses and kept.addresses != addresses:
@@ -305,7 +304,7 @@ class Announcer:
                 await self._changed.wait()
 
     def _due_batch(self, now: float) -> list[_Kept]:
-        """What to announce now: nothing unless something is due, then also what soon will be."""
+        """Return what to announce now: when something is due, also what soon will be; else nothing."""
         soon = [kept for kept in self._kept.values() if kept.due <= now + GATHER_S]
         if not any(kept.due <= now for kept in soon):
             return []
@@ -313,7 +312,7 @@ class Announcer:
         return soon[:MAX_BATCH]
 
     async def _renew(self, batch: Sequence[_Kept]) -> None:
-        """Announce a batch again: first where it was kept last time, then anew what too few of them keep."""
+        """Announce a batch again on its keepers. Items that too few of these store go through a new lookup."""
         addresses = self._own_addresses()
         for kept in batch:
             kept.due = math.inf  # a change meanwhile makes a new entry, with a time of its own
@@ -329,7 +328,7 @@ class Announcer:
         await self._renew_some(unknown, interval_s)
 
     async def _renew_some(self, batch: Sequence[_Kept], interval_s: float) -> list[_Kept]:
-        """Announce and set the next time. Returns those that too few of their keepers store; they have none now."""
+        """Announce and set the next time. Returns the items that too few keepers store; their keepers are forgotten."""
         addresses = self._own_addresses()
         plan = await self._announce(batch)
         now = trio.current_time()

@@ -18,8 +18,8 @@ _CACHE_ENTRIES = 4_096  # a lookup hears of the same contacts from many sides; b
 class Contact:
     """A node of the network as others speak of it.
 
-    space: the peer's own word on its free disk: None unknown, 0 accepts nothing, else floor(log2(bytes)).
-    It plays no part in equality: the same node with more room is the same node.
+    space: what the peer says of its free disk. None: unknown; 0: it accepts nothing; else floor(log2(bytes)). It plays
+    no part in equality: the same node with more room is the same node.
     """
 
     node_id: NodeId
@@ -27,7 +27,7 @@ class Contact:
     space: int | None = field(default=None, compare=False)
 
     def __hash__(self) -> int:
-        """Of the id alone, which has its hash at hand: contacts are looked up more often than anything else."""
+        """Hash the id alone. Contacts are looked up more often than anything else, and bytes keep their hash."""
         return hash(self.node_id)
 
     @property
@@ -41,7 +41,7 @@ class Contact:
 
     @classmethod
     def unpack(cls, data: bytes) -> "Contact":
-        """The inverse of `pack`. Raises ProtocolError."""
+        """Read what `pack` wrote. Raises ProtocolError when the bytes are no contact."""
         return _unpacked(data)
 
 

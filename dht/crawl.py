@@ -1,6 +1,6 @@
-"""Driving a lookup: the pure `Lookup` says whom to ask, this asks them and reports back.
+"""Driving a lookup: the pure `Lookup` says whom to ask; the code here asks and reports back.
 
-Also a search, which is a lookup that asks for records on the way and hands out each verified one at once.
+A search is a lookup that asks for records on the way. It hands out each verified record at once.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -101,14 +101,14 @@ class RecordSearch:
         self._newest: dict[tuple[NodeId, bool], int] = {}  # signer and address family -> highest sequence
 
     async def run(self) -> None:
-        """Search to the end, then read on where a node had more records than fitted its first answer."""
+        """Search to the end. Then read on at the nodes that had more records than fitted into their first answers."""
         async with trio.open_nursery() as pages:
             self._pages = pages
             await crawl(self._lookup, self._query)
             pages.cancel_scope.deadline = trio.current_time() + TIME_LIMIT_S
 
     def take(self, encoded: bytes) -> bool:
-        """Check one record; hand it out if it is new. False if it is no good, and so its bringer."""
+        """Check one record and hand it out if it is new. Returns False if it is bad: then so is its bringer."""
         try:
             record = Record.decode(encoded)
         except ProtocolError:
@@ -133,7 +133,7 @@ class RecordSearch:
         return [other for other in reply.contacts if self._acceptable(other)]
 
     async def _read_on(self, contact: Contact, remaining: int) -> None:
-        """Ask for what is left until nothing is. Each page must leave less, or there is no end to it."""
+        """Ask for further pages until nothing is left. A page that does not leave less than the one before ends it."""
         while remaining:
             try:
                 reply = await self._request(contact, want_contacts=False)
@@ -150,6 +150,6 @@ class RecordSearch:
         return answer.reply
 
     def _take_all(self, reply: Records) -> bool:
-        """Take every record of a reply; False if one of them was no good."""
+        """Take every record of a reply. Returns False if one of them is bad."""
         good = [self.take(encoded) for encoded in reply.records]
         return all(good)

@@ -1,4 +1,4 @@
-"""Where datagrams come in and go out: the sockets, the first checks, and the way to caller or responder."""
+"""Where datagrams come in and go out. The sockets feed the first checks, which pass on to caller or responder."""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class Endpoint:
     """The sockets of one node with the tasks that read them. `caller` sends our requests through it.
 
-    on_newcomer: told of a serving node that asked us something and whose address is proven.
+    on_newcomer: called with a serving node that asked us something from a proven address.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Endpoint:
                 self.counters.note_out(len(datagram))
         except trio.ClosedResourceError:
             return
-        except Exception:  # a bug of the layer above, which a stranger's bytes have found, must not end the node
+        except Exception:  # a stranger's bytes found a bug in the layer above: that must not end the node
             log.exception("a query failed on a bug")
             self.counters.dropped["bug"] += 1
         finally:
