@@ -13,8 +13,8 @@
     scrub          looking for bit rot;  quarantine: damaged copies are put aside
     reconcile      start-up;  health: shares by state;  store: ShareStore, the face of it all
 
-May import: erasure and `node/formats.py`, nothing else of ours.
-Everything blocks and knows no trio; docs/store.md describes the bytes on disk and the orders of events.
+The store imports `shoal.erasure` and `shoal.node.formats`, and nothing else of this project. Everything here blocks and
+knows no trio. docs/store.md describes the bytes on disk and the orders of events.
 """
 
 from shoal.node.store.accounts import Usage

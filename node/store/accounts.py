@@ -1,8 +1,7 @@
-"""What is used, what is promised, and who may send how much: the volunteer's limits, counted honestly.
+"""The volunteer's limits: what is used, what is promised, and how much each sender may send.
 
-Used are the real bytes of share files, uploads and the database. On top, an upload with a known size bound
-has its whole cost set aside when it is admitted, so that two publishers are not promised the same last
-gigabyte.
+Share files, uploads and the database are counted with the bytes they really take. An upload with a known size bound has
+its whole cost set aside when it is admitted. So two publishers are never promised the same last gigabyte.
 """
 
 import threading
@@ -106,7 +105,9 @@ class Accounts:
     # uploads
 
     def admit(self, upload_id: bytes, source: bytes, bound: int, now: float) -> None:
-        """Open an account for an upload, or StoreFull. Our own need room alone, and have to tell their size."""
+        """Open an account for an upload. This node's own uploads need room alone, and must tell their size.
+
+        Raises StoreFull when a limit would be passed."""
         with self._lock, disk_errors("free space"):
             self._check_room(share_cost_bytes(bound or BLOCK_BYTES))
             if source != OWN_SOURCE:
@@ -117,12 +118,13 @@ class Accounts:
             self._open(upload_id, source, bound, 0)
 
     def restore(self, upload_id: bytes, source: bytes, bound: int, received: int) -> None:
-        """Open the account of an upload found at start-up. Nothing is refused, nothing charged twice."""
+        """Open the account of an upload found at start-up. It is never refused, and its source is not charged again."""
         with self._lock:
             self._open(upload_id, source, bound, received)
 
     def receive(self, upload_id: bytes, count_bytes: int, now: float) -> None:
-        """Count bytes about to be written, or StoreFull. The caller has checked them against the bound."""
+        """Count bytes about to be written. The caller has checked them against the bound. Raises StoreFull at a
+        limit."""
         with self._lock, disk_errors("free space"):
             charge = self.charges[upload_id]
             self._check_disk(count_bytes)
@@ -142,7 +144,7 @@ class Accounts:
                 self._set_received(charge, charge.received - count_bytes)
 
     def close(self, upload_id: bytes, now: float) -> None:
-        """The upload is committed or gone; its source is given back what was promised and not sent."""
+        """Close the account of an upload that is committed or gone. Its source gets back what it did not send."""
         with self._lock:
             charge = self.charges.pop(upload_id, None)
             if charge is None:
@@ -221,7 +223,7 @@ class Accounts:
                 raise StoreFull(limit, needed, room)
 
     def _check_disk(self, needed: int) -> None:
-        """Even what was promised is not written when other programs have filled the disk meanwhile."""
+        """Raise StoreFull when other programs have filled the disk, even if the bytes were promised."""
         room = self._free_bytes() - self.reserve_bytes
         if needed > room:
             raise StoreFull(Limit.DISK, needed, room)
@@ -249,7 +251,7 @@ class Accounts:
 
 @contextmanager
 def received(accounts: Accounts, upload_id: bytes, count_bytes: int, now: float) -> Iterator[None]:
-    """Count bytes while they are written; not when writing them fails."""
+    """Count bytes while the block writes them. When it fails, the count is undone."""
     accounts.receive(upload_id, count_bytes, now)
     try:
         yield

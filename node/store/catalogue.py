@@ -114,12 +114,12 @@ class Catalogue:
         return _read_row(row) if row else None
 
     def committed_bytes(self, upload_id: bytes) -> int | None:
-        """Length of the whole share that came from this upload, if there is one."""
+        """Return the length of the whole share that came from this upload, or None when there is no such share."""
         row = self.database.row("SELECT share_bytes FROM shares WHERE upload_id = ? AND state = 0", upload_id)
         return row[0] if row else None
 
     def manifest(self, file_id: bytes) -> bytes | None:
-        """Manifest bytes of a file any share of which was ever kept."""
+        """Return the manifest bytes of a file, if a share of it was ever kept."""
         row = self.database.row("SELECT manifest FROM files WHERE file_id = ?", file_id)
         return row[0] if row else None
 
@@ -168,7 +168,8 @@ class Catalogue:
         return (row[0], row[1]) if row else (0, 0)
 
     def extend_lease(self, key: ShareKey, lease_end: int) -> int | None:
-        """Move the lease end of a whole share forward, never back; the lease end now, None when not held."""
+        """Move the lease end of a whole share forward, never back. Returns the lease end now; None when it is not
+        held."""
         with self.database.transaction() as transaction:
             extended = transaction.run(
                 "UPDATE shares SET lease_end = ? "
@@ -177,7 +178,7 @@ class Catalogue:
                 *key,
                 lease_end,
             )
-            if extended:  # whether it is past this lease end, too, is to be seen anew
+            if extended:  # whether the share is past its new lease end must be observed again
                 transaction.run("DELETE FROM expired WHERE file_id = ? AND share_number = ?", *key)
             rows = transaction.rows(
                 "SELECT lease_end FROM shares WHERE file_id = ? AND share_number = ? AND state = 0", *key
@@ -195,11 +196,10 @@ class Catalogue:
     # statements
 
     def add_statements(self, file_id: bytes, statements: Iterable[KeptStatement], now: float) -> int:
-        """Keep statements about a file we hold; how many were taken.
+        """Keep statements about a file we hold. Returns how many were taken.
 
-        Per share number at most four holders: a known holder's later statement replaces its earlier one, a
-        new holder gets a place only while one is free or expired. So nobody pushes out honest holders by
-        shouting.
+        Each share number has four places for holders. A known holder's later statement replaces its earlier one. A new
+        holder gets a place only while one is free or expired, so nobody pushes out honest holders by shouting.
         """
         with self.database.transaction() as transaction:
             places = transaction.rows(
@@ -235,7 +235,7 @@ class Catalogue:
         return row[0] if row else 0
 
     def holders(self, file_id: bytes) -> list[bytes]:
-        """Whoever a statement is kept of, by id."""
+        """Return the ids of all nodes whose statements are kept."""
         rows = self.database.rows(
             "SELECT DISTINCT holder_id FROM statements WHERE file_id = ? ORDER BY holder_id", file_id
         )
@@ -243,7 +243,7 @@ class Catalogue:
 
 
 def insert_share(transaction: Transaction, row: ShareRow, manifest: bytes) -> None:
-    """Enter a share, in the place of a lost or damaged one if need be; the manifest, too, may have been damaged."""
+    """Enter a share. It replaces a lost or damaged one, and its manifest replaces one that may be damaged."""
     transaction.run("DELETE FROM expired WHERE file_id = ? AND share_number = ?", *row.key)
     transaction.run("INSERT OR REPLACE INTO scrubbed VALUES (?, ?, 0, 0, 0)", *row.key)
     transaction.run(
@@ -284,7 +284,7 @@ def _read_row(row: Row) -> ShareRow:
 
 
 def _places_taken(places: Iterable[Row], statements: Iterable[KeptStatement], now: float) -> list[KeptStatement]:
-    """Those that get a place; `places` are (share number, holder, expires) of the statements kept so far."""
+    """Choose the statements that get a place. `places`: (share number, holder, expires) of those kept so far."""
     expires: dict[int, dict[bytes, int]] = {}
     for number, holder, end in places:
         expires.setdefault(number, {})[holder] = end

@@ -28,7 +28,7 @@ from shoal.node.store.uploads import Upload, Uploads, forget_upload
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a commit asks for: this share of this file until then."""
+    """What a commit asks for: to keep this share of this file until the lease ends."""
 
     manifest: Manifest
     encoded: bytes
@@ -48,7 +48,7 @@ class Promise:
 
 
 def read_promise(encoded: bytes, share_number: int, lease_end: int) -> Promise:
-    """Check the manifest and the number; BadManifest."""
+    """Check the manifest and the number. Raises BadManifest when it does not decode or has no such share."""
     try:
         manifest = Manifest.decode(encoded)
     except MalformedManifest as error:
@@ -82,10 +82,11 @@ class Committer:
         self._locks = locks
 
     def commit(self, upload_id: bytes, promise: Promise, now: float) -> int:
-        """Keep the upload as the promised share; its lease end. Repeating it is harmless.
+        """Keep the upload as the promised share. Returns its lease end. Repeating it is harmless.
 
-        BadShare (the upload is discarded) when the blocks are not that share; Deleted (likewise); UnknownUpload;
-        StoreFull or LocalFailure when the disk failed: then nothing is kept.
+        Raises BadShare when the blocks are not that share, and Deleted when the owner had the file deleted; both
+        discard the upload. Raises UnknownUpload when no such upload is open. Raises StoreFull or LocalFailure when the
+        disk failed: then nothing is kept.
         """
         upload = self._uploads.find(upload_id)
         if upload is None:
@@ -96,7 +97,7 @@ class Committer:
             return self._commit(upload, promise, now)
 
     def _answer_again(self, promise: Promise) -> int:
-        """The share may be held although the upload is gone: then the promise is true already."""
+        """Answer a commit without an upload. The share may be held already: then the promise is true."""
         lease_end = self._catalogue.extend_lease(promise.key, promise.lease_end)
         if lease_end is None:
             self._check_deleted(promise)
@@ -123,7 +124,7 @@ class Committer:
             raise Deleted("this file was deleted by its owner")
 
     def _merge(self, upload: Upload, promise: Promise, now: float) -> None:
-        """Give up an upload whose share is held; its publisher, coming back, finds that it is complete."""
+        """Give up an upload whose share is held. When its publisher comes back, it finds the upload complete."""
         with self._catalogue.database.transaction() as transaction:
             transaction.run(
                 "UPDATE shares SET upload_id = ? WHERE file_id = ? AND share_number = ?",
@@ -192,7 +193,7 @@ class Committer:
         return row.lease_end
 
     def _drop(self, upload: Upload, final: Path, now: float) -> None:
-        """After a failed fsync or commit nothing of the upload is trusted, under either of its names."""
+        """Remove the upload under both its names: after a failed fsync or commit nothing of it is trusted."""
         with suppress(OSError):
             self._disk.unlink(final)
         with suppress(StoreError):
@@ -219,7 +220,7 @@ def _row(upload: Upload, promise: Promise, now: float, data: bytes | None = None
 
 
 def _old_lease(transaction: Transaction, row: ShareRow) -> int:
-    """The lease end of a lost or damaged share that `row` replaces: nobody shortens a lease by storing it anew."""
+    """Return the lease end of the lost or damaged share that `row` replaces. Storing a share anew shortens no lease."""
     if row.folder is not None:  # what was to be removed there has just been replaced
         transaction.run("DELETE FROM garbage WHERE path = ?", garbage_path(row.folder, row.key))
     old = transaction.rows("SELECT lease_end FROM shares WHERE file_id = ? AND share_number = ?", *row.key)

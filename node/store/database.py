@@ -1,4 +1,4 @@
-"""The share database: opening without harm, carrying older ones over, and transactions from any thread.
+"""The share database: opened without harm, brought up from older versions, used from any thread.
 
 WAL with synchronous=FULL: a transaction that returned survives a power cut. One connection, one lock: SQLite
 has one writer anyway, and readers of share files need the database only to open them.
@@ -56,7 +56,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """All or nothing; durable when the block has been left without an error."""
+        """Do all of the block or nothing. It is durable when the block has ended without an error."""
         with self._lock, database_errors:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -105,7 +105,7 @@ class Database:
 
 
 def open_database(disk: Disk, path: Path) -> Database:
-    """Open or create the database. StoreUnusable, and nothing changed, when it is not one we can use."""
+    """Open or create the database. Raises StoreUnusable, and changes nothing, when it is none that we can use."""
     with disk_errors(f"share database {path}"), _unusable(path):
         connection = disk.database(path)
         try:
@@ -152,7 +152,7 @@ def _use_log(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _bring_up(connection: sqlite3.Connection, version: int) -> None:
-    """All missing steps in one transaction: a crash leaves the database as it was, or whole in the new version."""
+    """Take all missing steps in one transaction. A crash leaves the old version or the new one, never a mix."""
     connection.execute("BEGIN IMMEDIATE")
     for step in STEPS[version:]:
         for statement in step.split(";"):
@@ -166,7 +166,7 @@ def _bring_up(connection: sqlite3.Connection, version: int) -> None:
 def _let_shrink(connection: sqlite3.Connection) -> None:
     """Rewrite a database of version 1, which could not give pages back, unless that would take long.
 
-    Without it everything works; free pages are then used again, and counted as used until they are.
+    A database that is not rewritten works as well. Its free pages count as used until they are used again.
     """
     (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
     (pages,) = connection.execute("PRAGMA page_count").fetchone()

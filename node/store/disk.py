@@ -1,7 +1,7 @@
 """The disk seam: the few file operations the store is built from, and the real disk.
 
-A simulated disk that forgets what was not made durable is in shoal.simulation.disk; both pass one test
-suite. Everything here blocks, raises OSError (or sqlite3.Error), and may be called from any thread. Paths are
+`shoal.simulation.disk` has a simulated disk, which forgets at a crash what was not made durable. Both disks pass one
+test suite. Everything here blocks and may be called from any thread. Failures are OSError or sqlite3.Error. Paths are
 absolute.
 """
 
@@ -24,7 +24,7 @@ class DiskFile(Protocol):
     """An open file."""
 
     def write_at(self, offset: int, pieces: Sequence[Buffer]) -> None:
-        """Write all pieces one after another from `offset` on; all of them or OSError."""
+        """Write all pieces one after another from `offset` on. Raises OSError unless all were written."""
         ...
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -64,7 +64,7 @@ class Disk(Protocol):
         ...
 
     def rename(self, old: Path, new: Path) -> None:
-        """Atomically give a file another name, replacing what had it; durable after `fsync_directory`."""
+        """Give a file another name in one step. A file of that name is replaced. Durable after `fsync_directory`."""
         ...
 
     def fsync_directory(self, path: Path) -> None:

@@ -1,8 +1,10 @@
 """What can go wrong in the share store, told apart by who must act.
 
-PeerMistake: the sender of the request asked for something that cannot be; nothing is wrong here.
-StoreFull: the volunteer's limits; another holder may have room.
-LocalFailure: this machine's disk or database; the request was fine.
+PeerMistake: the request asked for something that cannot be; this machine is well.
+
+StoreFull: a limit of the volunteer was reached; another holder may have room.
+
+LocalFailure: the disk or the database of this machine failed; the request was fine.
 
 OSError and sqlite3.Error are translated here and nowhere else, by the two context managers at the end.
 """
@@ -51,7 +53,7 @@ class NotHeld(PeerMistake):
 
 
 class Deleted(PeerMistake):
-    """The file's owner had it deleted; no share of it is taken. The upload has been discarded."""
+    """The file's owner had it deleted, so no share of it is taken. The upload has been discarded."""
 
 
 class BadRange(PeerMistake):
@@ -59,7 +61,7 @@ class BadRange(PeerMistake):
 
 
 class Limit(Enum):
-    """What a volunteer does not lend beyond."""
+    """The limits to what a volunteer lends."""
 
     CAPACITY = "capacity"  # the part of the disk that is lent out
     DISK = "disk"  # free disk that is to be left alone
@@ -104,7 +106,7 @@ class ManifestDamaged(LocalFailure):
 
 
 class StoreUnusable(LocalFailure):
-    """The store cannot be opened: not ours, damaged, or written by a newer version. Nothing was changed."""
+    """The store cannot be opened. It is no share store, damaged, or of a newer version. Nothing was changed."""
 
 
 MEDIA_ERRORS = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})  # this place on the disk cannot be read
@@ -123,7 +125,7 @@ def disk_errors(what: str) -> Iterator[None]:
 
 
 class _DatabaseErrors:
-    """Translates sqlite3.Error in the same way. A class, since every query of the store goes through it."""
+    """Translates sqlite3.Error in the same way. It is a class for speed: every query of the store uses it."""
 
     def __enter__(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""From a share's name to a share open for reading, whatever became of it; damage found on the way puts it aside."""
+"""From a share's name to a share open for reading. Damage found on the way puts the share aside."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

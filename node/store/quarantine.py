@@ -1,4 +1,4 @@
-"""Damaged copies are put aside, not removed: the fault may lie in memory or in a cable, and a part is better than none.
+"""Damaged copies are put aside and not removed. The fault may lie in memory or a cable; a part is better than none.
 
     one transaction: the share no longer counts as held, its file is noted under a new name
     → rename within its folder → fsync folder
@@ -91,14 +91,18 @@ class Quarantine:
         return self._root / "shares" / newest.path if newest else None
 
     def settle(self, key: ShareKey) -> None:
-        """Finish putting aside a copy of this share whose rename failed; OSError. Under the file's lock."""
+        """Finish putting aside a copy of this share whose rename failed. The caller holds the file's lock.
+
+        Raises OSError when it fails again."""
         newest = self._newest(key)
         if newest:
             with suppress(FileNotFoundError):  # done long ago, nearly always
                 move_aside(self._disk, self._root, newest)
 
     def expire(self) -> int:
-        """Remove copies put aside 30 days of uptime ago, unless a share under lease has nothing better; how many."""
+        """Remove copies put aside 30 days of uptime ago. Returns how many.
+
+        A copy stays while a share under lease has nothing better."""
         rows = self._database.rows(f"SELECT path, file_id, share_number, file_bytes {OVER} LIMIT {MAX_DROPS}", *OVER_S)
         return sum(self._expire(Aside(path, (file_id, number), size)) for path, file_id, number, size in rows)
 
@@ -117,7 +121,7 @@ class Quarantine:
         return max(asides, key=lambda aside: _serial(aside.path), default=None)
 
     def _move_or_lose(self, aside: Aside) -> None:
-        """Rename; a file that is not there makes the share a lost one, whole again when the file is back."""
+        """Rename the file. When it is missing the share counts as lost, and as whole again once the file is back."""
         try:
             move_aside(self._disk, self._root, aside)
         except FileNotFoundError:
@@ -174,7 +178,9 @@ def forget_aside(transaction: Transaction, aside: Aside) -> None:
 
 
 def move_aside(disk: Disk, root: Path, aside: Aside) -> None:
-    """Give a share's file the name noted for it, durably. OSError; FileNotFoundError when it has it already."""
+    """Give a share's file the name noted for it, durably.
+
+    Raises FileNotFoundError when the file has that name already, OSError when the disk fails."""
     folder = folder_path(root, aside.folder)
     disk.rename(folder / share_name(*aside.key), root / "shares" / aside.path)
     disk.fsync_directory(folder)
@@ -200,7 +206,7 @@ class QuarantineStart:
         self._asides = asides
 
     def run(self) -> None:
-        """Finish renames, forget copies that are gone, take up those the database does not know."""
+        """Finish renames, forget copies that are gone, and enter copies that the database does not know."""
         self._note_damaged()
         noted = all_asides(self._database)
         for aside in noted:
@@ -209,7 +215,7 @@ class QuarantineStart:
         self._adopt({aside.path for aside in noted})
 
     def _note_damaged(self) -> None:
-        """Damaged shares that no rename was noted for, as version 1 of the database left them."""
+        """Put aside damaged shares for which no rename was noted, as version 1 of the database left them."""
         rows = self._database.rows(
             "SELECT file_id, share_number, folder, file_bytes FROM shares WHERE state = ? AND folder IS NOT NULL "
             "AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.file_id = shares.file_id "
@@ -223,7 +229,7 @@ class QuarantineStart:
                     note_aside(transaction, (file_id, number), folder, file_bytes)
 
     def _finish(self, aside: Aside) -> None:
-        """The noted file is not there: still under its old name, or gone."""
+        """Deal with a noted file that is missing: it still has its old name, or is gone."""
         folders = self._shares.get(aside.key, [])
         if aside.folder not in folders or self._is_whole(aside):
             with self._database.transaction() as transaction:
@@ -245,7 +251,7 @@ class QuarantineStart:
         return row is not None
 
     def _adopt(self, noted: set[str]) -> None:
-        """Copies put aside that a lost database knew: counted, and kept for 30 days from now."""
+        """Enter copies that only a lost database knew. They are counted, and kept for 30 days from now."""
         found = [(path, parse_quarantine_name(path.split("/")[1])) for path in sorted(self._asides - noted)]
         asides = [Aside(path, name[:2], self._size(path)) for path, name in found if name]
         if asides:
