@@ -107,7 +107,8 @@ class Accounts:
     def admit(self, upload_id: bytes, source: bytes, bound: int, now: float) -> None:
         """Open an account for an upload. This node's own uploads need room alone, and must tell their size.
 
-        Raises StoreFull when a limit would be passed."""
+        Raises StoreFull when a limit would be passed.
+        """
         with self._lock, disk_errors("free space"):
             self._check_room(share_cost_bytes(bound or BLOCK_BYTES))
             if source != OWN_SOURCE:
@@ -124,7 +125,8 @@ class Accounts:
 
     def receive(self, upload_id: bytes, count_bytes: int, now: float) -> None:
         """Count bytes about to be written. The caller has checked them against the bound. Raises StoreFull at a
-        limit."""
+        limit.
+        """
         with self._lock, disk_errors("free space"):
             charge = self.charges[upload_id]
             self._check_disk(count_bytes)

@@ -169,7 +169,8 @@ class Catalogue:
 
     def extend_lease(self, key: ShareKey, lease_end: int) -> int | None:
         """Move the lease end of a whole share forward, never back. Returns the lease end now; None when it is not
-        held."""
+        held.
+        """
         with self.database.transaction() as transaction:
             extended = transaction.run(
                 "UPDATE shares SET lease_end = ? "

@@ -5,9 +5,9 @@ A share is due when
   * 14 days of this node's own uptime have passed since it was first seen past its lease end, and
   * the caller says that its clock agrees with its peers'.
 
-"First seen" is noted as a reading of the uptime counter, only while the clock agrees: a clock that is far ahead for
-weeks starts nothing. The note is dropped when the lease is extended, the share replaced, or the wall clock found
-before the lease end again, agreeing or not. So a jump in either direction can delay a drop and never hasten it.
+"First seen" is noted as a reading of the uptime counter, and only while the clock agrees. So a clock that is far ahead
+for weeks starts nothing. The note is dropped when the lease is extended, when the share is replaced, or when the wall
+clock is before the lease end again. So a jump of the clock can delay a drop, and never hasten it.
 """
 
 from shoal.node.store.catalogue import ShareKey
@@ -28,7 +28,7 @@ class Leases:
         self._max_drops = max_drops
 
     def note_uptime(self, seconds: float, now: float) -> float:
-        """Add to the counter, durably, and remember the wall clock; its total. ValueError for less than nothing."""
+        """Add to the counter, durably, and remember the wall clock. Returns the total. Raises ValueError below zero."""
         if not 0 <= seconds < float("inf"):
             raise ValueError(f"{seconds} seconds of uptime")
         with self._database.transaction() as transaction:
@@ -40,7 +40,7 @@ class Leases:
         return float(self._database.rows("SELECT max(noted_at) FROM uptime")[0][0])
 
     def observe(self, now: float, clock_agrees: bool) -> None:
-        """Note which shares are past their lease end, and forget it of those that are not."""
+        """Note which shares are past their lease end. Drop the notes of those that are not."""
         with self._database.transaction() as transaction:
             transaction.run(
                 "DELETE FROM expired WHERE EXISTS (SELECT 1 FROM shares WHERE shares.file_id = expired.file_id "
@@ -65,7 +65,7 @@ class Leases:
 
 
 def is_due(transaction: Transaction, key: ShareKey, now: float) -> bool:
-    """Whether that is still so, asked in the transaction that drops the share."""
+    """Whether a share is still due. To be asked in the transaction that drops it."""
     return bool(
         transaction.rows(
             f"SELECT 1 {DUE} AND shares.file_id = ? AND shares.share_number = ?", now - GRACE_S, GRACE_S, *key

@@ -93,7 +93,8 @@ class Quarantine:
     def settle(self, key: ShareKey) -> None:
         """Finish putting aside a copy of this share whose rename failed. The caller holds the file's lock.
 
-        Raises OSError when it fails again."""
+        Raises OSError when it fails again.
+        """
         newest = self._newest(key)
         if newest:
             with suppress(FileNotFoundError):  # done long ago, nearly always
@@ -102,7 +103,8 @@ class Quarantine:
     def expire(self) -> int:
         """Remove copies put aside 30 days of uptime ago. Returns how many.
 
-        A copy stays while a share under lease has nothing better."""
+        A copy stays while a share under lease has nothing better.
+        """
         rows = self._database.rows(f"SELECT path, file_id, share_number, file_bytes {OVER} LIMIT {MAX_DROPS}", *OVER_S)
         return sum(self._expire(Aside(path, (file_id, number), size)) for path, file_id, number, size in rows)
 
@@ -180,7 +182,8 @@ def forget_aside(transaction: Transaction, aside: Aside) -> None:
 def move_aside(disk: Disk, root: Path, aside: Aside) -> None:
     """Give a share's file the name noted for it, durably.
 
-    Raises FileNotFoundError when the file has that name already, OSError when the disk fails."""
+    Raises FileNotFoundError when the file has that name already, OSError when the disk fails.
+    """
     folder = folder_path(root, aside.folder)
     disk.rename(folder / share_name(*aside.key), root / "shares" / aside.path)
     disk.fsync_directory(folder)

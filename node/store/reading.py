@@ -1,7 +1,7 @@
 """Reading shares: blocks with the proofs that tie them to the manifest, checked before they leave the store.
 
-Hashing a 64 KiB block takes about 8 µs and climbing to both roots little more, so every read is checked
-whole: bit rot in blocks, trees or manifest is reported as ShareDamaged and never served.
+Hashing a 64 KiB block takes about 8 µs, and climbing to both roots little more. So every read is checked whole. Bit rot
+in blocks, trees or manifest is raised as ShareDamaged and never served.
 """
 
 import threading
@@ -61,7 +61,11 @@ class OpenShare:
         self._trees = _trees(row, len(encoded_manifest), file)
 
     def read(self, first_block: int, count: int, want_data: bool) -> ReadResult:
-        """Blocks [first_block, first_block + count), checked. BadRange; ShareDamaged; DiskFailed."""
+        """Read and check blocks [first_block, first_block + count).
+
+        Raises BadRange when the share has no such blocks, ShareDamaged when bytes have changed, DiskFailed
+        otherwise.
+        """
         self._check_range(first_block, count)
         with self._reading():
             blocks = self._blocks(first_block, count)
@@ -70,15 +74,16 @@ class OpenShare:
         return ReadResult(blocks, share_proof, data_leaves, data_proof)
 
     def data_leaves(self, first_block: int, count: int) -> tuple[bytes, bytes]:
-        """Leaves of the data tree and their proof, without the blocks. BadRange; ShareDamaged; DiskFailed."""
+        """Read leaves of the data tree and their proof, without the blocks. Raises the same errors as `read`."""
         self._check_range(first_block, count)
         with self._reading():
             return self._data_part(first_block, count)
 
     def check_frame(self) -> int:
-        """Check what reads of blocks do not all touch: every tree node, the manifest, the trailer; bytes read.
+        """Check what reads of blocks may never touch: every tree node, the manifest, the trailer. Returns the bytes
+        read.
 
-        ShareDamaged; DiskFailed.
+        Raises ShareDamaged when bytes have changed, DiskFailed when the disk failed.
         """
         if self._trees is None or self._file is None:
             return 0
@@ -100,7 +105,7 @@ class OpenShare:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """A place of the disk that cannot be read is damage; other failures are the machine's."""
+        """Raise ShareDamaged for a place of the disk that cannot be read. Other failures are the machine's own."""
         with disk_errors(f"share {share_name(*self.row.key)}"):
             try:
                 yield
@@ -110,7 +115,7 @@ class OpenShare:
                 raise
 
     def _check_tail(self, tail: bytes, expected: Trailer) -> None:
-        """Only what names the share: lease and upload may have changed in the database since."""
+        """Check only what names the share. Lease and upload may have changed in the database since it was written."""
         length = expected.manifest_bytes
         try:
             found = decode_trailer(tail[length:], expected.file_bytes)
@@ -142,7 +147,7 @@ class OpenShare:
         return proof
 
     def _data_part(self, first: int, count: int) -> tuple[bytes, bytes]:
-        """Data leaves and their proof. A single leaf is the data root itself."""
+        """Return data leaves and their proof. A single leaf is the data root itself."""
         if not self._trees:
             return self._data_root, b""
         tree = self._trees[1]
@@ -204,7 +209,9 @@ class HandleCache:
 
     @contextmanager
     def pinned(self, key: ShareKey, opener: Callable[[], OpenShare]) -> Iterator[OpenShare]:
-        """The open share; its file stays open, and its descriptor number its own, while the block runs."""
+        """Give the open share. While the block runs its file stays open, so its descriptor is not used for another
+        file.
+        """
         changes = self._changes
         share = self._pin(key) or self._add(key, opener(), changes)
         try:
@@ -237,7 +244,7 @@ class HandleCache:
             return share
 
     def _add(self, key: ShareKey, opened: OpenShare, changes: int) -> OpenShare:
-        """Keep a share just opened, unless another thread was faster, or it may be one just given up."""
+        """Keep a share just opened, unless another thread was faster or the share may just have been given up."""
         with self._lock:
             share = self._open.get(key, opened)
             if share is not opened:

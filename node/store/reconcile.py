@@ -1,9 +1,8 @@
 """Start-up: make database and files agree, both ways, without reading the shares.
 
-Names are listed and compared with the database's rows; only a share file that the database forgot is opened,
-for its trailer and manifest. Nothing that could be somebody's data is removed: only files that a transaction
-gave up, shares that their owner deleted, and uploads that the database does not know, which were never promised to
-anybody.
+Names are listed and compared with the database's rows. Only a share file that the database forgot is opened, for its
+trailer and manifest. Nothing that could be somebody's data is removed. What is removed are files that a transaction
+gave up, shares that their owner deleted, and uploads unknown to the database: nobody was promised those.
 """
 
 from collections.abc import Iterator
@@ -71,7 +70,7 @@ class Reconciler:
         self._catalogue = catalogue
 
     def run(self, now: float) -> tuple[Reconciled, list[Upload]]:
-        """Bring both in line; what was found, and the uploads to go on with."""
+        """Bring both in line. Returns what was found, and the uploads to go on with."""
         garbage = self._remove_garbage()
         with disk_errors("list the share folders"):
             found = self._list(garbage)
@@ -83,7 +82,9 @@ class Reconciler:
         return report, self._uploads(found)
 
     def _remove_garbage(self) -> set[str]:
-        """Remove what finished transactions gave up; the paths that could not be, which are nobody's share."""
+        """Remove files that finished transactions gave up. Returns the paths that stayed; they count as nobody's
+        share.
+        """
         left = set()
         for (path,) in self._catalogue.database.rows("SELECT path FROM garbage"):
             try:
@@ -129,13 +130,16 @@ class Reconciler:
         if lost or back:
             with self._catalogue.database.transaction() as transaction:
                 transaction.run_many("UPDATE shares SET state = ? WHERE file_id = ? AND share_number = ?", lost + back)
-                for _, *key in back:  # its grace begins anew, and it was not read for a while
+                for _, *key in back:  # its grace begins anew, and scrub has not read it for a while
                     transaction.run("DELETE FROM expired WHERE file_id = ? AND share_number = ?", *key)
                     transaction.run("INSERT OR REPLACE INTO scrubbed VALUES (?, ?, 0, 0, 0)", *key)
         return len(lost), len(back)
 
     def _index(self, found: Found, now: float) -> tuple[int, list[tuple[str, str]]]:
-        """Enter share files without a row, or in the place of a lost or damaged one; (how many, unreadable files)."""
+        """Enter share files that have no row, or that replace a lost or damaged share.
+
+        Returns how many, and the unreadable files.
+        """
         forgotten = [(key, folder) for key, folders in found.shares.items() for folder in folders]
         if not forgotten:
             return 0, []

@@ -3,8 +3,8 @@
     one transaction: the share's row out, its file noted as garbage
     → the file is removed → fsync folder → the note is dropped → its bytes are counted as free
 
-Before the transaction the share is held; after it, it is not, and start-up finishes what was cut short. Bytes are
-counted until their file is gone.
+Until the transaction the share is held. After it the share is not held, and start-up finishes what was cut short. Bytes
+are counted until their file is gone.
 """
 
 import threading
@@ -27,7 +27,7 @@ LOCKS = 16  # files share them by chance; more would gain little on one disk
 
 
 class FileLocks:
-    """A fixed number of locks, spread over files by their id: one thing at a time happens to a share.
+    """A fixed number of locks, spread over files by their id, so that one thing at a time happens to a share.
 
     A step that gives a share's file its name, another name or none holds the file's lock from its begin to its end.
     The lock is taken after an upload's lock, and before those of the database and the open handles.
@@ -71,7 +71,7 @@ class Remover:
         self._max_tombstones = max_tombstones
 
     def drop(self, keys: Iterable[ShareKey], now: float, on_dropped: Callable[[ShareKey], None]) -> list[ShareKey]:
-        """Drop those of the shares whose time is really over; which. What was dropped before an error stays so."""
+        """Drop the shares whose time is really over. Returns which. What was dropped before an error stays dropped."""
         dropped = []
         for key in keys:
             if self.drop_one(key, now):
@@ -93,7 +93,7 @@ class Remover:
         return True
 
     def delete(self, file_id: bytes, tombstone: bytes, until: int, now: float) -> list[int]:
-        """Give up all shares of a file, damaged copies too, and keep its tombstone; the share numbers given up."""
+        """Give up all shares of a file, damaged copies too, and keep its tombstone. Returns the share numbers."""
         with self._locks.of(file_id):
             with self._catalogue.database.transaction() as transaction:
                 keep_tombstone(transaction, file_id, tombstone, until, now, self._max_tombstones)
@@ -142,7 +142,7 @@ def _give_up_quarantined(transaction: Transaction, file_id: bytes) -> list[Garba
 
 
 def forget_empty_file(transaction: Transaction, file_id: bytes) -> None:
-    """Take out manifest and statements of a file no share of which has a row any more."""
+    """Take out manifest and statements of a file when no share of it has a row any more."""
     if not transaction.rows("SELECT 1 FROM shares WHERE file_id = ? LIMIT 1", file_id):
         transaction.run("DELETE FROM files WHERE file_id = ?", file_id)
         transaction.run("DELETE FROM statements WHERE file_id = ?", file_id)
@@ -160,7 +160,7 @@ def garbage_path(folder: str, key: ShareKey) -> str:
 
 
 def remove_garbage(disk: Disk, root: Path, catalogue: Catalogue, path: str) -> None:
-    """Remove a file that a finished transaction gave up, durably, and only then the note of it."""
+    """Remove a file that a finished transaction gave up, durably. Only then remove its note."""
     folder, name = path.split("/")
     with disk_errors(f"remove {name}"):
         with suppress(FileNotFoundError):

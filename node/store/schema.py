@@ -59,8 +59,8 @@ CREATE TABLE garbage (
 ) WITHOUT ROWID;
 """
 
-# What is kept about few shares, or changes often, has tables of its own: a column behind `data` would be read
-# through all the pages of the data, and one before it would mean copying every small share to bring it in.
+# What is kept about few shares, or changes often, has tables of its own. To read a column behind `data`, SQLite reads
+# all pages of the data. A column before it would mean copying every small share when the table is changed.
 VERSION_2 = """
 CREATE TABLE uptime (
     seconds REAL NOT NULL
@@ -103,9 +103,9 @@ VERSION_3 = """
 ALTER TABLE uptime ADD COLUMN noted_at REAL NOT NULL DEFAULT 0;
 """
 
-# What is asked of all shares at once (counts, which are damaged, which are in files) is answered from these: reading
-# the rows themselves means reading all the data that small shares carry in them. The state stands last: with an index
-# that begins with it, SQLite, which does not know that nearly all have the same, would go about other questions by it.
+# Questions about all shares at once (counts, damaged ones, those in files) are answered from these indexes. Reading the
+# rows would mean reading all the data of small shares in them. The state stands last. SQLite does not know that nearly
+# all rows have the same state, and would use an index that begins with it for other questions too.
 VERSION_4 = """
 CREATE INDEX shares_states ON shares (file_id, share_number, state);
 CREATE INDEX shares_in_files ON shares (file_id, share_number, state, file_bytes, folder) WHERE folder IS NOT NULL;

@@ -1,7 +1,7 @@
 """Looking for bit rot: the shares that were not read for longest, a little at a time.
 
-Everything a share's file consists of is read and hashed up to the manifest's roots. Which share is next is decided by
-turns, not by a clock; how far a long share was checked survives a restart. What is found damaged is put aside.
+All of a share's file is read and hashed up to the manifest's roots. Shares take turns, whatever the clock says. How far
+a long share was checked survives a restart. A damaged share is put aside.
 """
 
 from collections.abc import Iterable
@@ -71,7 +71,10 @@ class Scrubber:
         self._opener = opener
 
     def scrub(self, now: float, budget_bytes: int) -> ScrubReport:
-        """Check shares until the budget is spent or each was checked once; at least a piece of 1 MiB. LocalFailure."""
+        """Check shares until the budget is spent or each was checked once; at least a piece of 1 MiB.
+
+        Raises LocalFailure when the database failed.
+        """
         run = Run(max(1, budget_bytes))
         turn = self._next_turn()
         while run.budget_bytes > 0:
@@ -107,7 +110,7 @@ class Scrubber:
             yield place
 
     def _check(self, place: Place, run: Run) -> None:
-        """Check a share from where the last run came to. ShareDamaged, NotHeld, DiskFailed."""
+        """Check a share from where the last run stopped. Raises what opening and reading a share raise."""
         with self._opener.fresh(place.key) as share:
             before, first_block = run.checked_bytes, place.next_block
             if first_block == 0:
@@ -128,7 +131,7 @@ class Scrubber:
 
 
 def _save(transaction: Transaction, place: Place, turn: int, now: float) -> None:
-    """Note how far a share was checked; the row is gone when the share is."""
+    """Note how far a share was checked. Nothing is noted when the share is gone."""
     if place.is_done:
         transaction.run(
             "UPDATE scrubbed SET turn = ?, next_block = 0, checked_at = ? WHERE file_id = ? AND share_number = ?",

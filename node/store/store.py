@@ -1,4 +1,4 @@
-"""ShareStore: what a volunteer's node keeps. The one class the rest of the node talks to.
+"""ShareStore: what a volunteer's node keeps. It is the one class that the rest of the node talks to.
 
 Everything here blocks and is called from worker threads; every method is thread-safe. Times are seconds since
 the epoch, given by the caller.
@@ -35,9 +35,12 @@ class ShareStore:
     """Shares, uploads, statements and leases of one volunteer under one directory.
 
     capacity_bytes: most bytes to use in all.  reserve_bytes: free disk to leave to others.  private: lifts
-    the limits per source prefix.  Opening brings database and files in line (`reconciled`); it raises
-    StoreUnusable, changing nothing, when the database is not ours, damaged or of a newer version. At most one
-    store may be open on a directory; the lock of the home sees to that.
+    the limits per source prefix.  Opening brings database and files in line (`reconciled`). It raises StoreUnusable,
+    and changes nothing, when the database is no share store, damaged or of a newer version. At most one store may be
+    open on a directory; the lock of the home sees to that.
+
+    The class is long because it is the face of the package: nearly every method hands on to the part that does the
+    work.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class ShareStore:
         self.reconciled = self._reconcile(now)
 
     def close(self) -> None:
-        """Close files and database. Nothing needs it to be safe."""
+        """Close files and database. A store that was never closed is as safe."""
         self.uploads.close()
         self.handles.close()
         self.database.close()
@@ -90,11 +93,12 @@ class ShareStore:
     # receiving
 
     def begin(self, upload_id: bytes, source: bytes, size_bound_bytes: int, now: float) -> int:
-        """Open or renew an upload; blocks that are durable (what was received is made durable first).
+        """Open or renew an upload. What was received is made durable first. Returns the number of durable blocks.
 
         upload_id: 16 bytes chosen by the publisher.  source: key of its address prefix.  size_bound_bytes:
         most bytes it will send, 0 when unknown. An upload committed before answers with all its blocks.
-        StoreFull; LocalFailure.
+
+        Raises StoreFull when a limit leaves no room, LocalFailure when the disk or the database failed.
         """
         committed = self._catalogue.committed_bytes(upload_id)
         if committed is not None:
@@ -109,25 +113,27 @@ class ShareStore:
         data_leaves: Sequence[bytes],
         now: float,
     ) -> int:
-        """Take blocks (64 KiB each but the very last) with a data-tree leaf each; blocks received so far.
+        """Take blocks with a data-tree leaf each. Every block but the very last has 64 KiB. Returns the blocks
+        received.
 
-        Blocks sent again are skipped. UnknownUpload, UploadGap, BadUpload, StoreFull, LocalFailure.
+        Blocks sent again are skipped. Raises UnknownUpload when no such upload is open, UploadGap when blocks were left
+        out, BadUpload when their form is wrong, StoreFull at a limit, LocalFailure when the disk failed.
         """
         return self.uploads.write(upload_id, first_block, blocks, data_leaves, now)
 
     def sync(self, upload_id: bytes, now: float) -> int:
-        """Make what was received durable; blocks that are. LocalFailure discards the upload."""
+        """Make durable what was received. Returns the durable blocks. Raises LocalFailure, and discards the upload."""
         return self.uploads.sync(upload_id, now)
 
     def durable_blocks(self, upload_id: bytes) -> int:
-        """Blocks that are durable already. UnknownUpload."""
+        """Return how many blocks are durable already. Raises UnknownUpload when no such upload is open."""
         return self.uploads.durable_blocks(upload_id)
 
     def commit(self, upload_id: bytes, share_number: int, manifest: bytes, lease_end: int, now: float) -> int:
-        """Turn an upload into a share; its lease end. When this returns, the share survives a power cut.
+        """Turn an upload into a share. Returns its lease end. From then on the share survives a power cut.
 
-        Repeating it after a lost answer is harmless. BadManifest; BadShare, Deleted (the upload is discarded);
-        UnknownUpload; StoreFull and LocalFailure when the disk failed: then nothing is kept.
+        Repeating it after a lost answer is harmless. Raises BadManifest when the manifest is none or has no such share.
+        Otherwise it raises what `Committer.commit` raises.
         """
         promise = read_promise(manifest, share_number, int(lease_end))
         kept_until = self._committer.commit(upload_id, promise, now)
@@ -139,10 +145,10 @@ class ShareStore:
         self.uploads.abort(upload_id, now)
 
     def expire(self, now: float, jumped_s: float = 0.0) -> int:
-        """Remove uploads left alone for 24 h (nothing durable: 10 minutes); how many. Call it often.
+        """Remove uploads left alone for 24 h, or for 10 minutes if nothing is durable. Returns how many. Call it often.
 
-        jumped_s: by how much the clock was put ahead since the last call. It makes no upload older; and one that was
-        touched while the clock was ahead, and so in the future, counts as touched now.
+        jumped_s: by how much the clock was put ahead since the last call. The jump makes no upload older. An upload
+        that was touched in the future, while the clock was ahead, counts as touched now.
         """
         self._accounts.forget_intake(now)
         return self.uploads.expire(now, jumped_s)
@@ -150,17 +156,21 @@ class ShareStore:
     # reading
 
     def manifest(self, file_id: bytes) -> bytes | None:
-        """Manifest bytes of a file any share of which is kept, lost or damaged, else None. ManifestDamaged."""
+        """Return the manifest bytes of a file with a share here, be it lost or damaged; else None.
+
+        Raises ManifestDamaged when the bytes have changed.
+        """
         encoded = self._catalogue.manifest(file_id)
         if encoded is not None and manifest_id(encoded) != file_id:
             raise ManifestDamaged(file_id)
         return encoded
 
     def read(self, file_id: bytes, share_number: int, first_block: int, count: int, want_data: bool) -> ReadResult:
-        """Up to 16 blocks with proofs, all checked. NotHeld, BadRange, ShareDamaged, DiskFailed.
+        """Read up to 16 blocks with proofs, all checked.
 
-        After ShareDamaged the share no longer counts as held and may be stored anew; blocks that are still
-        good are served until then.
+        Raises NotHeld when the share is not kept, BadRange when it has no such blocks, DiskFailed when the disk failed,
+        ShareDamaged when the bytes have changed. A damaged share no longer counts as held and may be stored anew. Its
+        good blocks are served until then.
         """
         with self.opener.kept((file_id, share_number)) as share:
             return share.read(first_block, count, want_data)
@@ -192,7 +202,9 @@ class ShareStore:
         return None if row is None or row.state is ShareState.WHOLE else row.lease_end
 
     def renew(self, file_id: bytes, share_number: int, lease_end: int) -> int:
-        """Move a lease end forward, never back; the lease end now. NotHeld."""
+        """Move a lease end forward, never back. Returns the lease end now. Raises NotHeld when the share is not
+        kept.
+        """
         kept_until = self._catalogue.extend_lease((file_id, share_number), int(lease_end))
         if kept_until is None:
             raise NotHeld("this share is not kept here")
@@ -201,7 +213,9 @@ class ShareStore:
     # letting go
 
     def note_uptime(self, seconds: float, now: float) -> float:
-        """Count time this node was up, durably; the total so far. Call it every few hours while it runs."""
+        """Count time this node was up, durably. Returns the total so far. Call it every few hours while the node
+        runs.
+        """
         return self._leases.note_uptime(seconds, now)
 
     def last_up(self) -> float:
@@ -211,12 +225,14 @@ class ShareStore:
     def drop_expired(
         self, now: float, clock_agrees: bool, on_dropped: Callable[[ShareKey], None] = lambda key: None
     ) -> list[ShareKey]:
-        """Drop shares whose lease is over beyond doubt, at most 1000; which. Call it every few hours at most.
+        """Drop at most 1000 shares whose lease is over beyond doubt. Returns which. Call it every few hours at most.
 
-        clock_agrees: the wall clock is within a day of the median of at least five peers. Without it
-        nothing is dropped and nothing seen to expire. See leases.py for the three conditions. Also removes damaged
-        copies whose time in quarantine is over, and forgets tombstones past theirs. LocalFailure; what was dropped
-        before it stays so: `on_dropped` hears of each share as soon as it is.
+        clock_agrees: the wall clock is within a day of the median of at least five peers. Without it nothing is
+        dropped, and no lease is seen to end. See leases.py for the three conditions. Damaged copies whose time in
+        quarantine is over are removed too, and tombstones past their time forgotten.
+
+        on_dropped: called with each share as soon as it is dropped. Raises LocalFailure when disk or database failed.
+        What was dropped before that stays dropped.
         """
         self._leases.observe(now, clock_agrees)
         self._quarantine.expire()
@@ -226,29 +242,30 @@ class ShareStore:
         return self.remover.drop(self._leases.due(now), now, on_dropped)
 
     def delete(self, file_id: bytes, tombstone: bytes, until: int, now: float) -> list[int]:
-        """Give up all of a file for its owner, whose signature the caller has checked; the share numbers given up.
+        """Give up all of a file for its owner. Returns the numbers of its shares. The caller has checked the signature.
 
-        tombstone: up to 512 bytes, kept at least until `until` (seconds since the epoch; later than any lease can
-        end), and for so long no share of the file is taken. When this returns, no power cut brings a share back.
-        LocalFailure.
+        tombstone: up to 512 bytes. until: seconds since the epoch, later than any lease can end. The tombstone is kept
+        at least until then, and for so long no share of the file is taken. When this returns, no power cut brings a
+        share back. Raises LocalFailure when disk or database failed.
         """
         return self.remover.delete(file_id, tombstone, until, now)
 
     def tombstone(self, file_id: bytes) -> bytes | None:
-        """What `delete` was given for this file, while it is remembered."""
+        """Return the tombstone that `delete` was given for this file, while it is remembered."""
         return self._tombstones.get(file_id)
 
     def scrub(self, now: float, budget_bytes: int) -> ScrubReport:
-        """Read and check the shares not checked for longest, about so many bytes; damaged ones are put aside.
+        """Read and check about so many bytes of the shares not checked for longest. Put damaged shares aside.
 
-        Call it often with a little, see `scrub_budget_bytes`; not twice at the same time. LocalFailure.
+        Call it often with a small budget (`scrub_budget_bytes`), and not twice at the same time. Raises LocalFailure
+        when disk or database failed.
         """
         return self._scrubber.scrub(now, budget_bytes)
 
     # statements
 
     def add_statements(self, file_id: bytes, statements: Iterable[KeptStatement], now: float) -> int:
-        """Keep verified holder statements about a file held here, at most 4 per share; how many were new."""
+        """Keep verified holder statements about a file held here, at most 4 per share. Returns how many were new."""
         return self._catalogue.add_statements(file_id, statements, now)
 
     def statements(self, file_id: bytes) -> list[KeptStatement]:
@@ -260,7 +277,7 @@ class ShareStore:
         return self._catalogue.statement_count(file_id)
 
     def holders(self, file_id: bytes) -> list[bytes]:
-        """The ids of those whom statements are kept of, each once."""
+        """Return the ids of all nodes whose statements are kept, each once."""
         return self._catalogue.holders(file_id)
 
     # figures

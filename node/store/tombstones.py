@@ -1,4 +1,4 @@
-"""What owners had deleted: kept so that no repair brings it back. The store does not look inside a tombstone."""
+"""What owners had deleted. It is remembered so that no repair brings it back. The store reads no tombstone."""
 
 from shoal.node.store.database import Database, Transaction
 from shoal.node.store.limits import MAX_TOMBSTONE_BYTES
@@ -16,7 +16,7 @@ class Tombstones:
         return row[0] if row else None
 
     def forget(self, now: float) -> None:
-        """Drop those whose time is over. Only for a clock that agrees with others: a wrong one brings files back."""
+        """Drop tombstones whose time is over. The clock must agree with others: a wrong one would bring files back."""
         with self._database.transaction() as transaction:
             transaction.run("DELETE FROM tombstones WHERE until < ?", now)
 
@@ -24,7 +24,8 @@ class Tombstones:
 def keep_tombstone(
     transaction: Transaction, file_id: bytes, tombstone: bytes, until: int, now: float, max_count: int
 ) -> None:
-    """Enter a tombstone. Of two for one file the longer stays; of all, the `max_count` that last longest.
+    """Enter a tombstone. Of two for one file the one that lasts longer stays. At most `max_count` stay, by the same
+    rule.
 
     Raises ValueError when it is too long.
     """

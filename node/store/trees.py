@@ -1,4 +1,4 @@
-"""What stands behind the blocks in a share file: written in one streaming pass, read for proofs."""
+"""The trees behind the blocks in a share file: written in one streaming pass, read for proofs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -75,7 +75,9 @@ def data_tree(file: DiskFile, trailer: Trailer) -> StoredTree:
 
 
 def write_tail(file: DiskFile, trailer: Trailer, manifest: bytes, leaves: Iterable[LeafChunk]) -> tuple[bytes, bytes]:
-    """Write trees, manifest and trailer behind the blocks; (block root, data root) of what the leaves say."""
+    """Write trees, manifest and trailer behind the blocks. Returns (block root, data root), computed from the
+    leaves.
+    """
     blocks, data = block_tree(file, trailer), data_tree(file, trailer)
     position = 0
     for block_leaves, data_leaves in leaves:

@@ -1,9 +1,10 @@
 """Receiving: uploads that have no id yet, from the first block to the moment before commit.
 
-Blocks go to `<upload id>.upload` in the folder where the share will live. Leaf hashes of blocks that are not
-yet durable wait in memory; a sync first makes the blocks durable and then, in one database transaction, their
-leaf hashes and the count. So what the database says is durable, is; and memory stays bounded. A share of one
-small block stays in memory until its commit, or goes into the database when a sync is asked for.
+Blocks go to `<upload id>.upload` in the folder where the share will live. Leaf hashes of blocks that are not yet
+durable wait in memory. A sync makes the blocks durable first. Then one database transaction saves their leaf hashes and
+the count. So whatever the database calls durable is durable, and memory stays bounded.
+
+A share of one small block stays in memory until its commit, or goes into the database at a sync.
 """
 
 import threading
@@ -67,12 +68,12 @@ class Upload:
 
     @property
     def is_small(self) -> bool:
-        """It is one block that never went to a file."""
+        """Whether it is one block that never went to a file."""
         return self.blocks == 1 and not self.on_disk
 
     @property
     def is_complete(self) -> bool:
-        """A short block was received, which can only be the last."""
+        """Whether a short block was received: it can only be the last."""
         return self.received_bytes < self.blocks * BLOCK_BYTES
 
     def expired(self, now: float) -> bool:
@@ -82,7 +83,11 @@ class Upload:
 
 
 class Uploads:
-    """All open uploads of a store. Thread-safe."""
+    """All open uploads of a store. Thread-safe.
+
+    The class is whole because its methods share two levels of locks: each upload's own, taken first, and the
+    table's.
+    """
 
     def __init__(self, disk: Disk, root: Path, database: Database, accounts: Accounts, bounds: Bounds) -> None:
         self._disk = disk
@@ -99,7 +104,7 @@ class Uploads:
         self._accounts.restore(upload.upload_id, upload.source, upload.bound, upload.received_bytes)
 
     def begin(self, upload_id: bytes, source: bytes, bound: int, now: float) -> int:
-        """Open an upload, or find it again; blocks that are durable. StoreFull when it is not admitted."""
+        """Open an upload, or find it again. Returns its durable blocks. Raises StoreFull when it is not admitted."""
         if len(upload_id) != UPLOAD_ID_BYTES or bound < 0:
             raise BadUpload("an upload id has 16 bytes and a size bound is not negative")
         with self._lock:
@@ -119,10 +124,10 @@ class Uploads:
         data_leaves: Sequence[bytes],
         now: float,
     ) -> int:
-        """Take the next blocks, each with the data-tree leaf of its segment; blocks received so far.
+        """Take the next blocks, each with the data-tree leaf of its segment. Returns the blocks received so far.
 
-        Blocks received before are skipped. UploadGap, BadUpload, StoreFull leave the upload as it was; a
-        failing disk discards it.
+        Blocks received before are skipped. Raises UploadGap, BadUpload or StoreFull, and leaves the upload as it was.
+        When the disk fails, it raises LocalFailure and discards the upload.
         """
         upload = self.get(upload_id)
         with upload.lock:
@@ -134,7 +139,7 @@ class Uploads:
             return upload.blocks
 
     def sync(self, upload_id: bytes, now: float) -> int:
-        """Make durable what was received; blocks that are durable. A failed fsync discards the upload."""
+        """Make durable what was received. Returns the durable blocks. A failed fsync discards the upload."""
         upload = self.get(upload_id)
         with upload.lock:
             self._check_open(upload)
@@ -142,7 +147,7 @@ class Uploads:
             return upload.durable_blocks
 
     def durable_blocks(self, upload_id: bytes) -> int:
-        """Blocks that survive a power cut, without making more of them so."""
+        """Return how many blocks survive a power cut. This makes no further block durable."""
         return self.get(upload_id).durable_blocks
 
     def abort(self, upload_id: bytes, now: float) -> None:
@@ -154,7 +159,7 @@ class Uploads:
                 self.discard(upload, now)
 
     def expire(self, now: float, jumped_s: float = 0.0) -> int:
-        """Discard what was left alone for too long; how many. See `ShareStore.expire`."""
+        """Discard uploads left alone for too long. Returns how many. See `ShareStore.expire`."""
         with self._lock:
             uploads = list(self.by_id.values())
         self._follow_clock(uploads, now, jumped_s if jumped_s > CLOCK_STEP_S else 0.0)
@@ -166,8 +171,9 @@ class Uploads:
         return len(old)
 
     def _follow_clock(self, uploads: Sequence[Upload], now: float, jumped_s: float) -> None:
-        """Nothing grows older by a jump of the clock; and what was touched in the future, while the clock was ahead,
-        was touched now. In the database too, or each start would find it in the future again.
+        """Let no upload grow older by a jump of the clock. One that was touched in the future counts as touched now.
+
+        The database is changed too, or each start would find the upload in the future again.
         """
         moved = [upload for upload in uploads if jumped_s or upload.touched > now + CLOCK_STEP_S]
         for upload in moved:
@@ -192,7 +198,7 @@ class Uploads:
             return self.by_id.get(upload_id)
 
     def get(self, upload_id: bytes) -> Upload:
-        """The upload; UnknownUpload when there is none."""
+        """Return the upload. Raises UnknownUpload when there is none."""
         upload = self.find(upload_id)
         if upload is None:
             raise UnknownUpload("no such upload is open here")
@@ -254,7 +260,7 @@ class Uploads:
                 forget_upload(transaction, upload.upload_id)
 
     def forget(self, upload: Upload, now: float) -> None:
-        """Take it out of the table: it is committed, or about to be removed."""
+        """Take an upload out of the table: it is committed, or about to be removed."""
         _close_file(upload)
         upload.is_closed = True
         with self._lock:
@@ -344,7 +350,7 @@ class Uploads:
             save_intake(transaction, self._accounts.intake_changes(), now)
 
     def _discard_quietly(self, upload: Upload, now: float) -> None:
-        """Discard while another error is on its way, which matters more than one of these."""
+        """Discard while another error is on its way. That one matters more than an error of the discarding."""
         with suppress(StoreError):  # start-up finds the row without a file
             self.discard(upload, now)
 
@@ -362,7 +368,7 @@ def split_blocks(payload: Buffer) -> list[memoryview]:
 
 
 def _check_blocks(upload: Upload, first_block: int, blocks: Sequence[Buffer], data_leaves: Sequence[bytes]) -> int:
-    """How many of the blocks were received before; UploadGap or BadUpload when the others cannot follow."""
+    """Count the blocks that were received before. Raises UploadGap or BadUpload when the others cannot follow."""
     if not 1 <= len(blocks) <= MAX_READ_BLOCKS or len(data_leaves) != len(blocks):
         raise BadUpload(f"1 to {MAX_READ_BLOCKS} blocks at once, each with one data leaf")
     if any(len(leaf) != HASH_BYTES for leaf in data_leaves):
