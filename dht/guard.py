@@ -1,10 +1,16 @@
 """What stands before the expensive checks: cookies that prove an address, and buckets that bound the work.
 
-Order for every datagram: size, version and network; a reply must belong to a pending request; a request with
-a valid cookie draws on its prefix's bucket for proven addresses, any other on its prefix's bucket for
-unproven addresses and then on one for all of those together; only then the signature is checked, and only
-then the fields are read. A flood from forged addresses therefore costs at most the last bucket's rate in
-signatures, and nobody who holds a cookie or waits for a reply notices it.
+The checks of a datagram come in this order:
+
+1. Size, version and network.
+2. A reply must belong to a pending request. A request with a valid cookie draws on its prefix's bucket for proven
+   addresses. Any other request draws on its prefix's bucket for unproven addresses, and then on one bucket for all of
+   these.
+3. The signature.
+4. The fields.
+
+So a flood from forged addresses costs at most the last bucket's rate in signatures. Nodes that hold a cookie or wait
+for a reply do not notice it.
 """
 
 from collections import OrderedDict

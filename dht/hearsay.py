@@ -1,9 +1,10 @@
-"""Addresses others told us of: how often we may be made to knock at a stranger's door.
+"""Addresses that others told us of, and how often we try them.
 
-A liar can put anybody's address into its answers. So an address that we know from others only, and that did
-not answer, is left alone for ten minutes, and one host that did not answer at many ports is left alone
-altogether. In private networks, where all addresses belong to one party, a silent address is left alone for some
-seconds only, so that one lookup after the other does not wait for the same dead node.
+A liar can put anybody's address into its answers. So an address known from others only is left alone for ten minutes
+when it did not answer. A host that did not answer at many ports is left alone altogether.
+
+In private networks all addresses belong to one party, and a silent address is left alone for some seconds only. That
+keeps lookup after lookup from waiting for the same dead node.
 """
 
 from collections import OrderedDict
@@ -24,7 +25,7 @@ class _HostRecord:
 
 
 class HearsayBook:
-    """Who did not answer lately. Pure; `now` is monotonic seconds."""
+    """The addresses that did not answer lately. Pure; `now` is monotonic seconds."""
 
     def __init__(self, *, private: bool) -> None:
         self._private = private

@@ -1,4 +1,4 @@
-"""Who a node is: a key pair, an id bound to it, and the proof of work that makes ids cost something.
+"""A node's identity: a key pair, an id bound to it, and the proof of work that makes ids cost something.
 
 node id = H("node id")(public key ‖ id nonce)
 the proof holds when H("node id proof")(node id) begins with `pow_bits` zero bits

@@ -1,5 +1,5 @@
-"""An iterative lookup as an object without I/O: who to ask next, until the K nodes nearest to a target are
-known.
+"""An iterative lookup as an object without I/O. It says which node to ask next, until the K nodes nearest to a target
+are known.
 
     lookup = Lookup(target, seeds, own_id=me, private=False)
     while not lookup.done:
@@ -10,13 +10,17 @@ known.
     lookup.result()
 
 Disjoint paths (S/Kademlia, Baumgart & Mies 2007): the seeds are dealt to several paths. What a node answers is
-known only to the path that asked it, and no contact is asked twice, so a liar spoils one path at most. Each path
-asks until all of *its own* K nearest have been asked; what another path asked counts as asked. As every path's
-knowledge is part of the whole, this also asks all K nearest known to all paths together. Asking only those K was
-tried: it is as good against liars with random ids, and a quarter cheaper, but K answering ids made for one target
-and known to liars only then end the search of all paths. Measured with 300 nodes and 8 paths against such
-squatters (150 lookups a figure; benchmarks/lookup_quality.py, lie "squat"), the record was found with 30 / 50 %
-liars in 1.00 / 0.97 of lookups by each path's own K, and in 0.94 / 0.89 by the common K.
+known only to the path that asked it, and no contact is asked twice, so a liar spoils one path at most. Each path asks
+until all of *its own* K nearest have been asked; what another path asked counts as asked. So the K nearest known to all
+paths together are asked too.
+
+Asking only the common K was tried. It is as good against liars with random ids, and a quarter cheaper. But liars can
+make K ids for one target, which then end the search of all paths. Part of the lookups that found the record against
+such squatters, with 300 nodes and 8 paths (150 lookups a figure; benchmarks/lookup_quality.py, lie "squat"):
+
+    the search ends with   30 % liars   50 % liars
+    each path's own K            1.00         0.97
+    the common K                 0.94         0.89
 
 What a liar in a path can do, and what stops it:
 
@@ -46,7 +50,7 @@ from shoal.dht.routing import MAX_PER_PREFIX_IN_TABLE, K
 PATHS = 4
 THOROUGH_PATHS = 8
 
-ROUNDS = 20  # longest chain of "he told me of her". A network of 10**6 nodes needs about 5.
+ROUNDS = 20  # longest chain of "A told me of B". A network of 10**6 nodes needs about 5.
 TIME_LIMIT_S = 10.0  # of a whole lookup: a person waits for it
 
 # How long the contacts of discredited sources are asked at all. They get a chance because after a catastrophe
@@ -110,7 +114,8 @@ class Lookup:
     @property
     def done(self) -> bool:
         """Whether nothing is left to ask or to wait for, or time is up. What is still in flight is not
-        needed."""
+        needed.
+        """
         return self._over or not any(path.changed or path.in_flight for path in self._paths)
 
     @property

@@ -132,7 +132,7 @@ class Membership:
         while True:
             with trio.move_on_after(UPKEEP_S * self._rng.uniform(0.8, 1.2)):
                 await self._wake_upkeep.wait()
-                self._wake_upkeep = trio.Event()  # before the pause: who falls silent during it has a turn too
+                self._wake_upkeep = trio.Event()  # before the pause: a contact that falls silent during it counts
                 await trio.sleep(FOLLOW_UP_S)
             on_tick()
             due = self._table.due_for_probe(trio.current_time())
@@ -154,11 +154,11 @@ class Membership:
             await self._look_up(self._rng.randbytes(NODE_ID_BYTES))  # once into the distance
 
     def _knows_enough(self) -> bool:
-        """Whether the network is not just starting: many are met at once, or some where some will do."""
+        """Whether the network is not just starting: many contacts were met at once, or enough for this node."""
         return len(self._table) >= (SETTLED_COUNT if self._some_will_do() else LARGE_COUNT)
 
     def _some_will_do(self) -> bool:
-        """Whether we only ask, or know many from last time, who are all over the place."""
+        """Whether few contacts will do: for a client, or for a node that knows many from last time."""
         return not self._serving or len(self._doors) >= LARGE_COUNT
 
     async def _look_around(self) -> None:
@@ -174,7 +174,7 @@ class Membership:
         await self._ping_all([self._rng.choice(list(self._doors.items()))])
 
     async def _knock(self) -> bool:
-        """Ping all doors in parallel; soon after the first has opened, go on. Whether one did."""
+        """Ping all doors in parallel, and go on soon after the first has opened. Returns whether one did."""
         opened = trio.Event()
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:

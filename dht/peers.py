@@ -1,7 +1,7 @@
 """Dealing with peers: every request of ours goes through here, and what comes of it is remembered.
 
-An answer puts its sender into the routing table, silence counts against it; addresses known by hearsay only are tried
-sparingly; newcomers that ask us something are pinged, for answering is the one way into the table.
+An answer puts its sender into the routing table; silence counts against it. Addresses known by hearsay only are tried
+sparingly. Newcomers that ask us something are pinged, because answering is the one way into the table.
 """
 
 from collections import OrderedDict
@@ -117,7 +117,7 @@ class Peers:
         return known is not None and known.address == contact.address
 
     async def _request(self, contact: Contact, message: KnownRequest) -> Answer:
-        # Whoever stayed silent through all attempts the last time: one is enough to see whether it is back.
+        # A peer that was silent through all attempts last time gets one: that shows whether it is back.
         attempts = 1 if self._hearsay.was_silent(contact.address) else MAX_ATTEMPTS
         try:
             answer = await self._caller.request(contact.address, contact.node_id, message, attempts=attempts)

@@ -9,12 +9,11 @@
         74      8  sequence
 
 Integers are big-endian and unsigned. The signature covers prefix("record") ‖ network id ‖ all before the
-signature. A record proves itself: whoever holds it can only pass it on or withhold it. Among records of one
+signature. A record proves itself: a node that holds it can only pass it on or withhold it. Among records of one
 signer under one key the higher sequence wins.
 
-Whether a record is still good is never decided by comparing `expires` with a wall clock: a storer counts the
-lifetime `expires - issued` on its own monotonic clock, so that a wrong clock neither kills records nor keeps
-them.
+No node compares `expires` with its wall clock. A storer counts the lifetime `expires - issued` on its own monotonic
+clock, so a wrong clock neither kills records nor keeps them.
 """
 
 import struct
@@ -198,7 +197,8 @@ class Record:
 
 def provider_payload(address: Address, announcement: bytes) -> bytes:
     """The payload of a provider record: length of the packed address (one byte) ‖ packed address ‖
-    content."""
+    content.
+    """
     packed = address.pack()
     return bytes([len(packed)]) + packed + announcement
 

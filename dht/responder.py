@@ -1,5 +1,5 @@
-"""Answering: one datagram with a request goes in, at most one reply comes out. No I/O, no waiting; what the layer above
-has to answer is handed back as work for whoever called.
+"""Answering: one datagram with a request goes in, at most one reply comes out. Nothing here waits or does I/O. A query
+that the layer above has to answer is handed back to the caller as work.
 
 The order of checks is that of `guard`. What is sent to an address that has not proven itself with a cookie is
 never longer than what came from there.
@@ -80,7 +80,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class _Asker:
-    """Who asks: id, key and address, whether the cookie was good, and how long the answer may be."""
+    """The asking node: id, key and address, whether its cookie was good, and how long the answer may be."""
 
     node_id: NodeId
     public_key: bytes

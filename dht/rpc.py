@@ -1,8 +1,7 @@
 """Asking: requests to peers, their retries and time limits, and the matching of replies.
 
-A reply counts only if its request id is one we wait for, it comes from the address we asked, and it is signed
-for us by the id we asked (any id with the proof of work if we did not know one). A request that is cancelled
-leaves nothing.
+A reply counts only if we wait for its request id, it comes from the address we asked, and the id we asked has signed it
+for us. If we knew no id, any id with the proof of work may sign. A cancelled request leaves nothing behind.
 """
 
 from collections import OrderedDict
@@ -208,7 +207,7 @@ class Caller:
         return pending.answer
 
     async def _attempt(self, pending: _Pending, datagram_for: Callable[[bool], bytes], attempts: int) -> None:
-        """Send, wait, send again. The same bytes each time: a peer may well answer twice, we take one."""
+        """Send, wait, send again. The bytes are the same each time: a peer may answer twice, and we take one answer."""
         started = trio.current_time()
         unit = self._round_trips.wait_s()
         for number, waits in enumerate(ATTEMPT_WAITS[:attempts]):

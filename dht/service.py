@@ -1,4 +1,4 @@
-"""The DHT node: sockets and tasks around the pure parts. What a program uses of this layer.
+"""The DHT node: sockets and tasks around the pure parts. Programs use this layer through `DhtService`.
 
 service = DhtService(params, identity, UdpNetwork(), listen=[Address("0.0.0.0", 4100)])
 async with trio.open_nursery() as nursery:
@@ -39,18 +39,19 @@ from shoal.dht.store import RecordStore, StoreLimits
 from shoal.dht.transport import DatagramNetwork
 
 EXPIRY_SWEEP_S = 2700.0  # how often dead records are looked for at most; they are never handed out in between
-ADDRESS_CHECK_S = 600.0  # and whether we are still where we announced: one that comes and goes is not worth more
+ADDRESS_CHECK_S = 600.0  # how often we check whether we are still at the address we announced
 
 
 class DhtService:
     """One node of the DHT, or a client of it.
 
-    params: the network.    identity: ours; its id needs the proof of work if we serve.    network: where
-    sockets come from.    listen: addresses to serve on (port 0 for any); none makes this a client, which
-    answers nothing and enters nobody's table.    advertise: where others reach us, at most one per family, if
-    that is not what they see. space: gives our space class at the moment (`space_class`).    rng: choices
-    that need no secrecy.    entropy: unpredictable bytes.    wall: unix seconds.    limits: of the record
-    store.
+    params: the network. identity: this node's; its id needs the proof of work if it serves. network: where sockets come
+    from. listen: addresses to serve on (port 0 for any); none makes this a client, which answers nothing and enters no
+    table. advertise: where others reach us, at most one address per family, if they see another one. space: gives our
+    space class at the moment (`space_class`). rng: for choices that need no secrecy. entropy: unpredictable bytes.
+    wall: unix seconds. limits: of the record store.
+
+    The class is long because it is the face of the layer: it builds the parts, and most methods hand on to one of them.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class DhtService:
         )
         self._sweep_at = self._address_check_at = -math.inf
         self._own: tuple[Address, ...] = ()
-        self._own_by: tuple[object, ...] = ()  # what that was found by
+        self._own_by: tuple[object, ...] = ()  # the addresses from which `_own` was found
         self._membership = Membership(
             identity.node_id, self._table, self.peers.ping, self.find_closest, self._rng, serving=self.serving
         )
@@ -141,7 +142,7 @@ class DhtService:
 
     @property
     def identity(self) -> Identity:
-        """Who we are."""
+        """This node's identity."""
         return self._identity
 
     @property
@@ -157,8 +158,8 @@ class DhtService:
     def own_addresses(self) -> tuple[Address, ...]:
         """Where others reach us, at most one address per family, IPv4 first; empty for a client.
 
-        What the user said; else the bound address, if it names one host that the network allows; else what most peers
-        see.
+        The address that the user said comes first. Then comes the bound address, if it names one host that the network
+        allows, and then the address that most peers see.
         """
         if not self.serving:
             return ()
@@ -174,7 +175,7 @@ class DhtService:
     async def bootstrap(self, addresses: Sequence[Address], cached: Sequence[Contact] = ()) -> int:
         """Try all addresses and cached contacts in parallel, then look around. Returns the contacts verified.
 
-        With 0 the service goes on trying by itself, from every 0.5 s to every 30 s. It also comes back to
+        When it returns 0, the service goes on trying, at first every 0.5 s and later every 30 s. It also comes back to
         these addresses whenever its table runs empty.
         """
         usable = [address for address in addresses if self._params.allows(address)]
@@ -197,11 +198,11 @@ class DhtService:
     async def search(
         self, kind: int, key: bytes, *, thorough: bool = False
     ) -> AsyncIterator[trio.MemoryReceiveChannel[Record]]:
-        """Search for the records of `kind` under `key` (32 bytes): a channel of verified ones, each as it is
+        """Search for the records of `kind` under `key` (32 bytes). The channel gives each verified record as it is
         found.
 
-        The channel ends when the whole search has: only then does "nothing came" mean "nothing is there".
-        Leaving the block early stops the search.
+        The channel ends when the whole search has: only then does "nothing came" mean "nothing is there". Leaving the
+        block early stops the search.
         """
         if kind != RecordKind.PROVIDER:
             raise ValueError(f"records of kind {kind} are not known")
@@ -233,10 +234,7 @@ class DhtService:
         scope: trio.CancelScope,
         finished: trio.Event,
     ) -> None:
-        """The task behind a search.
-
-        It belongs to the service, so that errors in the caller's block stay bare.
-        """
+        """The task behind a search. It belongs to the service, so that errors in the caller's block stay bare."""
         try:
             with scope, send:
                 for record in self._store.get(search.kind, search.key, trio.current_time()):
@@ -248,13 +246,16 @@ class DhtService:
     # -- asking for the layer above ----------------------------------------------------------------------
 
     def serve(self, topic: int, handler: QueryHandler) -> None:
-        """Let `handler(asker, payload)` answer the queries of one topic (u8); it proved the key behind its id."""
+        """Let `handler(asker, payload)` answer the queries of one topic (u8). The asker has proven the key behind its
+        id.
+        """
         self._responder.serve(topic, handler)
 
     async def query(self, contact: Contact, topic: int, payload: bytes) -> bytes:
-        """Ask one contact a question of one or two datagrams; at most 1,024 bytes each way, signed and not secret.
+        """Ask one contact a question of at most 1,024 bytes; so long may the answer be. Both are signed, not secret.
 
-        Raises QueryError: NoReplyError after 9 s or twice that, UnsupportedError where nobody answers this topic.
+        Raises QueryError: NoReplyError after 9 s, or 18 s when the peer first sent a new cookie; UnsupportedError when
+        the node does not answer this topic.
         """
         if len(payload) > MAX_QUERY_BYTES:
             raise ValueError(f"a query of {len(payload)} bytes is over the limit of {MAX_QUERY_BYTES}")
@@ -267,7 +268,7 @@ class DhtService:
     # -- announcing ------------------------------------------------------------------------------------
 
     def answer_lookups_from(self, table: Table) -> None:
-        """Name the contacts of another table to whoever asks for some. Simulated liars do; honest nodes do not."""
+        """Answer lookups with the contacts of another table. Simulated liars do this; honest nodes do not."""
         self._responder.table = table
 
     def serves(self, topic: int) -> bool:
@@ -277,8 +278,8 @@ class DhtService:
     async def announce(self, items: Sequence[Announcement], *, from_table: bool = False) -> list[StoreReport]:
         """Store each item on the K nodes closest to its key, once. One report per item, in order.
 
-        `from_table`: without a lookup where our own table knows them all. Raises RecordTooLargeError or ValueError
-        before anything is sent.
+        from_table: leave the lookup out when our own table knows all nodes. Raises RecordTooLargeError or ValueError
+        before anything is sent, see `Announcement.check`.
         """
         return await self._announcer.announce(items, from_table=from_table)
 
@@ -291,15 +292,15 @@ class DhtService:
         self._announcer.keep(items, announced=announced)
 
     def is_announcing(self, key: bytes, kind: int = RecordKind.PROVIDER) -> bool:
-        """Whether something is kept announced under a key, be it the first time that it is about to go out."""
+        """Whether something is kept announced under a key, even if it has not gone out yet."""
         return self._announcer.keeps(RecordKey(key), kind)
 
     def kept_announcements(self) -> list[Announcement]:
-        """What is kept announced."""
+        """All items that are kept announced."""
         return self._announcer.kept()
 
     def stop_announcing(self, key: bytes, kind: int = RecordKind.PROVIDER) -> None:
-        """Renew this no longer; the network forgets it within its lifetime."""
+        """Stop renewing this. The network forgets it within its lifetime."""
         self._announcer.stop(RecordKey(key), kind)
 
     # -- knowing ---------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Datagram sockets behind a small interface: UDP here, an in-memory network where whole networks are
-simulated."""
+simulated.
+"""
 
 import errno
 import socket
@@ -10,7 +11,7 @@ import trio
 from shoal.dht.address import Address
 from shoal.dht.errors import AddressError, ListenError
 
-_RECEIVE_BYTES = 2_048  # longer than any datagram of ours, so that one too long shows as such and is dropped
+_RECEIVE_BYTES = 2_048  # longer than any valid datagram, so that one too long is noticed and dropped
 _SOCKET_BUFFER_BYTES = 2 * 2**20  # room for a burst of 1,700 full datagrams while the process is busy elsewhere
 _PAUSE_S = 0.05  # after a local error that would return at once, such as want of memory
 
@@ -68,8 +69,8 @@ class UdpSocket:
         except OSError as error:
             if error.errno == errno.EBADF:
                 raise trio.ClosedResourceError("the socket was closed") from error
-            # ENETUNREACH, EPERM, ENOBUFS, a refused port reported late: for datagrams all of it is loss, and
-            # whoever waits for the answer has a timeout. Sending to another family than the socket's ends here.
+            # ENETUNREACH, EPERM, ENOBUFS, a refused port reported late: for datagrams all of it is loss, and the task
+            # that waits for the answer has a timeout. Sending to another family than the socket's ends here.
             await trio.lowlevel.checkpoint()
 
     async def receive(self) -> tuple[bytes, Address]:

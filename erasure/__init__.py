@@ -1,8 +1,8 @@
 """What a file becomes: segments, coded blocks, Merkle trees, the manifest, the link.
 
-Ciphertext in, ciphertext out: no keys, no network, no disk, no clock. Everything here is a pure function or a
-small object that one task owns; whoever needs speed calls it in a worker thread. docs/format.md describes
-every byte.
+Ciphertext goes in and comes out. There are no keys, no network, no disk and no clock. Everything here is a pure
+function or a small object that one task owns. Callers that need speed call it in worker threads. docs/format.md
+describes every byte.
 
     errors, hashing   the error family; labelled BLAKE3
     layout            padding, segment and block lengths, default widths

@@ -1,9 +1,10 @@
 """The erasure code itself: k blocks of data in, n - k blocks of parity out, and back.
 
-zfec defines the bytes: a systematic code over GF(2^8) (docs/format.md, "Blocks"). A codec is anything that gives the
-same bytes faster (isal.py; choice.py picks). zfec's decoder hangs for ever, or answers silently wrong, on share
-numbers it should have refused, and ISA-L believes whatever it is told, so the checks below come before every call into
-either; no other module may import zfec.
+zfec defines the bytes: a systematic code over GF(2^8) (docs/format.md, "Blocks"). Any other codec gives the same bytes,
+only faster (isal.py; choice.py picks).
+
+zfec's decoder hangs for ever, or gives wrong bytes, on share numbers that it should have refused. ISA-L checks nothing.
+So the checks below come before every call into either, and no other module may import zfec.
 """
 
 from abc import ABC, abstractmethod
@@ -114,7 +115,7 @@ def check_want(n: int, want: Collection[int]) -> None:
 
 
 def _check_lengths(blocks: Collection[Buffer]) -> None:
-    """C takes an address and a length: a block must be one piece of memory, and no larger than the format's largest."""
+    """Raise BadShareNumbers unless all blocks are contiguous and of one allowed length: C sees no more than that."""
     views = [memoryview(block) for block in blocks]
     lengths = {view.nbytes for view in views}
     if len(lengths) != 1 or not 0 < lengths.pop() <= BLOCK_BYTES:

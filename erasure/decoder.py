@@ -22,11 +22,11 @@ class SegmentDecoder:
         self._codec = codec
 
     def check_blocks(self, share: int, first: int, blocks: Sequence[Buffer], proof: Buffer) -> list[bytes]:
-        """Leaf hashes of blocks first, first+1, … of a share, once the proof ties them to the share's root.
+        """Return the leaf hashes of blocks first, first+1, … of a share, once the proof ties them to the share's root.
 
-        BadParameters when the manifest has no such share or first block; CorruptBlock for anything else that
-        is wrong (also too many blocks), naming the block where its length gives it away or it came alone,
-        else the range.
+        Raises BadParameters when the manifest has no such share or first block. Raises CorruptBlock for anything else
+        that is wrong, too many blocks included. It names the bad block if its length shows it or it came alone, else
+        the range.
         """
         root = self.manifest.share_root(share)
         self._check_lengths(share, first, blocks)
@@ -50,9 +50,9 @@ class SegmentDecoder:
     ) -> bytes:
         """Ciphertext of segment `index` from the blocks of any k shares or more, primaries preferred.
 
-        Blocks and leaves must come from `check_blocks`, the data leaf through `check_data_leaves`.
-        NotACodeword when the segment is not the one the data root promises. BadShareNumbers for too few
-        blocks or wrong lengths.
+        Blocks and leaves must come from `check_blocks`, the data leaf through `check_data_leaves`. Raises NotACodeword
+        when the segment is not the one that the data root promises. Raises BadShareNumbers for too few blocks or wrong
+        lengths.
         """
         chosen = self._choose(index, blocks)
         data = self._primaries(chosen)

@@ -55,7 +55,7 @@ class ShareEncoder:
     """Turns the segments of one file into blocks; keeps the frontiers of its n share trees and data tree."""
 
     def __init__(self, k: int, n: int, codec: Codec) -> None:
-        """BadParameters unless 1 <= k <= n <= 256."""
+        """Raises BadParameters unless 1 <= k <= n <= 256."""
         check_code(k, n)
         self.k, self.n = k, n
         self._codec = codec
@@ -83,8 +83,8 @@ class ShareEncoder:
     def encode(self, index: int, ciphertext: Buffer, last: bool) -> EncodedSegment:
         """Blocks and hashes of one segment; changes nothing, so any thread may call it for any segment.
 
-        Every segment but the last has exactly k blocks of 64 KiB, else BadParameters. `ciphertext` must stay
-        unchanged as long as the blocks are in use: they are views of it where no zero fill is needed.
+        Raises BadParameters when a segment other than the last has not exactly k blocks of 64 KiB. `ciphertext` must
+        stay unchanged as long as the blocks are in use: they are views of it when no zero fill is needed.
         """
         length = memoryview(ciphertext).nbytes
         self._check_length(length, last)
@@ -94,7 +94,7 @@ class ShareEncoder:
         return EncodedSegment(index, length, blocks, leaves, data_leaf(index, leaves[: self.k]), last)
 
     def append(self, segment: EncodedSegment) -> None:
-        """Take an encoded segment into the trees. BadParameters when it is not the next one of this file."""
+        """Take an encoded segment into the trees. Raises BadParameters when it is not the next one of this file."""
         if self._finished or segment.index != self.segment_count or len(segment.leaves) != self.n:
             raise BadParameters(f"segment {segment.index} cannot follow {self.segment_count} segments here")
         if self._ciphertext_bytes + segment.ciphertext_bytes > MAX_CIPHERTEXT_BYTES:
@@ -106,7 +106,7 @@ class ShareEncoder:
         self._finished = segment.last
 
     def finish(self) -> Roots:
-        """The roots of the whole file. BadParameters before the last segment."""
+        """Return the roots of the whole file. Raises BadParameters before the last segment."""
         if not self._finished:
             raise BadParameters("the last segment has not been added")
         return Roots(self._data.root(), tuple(share.root() for share in self._shares), self._ciphertext_bytes)
@@ -129,7 +129,7 @@ class ShareEncoder:
 
     @classmethod
     def from_state(cls, codec: Codec, state: object) -> "ShareEncoder":
-        """The encoder that `state()` described; BadState when it cannot have."""
+        """Restore the encoder that `state()` described. Raises BadState when `state()` cannot have written this."""
         if not (isinstance(state, list | tuple) and len(state) == 7 and state[0] == STATE_VERSION):
             raise BadState(f"encoder state is a list of seven that begins with {STATE_VERSION}")
         _, k, n, ciphertext_bytes, finished, data, shares = state

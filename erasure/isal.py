@@ -1,9 +1,9 @@
 """ISA-L, Intel's library for erasure codes: what zfec computes, more than ten times faster.
 
-ISA-L multiplies blocks by any matrix over GF(2^8), and its field is the format's, so fed the format's own matrices
+ISA-L multiplies blocks by any matrix over GF(2^8), and its field is the format's. With the format's own matrices
 (gf256.py) it gives the bytes that zfec gives. It is called through cffi's out-of-line ABI mode: nothing is compiled,
-and a call releases the interpreter lock. cffi has parsed the declarations already: _isal_cdef.py is what it made of
-them, since parsing at start would cost each command 40 to 70 ms.
+and a call releases the interpreter lock. _isal_cdef.py has the declarations as cffi parsed them. Parsing them at start
+would cost each command 40 to 70 ms.
 """
 
 from collections import deque
@@ -32,7 +32,7 @@ _allocate = _ffi.new_allocator(should_clear_after_alloc=False)
 
 
 class LibraryUnusable(ErasureError):
-    """A file that is missing, no library for this machine, or not ISA-L."""
+    """The file is missing, is no library for this machine, or is not ISA-L."""
 
 
 class Spare(NamedTuple):
@@ -43,7 +43,7 @@ class Spare(NamedTuple):
 
 
 class OutputMemory:
-    """Buffers for results, used again once nobody can see the old result: fresh memory costs more than the code.
+    """Buffers for results. One is used again once its old result is gone: fresh memory costs more than the coding.
 
     A buffer comes back when the last view of it is gone, whichever thread dropped it. Only the size asked for last is
     kept, SPARE_BYTES of it at most. There is no lock, because a buffer may come back in the middle of anything:

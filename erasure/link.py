@@ -1,7 +1,7 @@
 """Links: what a person copies to fetch a file. `shoal:<id part>#<key part>`, or the id part alone.
 
-Both parts are 40 bytes, so 64 base32 digits with no bit to spare: there is one way to write a link. Each part
-carries a checksum of its own; a wrong character is refused without asking anybody. The id part alone is the
+Both parts are 40 bytes, so 64 base32 digits with no bit to spare: there is one way to write a link. Each part carries a
+checksum of its own, so a wrong character is refused without asking any peer. The id part alone is the
 file's *hash*: enough to check, keep and repair the file, and to fetch a public one.
 """
 
@@ -62,7 +62,9 @@ class Link:
 
 
 def parse_link(text: str) -> Link:
-    """The link in `text`, with or without `shoal:` and surrounded by any white space; else MalformedLink."""
+    """Read the link in `text`. It may lack `shoal:` and have white space around it. Raises MalformedLink for other
+    text.
+    """
     if len(text) > MAX_TEXT_CHARS:
         raise MalformedLink("this is too long to be a link")
     stripped = text.strip()

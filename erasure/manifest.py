@@ -98,7 +98,7 @@ class Manifest:
 
     @classmethod
     def decode(cls, data: Buffer) -> "Manifest":
-        """The manifest in `data`; MalformedManifest for any other bytes, even another way to write it."""
+        """Read the manifest in `data`. Raises MalformedManifest for any other bytes, even another way to write it."""
         values = _unpack(data)
         if type(values) is not list or len(values) != 1 + len(FIELDS):
             raise MalformedManifest(f"a manifest is an array of its version and {len(FIELDS)} fields")

@@ -60,7 +60,7 @@ class Frontier:
         self._count += 1
 
     def root(self) -> bytes:
-        """Root of the tree over the leaves so far. BadParameters when there are none."""
+        """Root of the tree over the leaves so far. Raises BadParameters when there are none."""
         if not self._peaks:
             raise BadParameters("a tree without leaves has no root")
         *rest, root = self._peaks
@@ -74,7 +74,7 @@ class Frontier:
 
     @classmethod
     def from_state(cls, join: Join, state: object) -> "Frontier":
-        """The frontier that `state()` described; BadState when it cannot have."""
+        """Restore the frontier that `state()` described. Raises BadState when `state()` cannot have written this."""
         if not (isinstance(state, list | tuple) and len(state) == 2):
             raise BadState("a frontier is saved as a pair")
         count, peaks = state
@@ -157,7 +157,7 @@ def stored_tree(join: Join, leaves: Sequence[bytes]) -> bytes:
 def proof_nodes(total: int, first: int, count: int) -> Iterator[tuple[int, int]]:
     """(level, index) of the nodes that prove leaves [first, first+count): per level left, then right.
 
-    At most two nodes per level. BadParameters when the range is empty or outside the tree.
+    At most two nodes per level. Raises BadParameters when the range is empty or outside the tree.
     """
     _check_range(total, first, count)
     return _neighbours(total, first, first + count)
