@@ -11,13 +11,12 @@ import trio
 
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile, ShoalError
+from shoal.node.holders.line import Progress, full_bytes_per_s
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.repairing.repair import Repairer, RepairJob
 
 MENDS_AT_ONCE = 4
-# In every half hour a repair has to move what a slow line moves (or half of its part of what care may take), or to end.
-PATIENCE_S = 1800.0
-SLOW_LINE_BYTES_PER_S = 16_000.0
+PATIENCE_S = 1800.0  # in so long a repair has to move its part of what a full line moves, or it ends
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class Mender:
         It is done when all lost shares are made, or when the shares are no file, so that none can be made.
         """
         file_id = bytes(job.manifest.id)
-        patience = _Patience(job.manifest.k, self._least_bytes())
+        patience = RepairPatience(job.manifest.k, self._least_bytes())
         repairer = Repairer(self._context, job, patience.on_bytes)
         made = await self._run(repairer, file_id, patience.scope)
         self.moved_bytes += repairer.sent_bytes + repairer.received_bytes
@@ -90,24 +89,21 @@ class Mender:
 
     def _least_bytes(self) -> float:
         """What a repair is to move within PATIENCE_S."""
-        caps = [each.bytes_per_s for each in (self._context.throttle.up, self._context.throttle.down)]
-        parts = [cap / MENDS_AT_ONCE / 2 for cap in caps if cap is not None]
-        return PATIENCE_S * min([SLOW_LINE_BYTES_PER_S, *parts])
+        return PATIENCE_S * full_bytes_per_s(self._context.throttle) / MENDS_AT_ONCE
 
 
-class _Patience:
+class RepairPatience:
     """Cancels `scope` when a repair does not get on: it has to fetch and send `least_bytes` in PATIENCE_S."""
 
     def __init__(self, k: int, least_bytes: float) -> None:
-        self.scope = trio.CancelScope(deadline=trio.current_time() + PATIENCE_S)
+        self._progress = Progress(least_bytes, PATIENCE_S, trio.current_time(), 0)
+        self.scope = trio.CancelScope(deadline=self._progress.deadline)
         self._k = k
-        self._least_bytes = least_bytes
-        self._moved = self._seen = self._made = 0
+        self._moved = self._made = 0
 
     def on_bytes(self, made: int, shares: int) -> None:
         """So many bytes of each of so many shares are made, from k times as many. Fewer than before: a new round."""
         self._moved += (made - self._made if made >= self._made else made) * (self._k + shares)
         self._made = made
-        if self._moved - self._seen >= self._least_bytes:
-            self._seen = self._moved
-            self.scope.deadline = trio.current_time() + PATIENCE_S
+        self._progress.note(trio.current_time(), self._moved)
+        self.scope.deadline = self._progress.deadline

@@ -21,6 +21,7 @@ from shoal.node.errors import NotOneFile, ShoalError
 from shoal.node.formats import MAX_LEASE_S, UPLOAD_ID_BYTES
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.deletion import Deletion
+from shoal.node.holders.line import Line
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import MalformedStatement, unchecked_statement
 from shoal.node.publishing.lanes import Lane
@@ -56,7 +57,7 @@ class OwnLane(Lane):
         """Set room aside. Raises StoreError where there is none."""
         await context.env.call(self.store.begin, self.upload_id, OWN_SOURCE, size_bound, context.env.wall())
 
-    async def _send(self, context: Context, batch: Batch, sync: bool) -> None:
+    async def _send(self, context: Context, line: Line, batch: Batch, sync: bool) -> None:
         leaves = [segment.data_leaf for segment in batch.segments]
         blocks = batch.blocks(self.share, batch.first)
         try:

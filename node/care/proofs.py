@@ -23,6 +23,7 @@ from shoal.node.care.findings import Findings, WatchedFile
 from shoal.node.care.health import Observation
 from shoal.node.channel import PeerError, Read
 from shoal.node.context import Context
+from shoal.node.holders.line import capped_s, full_bytes_per_s
 from shoal.node.holders.outcome import Outcome
 from shoal.node.nursery import open_nursery
 from shoal.node.repairing.audit import outcome_of
@@ -31,7 +32,6 @@ ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
 AUDIT_TIMEOUT_S = 30.0  # or longer, where our own cap is so low that the blocks asked for at once need more,
 LONGEST_AUDIT_S = 600.0  # as over 3.5 kB/s
 STALLED_S = 60.0  # a peer that did not answer is not asked again for so long: each time costs half a minute
-BUSY_BYTES_PER_S = 64_000.0  # moved by repairs meanwhile: then a silence says nothing
 AUDIT_EPOCHS = 7.0  # between audits of one share: at most 64 KiB a week where an epoch is a day
 MORE_AUDITS, MORE_PART = 4, 0.25  # of the other claims on a file, when one was false: so many at least, and such a part
 DOUBTED_AUDITS = 64  # of one peer in doubt at one look: 4 MiB; what it claims beyond that waits for the next
@@ -198,7 +198,7 @@ class Prover:
                 outcome = await self._read_block(manifest, claim.share, contact)
         waited_s = trio.current_time() - began
         if outcome is Outcome.STALLED and waited_s >= self._audit_timeout_s():  # and did not say that it is busy
-            if self._moved_bytes() - moved > waited_s * self._busy_bytes_per_s():
+            if self._moved_bytes() - moved > waited_s * full_bytes_per_s(self._context.throttle):
                 return None  # the repairs that go on beside this filled our line
             self._stalled[claim.holder] = trio.current_time()
         self._counts.audits_passed += outcome is Outcome.OK
@@ -224,12 +224,6 @@ class Prover:
         """By the care of files, repairs among it; what our server does is nothing new to an audit."""
         return self._context.throttle.sent_bytes + self._context.throttle.received_bytes
 
-    def _busy_bytes_per_s(self) -> float:
-        """From when on our line may be what others' answers wait for."""
-        cap = self._context.throttle.down.bytes_per_s or math.inf
-        return min(BUSY_BYTES_PER_S, cap / 2)
-
     def _audit_timeout_s(self) -> float:
         """Twice what our cap takes for all that is under way, so that nobody is in doubt because of it."""
-        bytes_per_s = self._context.throttle.down.bytes_per_s or math.inf
-        return min(LONGEST_AUDIT_S, max(AUDIT_TIMEOUT_S, 2 * ASKED_AT_ONCE * BLOCK_BYTES / bytes_per_s))
+        return min(LONGEST_AUDIT_S, max(AUDIT_TIMEOUT_S, capped_s(self._context.throttle, ASKED_AT_ONCE * BLOCK_BYTES)))

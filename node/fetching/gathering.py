@@ -5,8 +5,6 @@ same one, and whichever answer first are used. Company is given freely while our
 that stall; over a line that is busy everybody is slow together, and more requests would only make it slower.
 """
 
-import statistics
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -18,16 +16,16 @@ from shoal.node.channel import Blocks, PeerError, Read, Throttle
 from shoal.node.context import Context
 from shoal.node.errors import BadData, NoPeers, NotFound, TooFewShares
 from shoal.node.holders.announcers import Hint
+from shoal.node.holders.line import LONGEST_S, Durations, Meter, Progress, moved_by_line
 from shoal.node.nursery import open_nursery
 
-READ_TIMEOUT_S = 300.0  # the last resort: over a slow line all holders are slow together, and none is to blame
 PROGRESS_TIMEOUT_S = 60.0  # without any: then the fetch gives up; a minute outlasts a restart or a change of lines
 PROGRESS_BYTES = 64 * 1024  # so much received counts as progress, even where no read has ended yet
 FIRST_PATIENCE_S = 1.5  # before a slow holder gets company, while nothing is known of this network's speed
+FEW_DURATIONS = 8  # with fewer, no speed is known
 LEAST_PATIENCE_S = 0.25
 PATIENCE_FACTOR = 4.0  # times the median of recent reads
 CROWD_FACTOR = 2.0  # times that while most of a run is still outstanding: then it may be the line that is slow
-BUSY_BYTES_PER_S = 8 * 1024  # our line is at work; less is what stalling holders let trickle
 BUSY_SHARE = 4  # over a busy line a quarter of those who lag get company each time, the longest asked first
 LAG_MEMORY_S = 30.0  # a source that lagged is not preferred for so long; then it is tried again
 MAX_FAILURES = 2  # of one source in a row, then it is asked no more
@@ -107,30 +105,30 @@ class Pace:
 
     def __init__(self, throttle: Throttle) -> None:
         self._throttle = throttle
-        self._durations: deque[float] = deque(maxlen=64)
-        self._progress = (trio.current_time(), throttle.received_bytes)
+        self._durations = Durations()
+        self._progress = Progress(PROGRESS_BYTES, PROGRESS_TIMEOUT_S, trio.current_time(), throttle.received_bytes)
 
-    def answered(self, took_s: float) -> None:
-        """A read was answered."""
-        self._durations.append(took_s)
+    def answered(self, since: float) -> None:
+        """A read that began at `since` was answered."""
+        self._durations.came(since, trio.current_time() - since)
         self.note_progress()
 
     def note_progress(self) -> None:
         """Things move."""
-        self._progress = (trio.current_time(), self._throttle.received_bytes)
+        self._progress.restart(trio.current_time(), self._throttle.received_bytes)
 
     def stuck(self) -> bool:
         """Whether nothing worth the name has been received for too long."""
-        if self._throttle.received_bytes - self._progress[1] >= PROGRESS_BYTES:
-            self.note_progress()
-        return trio.current_time() - self._progress[0] > PROGRESS_TIMEOUT_S
+        self._progress.note(trio.current_time(), self._throttle.received_bytes)
+        return trio.current_time() > self._progress.deadline
 
     def patience_s(self, *, crowded: bool) -> float:
         """How long to wait for holders that lag before others are asked as well."""
         factor = CROWD_FACTOR if crowded else 1.0
-        if len(self._durations) < 8:
+        usual_s = self._durations.usual_s(FEW_DURATIONS)
+        if usual_s is None:
             return factor * FIRST_PATIENCE_S
-        return factor * max(LEAST_PATIENCE_S, PATIENCE_FACTOR * statistics.median(self._durations))
+        return factor * max(LEAST_PATIENCE_S, PATIENCE_FACTOR * usual_s)
 
 
 class Swarm:
@@ -187,13 +185,15 @@ class Gathering:
     _busy: dict[Source, float] = field(default_factory=dict)  # under way since when, the longest first
     _late: set[Source] = field(default_factory=set)  # of those, the ones that have got company
     _patient_until: float = 0.0
-    _looked: tuple[float, int] = (0.0, 0)  # when the line was looked at last, and the bytes it had brought
     _searching: bool = False
     _changed: trio.Event = field(default_factory=trio.Event)
 
+    def __post_init__(self) -> None:
+        self._meter = Meter(trio.current_time(), moved_by_line(self.swarm.context.throttle))
+
     async def collect(self) -> None:
         """Ask until enough shares have answered. TooFewShares or BadData when that cannot be."""
-        self._look()
+        self._idle_s()
         async with open_nursery() as nursery:
             while len(self.answers) < self.needed:
                 self._changed = trio.Event()
@@ -242,8 +242,8 @@ class Gathering:
         source.pending += 1
         try:
             request = Read(self.swarm.file_id, source.share, self.first, self.count, self.want_data)
-            reply = await self.swarm.context.ask(source.contact, request, timeout_s=READ_TIMEOUT_S)
-            self._take(source, reply, trio.current_time() - started)
+            reply = await self.swarm.context.ask(source.contact, request, timeout_s=LONGEST_S)
+            self._take(source, reply, started)
         except PeerError:
             source.failures += 1
         finally:
@@ -254,11 +254,11 @@ class Gathering:
             del self._busy[source]
             self._changed.set()
 
-    def _take(self, source: Source, reply: Blocks, took_s: float) -> None:
+    def _take(self, source: Source, reply: Blocks, started: float) -> None:
         source.failures = 0
         if source not in self._late:
             source.lagged_at = float("-inf")
-        self.swarm.pace.answered(took_s)
+        self.swarm.pace.answered(started)
         self.swarm.received_bytes += len(reply.payload)
         self._answered.add(source)
         self.answers.setdefault(source.share, Answer(source, reply))
@@ -282,9 +282,7 @@ class Gathering:
     def _give_company(self) -> None:
         """Count on some who lag no longer: on all while our line is idle, else on a part."""
         now = trio.current_time()
-        at, received = self._looked
-        busy_line = self.swarm.context.throttle.received_bytes - received > BUSY_BYTES_PER_S * (now - at)
-        self._look()
+        busy_line = not self._idle_s()
         lagging = [source for source in self._busy if source not in self._late]
         if busy_line:
             lagging = lagging[: -(-len(lagging) // BUSY_SHARE)]
@@ -293,8 +291,10 @@ class Gathering:
         self._late.update(lagging)
         self._patient_until = now + self.swarm.pace.patience_s(crowded=busy_line)
 
-    def _look(self) -> None:
-        self._looked = (trio.current_time(), self.swarm.context.throttle.received_bytes)
+    def _idle_s(self) -> float:
+        """For how long our line was idle since the last look."""
+        now, throttle = trio.current_time(), self.swarm.context.throttle
+        return self._meter.look(now, moved_by_line(throttle), held_back=throttle.holds_back(now))
 
     # --- giving up
 

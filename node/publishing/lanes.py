@@ -14,18 +14,20 @@ from shoal.erasure import BLOCK_BYTES
 from shoal.node.channel import Abort, Buffer, Commit, Misbehaved, Offer, PeerError, RemoteError, Status, Write
 from shoal.node.context import Context
 from shoal.node.formats import MAX_LEASE_S
+from shoal.node.holders.line import LONGEST_S, Line, Stalled
 from shoal.node.holders.statements import HolderStatement, MalformedStatement, check_statement
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.sealing import Batch
 
+SENDERS = 16  # lanes that send at once, so that each gets a useful part of a slow line
 OFFER_TIMEOUT_S = 10.0
-WRITE_TIMEOUT_S = 300.0  # the last resort: 1 MiB over a sixteenth of a 0.5 Mbit/s line. Stalls are noticed sooner
 COMMIT_TIMEOUT_S = 180.0  # a holder syncs the share and builds its trees: minutes for hundreds of GB
 LEAST_COMMIT_S = 30.0  # for a small share at a busy holder
 COMMIT_BYTES_PER_S = 8 * 2**20  # the slowest disk that a volunteer is likely to have
 LEASE_SLACK_S = 600  # a lease begins before the commit and is signed after it
 
 NO_ANSWER = "no answer"
+STALLED = "stalled"
 BROKE_THE_PROTOCOL = "broke the protocol"
 
 
@@ -43,7 +45,6 @@ class Lane:
     received: int = 0
     durable: int = 0
     sent_bytes: int = 0
-    sending_since: float | None = None
     resumed_bytes: int = 0
     reason: str = ""
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope, repr=False)
@@ -75,12 +76,13 @@ class Lane:
         self,
         context: Context,
         turns: trio.CapacityLimiter,
+        line: Line,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Send batches as they are put into the queue; ends with the queue or with the holder's failure.
 
-        `turns` bounds how many lanes send at once, so that each gets a useful part of a slow line.
+        `turns` bounds how many lanes send at once. `line` says whether this one's holder stalls.
         """
         self._queue, batches = trio.open_memory_channel[tuple[Batch, bool]](1)
         task_status.started()
@@ -88,7 +90,7 @@ class Lane:
             async for batch, sync in batches:
                 try:
                     async with turns:
-                        await self._send(context, batch, sync)
+                        await self._send(context, line, batch, sync)
                 except PeerError as error:
                     self.reason = reason_of(error)
                     return
@@ -109,7 +111,7 @@ class Lane:
         if self._queue is not None:
             self._queue.close()
 
-    async def _send(self, context: Context, batch: Batch, sync: bool) -> None:
+    async def _send(self, context: Context, line: Line, batch: Batch, sync: bool) -> None:
         start = min(max(batch.first, self.received), batch.end)
         self.resumed_bytes += _size(batch.blocks(self.share, batch.first)) - _size(batch.blocks(self.share, start))
         if start == batch.end and not (sync and self.durable < batch.end):
@@ -118,9 +120,8 @@ class Lane:
             start = batch.end - 1  # a block the holder has already carries the request to make it durable
         blocks = batch.blocks(self.share, start)
         request = Write(self.upload_id, start, batch.data_leaves(start), sync)
-        self.sending_since = trio.current_time()
-        reply = await context.ask(self.contact, request, payload=blocks, timeout_s=WRITE_TIMEOUT_S)
-        self.sending_since = None
+        with line.request(_size(blocks)):
+            reply = await context.ask(self.contact, request, payload=blocks, timeout_s=LONGEST_S)
         self.sent_bytes += _size(blocks)
         if reply.received_blocks < batch.end or (sync and reply.durable_blocks < batch.end):
             raise Misbehaved(f"{self.contact.address} did not do what it was asked to")
@@ -184,6 +185,8 @@ def reason_of(error: Exception) -> str:
     """Why a holder was lost, in a word or two that can be counted."""
     if isinstance(error, Misbehaved):
         return BROKE_THE_PROTOCOL
+    if isinstance(error, Stalled):
+        return STALLED
     if isinstance(error, RemoteError):
         return _OF_STATUS.get(error.status, NO_ANSWER)
     return NO_ANSWER

@@ -16,17 +16,17 @@ from shoal.erasure import BLOCK_BYTES, MAX_SHARES, Layout, Manifest, ShareEncode
 from shoal.node.cipher import KEY_BYTES, FileCipher, Metadata
 from shoal.node.context import Context
 from shoal.node.errors import LocalError
+from shoal.node.holders.line import Line
 from shoal.node.home.ledger import Ledger
 from shoal.node.names import name_bytes, printable
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.completion import Completion
 from shoal.node.publishing.journal import AnyJournal, JournalEntry, UploadNote
-from shoal.node.publishing.lanes import Lane, abort_all
+from shoal.node.publishing.lanes import SENDERS, Lane, abort_all
 from shoal.node.publishing.options import PublishOptions
 from shoal.node.publishing.recruit import find_candidates, recruit_crew, share_bound, too_few
 from shoal.node.publishing.sealing import Sealer
 from shoal.node.publishing.sources import Source, SourceChanged, fingerprint_fields
-from shoal.node.publishing.stalls import SENDERS, drop_stalled
 from shoal.node.results import OnProgress, Phase, Progress, Published
 
 CHECKPOINT_BYTES = 32 * 2**20  # plaintext between two checkpoints: what a resumed publish seals again at most
@@ -139,16 +139,13 @@ class Publisher:
         cipher = FileCipher(self._entry.file_key)
         sealer = Sealer(self._source, cipher, encoder, self._env)
         turns = trio.CapacityLimiter(SENDERS)
-        async with open_nursery() as watch:
-            watch.start_soon(drop_stalled, self._lanes, self._context.throttle)
-            async with open_nursery() as nursery:
-                for lane in self._lanes:
-                    if lane.alive:
-                        await nursery.start(lane.run, self._context, turns)
-                await self._feed(sealer)
-                for lane in self._lanes:
-                    lane.close()
-            watch.cancel_scope.cancel()
+        async with Line(self._context.throttle).watched() as line, open_nursery() as nursery:
+            for lane in self._lanes:
+                if lane.alive:
+                    await nursery.start(lane.run, self._context, turns, line)
+            await self._feed(sealer)
+            for lane in self._lanes:
+                lane.close()
         await abort_all(self._context, (lane for lane in self._lanes if not lane.alive))
         await self._finish_source()
         self._require_alive()

@@ -15,10 +15,10 @@ from shoal.node.context import Context
 from shoal.node.errors import NotOneFile
 from shoal.node.fetching.reading import FileReader, Run, in_order
 from shoal.node.holders.announcers import Hint
+from shoal.node.holders.line import Line
 from shoal.node.nursery import open_nursery
-from shoal.node.publishing.lanes import Lane
+from shoal.node.publishing.lanes import SENDERS, Lane
 from shoal.node.publishing.sealing import Batch, batch_segments
-from shoal.node.publishing.stalls import SENDERS, drop_stalled
 
 RUNS_AHEAD = 2
 
@@ -59,24 +59,21 @@ async def rebuild_onto(
     send, receive = trio.open_memory_channel[Batch](0)
     turns = trio.CapacityLimiter(SENDERS)
     runs = _shortened(reader.runs(0, manifest.layout.segment_count), batch_segments(max(len(wanted), manifest.k)))
-    async with open_nursery() as watch:
-        watch.start_soon(drop_stalled, lanes, context.throttle)
-        async with open_nursery() as nursery:
-            for lane in lanes:
-                await nursery.start(lane.run, context, turns)
-            nursery.start_soon(in_order, runs, work, RUNS_AHEAD, send)
-            with receive:
-                async for batch in receive:
-                    if not any(lane.alive for lane in lanes):
-                        nursery.cancel_scope.cancel()
-                        break
-                    _grow(roots, batch)
-                    for lane in lanes:
-                        await lane.put(batch, False)
-                    on_segments(batch.end)
-            for lane in lanes:
-                lane.close()
-        watch.cancel_scope.cancel()
+    async with Line(context.throttle).watched() as line, open_nursery() as nursery:
+        for lane in lanes:
+            await nursery.start(lane.run, context, turns, line)
+        nursery.start_soon(in_order, runs, work, RUNS_AHEAD, send)
+        with receive:
+            async for batch in receive:
+                if not any(lane.alive for lane in lanes):
+                    nursery.cancel_scope.cancel()
+                    break
+                _grow(roots, batch)
+                for lane in lanes:
+                    await lane.put(batch, False)
+                on_segments(batch.end)
+        for lane in lanes:
+            lane.close()
     if any(lane.alive for lane in lanes):
         _check_roots(manifest, roots)
     return reader.received_bytes

@@ -38,7 +38,7 @@ from shoal.node.fetching.reading import cut
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.deletion import Deletion, MalformedDeletion, read_deletion
 from shoal.node.holders.everyone import by_node
-from shoal.node.holders.line import LONGEST_BLOCK_S, SLOWEST_BLOCK_S, Line
+from shoal.node.holders.line import LONGEST_S, SLOWEST_BLOCK_S, Line
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import HolderStatement, MalformedStatement, check_statement
@@ -48,7 +48,7 @@ from shoal.node.nursery import open_nursery
 
 # All of these while our line is idle, since over a busy one nobody can be blamed (`line.py`).
 DEADLINE_S = 15.0  # of a whole audit of up to ASKED_AT_ONCE holders: a dial, a handshake and two answers
-LONGEST_S = 60.0  # of one with more; those whose turn has not come by then are not counted at all
+LONGEST_AUDIT_S = 60.0  # of one with more; those whose turn has not come by then are not counted at all
 SURVEY_TIMEOUT_S = 4.0
 BLOCK_TIMEOUT_S = 10.0
 
@@ -121,13 +121,11 @@ class Audit:
         waves = -(-len({hint.contact.node_id for hint in hints}) // ASKED_AT_ONCE)
         if len({hint.share for hint in hints}) < self._manifest.n:
             self._trouble.set()
-        limit_s = min(LONGEST_S, DEADLINE_S * max(1, waves))
-        longest_s = LONGEST_S + self._manifest.n * SLOWEST_BLOCK_S
-        async with open_nursery() as watch:
-            watch.start_soon(self._line.watch)
+        limit_s = min(LONGEST_AUDIT_S, DEADLINE_S * max(1, waves))
+        longest_s = LONGEST_AUDIT_S + self._manifest.n * SLOWEST_BLOCK_S
+        async with self._line.watched():
             with self._line.patience(limit_s, longest_s):
                 await self._ask_and_look(hints, look_further=look_further)
-            watch.cancel_scope.cancel()
         await self._context.env.call(self._check_codeword)
         return self.result
 
@@ -208,7 +206,7 @@ class Audit:
         request = Read(self._manifest.id, row.share, self.result.segment, 1, True)
         try:
             async with self._line.turn(BLOCK_TIMEOUT_S):
-                reply = await self._context.ask(contact, request, timeout_s=LONGEST_BLOCK_S)
+                reply = await self._context.ask(contact, request, timeout_s=LONGEST_S)
             self.result.read_bytes += len(reply.payload)
             outcome = await self._context.env.call(self._judge, row.share, reply)
         except PeerError as error:

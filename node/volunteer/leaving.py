@@ -26,6 +26,7 @@ from shoal.node.errors import NotOneFile
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.known import KnownHolders
+from shoal.node.holders.line import Line
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.search import Search
@@ -36,7 +37,6 @@ from shoal.node.publishing.lanes import Lane
 from shoal.node.publishing.recruit import Recruiter
 from shoal.node.publishing.sealing import Batch
 from shoal.node.publishing.settling import Settling
-from shoal.node.publishing.stalls import drop_stalled
 from shoal.node.repairing.audit import Audit
 from shoal.node.results import Left, OnProgress, Phase, Progress
 from shoal.node.store import MAX_READ_BLOCKS, HeldFile, HeldShare, ShareStore, StoreError, split_blocks
@@ -271,18 +271,15 @@ class Leaver:
     async def _send(self, manifest: Manifest, lane: Lane) -> None:
         """The share's blocks, from our disk into the lane; a disk that fails ends the lane."""
         total = manifest.layout.segment_count
-        async with open_nursery() as watch:
-            watch.start_soon(drop_stalled, [lane], self._context.throttle)
-            async with open_nursery() as nursery:
-                await nursery.start(lane.run, self._context, self._turns)
-                for first in range(0, total, MAX_READ_BLOCKS):
-                    try:
-                        await lane.put(await self._batch(manifest, lane.share, first, total), False)
-                    except StoreError:
-                        lane.drop(OUR_DISK_FAILED)
-                        break
-                lane.close()
-            watch.cancel_scope.cancel()
+        async with Line(self._context.throttle).watched() as line, open_nursery() as nursery:
+            await nursery.start(lane.run, self._context, self._turns, line)
+            for first in range(0, total, MAX_READ_BLOCKS):
+                try:
+                    await lane.put(await self._batch(manifest, lane.share, first, total), False)
+                except StoreError:
+                    lane.drop(OUR_DISK_FAILED)
+                    break
+            lane.close()
 
     async def _batch(self, manifest: Manifest, share: int, first: int, total: int) -> Batch:
         count = min(MAX_READ_BLOCKS, total - first)
