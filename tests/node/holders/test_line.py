@@ -4,8 +4,24 @@ import pytest
 import trio
 import trio.testing
 
+from shoal.erasure import BLOCK_BYTES
 from shoal.node.channel import Throttle, TimedOut
-from shoal.node.holders.line import BUSY_BYTES_PER_S, SLOWEST_BLOCK_S, STALL_FACTOR, STALL_S, TURNS, Line
+from shoal.node.holders.line import (
+    BUSY_BYTES_PER_S,
+    SLOW_LINE_BYTES_PER_S,
+    SLOWEST_BLOCK_S,
+    STALL_FACTOR,
+    STALL_S,
+    TURNS,
+    Durations,
+    Line,
+    Meter,
+    Progress,
+    Wait,
+    Waits,
+    capped_s,
+    full_bytes_per_s,
+)
 
 PATIENCE_S = 4.0
 
@@ -135,3 +151,62 @@ async def test_beside_a_busy_line_a_silent_holder_alone_is_given_up_sooner(
                 await trio.sleep_forever()
         busy.cancel_scope.cancel()
     assert STALL_S <= trio.current_time() - begun <= STALL_S + SLOWEST_BLOCK_S + 1
+
+
+# --- the plain parts
+
+
+def test_a_meter_counts_idle_time_only_between_looks_that_brought_little() -> None:
+    meter = Meter(0.0, 0)
+    assert meter.look(1.0, int(BUSY_BYTES_PER_S) - 1, held_back=False) == 1.0
+    assert meter.look(2.0, 3 * int(BUSY_BYTES_PER_S), held_back=False) == 0.0
+    assert meter.look(4.0, 3 * int(BUSY_BYTES_PER_S), held_back=True) == 0.0
+    assert meter.look(4.5, 3 * int(BUSY_BYTES_PER_S), held_back=False) == 0.5
+
+
+def test_the_usual_duration_is_a_median_of_enough_requests_that_began_late_enough() -> None:
+    durations = Durations()
+    assert durations.usual_s(0) is None
+    for since, took_s in ((0.0, 1.0), (1.0, 3.0), (2.0, 100.0)):
+        durations.came(since, took_s)
+    assert durations.usual_s(3) == 3.0
+    assert durations.usual_s(4) is None
+    assert durations.usual_s(1, since=2.0) == 100.0
+
+
+def test_a_wait_is_outrun_only_when_as_many_came_as_are_under_way() -> None:
+    waits = Waits(0.0, 0)
+    slow = [Wait(0.0, 1e9, BLOCK_BYTES) for _ in range(2)]
+    quick = [Wait(0.0, 1e9, BLOCK_BYTES) for _ in range(2)]
+    for wait in (*slow, *quick):
+        waits.begin(wait)
+    for wait in quick:
+        waits.came(wait, 5.0)
+        waits.end(wait)
+    busy = int(100 * BUSY_BYTES_PER_S)
+    assert waits.look(STALL_FACTOR * 5.0 - 1, busy, held_back=True) == []
+    assert set(waits.look(STALL_FACTOR * 5.0 + 1, 2 * busy, held_back=True)) == set(slow)
+
+
+def test_one_long_look_blames_nobody() -> None:
+    waits = Waits(0.0, 0)
+    waits.begin(wait := Wait(0.0, 10.0))
+    assert waits.look(3600.0, 0, held_back=False) == []  # the machine slept
+    assert wait.idle_s <= 1.0
+
+
+def test_progress_is_so_many_bytes_in_so_long() -> None:
+    progress = Progress(100.0, 10.0, 0.0, 0)
+    progress.note(5.0, 99)
+    assert progress.deadline == 10.0
+    progress.note(6.0, 100)
+    assert progress.deadline == 16.0
+    progress.restart(8.0, 100)
+    assert progress.deadline == 18.0
+
+
+def test_a_full_line_is_a_slow_home_line_or_half_of_the_lower_cap() -> None:
+    assert full_bytes_per_s(Throttle()) == SLOW_LINE_BYTES_PER_S
+    assert full_bytes_per_s(Throttle(10_000, 50_000)) == 5_000
+    assert capped_s(Throttle(), 10**6) == 0.0
+    assert capped_s(Throttle(None, 1000), 5000) == 10.0
