@@ -60,6 +60,8 @@ NOBODY = (
 class Node:
     """An open node, made by `open_node`. It publishes and fetches; it also serves others if it was opened to.
 
+    The class is long because every operation of the library is here, with its documentation. Each hands its work on.
+
     Operations may run side by side. Cancelling one leaves no task, connection or temporary name behind. To go on with
     an interrupted publish or fetch, call it again with the same arguments.
     """

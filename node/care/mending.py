@@ -11,7 +11,7 @@ import trio
 
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile, ShoalError
-from shoal.node.holders.line import Progress, full_bytes_per_s
+from shoal.node.holders.line import Headway, full_bytes_per_s
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.repairing.repair import Repairer, RepairJob
 
@@ -96,8 +96,8 @@ class RepairPatience:
     """Cancels `scope` when a repair does not get on: it has to fetch and send `least_bytes` in PATIENCE_S."""
 
     def __init__(self, k: int, least_bytes: float) -> None:
-        self._progress = Progress(least_bytes, PATIENCE_S, trio.current_time(), 0)
-        self.scope = trio.CancelScope(deadline=self._progress.deadline)
+        self._headway = Headway(least_bytes, PATIENCE_S, trio.current_time(), 0)
+        self.scope = trio.CancelScope(deadline=self._headway.deadline)
         self._k = k
         self._moved = self._made = 0
 
@@ -105,5 +105,5 @@ class RepairPatience:
         """So many bytes of each of so many shares are made, from k times as many. Fewer than before: a new round."""
         self._moved += (made - self._made if made >= self._made else made) * (self._k + shares)
         self._made = made
-        self._progress.note(trio.current_time(), self._moved)
-        self.scope.deadline = self._progress.deadline
+        self._headway.note(trio.current_time(), self._moved)
+        self.scope.deadline = self._headway.deadline

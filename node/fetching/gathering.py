@@ -16,7 +16,7 @@ from shoal.node.channel import Blocks, PeerError, Read, Throttle
 from shoal.node.context import Context
 from shoal.node.errors import BadData, NoPeers, NotFound, TooFewShares
 from shoal.node.holders.announcers import Hint
-from shoal.node.holders.line import LONGEST_S, Durations, Meter, Progress, moved_by_line
+from shoal.node.holders.line import LONGEST_S, Durations, Headway, Meter, moved_by_line
 from shoal.node.nursery import open_nursery
 
 PROGRESS_TIMEOUT_S = 60.0  # without any: then the fetch gives up; a minute outlasts a restart or a change of lines
@@ -106,7 +106,7 @@ class Pace:
     def __init__(self, throttle: Throttle) -> None:
         self._throttle = throttle
         self._durations = Durations()
-        self._progress = Progress(PROGRESS_BYTES, PROGRESS_TIMEOUT_S, trio.current_time(), throttle.received_bytes)
+        self._headway = Headway(PROGRESS_BYTES, PROGRESS_TIMEOUT_S, trio.current_time(), throttle.received_bytes)
 
     def answered(self, since: float) -> None:
         """A read that began at `since` was answered."""
@@ -115,12 +115,12 @@ class Pace:
 
     def note_progress(self) -> None:
         """Things move."""
-        self._progress.restart(trio.current_time(), self._throttle.received_bytes)
+        self._headway.restart(trio.current_time(), self._throttle.received_bytes)
 
     def stuck(self) -> bool:
         """Whether nothing worth the name has been received for too long."""
-        self._progress.note(trio.current_time(), self._throttle.received_bytes)
-        return trio.current_time() > self._progress.deadline
+        self._headway.note(trio.current_time(), self._throttle.received_bytes)
+        return trio.current_time() > self._headway.deadline
 
     def patience_s(self, *, crowded: bool) -> float:
         """How long to wait for holders that lag before others are asked as well."""

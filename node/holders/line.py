@@ -7,7 +7,7 @@ fits all lines. The judge knows four things instead, each from times and byte co
 * `Durations`: how long requests take at the moment.
 * `Waits`: which of the peers that are waited for have stalled. A peer stalls when our line is idle for its whole
   patience, or when it takes far longer than most of those that were asked with it.
-* `Progress`: whether a long job gets on.
+* `Headway`: whether a long job gets on.
 
 `Line` waits for peers by these rules; only it knows tasks and clocks. A byte counts wherever it moves: our own server,
 or another transfer of the user, may be what keeps the line busy.
@@ -132,7 +132,7 @@ class Waits:
         return max(STALL_S, STALL_FACTOR * usual_s)
 
 
-class Progress:
+class Headway:
     """Whether a job gets on: it has to move `least_bytes` in every `patience_s`. There is no longest time."""
 
     def __init__(self, least_bytes: float, patience_s: float, now: float, moved: int) -> None:

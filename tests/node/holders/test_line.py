@@ -14,9 +14,9 @@ from shoal.node.holders.line import (
     STALL_S,
     TURNS,
     Durations,
+    Headway,
     Line,
     Meter,
-    Progress,
     Wait,
     Waits,
     capped_s,
@@ -196,7 +196,7 @@ def test_one_long_look_blames_nobody() -> None:
 
 
 def test_progress_is_so_many_bytes_in_so_long() -> None:
-    progress = Progress(100.0, 10.0, 0.0, 0)
+    progress = Headway(100.0, 10.0, 0.0, 0)
     progress.note(5.0, 99)
     assert progress.deadline == 10.0
     progress.note(6.0, 100)
