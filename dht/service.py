@@ -45,11 +45,11 @@ ADDRESS_CHECK_S = 600.0  # how often we check whether we are still at the addres
 class DhtService:
     """One node of the DHT, or a client of it.
 
-    params: the network. identity: this node's; its id needs the proof of work if it serves. network: where sockets come
-    from. listen: addresses to serve on (port 0 for any); none makes this a client, which answers nothing and enters no
-    table. advertise: where others reach us, at most one address per family, if they see another one. space: gives our
-    space class at the moment (`space_class`). rng: for choices that need no secrecy. entropy: unpredictable bytes.
-    wall: unix seconds. limits: of the record store.
+    params: the network.    identity: this node's; its id needs the proof of work if it serves.
+    network: where sockets come from.    entropy: unpredictable bytes.    rng: for choices that need no secrecy.
+    listen: addresses to serve on (port 0 for any). None: a client, which answers nothing and enters no table.
+    advertise: where others reach us, at most one address per family, if they see another one.
+    space: gives our space class at the moment (`space_class`).    wall: unix seconds.    limits: of the record store.
 
     The class is long because it is the face of the layer: it builds the parts, and most methods hand on to one of them.
     """

@@ -1,9 +1,9 @@
-"""What must hold when the network has healed and been quiet: whatever was worth a repair has had one.
+"""What must hold when the network has healed and been quiet: every file that was worth a repair has had one.
 
-A file is *neglected* when so few of its shares count, as anybody who looks after it would count them, that a repair is
-due, and a host is free to take one. Counted is as generously as holders can err: honest machines' shares, the rotten
-among them, which show only when they are read, and whatever liars say they keep, where an honest holder knows them for
-holders of this very file; each machine for one share. All machines that live are up, so nobody is waited for.
+A file is *neglected* when a repair is due by the count of a holder that looks after it, and a host is free to take a
+share. The count is as generous as holders can err. Honest machines' shares count, even rotten ones, because rot shows
+only when a share is read. A share that a liar says it keeps counts when an honest holder knows the liar as a holder of
+this file. Each machine counts for one share. All machines that live are up, so no absent holder is waited for.
 """
 
 from collections import defaultdict

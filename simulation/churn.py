@@ -1,4 +1,4 @@
-"""Who is up when: the life of one machine, drawn before it begins.
+"""When a machine is up: its whole life, drawn before it begins.
 
 A machine is up and away by turns; how long, follows a gamma distribution, which is lumpier than a timetable and milder
 than an exponential. When its life ends it is gone for ever, up or away. Nothing here knows the network.

@@ -152,7 +152,7 @@ class VirtualDatagramNetwork:
 
 
 class VirtualSocket:
-    """A `DatagramSocket`. Where nothing has to be waited for no other task gets a turn, which is half the cost."""
+    """A `DatagramSocket`. When there is nothing to wait for, no other task gets a turn. That halves the cost."""
 
     def __init__(self, world: VirtualDatagrams, place: Address, bound: Address) -> None:
         self._world = world

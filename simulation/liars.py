@@ -1,8 +1,8 @@
-"""Machines that lie, each in its own way and all in league: what a study's honest machines have to live with.
+"""Machines that lie, each in its own way and all in league. A study's honest machines have to live with them.
 
-A liar runs the real node and store, but what it answers is bent. All of them name each other as holders of files, and
-as the nearest to whatever is looked up. They survey files shortly before every epoch, as a fast clock might, so that
-others take them for cared for, and never do anything for them. Besides, each has a habit.
+A liar runs the real node and store, but its answers are bent. All liars name each other as holders of files, and as the
+nearest nodes in every lookup. They survey files shortly before every epoch, as a fast clock might, so that others think
+that the files are cared for. They do nothing for the files. Besides, each liar has a habit.
 """
 
 import math
@@ -37,7 +37,7 @@ from shoal.node.holders.surveys import Entry, SurveyRow, pack_survey, unpack_sur
 from shoal.node.store import HeldShare, StoreError
 from shoal.simulation.world import Machine, World
 
-STALL_S = 600.0  # longer than anybody waits for a block
+STALL_S = 600.0  # longer than any node waits for a block
 NAMED_COLLUDERS = 3  # falsely, in each list of holders
 AHEAD_PART = 1 / 4  # of an epoch: surveys that come so early are still taken for the epoch's own
 KNOWN_S = 600.0  # after which it is looked up again who has which share of a file
@@ -51,7 +51,7 @@ class Habit(Enum):
     SPOILS = "spoils"  # serves bytes with a flipped bit
     DENIES = "denies"  # says that everything is missing
     STALLS = "stalls"  # claims them and never answers a read
-    PROXIES = "proxies"  # claims all shares of a file, and gets what it is asked for from whoever has it
+    PROXIES = "proxies"  # claims all shares of a file, and gets each block asked for from an honest holder
 
 
 class Liars:
@@ -82,7 +82,7 @@ class Liars:
             self.count += 1
 
     def forget(self, name: str) -> None:
-        """The machine is dead."""
+        """Forget a machine that is dead."""
         self.habits.pop(name, None)
 
     def bend(self, machine: Machine) -> None:
@@ -121,7 +121,7 @@ class Liars:
         return keepers
 
     def contacts(self) -> list[Contact]:
-        """Where they are."""
+        """The liars' contacts."""
         return [Contact(each.node.node_id, each.address) for each in self.running() if each.node is not None]
 
     def claimed(self, name: str, file_id: bytes) -> int | None:
@@ -228,7 +228,7 @@ class _Liar:
         return await self._honest[GetManifest](caller, request, payload)
 
     async def _holders(self, caller: Caller, request: GetHolders, payload: Buffer) -> Reply:
-        """Whom it knows, and colluders that keep nothing, in their own name."""
+        """The holders that it knows, and colluders that keep nothing, in their own name."""
         if self._habit is Habit.DENIES:
             raise RequestError(Status.NOT_FOUND)
         reply: Any = await self._honest[GetHolders](caller, request, payload)
@@ -258,7 +258,7 @@ class _Liar:
         pass
 
     async def _pretend(self, files: Sequence[FileId]) -> None:
-        """Ask everybody about the files where it can be our turn, as an honest node would, and do nothing."""
+        """Ask all holders about the files where it can be our turn, as an honest node would, and then do nothing."""
         caretaker, node = self._caretaker, self._machine.node
         assert node is not None, "only a node that runs looks after files"
         watched = [file for each in files if (file := await caretaker.files.read(each)) is not None]

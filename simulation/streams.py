@@ -1,9 +1,9 @@
 """Streams in memory: the channel's network for whole nodes in one process, above TLS, under a clock that
 jumps.
 
-A `VirtualStreams` is the world; `at(host)` is what one machine sees of it, a `StreamNetwork`. Delays come
-from the world's seeded generator, nothing else is random, and no task is ever started for bytes under way:
-a courier wakes whoever receives when they arrive.
+A `VirtualStreams` is the world; `at(host)` is what one machine sees of it, a `StreamNetwork`. Delays come from the
+world's seeded generator, and nothing else is random. No task is ever started for bytes under way: a courier wakes the
+receiver when they arrive.
 """
 
 import random
@@ -65,7 +65,8 @@ class VirtualStreams:
 
     def separate(self, separated: Callable[[str, str], bool]) -> None:
         """From now on nothing passes between two hosts for which this is true, until `heal` or the next
-        call."""
+        call.
+        """
         self._separated = separated
         for stream in self._streams:
             stream.look_again()

@@ -1,12 +1,12 @@
 """A study: whole nodes through months of virtual time, and the question whether anything is lost.
 
 Files are published in the first hour by clients that then vanish for ever. Machines go away and come back, lose power,
-die and are replaced; partitions, rot, full disks, wrong clocks and liars are as `plan` has them. Nobody but a passing
-client, once a month, renews the leases, which end after 90 days at the latest: everything else the holders do.
+die and are replaced. `plan` says how often there are partitions, rot, full disks, wrong clocks and liars. A passing
+client renews the leases once a month; they end after 90 days at the latest. The holders do everything else.
 
-At random times other clients read files, and the stores are looked into. In the end the network heals, every machine
-that lives is up, and after some days everything is read back; by then, whatever was worth a repair has had one. The
-same plan gives the same report, bit for bit.
+At random times other clients read files, and the study looks into the stores. In the end the network heals, and every
+machine that lives is up. After some days everything is read back. By then every file that was worth a repair has had
+one. The same plan gives the same report, bit for bit.
 """
 
 import random
@@ -46,8 +46,8 @@ SAMPLE_EVERY_S = DAY_S
 RENEW_EVERY_S = 30 * DAY_S
 ENOUGH_AFTER_S = 60.0  # after each sample
 RETRY_READ_S = 1800.0  # a holder may go away in the middle of a read; twice in a row is another matter
-# Longer than the time to settle only where chance is bad: liars are first in rank for an epoch or two, or somebody who
-# stalls has those who wait for another's grace to end wait for his as well.
+# Settling takes longer than planned only with bad luck. Liars may be first in rank for an epoch or two. A holder that
+# stalls may add its own grace to another's, for all that wait.
 MOST_PATIENCE_DAYS = 5
 CAPACITY_FACTORS = (3.0, 12.0)  # of the mean of what a machine has to keep
 CAPACITY_BYTES = 4 * 2**20  # for everybody besides, since the database takes some
@@ -224,7 +224,7 @@ class Study:
                 await self._read(self._files.at(self._rng.randrange(len(self._files))))
 
     async def _read(self, file: Acked) -> None:
-        """Read a file as anybody would; if k good shares are up and all is well otherwise, it must succeed."""
+        """Read a file as any client would. It must succeed if k good shares are up and all else is well."""
         self._report.reads += 1
         for _ in range(2):
             possible = self._is_possible(file)

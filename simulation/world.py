@@ -1,4 +1,4 @@
-"""Whole nodes by the dozen in one process: the real code on virtual networks and disks, under a clock that jumps.
+"""Many whole nodes in one process: the real code on virtual networks and disks, under a clock that jumps.
 
     async def story(world: World) -> None:
         for number in range(30):

@@ -66,7 +66,7 @@ class Services:
         return sum(each.datagrams_out for each in found), sum(each.bytes_out for each in found)
 
     def nearest(self, origin: DhtService, target: bytes) -> set[NodeId]:
-        """Who a lookup by `origin` should find."""
+        """The nodes that a lookup by `origin` should find."""
         others = [node.identity.node_id for node in self.nodes if node is not origin]
         return set(sorted(others, key=lambda node_id: distance(node_id, target))[:K])
 

@@ -1,4 +1,4 @@
-"""Faults of our own that a peer's bytes have found: counted, told once each in the log, and never passed on.
+"""Faults in our own code that a peer's bytes have found. Each is counted, logged once, and never passed on.
 
 A stranger that can reach such a fault could otherwise end a volunteer's node with it, again and again.
 """

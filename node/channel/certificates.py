@@ -1,4 +1,4 @@
-"""TLS contexts over a node's own Ed25519 key, and the key behind the certificate of whoever answered.
+"""TLS contexts over a node's own Ed25519 key, and the key behind the certificate of the peer that answered.
 
 The certificate is only a carrier: nobody signs it but its own key, and no name, date or extension in it is
 looked at. What counts is the key, which the TLS 1.3 handshake proves the server to hold.

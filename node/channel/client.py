@@ -1,4 +1,4 @@
-"""The asking side: one connection to one peer. Requests pipeline, replies are matched by their ids."""
+"""The asking side: one connection to one peer. Many requests may be under way; replies are matched by their ids."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -47,8 +47,8 @@ class _Pending:
 class PeerConnection:
     """A connection to one peer, for any number of tasks. Made by `connect_peer`.
 
-    A request that is cancelled or times out leaves the connection in use when its frame was not begun or
-    wholly sent (the late reply is then dropped), and closes it when the frame was half out.
+    When a request is cancelled or times out, the connection stays in use if none or all of its frame was sent. A late
+    reply is dropped. If half of the frame was sent, the connection is closed.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class PeerConnection:
         return MAX_REQUESTS_COUNT - self._room.value
 
     async def request(self, message: Request[R], *, payload: Sequence[Buffer] = (), timeout_s: float) -> R:
-        """Ask, and give the reply.
+        """Send a request and return the reply.
 
-        `payload` are the buffers that follow the message, not to be changed meanwhile. Raises TimedOut after
-        `timeout_s`, RemoteError when the peer says no, Disconnected when the connection ends meanwhile, and Misbehaved
-        when the peer breaks the protocol.
+        payload: the buffers that follow the message; they must not change meanwhile. Raises TimedOut after `timeout_s`,
+        RemoteError when the peer refuses, Disconnected when the connection ends meanwhile, and Misbehaved when the peer
+        breaks the protocol.
         """
         with trio.move_on_after(timeout_s):
             await acquire(self._room)
@@ -99,8 +99,9 @@ class PeerConnection:
         raise TimedOut(f"{self.remote} did not answer within {timeout_s:g} s")
 
     async def identify(self, identity: Identity, params: NetworkParameters, role: Role, *, timeout_s: float) -> None:
-        """Prove to the peer who we are; once per connection. Raises RemoteError when it does not believe
-        us."""
+        """Prove our identity to the peer, once per connection. Raises RemoteError when the peer does not accept the
+        proof.
+        """
         await self.request(hello.prove(identity, params, self._greeting, role), timeout_s=timeout_s)
 
     async def aclose(self) -> None:
@@ -110,8 +111,9 @@ class PeerConnection:
         await self._stream.aclose()
 
     async def read_replies(self) -> None:
-        """Hand replies to those who wait for them. Runs in a task of the connection's owner, until it is
-        closed."""
+        """Hand each reply to the task that waits for it. Runs in a task of the connection's owner until it is
+        closed.
+        """
         try:
             with self._scope:
                 while await self._reader.wait():
@@ -170,13 +172,13 @@ class PeerConnection:
             self._abandoned.discard(raw.request_id)
 
     def _check_size(self, raw: RawReply, pending: _Pending, payload_bytes: int) -> None:
-        """Before anything is allocated."""
+        """Check the length of a payload before memory is allocated for it."""
         allowed = pending.request.reply_bound_bytes if raw.status == messages.Status.OK else 0
         if payload_bytes > allowed:
             raise MalformedMessage(f"a reply with {payload_bytes} bytes where at most {allowed} were asked for")
 
     def _fail(self, error: PeerError) -> None:
-        """The connection is over, for everybody."""
+        """End the connection for every request under way."""
         if self._failure is None:
             self._failure = error
         waiting, self._pending = self._pending, {}

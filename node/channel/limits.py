@@ -50,7 +50,7 @@ class RateLimit:
         return max(0.0, start - now)
 
     def is_spent(self, now: float) -> bool:
-        """Whether whoever takes a turn now has to wait for it."""
+        """Whether a turn taken now has to be waited for."""
         return self._paid_until_s > now
 
     def give_back(self, count: int) -> None:
@@ -62,9 +62,9 @@ class RateLimit:
 class Throttle:
     """The caps of one node on what its streams send and receive together (`--up`, `--down`).
 
-    Shared by every reader and writer of frames, of the server and of the clients alike. What the kernel holds
-    in its socket buffers is out of reach: received bytes come in lumps of that size, the average is kept.
-    With `within` the caps are a part of another's: what moves here counts there, and waits for both.
+    Shared by every reader and writer of frames, of the server and of the clients alike. What the kernel holds in its
+    socket buffers is out of reach. So received bytes come in lumps of that size, and only the average is kept. With
+    `within` the caps are a part of another throttle's: bytes count in both, and wait for both.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class Throttle:
 
     @property
     def outermost(self) -> "Throttle":
-        """The one that this one's bytes, and those of all others within it, count in: what our line moves."""
+        """The throttle in which the bytes of this one, and of all others within it, count: what our line moves."""
         return self if self._within is None else self._within.outermost
 
     def holds_back(self, now: float) -> bool:
-        """Whether it is the caps that bytes wait for at the moment, and not the peers or the line."""
+        """Whether bytes wait for the caps at the moment, and not for peers or the line."""
         within = self._within is not None and self._within.holds_back(now)
         return within or self.up.is_spent(now) or self.down.is_spent(now)
 
@@ -117,9 +117,9 @@ class Throttle:
 async def acquire(turns: trio.Lock | trio.Semaphore) -> None:
     """Acquire, without the trip through the scheduler that trio makes even where there is nobody to wait for.
 
-    So nobody else has a turn; whoever does this over and over must give them one.
+    No other task has a turn meanwhile. A caller that does this over and over must give the others one.
     """
-    await trio.lowlevel.checkpoint_if_cancelled()  # who is cancelled has not had his turn
+    await trio.lowlevel.checkpoint_if_cancelled()  # a cancelled task has not had its turn
     try:
         turns.acquire_nowait()
     except trio.WouldBlock:
@@ -156,8 +156,8 @@ class Grant:
 class MemoryBudget:
     """How many bytes of payloads a server holds for all its connections together. Pure.
 
-    There is no queue: who finds it full is told that the node is busy. So that a few slow peers cannot keep
-    it full, the connection that has held its bytes longest is given up when others find no room.
+    There is no queue: a peer that finds it full is told that the node is busy. When others find no room, the connection
+    that has held its bytes longest is given up. So a few slow peers cannot keep it full.
     """
 
     def __init__(self, limit_bytes: int = MAX_MEMORY_BYTES) -> None:

@@ -1,4 +1,6 @@
-"""Connections kept for use again: one per peer, shared by all who talk to it, closed when nobody does."""
+"""Connections kept for use again. There is one per peer, shared by all tasks that talk to it, and closed after
+idling.
+"""
 
 import math
 from collections.abc import AsyncIterator, Sequence
@@ -39,7 +41,7 @@ class _Entry:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody would miss it. A dial under way is somebody's, even if he has gone."""
+        """Whether no task would miss it. A dial under way is not idle, even when the task that began it has gone."""
         return not self.users and self.dialled.is_set()
 
     async def peer(self) -> PeerConnection:
@@ -57,7 +59,7 @@ class _Entry:
 
 
 class PeerPool:
-    """Made by `open_pool`. At most `max_connections`; who needs one more waits until one is free."""
+    """Made by `open_pool`. It holds at most `max_connections`. A task that needs one more waits until one is free."""
 
     def __init__(
         self,
@@ -77,13 +79,13 @@ class PeerPool:
         self._max_connections = max_connections
         self._entries: dict[PeerKey, _Entry] = {}  # least recently used first
         self._occupied = trio.Event()
-        self._waiting = trio.lowlevel.ParkingLot()  # those who found the pool full
+        self._waiting = trio.lowlevel.ParkingLot()  # tasks that found the pool full
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def in_use(self) -> list[PeerKey]:
-        """The peers whose connections somebody uses just now."""
+        """The peers whose connections are in use now."""
         return [key for key, entry in self._entries.items() if entry.users]
 
     async def request(
@@ -96,7 +98,8 @@ class PeerPool:
         timeout_s: float,
     ) -> R:
         """Ask the node `node_id` at `address`; see `PeerConnection.request`. Connecting has its own time
-        limit."""
+        limit.
+        """
         entry = await self._lease((node_id, address))
         try:
             peer = await entry.peer()
@@ -149,7 +152,9 @@ class PeerPool:
             await entry.connection.aclose()
 
     async def _dial(self, key: PeerKey, entry: _Entry) -> None:
-        """In a task of the pool's own: whoever asked first may be cancelled without harm to the others."""
+        """Dial in a task of the pool's own. So the task that asked first may be cancelled without harm to the
+        others.
+        """
         node_id, address = key
         try:
             connection = await connect_peer(
@@ -160,7 +165,7 @@ class PeerPool:
             entry.connection = connection
         except PeerError as error:
             entry.error = error
-            if self._entries.get(key) is entry:  # those who wait for it have it in hand
+            if self._entries.get(key) is entry:  # the tasks that wait for it hold it
                 del self._entries[key]
         finally:
             entry.dialled.set()
@@ -174,7 +179,9 @@ class PeerPool:
             raise
 
     async def close_idle(self) -> None:
-        """Close what nobody has used for `IDLE_S`, for ever. Runs in a task of the pool; an empty one sleeps."""
+        """Close connections unused for `IDLE_S`, until cancelled. Runs in a task of the pool, and sleeps while it is
+        empty.
+        """
         while True:
             await self._occupied.wait()
             await trio.sleep(SWEEP_S + max(0.0, self._next_idle_s() - trio.current_time()))

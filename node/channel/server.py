@@ -1,7 +1,7 @@
 """The answering side: one `PeerServer` for a node, one `_Conversation` per connection.
 
-Whatever a peer does ends its own connection at most. Everything it can make us hold is bounded: requests in
-work and bytes per connection, bytes in all, time for every frame either way.
+A peer can end its own connection and nothing else. All that it can make us hold is bounded: requests in work and bytes
+per connection, bytes in all, and time for every frame in either direction.
 """
 
 import logging
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `node_id` is None while the caller has not proven one."""
+    """The peer that asks. `node_id` is None while it has proven none."""
 
     remote: Address
     role: Role = Role.ANONYMOUS
@@ -66,7 +66,8 @@ class ServerStatistics:
 
 class PeerServer:
     """Answers peers on any number of streams: `serve_connection` is the handler to give to
-    `StreamNetwork.serve`."""
+    `StreamNetwork.serve`.
+    """
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class PeerServer:
         self.entropy = entropy
         self.throttle = throttle or Throttle()
         self.memory = memory or MemoryBudget()
-        self._freed = trio.lowlevel.ParkingLot()  # those who wait for memory: at most one per connection
+        self._freed = trio.lowlevel.ParkingLot()  # tasks that wait for memory: at most one per connection
         self._bugs = BugCount()
         self._connections = self._requests = self._failures = 0
 
@@ -95,7 +96,7 @@ class PeerServer:
         )
 
     async def serve_connection(self, stream: ByteStream) -> None:
-        """Hold one conversation to its end. Never raises for anything the peer does."""
+        """Hold one conversation to its end. Nothing that the peer does makes this raise."""
         self._connections += 1
         try:
             await _Conversation(self, stream).run()
@@ -106,7 +107,10 @@ class PeerServer:
             await stream.aclose()
 
     async def reserve(self, count: int, evict: Callable[[], None]) -> Grant | None:
-        """Memory for `count` bytes of payload, or None when there is none for a while; `evict` may be called for it."""
+        """Wait for memory for `count` bytes of payload. Returns None when there is none for a while.
+
+        `evict` ends the connection, if this grant is later given up for another.
+        """
         grant = self.memory.take(count, trio.current_time(), evict)
         if grant is None:
             grant = await self._wait_for_memory(count, evict)
@@ -162,7 +166,7 @@ class _Conversation:
         self._less_to_do = trio.Event()
 
     async def run(self) -> None:
-        """Until the peer leaves, idles, or breaks a rule."""
+        """Serve until the peer leaves, idles too long, or breaks a rule."""
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
             try:
@@ -275,7 +279,7 @@ class _Conversation:
         await self._writer.send(messages.encode_failure(type_number, request_id, failure))
 
     async def _fail_or_identify(self, request_id: int, proof: Identify) -> None:
-        """Take the caller's proof. The challenge serves once; a proof that fails ends the connection."""
+        """Check the caller's proof. The challenge serves once, so a proof that fails ends the connection."""
         challenge, self._challenge = self._challenge, None
         try:
             if challenge is None:

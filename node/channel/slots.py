@@ -1,5 +1,6 @@
-"""Who may connect: caps on a server's connections, with one slot kept for the machine's own administrator.
-Pure."""
+"""Caps on a server's connections. One slot is kept for the machine's own administrator.
+Pure.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ class Slot:
 
 class ConnectionSlots:
     """Counts connections. One object serves all listeners of a node, so that the caps hold over them
-    together."""
+    together.
+    """
 
     def __init__(
         self,

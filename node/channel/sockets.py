@@ -63,8 +63,7 @@ def listening_socket(address: Address) -> socket.socket:
 
 
 async def accepted_sockets(listener: socket.socket) -> AsyncIterator[tuple[socket.socket, Address]]:
-    """Every connection that arrives, with the caller's address. Outlives a lack of file descriptors and of
-    luck."""
+    """Give every connection that arrives, with the caller's address. A lack of file descriptors does not end this."""
     while True:
         await trio.lowlevel.wait_readable(listener)
         try:
@@ -91,7 +90,7 @@ def local_address(sock: socket.socket) -> Address:
 
 
 def close_socket(sock: socket.socket) -> None:
-    """Close, and wake up whoever waits on it. Closing twice is fine."""
+    """Close, and wake up the tasks that wait on it. Closing twice is fine."""
     if sock.fileno() >= 0:
         trio.lowlevel.notify_closing(sock)
         sock.close()

@@ -1,9 +1,9 @@
 """The seam between the channel and the network: authenticated byte streams.
 
 Everything above (frames, messages, server, client) knows only these two protocols. `tls.TlsNetwork` is the
-real one; `shoal.simulation` has one in memory, above TLS. Whichever it is, bytes arrive in order, unread
-and unaltered by third parties, and the caller knows which key the server holds. It does not know the caller:
-see `server.py` for that.
+real one; `shoal.simulation` has one in memory, above TLS. With either, bytes arrive in order, and third parties can
+neither read nor alter them. The caller knows which key the server holds. The server does not know the caller's: see
+`server.py` for that.
 """
 
 from collections.abc import Awaitable, Callable
@@ -49,7 +49,8 @@ class ByteStream(Protocol):
 
     async def receive_into(self, view: memoryview) -> int:
         """Fill `view` with what is there, waiting for at least one byte; the count, or 0 at the end of the
-        stream."""
+        stream.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -68,8 +69,11 @@ class StreamNetwork(Protocol):
     """Opens and accepts streams."""
 
     async def connect(self, address: Address) -> ByteStream:
-        """A connection to whoever serves there, their key proven; raises `Unreachable`, or `Misbehaved` when
-        what answers does not speak this protocol. Bounded in time by itself."""
+        """Connect to the node that serves there; its key is proven. Bounded in time by itself.
+
+        Raises `Unreachable` when no connection can be made, `Misbehaved` when what answers does not speak this
+        protocol.
+        """
         ...
 
     async def serve(

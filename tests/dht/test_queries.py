@@ -22,7 +22,7 @@ def lab(make_lab: Callable[..., Lab], params: NetworkParameters) -> Lab:
 
 @pytest.fixture
 async def pair(lab: Lab) -> tuple[DhtService, DhtService, Contact]:
-    """Who asks, who answers, and the latter as a contact."""
+    """The node that asks, the node that answers, and the latter's contact."""
     asking, answering = await lab.grid(2)
     (contact,) = [each for each in asking.contacts() if each.node_id == answering.identity.node_id]
     return asking, answering, contact

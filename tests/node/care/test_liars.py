@@ -449,7 +449,7 @@ def test_who_does_not_answer_costs_a_look_one_time_out(tmp_path: Path) -> None:
 
 
 def test_a_repair_that_trickles_holds_up_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever has the only other shares of a file may give them as slowly as he likes."""
+    """The holder of the only other shares of a file may give them as slowly as it likes."""
     slow: list[FileId] = []
     held_up: list[Any] = []
     honest = Repairer.run

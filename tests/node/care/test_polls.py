@@ -194,7 +194,7 @@ def test_whoever_has_no_grace_is_asked_by_the_channel_at_once(tmp_path: Path, mo
 
 
 def test_an_old_poll_sent_again_counts_for_nobody(tmp_path: Path) -> None:
-    """Whoever watches a line may keep what it carries, and would keep others from looking after a file."""
+    """An eavesdropper may keep a message and replay it, to keep others from looking after a file."""
 
     async def story(world: World) -> None:
         published, _, holders = await prepare(world, 14, b"kept")

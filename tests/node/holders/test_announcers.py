@@ -1,4 +1,4 @@
-"""Who announces a file: few, fixed by hashes, on three keys, and together they name every holder."""
+"""The announcers of a file: few, fixed by hashes, on three keys. Together they name every holder."""
 
 from collections import Counter
 from typing import Any

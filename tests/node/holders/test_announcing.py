@@ -63,7 +63,7 @@ def announcing(machine: Machine) -> dict[RecordKey, Announcement]:
 
 
 def test_a_store_that_fails_for_a_moment_silences_nobody(tmp_path: Path) -> None:
-    """Whoever stands in for others stops that once the store can tell again what its own duty is."""
+    """A node that stands in for others stops once the store can tell again what its own duty is."""
 
     async def story(world: World) -> None:
         published, _, holders = await prepare(world, 14, b"kept")

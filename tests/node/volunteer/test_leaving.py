@@ -71,7 +71,8 @@ def test_many_files_are_handed_over_a_few_at_a_time(tmp_path: Path, monkeypatch:
 
 
 def test_leaving_again_sends_nothing_twice(tmp_path: Path) -> None:
-    """Who was interrupted begins anew, and finds what has another host already: by its proof, not by its word."""
+    """A node whose leaving was interrupted begins anew. It finds shares that have a new host by proof, not by its
+    word."""
 
     async def story(world: World) -> None:
         for number in range(9):

@@ -411,7 +411,8 @@ class Killer:
         await self._until_deleted(file, deleted.confirmed)
 
     async def _until_deleted(self, file: File, confirmed: int) -> None:
-        """Whoever has confirmed it remembers it. All others hear of it from each other, and nothing is on any disk.
+        """Every node that has confirmed it remembers it. All others hear of it from each other, and nothing is on any
+        disk.
 
         There may be holders that the owner did not find: those whose acknowledgement nobody heard, because they died.
         """
