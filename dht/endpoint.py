@@ -13,7 +13,7 @@ from shoal.dht.identity import Entropy, Identity
 from shoal.dht.messages import decode_frame
 from shoal.dht.params import NetworkParameters
 from shoal.dht.responder import Responder, Response
-from shoal.dht.rpc import Caller
+from shoal.dht.rpc import RequestSender
 from shoal.dht.sockets import SocketSet
 from shoal.dht.transport import DatagramNetwork, DatagramSocket
 from shoal.dht.wire import ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, OtherNetworkError, open_envelope
@@ -44,7 +44,7 @@ class Endpoint:
         self._nursery: trio.Nursery | None = None
         self._working = 0
         self.counters = Counters()
-        self.caller = Caller(params, identity, entropy, self._send)
+        self.caller = RequestSender(params, identity, entropy, self._send)
 
     @property
     def addresses(self) -> tuple[Address, ...]:

@@ -43,7 +43,7 @@ from itertools import islice
 
 from shoal.dht.contact import Contact
 from shoal.dht.identity import NodeId, distance
-from shoal.dht.lookup_path import ALPHA, OVERDUE_MAX_S, Board, Path, State
+from shoal.dht.lookup_path import ALPHA, OVERDUE_MAX_S, Board, Path, QueryState
 from shoal.dht.routing import MAX_PER_PREFIX_IN_TABLE, K
 
 # Paths per lookup. More of them survive more liars and cost more messages (benchmarks/lookup_quality.py).
@@ -140,8 +140,8 @@ class Lookup:
             return
         path, asked_at = ended
         known = self._board.known[contact]
-        self._judge(contact, blame=-2 if known.state is State.OVERDUE else -1)
-        known.state = State.ANSWERED
+        self._judge(contact, blame=-2 if known.state is QueryState.OVERDUE else -1)
+        known.state = QueryState.ANSWERED
         self._board.answered[contact.node_id] = contact
         self._board.note_round_trip(now - asked_at)
         round = path.round_of(contact) + 1
@@ -155,9 +155,9 @@ class Lookup:
         if self._end_query(contact) is None:
             return
         known = self._board.known[contact]
-        if known.state is not State.OVERDUE:
+        if known.state is not QueryState.OVERDUE:
             self._judge(contact, blame=1)
-        known.state = State.FAILED
+        known.state = QueryState.FAILED
         for path in self._paths:
             path.forget(contact)
         self._advance(now)

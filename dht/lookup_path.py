@@ -28,7 +28,7 @@ DISCREDITED_AT = 4
 MAX_PER_PREFIX_ASKED = 4  # by one path: also bounds what a lookup can be made to send to a stranger's network
 
 
-class State(Enum):
+class QueryState(Enum):
     """What became of a contact in this lookup, whoever asked it."""
 
     OPEN = "nobody asked it"
@@ -44,7 +44,7 @@ class Known:
 
     contact: Contact
     distance: int
-    state: State = State.OPEN
+    state: QueryState = QueryState.OPEN
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Board:
 
     def is_open(self, known: Known) -> bool:
         """Whether nobody asked this contact yet, and nobody with its id answered from elsewhere."""
-        return known.state is State.OPEN and known.contact.node_id not in self.answered
+        return known.state is QueryState.OPEN and known.contact.node_id not in self.answered
 
     def note_round_trip(self, seconds: float) -> None:
         self.round_trip_s += (seconds - self.round_trip_s) / 4
@@ -114,7 +114,7 @@ class Path:
         if candidate is None:
             candidate = Candidate(self._board.meet(contact), len(self._candidates), round)
             self._candidates[contact] = candidate
-            if candidate.known.state is not State.FAILED:
+            if candidate.known.state is not QueryState.FAILED:
                 insort(self._by_distance, candidate, key=Candidate.place)
         elif not candidate.sources:
             return
@@ -160,7 +160,7 @@ class Path:
         slow = [contact for contact, asked_at in self._waiting.items() if asked_at + patience_s <= now]
         for contact in slow:
             self._overdue[contact] = self._waiting.pop(contact)
-            self._board.known[contact].state = State.OVERDUE
+            self._board.known[contact].state = QueryState.OVERDUE
         return slow
 
     def choose(self, now: float, *, discredited_too: bool) -> list[Contact]:
@@ -191,7 +191,7 @@ class Path:
         nearest: set[NodeId] = set()
         for candidate in self._by_distance:
             known = candidate.known
-            if known.state is State.OVERDUE:
+            if known.state is QueryState.OVERDUE:
                 continue
             is_open = self._board.is_open(known)
             if is_open and not discredited_too and self._is_discredited(candidate):
@@ -212,7 +212,7 @@ class Path:
         return self._asked_in_prefix[known.contact.address.prefix()] < MAX_PER_PREFIX_ASKED
 
     def _mark_asked(self, known: Known, now: float) -> None:
-        known.state = State.WAITING
+        known.state = QueryState.WAITING
         self._waiting[known.contact] = now
         if not self._private:
             self._asked_in_prefix[known.contact.address.prefix()] += 1

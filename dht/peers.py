@@ -18,7 +18,7 @@ from shoal.dht.messages import KnownRequest, Ping
 from shoal.dht.observed import ObservedAddresses
 from shoal.dht.params import NetworkParameters
 from shoal.dht.routing import ContactTable
-from shoal.dht.rpc import MAX_ATTEMPTS, Answer, Caller
+from shoal.dht.rpc import MAX_ATTEMPTS, Answer, RequestSender
 
 MAX_BACKGROUND_PINGS = 32  # at the same time; a newcomer left out comes again with its next request
 GREETING_SPACING_S = 600.0  # a node whose bucket is full is not pinged again for each of its requests
@@ -37,7 +37,7 @@ class Peers:
         params: NetworkParameters,
         own_id: NodeId,
         table: ContactTable,
-        caller: Caller,
+        caller: RequestSender,
         listening: Callable[[], tuple[Address, ...]],
         *,
         on_contact: Callable[[], None],

@@ -100,7 +100,7 @@ class RoundTrips:
         return min(max(self._mean + 4 * self._deviation, MIN_WAIT_S), MAX_WAIT_S)
 
 
-class Caller:
+class RequestSender:
     """Sends requests and waits for their replies."""
 
     def __init__(self, params: NetworkParameters, identity: Identity, entropy: Entropy, send: Sender) -> None:

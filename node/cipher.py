@@ -41,7 +41,7 @@ class FromLaterVersion(CipherError):
     """What was opened is sealed under this key, and only a later version of Shoal knows what it means."""
 
 
-class Kind(IntEnum):
+class FileKind(IntEnum):
     """What a file's bytes are. Numbers are never reused; 1 will be a directory."""
 
     FILE = 0
@@ -54,7 +54,7 @@ class Metadata:
     size: int
     name: bytes | None = None
     media_type: str | None = None
-    kind: int = Kind.FILE
+    kind: int = FileKind.FILE
 
 
 def derive_key(label: str, file_key: bytes) -> bytes:
@@ -104,7 +104,7 @@ class FileCipher:
         return _parse_metadata(_open(sealed, b"metadata", self._metadata_key))
 
 
-_KNOWN_KINDS = frozenset(int(kind) for kind in Kind)
+_KNOWN_KINDS = frozenset(int(kind) for kind in FileKind)
 
 
 def _position(index: int, last: bool) -> bytes:

@@ -25,7 +25,7 @@ ROOM_SHARES = 4  # so much room a free host must have: databases take some, and 
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class FileState:
     """Of one file: the distinct shares that count, and the honest machines with room that keep nothing of it."""
 
     k: int
@@ -53,13 +53,13 @@ class Aftermath:
         self._kept = {machine.name: _by_file(machine) for machine in self._honest}
         self._room = {machine.name: machine.serving.store.usage().available_bytes for machine in self._honest}
 
-    def state(self, file: Acked) -> State:
+    def state(self, file: Acked) -> FileState:
         """How one file does."""
         raw = file.file_id
         holders = [machine for machine in self._honest if raw in self._kept[machine.name]]
         places = [(share, machine.name.encode()) for machine in holders for share in self._kept[machine.name][raw]]
         places += self._claims(raw, holders)
-        return State(file.k, file.n, len(match_hosts(places)), self._free(raw, holders))
+        return FileState(file.k, file.n, len(match_hosts(places)), self._free(raw, holders))
 
     def _claims(self, file_id: bytes, holders: Sequence[Machine]) -> Iterator[tuple[int, bytes]]:
         """What liars say of a file whom its honest holders know for holders of it."""

@@ -24,7 +24,7 @@ from shoal.node.errors import NoPeers, ShoalError
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.node import Node
 from shoal.simulation.acked import Acked, AckedFiles, digest_of
-from shoal.simulation.aftermath import Aftermath, State
+from shoal.simulation.aftermath import Aftermath, FileState
 from shoal.simulation.calamities import Calamities
 from shoal.simulation.care_counts import CareCounts
 from shoal.simulation.checks import StoreWatch, Violations
@@ -322,7 +322,7 @@ class Study:
         self._report.all_repaired = not self._neglected()
         self._report.healing_days = trio.current_time() / DAY_S - self._plan.days
 
-    def _neglected(self) -> dict[bytes, State]:
+    def _neglected(self) -> dict[bytes, FileState]:
         """The files, by id, that should have been repaired. A study of hours is over before any grace has ended."""
         if self._plan.days < 1:
             return {}

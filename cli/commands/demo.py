@@ -30,7 +30,7 @@ DISK_SPARE_BYTES = 200 * 10**6  # homes, logs and databases of the nodes
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DemoOutcome:
     """What the demo did and saw."""
 
     published: "Published"
@@ -105,7 +105,7 @@ def _scratch_folder(size: int) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _main_job(settings: Globals, network: "LocalNetwork", size: int) -> Outcome:
+async def _main_job(settings: Globals, network: "LocalNetwork", size: int) -> DemoOutcome:
     import trio
 
     output = settings.output
@@ -126,7 +126,7 @@ async def _main_job(settings: Globals, network: "LocalNetwork", size: int) -> Ou
     fetched = await _fetch(settings, network, published)
     target = fetched.path
     identical = target is not None and await trio.to_thread.run_sync(_same, source, target)
-    return Outcome(published, fetched, holders, len(victims), identical)
+    return DemoOutcome(published, fetched, holders, len(victims), identical)
 
 
 def _write_random(path: Path, size: int) -> None:
@@ -206,7 +206,7 @@ def _pairs(left: BinaryIO, right: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             return
 
 
-def _conclude(settings: Globals, outcome: Outcome) -> int:
+def _conclude(settings: Globals, outcome: DemoOutcome) -> int:
     output = settings.output
     if not outcome.identical:
         raise CommandError("The file that came back is NOT the file that was published.", Code.BAD_DATA)
@@ -215,7 +215,7 @@ def _conclude(settings: Globals, outcome: Outcome) -> int:
     return Code.OK
 
 
-def summary_fields(outcome: Outcome) -> dict[str, object]:
+def summary_fields(outcome: DemoOutcome) -> dict[str, object]:
     """The JSON summary. `stopped` counts the holders killed, `stopped_nodes` all processes killed."""
     return {
         "link": str(outcome.published.link),
@@ -230,7 +230,7 @@ def summary_fields(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def words(outcome: Outcome) -> str:
+def words(outcome: DemoOutcome) -> str:
     """The same for people."""
     published, fetched = outcome.published, outcome.fetched
     left = published.n - outcome.stopped_holders

@@ -26,7 +26,7 @@ STATE_MAX_BYTES = 2**20  # two hundred ports take three kilobytes
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class SwarmState:
     """What a swarm remembers: its network's name, and the ports of its nodes, so that caches stay right."""
 
     name: str
@@ -67,7 +67,7 @@ async def _swarm(settings: Globals, folder: Path, count: int) -> int:
         plan = Plan(folder=folder, count=count, name=state.name, settings=NodeSettings(), ports=state.ports)
         output.note(f"Starting {count} nodes, each a process with its own home under {folder}")
         async with open_local_network(plan, lambda text: output.note(f"  {text}")) as network:
-            save_state(folder, State(state.name, state.ports | {node.number: node.port for node in network.nodes}))
+            save_state(folder, SwarmState(state.name, state.ports | {node.number: node.port for node in network.nodes}))
             _tell(settings, network)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch_for_losses, network, output.warn)
@@ -116,15 +116,17 @@ def _held(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def load_state(folder: Path) -> State:
+def load_state(folder: Path) -> SwarmState:
     """What the last run left in `folder`, or a new network's state."""
     path = folder / STATE_FILE
     try:
         with open(path, "rb") as file:
             found = json.loads(file.read(STATE_MAX_BYTES))
-        return State(_name(found["network"]), {int(number): _port(port) for number, port in found["ports"].items()})
+        return SwarmState(
+            _name(found["network"]), {int(number): _port(port) for number, port in found["ports"].items()}
+        )
     except FileNotFoundError:
-        return State(f"swarm-{secrets.token_hex(4)}")
+        return SwarmState(f"swarm-{secrets.token_hex(4)}")
     except OSError as error:
         raise CommandError(f"Cannot read {path}: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -143,7 +145,7 @@ def _port(value: object) -> int:
     return value
 
 
-def save_state(folder: Path, state: State) -> None:
+def save_state(folder: Path, state: SwarmState) -> None:
     """Remember the network for the next run, atomically."""
     path = folder / STATE_FILE
     temporary = path.with_suffix(".tmp")

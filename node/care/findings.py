@@ -14,7 +14,7 @@ from functools import cached_property
 
 from shoal.dht import NodeId
 from shoal.erasure import FileId, Manifest
-from shoal.node.care.health import Health, Observation
+from shoal.node.care.health import FileHealth, Observation
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.refresh import Place
 from shoal.node.holders.statements import HolderStatement
@@ -90,9 +90,9 @@ class Findings:
         return frozenset((each.share, each.holder) for each in self.observations if each.outcome is Outcome.OK)
 
     @cached_property
-    def health(self) -> Health:
+    def health(self) -> FileHealth:
         """What the observations amount to."""
-        return Health.of(self.file.manifest.k, self.file.manifest.n, self.observations)
+        return FileHealth.of(self.file.manifest.k, self.file.manifest.n, self.observations)
 
     def commonly_issued(self, statement: HolderStatement) -> int:
         """When the statement was issued that most holders know in place of this one; this one where they know none."""

@@ -40,7 +40,7 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class FileHealth:
     """A file as this node sees it.
 
     `readable` shares answer now, wherever they are. `counted` shares have a host of their own, and may be in their
@@ -53,7 +53,7 @@ class Health:
     counted: frozenset[int]
 
     @classmethod
-    def of(cls, k: int, n: int, observations: Iterable[Observation]) -> "Health":
+    def of(cls, k: int, n: int, observations: Iterable[Observation]) -> "FileHealth":
         """Count distinct shares on distinct hosts: a node that claims all shares is one host for one of them."""
         seen = [each for each in observations if 0 <= each.share < n]
         return cls(

@@ -7,7 +7,7 @@ hear of it.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shoal.node.store import Health, LocalFailure, ShareDamaged, StoreError, StoreFull
+from shoal.node.store import LocalFailure, ShareDamaged, StoreError, StoreFull, StoreHealth
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Problems:
         """The store has just read and written."""
         self.failure = ""
 
-    def sentences(self, health: Health | None) -> list[str]:
+    def sentences(self, health: StoreHealth | None) -> list[str]:
         """All there is to say. `health` is None when the store could not even be asked."""
         told = list(self.notices)
         if self.failure:
@@ -49,7 +49,7 @@ class Problems:
         return told + list(self.unkept.values())
 
 
-def _of_shares(health: Health) -> list[str]:
+def _of_shares(health: StoreHealth) -> list[str]:
     told = []
     if health.lost:
         told.append(

@@ -399,19 +399,19 @@ class Survey(Request[Surveyed]):
 
 
 @dataclass(frozen=True, slots=True)
-class Renewed(Reply):
+class LeaseRenewed(Reply):
     """Rows (share number, lease end in s since the epoch) of the file's shares at the peer, as they are now."""
 
     shares: tuple[tuple[int, ...], ...] = field(metadata=wire.rows(2, MAX_SHARES_COUNT))
 
 
 @dataclass(frozen=True, slots=True)
-class Renew(Request[Renewed]):
+class Renew(Request[LeaseRenewed]):
     """Extend the leases of a file's shares to `lease_s` from now, at most 90 days; never shortens (type 15). Anyone
     may."""
 
     TYPE = 15
-    REPLY = Renewed
+    REPLY = LeaseRenewed
     file_id: bytes = field(metadata=_FILE_ID)
     lease_s: int = field(metadata=wire.uint())
 
@@ -463,7 +463,7 @@ the share's root, proves as much."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class UnknownRequest:
     """A request of a type we do not know, to be answered "unsupported"."""
 
     type_number: int
@@ -527,7 +527,7 @@ def encode_request(request_id: int, request: AnyRequest) -> bytes:
     return wire.pack([request.TYPE, request_id, *wire.field_values(request)])
 
 
-def decode_request(header: Buffer, payload_bytes: int) -> tuple[int, AnyRequest | Unknown]:
+def decode_request(header: Buffer, payload_bytes: int) -> tuple[int, AnyRequest | UnknownRequest]:
     """Request id and request. Raises MalformedMessage, with `request` set when that much could be read."""
     values = wire.unpack(header)
     if len(values) < 2:
@@ -535,7 +535,7 @@ def decode_request(header: Buffer, payload_bytes: int) -> tuple[int, AnyRequest 
     type_number, request_id = _type_number(values[0]), _request_id(values[1])
     request = REQUESTS.get(type_number)
     if request is None:
-        return request_id, Unknown(type_number)
+        return request_id, UnknownRequest(type_number)
     try:
         _check_payload(request, payload_bytes)
         return request_id, request(**wire.read_fields(request, values[2:]))

@@ -18,7 +18,7 @@ from shoal.node.channel.errors import MalformedMessage, PeerError
 from shoal.node.channel.frames import FrameHead, FrameReader, FrameWriter
 from shoal.node.channel.hello import HELLO_TIMEOUT_S, NotProven, Role
 from shoal.node.channel.limits import Grant, MemoryBudget, Throttle
-from shoal.node.channel.messages import AnyRequest, Failure, Identify, Reason, Reply, Status, Unknown
+from shoal.node.channel.messages import AnyRequest, Failure, Identify, Reason, Reply, Status, UnknownRequest
 from shoal.node.channel.streams import Buffer, ByteStream
 
 IDLE_S = 60.0  # an idle connection costs 20 KiB, and a new one a round trip or two
@@ -220,9 +220,9 @@ class _Conversation:
         await self._fail(type_number, request_id, Failure(Status.MALFORMED, text=str(error)))
 
     async def _admit(
-        self, nursery: trio.Nursery, head: FrameHead, request_id: int, request: AnyRequest | Unknown
+        self, nursery: trio.Nursery, head: FrameHead, request_id: int, request: AnyRequest | UnknownRequest
     ) -> None:
-        if isinstance(request, Unknown):
+        if isinstance(request, UnknownRequest):
             await self._reader.skip_payload()
             await self._fail(request.type_number, request_id, Failure(Status.UNSUPPORTED))
         elif isinstance(request, Identify):

@@ -34,7 +34,7 @@ More = Callable[[], Awaitable[list[Hint]]]
 
 
 @dataclass(eq=False)
-class Source:
+class ShareSource:
     """One share at one holder."""
 
     share: int
@@ -56,14 +56,14 @@ class SourceTable:
 
     def __init__(self, hints: Iterable[Hint], k: int) -> None:
         self._k = k
-        self._sources: dict[Hint, Source] = {}
+        self._sources: dict[Hint, ShareSource] = {}
         self.add(hints)
 
     def add(self, hints: Iterable[Hint]) -> bool:
         """Take further sources in; whether there was a new one."""
         before = len(self._sources)
         for hint in hints:
-            self._sources.setdefault(hint, Source(hint.share, hint.contact))
+            self._sources.setdefault(hint, ShareSource(hint.share, hint.contact))
         return len(self._sources) > before
 
     def usable_shares(self) -> set[int]:
@@ -78,7 +78,7 @@ class SourceTable:
         """Who has delivered blocks of which share, and none that were wrong."""
         return [hint for hint, source in self._sources.items() if source.proven and not source.corrupt]
 
-    def best(self, count: int, *, now: float, asked: set[Source], shares: set[int]) -> list[Source]:
+    def best(self, count: int, *, now: float, asked: set[ShareSource], shares: set[int]) -> list[ShareSource]:
         """Up to `count` sources of distinct shares, without those in `asked` and without these shares."""
         ranked = sorted(
             (
@@ -93,7 +93,7 @@ class SourceTable:
                 source.pending,
             ),
         )
-        chosen: dict[int, Source] = {}
+        chosen: dict[int, ShareSource] = {}
         for source in ranked:
             if source.share not in chosen and len(chosen) < count:
                 chosen[source.share] = source
@@ -160,10 +160,10 @@ class Swarm:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ShareAnswer:
     """A reply, unchecked, and who gave it."""
 
-    source: Source
+    source: ShareSource
     reply: Blocks
 
 
@@ -179,11 +179,11 @@ class Gathering:
     count: int
     needed: int
     want_data: bool = True
-    answers: dict[int, Answer] = field(default_factory=dict)
-    _asked: set[Source] = field(default_factory=set)  # under way or answered: not to be asked again in this run
-    _answered: set[Source] = field(default_factory=set)
-    _busy: dict[Source, float] = field(default_factory=dict)  # under way since when, the longest first
-    _late: set[Source] = field(default_factory=set)  # of those, the ones that have got company
+    answers: dict[int, ShareAnswer] = field(default_factory=dict)
+    _asked: set[ShareSource] = field(default_factory=set)  # under way or answered: not to be asked again in this run
+    _answered: set[ShareSource] = field(default_factory=set)
+    _busy: dict[ShareSource, float] = field(default_factory=dict)  # under way since when, the longest first
+    _late: set[ShareSource] = field(default_factory=set)  # of those, the ones that have got company
     _patient_until: float = 0.0
     _searching: bool = False
     _changed: trio.Event = field(default_factory=trio.Event)
@@ -237,7 +237,7 @@ class Gathering:
             self._searching = True
             nursery.start_soon(self._search)
 
-    async def _attempt(self, source: Source) -> None:
+    async def _attempt(self, source: ShareSource) -> None:
         started = trio.current_time()
         source.pending += 1
         try:
@@ -254,14 +254,14 @@ class Gathering:
             del self._busy[source]
             self._changed.set()
 
-    def _take(self, source: Source, reply: Blocks, started: float) -> None:
+    def _take(self, source: ShareSource, reply: Blocks, started: float) -> None:
         source.failures = 0
         if source not in self._late:
             source.lagged_at = float("-inf")
         self.swarm.pace.answered(started)
         self.swarm.received_bytes += len(reply.payload)
         self._answered.add(source)
-        self.answers.setdefault(source.share, Answer(source, reply))
+        self.answers.setdefault(source.share, ShareAnswer(source, reply))
 
     async def _search(self) -> None:
         try:

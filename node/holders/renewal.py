@@ -79,7 +79,7 @@ async def _renew_all(
     longest: dict[int, float] = {}
     hosts: set[bytes] = set()
     for contact, answer in answers.items():
-        for share, lease_end in answer.shares if isinstance(answer, channel.Renewed) else ():
+        for share, lease_end in answer.shares if isinstance(answer, channel.LeaseRenewed) else ():
             if share < manifest.n:
                 longest[share] = max(longest.get(share, 0.0), float(lease_end))
                 hosts.add(host_of(contact, private=context.network.private))

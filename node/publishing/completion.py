@@ -24,7 +24,7 @@ Report = Callable[[Phase, int], None]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CommitOutcome:
     """What was reached."""
 
     entry: JournalEntry
@@ -86,7 +86,7 @@ class Completion:
             context, self._manifest, lease_s=ttl_s, on_commit=lambda shares: report(Phase.COMMITTING, shares)
         )
 
-    async def run(self, lanes: list[Lane], candidates: list[Contact], refusals: Counter[str]) -> Outcome:
+    async def run(self, lanes: list[Lane], candidates: list[Contact], refusals: Counter[str]) -> CommitOutcome:
         """All steps. `Refused` or `NoPeers` when fewer than k shares are committed in the end."""
         refusals, settling = Counter(refusals), self._settling
         self._report(Phase.COMMITTING, 0)
@@ -100,7 +100,7 @@ class Completion:
         self._report(Phase.ANNOUNCING, len(settling.shares))
         findable = await settling.announce()
         hosts = {host_of(contact, private=self._context.network.private) for contact in settling.contacts}
-        return Outcome(
+        return CommitOutcome(
             self._entry,
             self._manifest,
             self._public,

@@ -26,8 +26,8 @@ from shoal.node.store.errors import (
     BadShare,
     BadUpload,
     DatabaseFailed,
-    Deleted,
     DiskFailed,
+    FileDeleted,
     Limit,
     LocalFailure,
     NotHeld,
@@ -39,7 +39,7 @@ from shoal.node.store.errors import (
     UnknownUpload,
     UploadGap,
 )
-from shoal.node.store.health import Health
+from shoal.node.store.health import StoreHealth
 from shoal.node.store.limits import GRACE_S, MAX_READ_BLOCKS, OWN_SOURCE
 from shoal.node.store.reading import ReadResult
 from shoal.node.store.reconcile import Reconciled
@@ -56,11 +56,10 @@ __all__ = [
     "BadShare",
     "BadUpload",
     "DatabaseFailed",
-    "Deleted",
     "Disk",
     "DiskFailed",
     "DiskFile",
-    "Health",
+    "FileDeleted",
     "HeldFile",
     "HeldShare",
     "KeptStatement",
@@ -77,6 +76,7 @@ __all__ = [
     "ShareStore",
     "StoreError",
     "StoreFull",
+    "StoreHealth",
     "StoreUnusable",
     "UnknownUpload",
     "UploadGap",

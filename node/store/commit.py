@@ -16,7 +16,7 @@ from shoal.node.store.accounts import Accounts
 from shoal.node.store.catalogue import Catalogue, ShareKey, ShareRow, ShareState, insert_share
 from shoal.node.store.database import Transaction
 from shoal.node.store.disk import Disk
-from shoal.node.store.errors import BadManifest, BadShare, Deleted, StoreError, UnknownUpload, disk_errors
+from shoal.node.store.errors import BadManifest, BadShare, FileDeleted, StoreError, UnknownUpload, disk_errors
 from shoal.node.store.intake import save_intake
 from shoal.node.store.quarantine import Quarantine
 from shoal.node.store.removal import FileLocks, garbage_path
@@ -107,7 +107,7 @@ class Committer:
     def _commit(self, upload: Upload, promise: Promise, now: float) -> int:
         try:
             self._check_deleted(promise)
-        except Deleted:
+        except FileDeleted:
             self._uploads.discard(upload, now)
             raise
         known = self._catalogue.extend_lease(promise.key, promise.lease_end)
@@ -121,7 +121,7 @@ class Committer:
 
     def _check_deleted(self, promise: Promise) -> None:
         if self._tombstones.get(promise.file_id) is not None:
-            raise Deleted("this file was deleted by its owner")
+            raise FileDeleted("this file was deleted by its owner")
 
     def _merge(self, upload: Upload, promise: Promise, now: float) -> None:
         """Give up an upload whose share is held. When its publisher comes back, it finds the upload complete."""

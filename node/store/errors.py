@@ -52,7 +52,7 @@ class NotHeld(PeerMistake):
     """The store does not keep this share."""
 
 
-class Deleted(PeerMistake):
+class FileDeleted(PeerMistake):
     """The file's owner had it deleted, so no share of it is taken. The upload has been discarded."""
 
 

@@ -8,7 +8,7 @@ from shoal.node.store.leases import uptime
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class StoreHealth:
     """A snapshot.
 
     whole, lost, damaged: shares by state; only whole ones count as held.  expired: shares seen past their lease end.
@@ -30,7 +30,7 @@ class Health:
     oldest_check: int | None
 
 
-def health(database: Database) -> Health:
+def health(database: Database) -> StoreHealth:
     """Ask the database, in one transaction."""
     with database.transaction() as transaction:
         states: dict[int, int] = dict(transaction.rows("SELECT state, count(*) FROM shares GROUP BY state"))
@@ -42,7 +42,7 @@ def health(database: Database) -> Health:
             "SELECT min(checked_at) FROM scrubbed WHERE (file_id, share_number) NOT IN "
             "(SELECT file_id, share_number FROM shares WHERE state != 0)"  # few: lost ones
         )[0]
-        return Health(
+        return StoreHealth(
             whole=states.get(ShareState.WHOLE, 0),
             lost=states.get(ShareState.LOST, 0),
             damaged=states.get(ShareState.DAMAGED, 0),

@@ -43,7 +43,7 @@ class Place:
 
 
 @dataclass(slots=True)
-class Run:
+class ScrubRun:
     """One call: what is left of its budget, and what it found."""
 
     budget_bytes: int
@@ -75,7 +75,7 @@ class Scrubber:
 
         Raises LocalFailure when the database failed.
         """
-        run = Run(max(1, budget_bytes))
+        run = ScrubRun(max(1, budget_bytes))
         turn = self._next_turn()
         while run.budget_bytes > 0:
             places = self._places(turn)
@@ -93,7 +93,7 @@ class Scrubber:
         rows = self._catalogue.database.rows(NEXT, turn, SCRUB_BATCH)
         return [Place((file_id, number), next_block) for file_id, number, next_block in rows]
 
-    def _check_all(self, places: Iterable[Place], run: Run) -> Iterable[Place]:
+    def _check_all(self, places: Iterable[Place], run: ScrubRun) -> Iterable[Place]:
         for place in places:
             if run.budget_bytes <= 0:
                 return
@@ -109,7 +109,7 @@ class Scrubber:
                 place.is_done = True
             yield place
 
-    def _check(self, place: Place, run: Run) -> None:
+    def _check(self, place: Place, run: ScrubRun) -> None:
         """Check a share from where the last run stopped. Raises what opening and reading a share raise."""
         with self._opener.fresh(place.key) as share:
             before, first_block = run.checked_bytes, place.next_block

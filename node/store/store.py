@@ -15,7 +15,7 @@ from shoal.node.store.commit import Committer, read_promise
 from shoal.node.store.database import open_database
 from shoal.node.store.disk import Disk
 from shoal.node.store.errors import ManifestDamaged, NotHeld, disk_errors
-from shoal.node.store.health import Health, health
+from shoal.node.store.health import StoreHealth, health
 from shoal.node.store.intake import Intake
 from shoal.node.store.leases import Leases
 from shoal.node.store.limits import MAX_PAGE, USUAL_BOUNDS, Bounds
@@ -287,7 +287,7 @@ class ShareStore:
         files, shares = self._catalogue.counts()
         return replace(self._accounts.usage(), files=files, shares=shares)
 
-    def health(self) -> Health:
+    def health(self) -> StoreHealth:
         """Shares by state, the soonest lease end, quarantine, uptime."""
         return health(self.database)
 

@@ -24,11 +24,11 @@ from shoal.node.channel import (
     GetManifest,
     HeldShares,
     HolderList,
+    LeaseRenewed,
     ManifestBytes,
     Read,
     Reason,
     Renew,
-    Renewed,
     RequestError,
     Status,
     Survey,
@@ -51,7 +51,7 @@ SMALL_GAIN_DIVISOR = 1000  # a renewal that gains less than this part of its lea
 NOT_KEPT = "this file is not kept here"
 
 
-class Holder:
+class HolderService:
     """Answers whoever wants shares, looks after a file, or asks for its other holders. Announces what is kept here."""
 
     def __init__(
@@ -132,7 +132,7 @@ class Holder:
         signed = self._known_holders.own(file_id, held).signed if with_statement else b""
         return SurveyRow(held.share_number, held.lease_end, signed)
 
-    async def _renew(self, caller: Caller, request: Renew, payload: Buffer) -> Renewed:
+    async def _renew(self, caller: Caller, request: Renew, payload: Buffer) -> LeaseRenewed:
         lease_s = min(request.lease_s, MAX_LEASE_S)
         lease_end = int(self._env.wall()) + lease_s
         least = lease_end - lease_s // SMALL_GAIN_DIVISOR
@@ -149,7 +149,7 @@ class Holder:
         rows = await self._calls.call(renew)
         if not rows:
             raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
-        return Renewed(tuple(rows))
+        return LeaseRenewed(tuple(rows))
 
     def _extend(self, file_id: bytes, held: HeldShare, lease_end: int) -> int:
         return self._store.renew(file_id, held.share_number, lease_end)

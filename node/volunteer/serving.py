@@ -36,7 +36,7 @@ from shoal.node.store import ShareStore, StoreError
 from shoal.node.volunteer.administration import Administration, Report
 from shoal.node.volunteer.ending import Ending
 from shoal.node.volunteer.handlers import Handlers
-from shoal.node.volunteer.holder import Holder
+from shoal.node.volunteer.holder import HolderService
 from shoal.node.volunteer.store_calls import StoreCalls
 from shoal.node.volunteer.taking import Taking
 
@@ -107,7 +107,7 @@ class Serving:
         self._known_holders = known_holders = KnownHolders(context, self._identity, self.store, own_address)
         self._announcing = announcing = Announcing(context, self._identity.node_id, self.store, known_holders)
         self._taking = Taking(context.env, self.store, known_holders, calls)
-        holder = Holder(context, self.store, known_holders, announcing, calls)
+        holder = HolderService(context, self.store, known_holders, announcing, calls)
         for part in (self._taking, holder, Administration(status, self.ending)):
             self.handlers.update(part.handlers())
         await nursery.start(holder.run)
@@ -118,7 +118,7 @@ class Serving:
         if self._taking is not None:
             self._taking.is_leaving = True
 
-    async def _take_care(self, context: Context, holder: Holder, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _take_care(self, context: Context, holder: HolderService, *, task_status: trio.TaskStatus[None]) -> None:
         """The node's own work for the files it keeps: over connections of its own, which prove who it is."""
         throttle = Throttle(
             _part_of(self.settings.up_bytes_per_s), _part_of(self.settings.down_bytes_per_s), within=self._throttle

@@ -6,7 +6,7 @@ import trio
 
 from shoal import __version__
 from shoal.node.context import Context
-from shoal.node.store import Health, StoreError, Usage
+from shoal.node.store import StoreError, StoreHealth, Usage
 from shoal.node.volunteer.serving import Serving
 
 
@@ -28,7 +28,7 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
     if serving is None:
         return status
     usage: Usage | None = None
-    health: Health | None = None
+    health: StoreHealth | None = None
     try:
         usage, health = await context.env.call(lambda: (serving.store.usage(), serving.store.health()))
     except StoreError as error:
@@ -38,7 +38,7 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
     return status
 
 
-def _of_store(serving: Serving, usage: Usage | None, health: Health | None) -> dict[str, Any]:
+def _of_store(serving: Serving, usage: Usage | None, health: StoreHealth | None) -> dict[str, Any]:
     """What is kept; None for what a failed disk does not tell. `problems`: sentences, none when all is well."""
     settings = serving.settings
     return {

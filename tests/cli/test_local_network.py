@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from shoal.cli.commands.demo import Outcome, choose_victims, node_count, summary_fields, words
-from shoal.cli.commands.swarm import State, load_state, save_state
+from shoal.cli.commands.demo import DemoOutcome, choose_victims, node_count, summary_fields, words
+from shoal.cli.commands.swarm import SwarmState, load_state, save_state
 from shoal.cli.exits import BadUsageError, CommandError
 from shoal.cli.local_network import NODES_MAX, NODES_MIN, LocalNetwork, LocalNode, last_words, network_text
 from shoal.erasure.link import Link, LinkKind
@@ -84,7 +84,7 @@ async def test_as_many_holders_are_killed_as_the_file_survives_and_the_first_nod
 
 
 def test_the_words_and_fields_of_the_demo() -> None:
-    outcome = Outcome(
+    outcome = DemoOutcome(
         published=published({0: 1, 1: 2, 2: 3}, 1, 3),
         fetched=Fetched(Path("/x"), "x", 1000, 0.25, 1000, 0),
         stopped_holders=2,
@@ -138,7 +138,7 @@ async def test_the_last_words_of_a_node(tmp_path: Path) -> None:
 
 
 def test_a_swarm_remembers_its_ports(tmp_path: Path) -> None:
-    state = State("swarm-12ab", {1: 4750, 16: 65535})
+    state = SwarmState("swarm-12ab", {1: 4750, 16: 65535})
     save_state(tmp_path, state)
     assert load_state(tmp_path) == state
 

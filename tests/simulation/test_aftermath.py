@@ -11,7 +11,7 @@ from shoal.node.care.mending import Mended, Mender
 from shoal.node.repairing.repair import RepairJob
 from shoal.node.results import Published
 from shoal.simulation.acked import Acked
-from shoal.simulation.aftermath import Aftermath, State
+from shoal.simulation.aftermath import Aftermath, FileState
 from shoal.simulation.liars import Habit, Liars
 from shoal.simulation.plan import Hazards, StudyPlan
 from shoal.simulation.study import run_study
@@ -44,7 +44,7 @@ def test_a_study_in_which_many_die_ends_with_everything_repaired() -> None:
 
 @pytest.mark.parametrize(("counted", "free", "neglected"), [(9, 1, True), (9, 0, False), (10, 5, False), (2, 3, True)])
 def test_repair_is_due_at_three_quarters_where_hosts_are_free(counted: int, free: int, neglected: bool) -> None:
-    assert State(4, 12, counted, free).is_neglected is neglected
+    assert FileState(4, 12, counted, free).is_neglected is neglected
 
 
 def test_a_liar_counts_for_one_share_and_only_where_holders_know_it(tmp_path: Path) -> None:
@@ -57,15 +57,15 @@ def test_a_liar_counts_for_one_share_and_only_where_holders_know_it(tmp_path: Pa
             published: Published = await client.publish(chunks(b"kept"), needed=2, total=6)
         file = Acked(published.link, b"", 4, 2, 6)
 
-        def state() -> State:
+        def state() -> FileState:
             return Aftermath(world.running(), liars).state(file)
 
-        assert state() == State(2, 6, 6, 6)
+        assert state() == FileState(2, 6, 6, 6)
         holders = [each for each in world.running() if each.serving.store.held(file.file_id)]
         stranger = next(each for each in world.running() if each not in holders)
         liars.widths[bytes(file.file_id)] = 6
         liars.habits[stranger.name] = Habit.PROXIES
-        assert state() == State(2, 6, 6, 5), "a host that lies is none"
+        assert state() == FileState(2, 6, 6, 5), "a host that lies is none"
         liars.habits[holders[0].name] = Habit.FORGETS
         assert state().counted == 6, "it says that it has its share, and nobody can tell"
         liars.habits[holders[0].name] = Habit.DENIES

@@ -11,10 +11,10 @@ import trio
 from shoal.dht import Address
 from shoal.node import Home, Network, Node, NodeSettings, init_node, open_node
 from shoal.node.care.problems import Problems
-from shoal.node.store import DiskFailed, Health, Limit, ShareDamaged, StoreFull
+from shoal.node.store import DiskFailed, Limit, ShareDamaged, StoreFull, StoreHealth
 
 NETWORK = Network.parse(b'network = "problems"\npow_bits = 0\nprivate = true\nepoch = "1s"\n', "here")
-WELL = Health(3, 0, 0, 0, None, 0, 0, 0, 5.0, None)
+WELL = StoreHealth(3, 0, 0, 0, None, 0, 0, 0, 5.0, None)
 
 
 @asynccontextmanager
@@ -39,7 +39,7 @@ def test_what_is_said() -> None:
     problems.failed(StoreFull(Limit.DISK, 0, 0))
     assert problems.sentences(WELL)[0].startswith("The disk is full")
     problems.worked()
-    lost, damaged = problems.sentences(Health(3, 1, 2, 0, None, 2, 0, 0, 5.0, None))
+    lost, damaged = problems.sentences(StoreHealth(3, 1, 2, 0, None, 2, 0, 0, 5.0, None))
     assert lost.startswith("1 share is missing from the disk")
     assert damaged.startswith("2 shares are damaged")
 

@@ -12,7 +12,7 @@ from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.doubts import MAX_PEERS as MAX_DOUBTED
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.epochs import BACK_OFF_PARTS, MAX_RANK, epoch_of, may_act, next_turn, offset_of, rank_of
-from shoal.node.care.health import Health, Observation, emergency_at, repair_at
+from shoal.node.care.health import FileHealth, Observation, emergency_at, repair_at
 from shoal.node.care.presence import MAX_PEERS, Presence
 from shoal.node.holders.outcome import Outcome
 
@@ -158,7 +158,7 @@ OUTCOMES = st.builds(
 
 @given(st.lists(OUTCOMES, max_size=60))
 def test_health_counts_distinct_shares(observations: list[Observation]) -> None:
-    health = Health.of(8, 24, observations)
+    health = FileHealth.of(8, 24, observations)
     assert len(health.counted) <= len({each.holder for each in observations})
     assert set(health.missing) | health.counted == set(range(24))
     if health.needs_repair:
@@ -170,7 +170,7 @@ def test_who_claims_every_share_is_one_host_for_one_share() -> None:
     *honest, liar = nodes(9)
     seen = [Observation(share, holder, Outcome.OK) for share, holder in enumerate(honest)]
     seen += [Observation(share, liar, Outcome.OK) for share in range(12)]
-    health = Health.of(4, 12, seen)
+    health = FileHealth.of(4, 12, seen)
     assert len(health.counted) == 9
     assert len(health.missing) == 3
     assert health.needs_repair
@@ -180,8 +180,8 @@ def test_many_names_at_one_address_are_one_host_in_a_public_network() -> None:
     honest = nodes(8)
     seen = [Observation(share, holder, Outcome.OK, host=bytes([share])) for share, holder in enumerate(honest)]
     seen += [Observation(8 + at, sybil, Outcome.OK, host=b"one address") for at, sybil in enumerate(nodes(4, seed=1))]
-    assert Health.of(4, 12, seen).needs_repair
-    assert not Health.of(4, 12, [replace(each, host=b"") for each in seen]).missing
+    assert FileHealth.of(4, 12, seen).needs_repair
+    assert not FileHealth.of(4, 12, [replace(each, host=b"") for each in seen]).missing
 
 
 def test_thresholds() -> None:

@@ -65,7 +65,7 @@ REPLIES: list[tuple[m.AnyRequest, m.Reply]] = list(
             m.StatusReport(b"\x80"),
             m.Done(),
             m.Surveyed(1_800_000_000, b"\x92\x90\x90"),
-            m.Renewed(((3, 1_807_776_000),)),
+            m.LeaseRenewed(((3, 1_807_776_000),)),
             m.Done(),
             m.Done(),
         ],
@@ -134,7 +134,7 @@ def test_trailing_fields_are_ignored() -> None:
 
 
 def test_an_unknown_type_is_told_apart_from_a_malformed_one() -> None:
-    assert m.decode_request(msgpack.packb([99, 4, "anything"]), 10) == (4, m.Unknown(99))
+    assert m.decode_request(msgpack.packb([99, 4, "anything"]), 10) == (4, m.UnknownRequest(99))
 
 
 @pytest.mark.parametrize("reason", [0, m.Reason.DELETED.value, 60_000])

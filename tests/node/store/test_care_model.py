@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 from kit import stores
-from shoal.node.store import GRACE_S, Deleted, ShareDamaged, ShareStore
+from shoal.node.store import GRACE_S, FileDeleted, ShareDamaged, ShareStore
 from shoal.simulation.disk import PowerCut, SimDisk
 
 EXAMPLES = 100  # about four seconds
@@ -117,7 +117,7 @@ class Machine(RuleBasedStateMachine):
                 self.store.write(upload, at, whole.blocks[share][at : at + 1], leaf, self.now)
             try:
                 kept = self.store.commit(upload, share, whole.encoded, lease_end, self.now)
-            except Deleted:
+            except FileDeleted:
                 assert file in self.deleted
                 return
             assert file not in self.deleted

@@ -10,7 +10,7 @@ import pytest
 
 from kit import stores
 from kit.stores import Place, Published
-from shoal.node.store import Deleted, NotHeld, RealDisk, ShareDamaged, ShareStore
+from shoal.node.store import FileDeleted, NotHeld, RealDisk, ShareDamaged, ShareStore
 from shoal.node.store.limits import Bounds
 from shoal.simulation.disk import PowerCut
 
@@ -60,7 +60,7 @@ def test_a_deleted_file_is_not_taken_again(
     store.sync(stores.upload_id(5), stores.NOW)
     store.delete(file.file_id, STONE, until, stores.NOW)
     for again in (upload, stores.upload_id(5)):
-        with pytest.raises(Deleted):
+        with pytest.raises(FileDeleted):
             store.commit(again, 1, file.encoded, stores.LEASE_END, stores.NOW)
     assert place.names() == []
     usage = store.usage()
@@ -135,7 +135,7 @@ def test_commits_racing_with_a_delete(tmp_path: Path, until: int) -> None:
                 upload = stores.upload_id(10 * seed + share + 1)
                 store.commit(upload, share, file.encoded, stores.LEASE_END, stores.NOW)
                 store.read(file.file_id, share, 0, 1, True)
-            except (Deleted, NotHeld):
+            except (FileDeleted, NotHeld):
                 pass
 
         with ThreadPoolExecutor(4) as pool:
