@@ -2,10 +2,10 @@
 
     python benchmarks/durability.py [--nodes 60] [--files 40] [--size 128KiB] [--needed 8 --total 24] [--seed 1]
 
-Whole nodes on virtual networks and disks, in virtual time, looking after files as they always do. Files are published
-by clients that vanish; a day later the chosen nodes vanish in one moment; two days later every second of them is back,
-the others never. Every few hours every file must have at least k good shares on nodes that are up, and some are read;
-all are read right after the loss and at the end.
+Whole nodes run on virtual networks and disks, in virtual time, and look after files as they always do. Clients publish
+the files and vanish. A day later the chosen nodes vanish in one moment. Two days later every second of them is back;
+the others never return. Every few hours every file must have at least k good shares on nodes that are up. Some files
+are read then, and all of them right after the loss and at the end.
 
 What is measured of repair:
 
@@ -16,7 +16,7 @@ What is measured of repair:
                    each repair, and the placed ones
   bar              traffic / lost for good < 1.5. The ratio of placed to lost for good is printed beside it
 
-Ends with 1 where a file could not be read or the bar is missed.
+Exits with 1 if a file could not be read or the bar is missed.
 
 The nodes that vanish lose power: connections are reset and what was not on disk is lost.
 """
@@ -182,7 +182,7 @@ class Story:
             self._share_bytes[file.file_id] = Manifest.decode(next(filter(None, manifests))).layout.share_bytes
 
     async def _lose(self) -> list[str]:
-        """Everybody who goes, goes at once; the names of those that will return."""
+        """Let all chosen nodes vanish at once. Returns the names of those that will return."""
         self._before = self._copies(self._world.running())
         names = [machine.name for machine in self._world.running()]
         gone = self._rng.sample(names, round(self._plan.gone * len(names)))

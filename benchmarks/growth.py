@@ -2,18 +2,19 @@
 
     python benchmarks/growth.py [--nodes 50 100 200 400 800] [--days 5] [--files-per-node 0.5] [--churn] [--seed 1]
 
-For each size two runs in virtual time, with the same machines, the same weather and the same seed: one without files
-and one with some, published in the middle of the warm-up. The idle figures are those of the first; what a file costs is
-the difference of the two, divided by files and days. The warm-up (a day) is not counted. What happens more seldom than
-daily decides how many days are: five hold four announcements of a file (every 30 hours, the fourth with a lookup), one
-renewal of its holders' statements (every three to four days). A node's buckets are refreshed once in seven days where
-nobody searched in them: five days hold none, and a refresh is a lookup.
+Each size has two runs in virtual time, with the same machines, the same weather and the same seed. One has no files.
+The other has some, published in the middle of the warm-up. The idle figures are those of the first. The cost of a file
+is the difference of the two, divided by files and days. The warm-up (a day) is not counted.
+
+Five days hold four announcements of a file (every 30 hours, the fourth with a lookup) and one renewal of its holders'
+statements (every three to four days). They hold no refresh of a node's buckets: that is a lookup, every seven days, in
+buckets without other searches.
 
 A message of the DHT is a datagram sent, request or reply; one of the streams is a request or a reply between peers, or
-a part of its start. Bytes are those of the payloads: IP, UDP, TCP and TLS come on top. Nobody reads.
+a part of its start. Bytes are those of the payloads: IP, UDP, TCP and TLS come on top. No file is read.
 
-Without --churn nobody ever goes away. With it machines go away, come back and die as in `shoal simulate`, and the costs
-are those per node and day up, and of a file with its repairs.
+Without --churn no machine ever goes away. With it machines go away, come back and die as in `shoal simulate`. Costs are
+then per node and day up, and those of a file include its repairs.
 
     hops      from a node to the nearest to a random target: 1 if its own table has it, 2 if somebody there names it, …
     queries   of one lookup: twice as many messages

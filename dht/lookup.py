@@ -25,9 +25,9 @@ such squatters, with 300 nodes and 8 paths (150 lookups a figure; benchmarks/loo
 What a liar in a path can do, and what stops it:
 
 * name far more contacts than asked for: only the first K distinct ones of an answer are read;
-* name nodes that do not exist, so that time is wasted: a query that stays unanswered for a moment no longer
-  counts against the few that a path has in flight, and a source whose contacts keep failing is *discredited*:
-  contacts that only such sources named are asked after all others;
+* name nodes that do not exist, so that time is wasted: a query unanswered for a moment no longer counts against the few
+  that a path has in flight. A source whose contacts keep failing is *discredited*. Contacts that only such sources
+  named are asked after all others;
 * name an honest node with a wrong address, so that it seems dead: a contact is id *and* address, and its
   failure says nothing about the same id elsewhere;
 * name ever nearer contacts, for ever: rounds, queries and time are bounded;
@@ -53,9 +53,8 @@ THOROUGH_PATHS = 8
 ROUNDS = 20  # longest chain of "A told me of B". A network of 10**6 nodes needs about 5.
 TIME_LIMIT_S = 10.0  # of a whole lookup: a person waits for it
 
-# How long the contacts of discredited sources are asked at all. They get a chance because after a catastrophe
-# honest answers are full of dead nodes too; they get an end because inventing nodes must not fill the whole
-# TIME_LIMIT_S.
+# How long the contacts of discredited sources are asked at all. They get a chance because after a catastrophe honest
+# answers are full of dead nodes too. The chance ends because invented nodes must not fill the whole TIME_LIMIT_S.
 DISCREDITED_LIMIT_S = 3.0
 
 MAX_PER_PREFIX_IN_ANSWER = MAX_PER_PREFIX_IN_TABLE  # an honest node knows no more

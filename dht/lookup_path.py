@@ -1,4 +1,4 @@
-"""One of the disjoint paths of a lookup, and the little that paths share. See shoal.dht.lookup for the whole."""
+"""One of the disjoint paths of a lookup, and the board that all paths share. shoal.dht.lookup has the whole."""
 
 from bisect import bisect_left, insort
 from collections import Counter
@@ -29,7 +29,7 @@ MAX_PER_PREFIX_ASKED = 4  # by one path: also bounds what a lookup can be made t
 
 
 class QueryState(Enum):
-    """What became of a contact in this lookup, whoever asked it."""
+    """What became of a contact in this lookup, whichever path asked it."""
 
     OPEN = "nobody asked it"
     WAITING = "asked, may still answer in time"
@@ -64,7 +64,7 @@ class Board:
         return known
 
     def is_open(self, known: Known) -> bool:
-        """Whether nobody asked this contact yet, and nobody with its id answered from elsewhere."""
+        """Whether no path asked this contact yet, and its id has not answered from elsewhere."""
         return known.state is QueryState.OPEN and known.contact.node_id not in self.answered
 
     def note_round_trip(self, seconds: float) -> None:
@@ -165,7 +165,8 @@ class Path:
 
     def choose(self, now: float, *, discredited_too: bool) -> list[Contact]:
         """Contacts to ask now, nearest first; they count as asked. The discredited only if nothing else is
-        left."""
+        left.
+        """
         self.changed = False
         chosen = self._take(self._open(discredited_too=False), now)
         if not chosen and discredited_too and not self._waiting:
@@ -186,8 +187,9 @@ class Path:
         return [known.contact for known in chosen]
 
     def _open(self, *, discredited_too: bool) -> Iterator[Known]:
-        """Those of the path's K nearest that nobody has asked. The failed and overdue do not count among the
-        K."""
+        """The contacts among the path's K nearest that no path has asked. Failed and overdue ones do not count among
+        the K.
+        """
         nearest: set[NodeId] = set()
         for candidate in self._by_distance:
             known = candidate.known

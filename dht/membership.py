@@ -20,7 +20,7 @@ MAX_RETRY_S = 30.0  # a network that comes back is found within half a minute
 OTHERS_GRACE_S = 0.3
 MAX_PARALLEL_PINGS = 32
 
-# In the first moments a network started all at once keeps growing under our feet, so look around again.
+# A network whose nodes start all at once keeps growing in the first moments, so look around again.
 SETTLING_S = (0.5, 3.0, 12.0)
 SETTLED_COUNT = 20  # with fewer contacts than a lookup asks for, it may just be too early
 LARGE_COUNT = 40  # a network in which so many are met at once is not just starting: it comes to know us by itself
@@ -61,7 +61,7 @@ class Membership:
         self._wake_upkeep = trio.Event()
         self._reunion_at = math.inf
         self._acquainted = trio.Event()  # with our neighbours, for the first time
-        self._settled_with = -1  # how many contacts there were when looking around last found nobody new
+        self._settled_with = -1  # the number of contacts when looking around last found no new one
 
     async def bootstrap(self, addresses: Sequence[Address], cached: Sequence[Contact]) -> int:
         """Knock at all doors at once and look around. Returns how many contacts the table has then.
@@ -162,7 +162,7 @@ class Membership:
         return not self._serving or len(self._doors) >= LARGE_COUNT
 
     async def _look_around(self) -> None:
-        """Look for our neighbours. Remembers the contacts before it if it found nobody new, else that it did."""
+        """Look for our neighbours, and note whether that found new ones."""
         known = len(self._table)
         await self._look_up(self._own_id)
         self._settled_with = known if len(self._table) == known else -1

@@ -108,8 +108,8 @@ class FindNode:
 class GetRecords:
     """Ask for the records under (record kind, key) (kind 3; Kademlia, FIND_VALUE).
 
-    have: tags (8 bytes) of records the asker already holds, which are not sent again; this is also how a long
-    answer is read page by page.    want_contacts: also send the contacts closest to the key.
+    have: tags (8 bytes) of records that the asker already holds. They are not sent again, so a long answer can be read
+    page by page. want_contacts: also send the contacts closest to the key.
     """
 
     record_kind: int
@@ -261,8 +261,8 @@ def encode_request(
 ) -> bytes:
     """The body of a request, padded as the rule against amplification demands.
 
-    With a cookie the reply may be of any size, so only the common minimum is filled up; without one, requests
-    that ask for lists are filled up to a whole datagram, since the answer will not be longer than they are.
+    With a cookie the reply may be of any size, so a request is only filled up to the common minimum. Without one,
+    requests for lists are filled up to a whole datagram, because the answer will not be longer than the request.
     """
     flags = (_SERVING if serving else 0) | (_ADDRESSED if addressed else 0)
     fields = _request_fields(request)
@@ -291,7 +291,8 @@ def nodes_within(limit: int, contacts: Sequence[Contact]) -> Nodes:
 
 def records_within(limit: int, contacts: Sequence[Contact], records: Sequence[bytes]) -> Records:
     """A `Records` reply of at most `limit` bytes: contacts first (they are the way on), then records that
-    fit."""
+    fit.
+    """
     room = limit - _REPLY_HEAD_BYTES - 2 * _LIST_OVERHEAD_BYTES - 1
     sent_contacts, room = _contacts_within(room, contacts)
     sent: list[bytes] = []
@@ -312,7 +313,8 @@ def answer_within(limit: int, payload: bytes) -> Answered:
 
 def stores_within(records: Sequence[bytes]) -> int:
     """How many of the first `records` fit one store request with its cookie: at least one if there are
-    any."""
+    any.
+    """
     room = MAX_BODY_BYTES - _STORE_HEAD_BYTES
     for count, record in enumerate(records[:MAX_STORES]):
         room -= len(record) + _RECORD_OVERHEAD_BYTES

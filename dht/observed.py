@@ -44,7 +44,7 @@ class _Family:
             self.best = address
 
     def _forget_one(self) -> None:
-        """The oldest vote of a caller goes, and the oldest of all where nobody called."""
+        """Forget the oldest vote of a caller; when no caller voted, the oldest of all."""
         callers = (place for place, vote in self._votes.items() if not vote.chosen)
         del self._votes[next(callers, next(iter(self._votes)))]
 

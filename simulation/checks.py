@@ -1,4 +1,4 @@
-"""What must hold at any moment, checked from outside: the study sees into every store, as no node can.
+"""What must hold at any moment. The study checks it from outside: it sees into every store, as no node can.
 
 * a share is never dropped before its lease and its grace end, whatever the clocks say, and no lease gets shorter;
 * no store uses more than its capacity;

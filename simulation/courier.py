@@ -1,4 +1,4 @@
-"""Arrivals in virtual time: one for all wakes whoever something has arrived for.
+"""Arrivals in virtual time: one courier wakes all receivers when something has arrived for them.
 
 A timer for every datagram and every piece of a stream would be most of what a simulated network costs.
 """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-STOP_LIMIT_S = 20.0  # an orderly end takes a second; whoever needs longer is killed
+STOP_LIMIT_S = 20.0  # an orderly end takes a second; a process that needs longer is killed
 GLANCE_S = 0.02  # between looks at the peak of a command: it can be read only while the process lives
 RESET_PEAK = "5"  # for /proc/PID/clear_refs: VmHWM starts again from what is resident now
 OPERATION_LIMIT_S = 600.0  # a publish or fetch that takes longer has failed

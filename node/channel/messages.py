@@ -58,7 +58,7 @@ class Status(IntEnum):
 
 
 class Reason(IntEnum):
-    """Why a request was not done: more exact than its `Status`, which it comes with.
+    """Why a request was not done. It comes with a `Status` and is more exact.
 
     A number that we do not know comes from a later version. It is read as UNSTATED.
     """
@@ -98,7 +98,7 @@ _U16 = wire.uint(2**16 - 1)
 
 
 class Reply:
-    """What a request is answered with. `PAYLOAD_BYTES` is the longest payload that may come with it."""
+    """The answer to a request. `PAYLOAD_BYTES` is the longest payload that may come with it."""
 
     __slots__ = ()
     PAYLOAD_BYTES: ClassVar[int] = 0
@@ -109,7 +109,8 @@ R = TypeVar("R", bound=Reply)
 
 class Request(Generic[R]):
     """What a peer may be asked, answered by an R. `PAYLOAD_BYTES` is the longest payload that may come with
-    it."""
+    it.
+    """
 
     __slots__ = ()
     TYPE: ClassVar[int]
@@ -124,8 +125,7 @@ class Request(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class ServerHello:
-    """First frame from the one who was called. `node_id` belongs to the key of the TLS certificate and
-    `id_nonce`."""
+    """First frame from the server. `node_id` belongs to the key of the TLS certificate and `id_nonce`."""
 
     min_version: int = field(metadata=_U16)
     max_version: int = field(metadata=_U16)
@@ -137,7 +137,7 @@ class ServerHello:
 
 @dataclass(frozen=True, slots=True)
 class ClientHello:
-    """First frame from the caller, who says nothing of who it is."""
+    """First frame from the caller. It says nothing of the caller's identity."""
 
     min_version: int = field(metadata=_U16)
     max_version: int = field(metadata=_U16)
@@ -152,7 +152,8 @@ class Done(Reply):
 @dataclass(frozen=True, slots=True)
 class Identify(Request[Done]):
     """Prove who the caller is (type 2). `role` is "peer" or "admin"; see `hello.identify_message` for the
-    signature."""
+    signature.
+    """
 
     TYPE = 2
     REPLY = Done
@@ -165,7 +166,8 @@ class Identify(Request[Done]):
 @dataclass(frozen=True, slots=True)
 class Offered(Reply):
     """The upload is open. `durable_blocks` are already safe on the holder's disk; `price` is 0 while storage
-    is free."""
+    is free.
+    """
 
     durable_blocks: int = field(metadata=_BLOCK)
     price: int = field(metadata=wire.uint())
@@ -174,7 +176,8 @@ class Offered(Reply):
 @dataclass(frozen=True, slots=True)
 class Offer(Request[Offered]):
     """Open or renew an upload (type 3). `size_bound_bytes` of the share, 0 while unknown; `lease_s` wished
-    for; `stamp` is proof of work a busy holder may ask for, else empty."""
+    for; `stamp` is proof of work a busy holder may ask for, else empty.
+    """
 
     TYPE = 3
     REPLY = Offered
@@ -213,7 +216,8 @@ class Write(Request[Written]):
 @dataclass(frozen=True, slots=True)
 class Committed(Reply):
     """The share is durable and kept until `lease_end` (s since the epoch); `statement` is the holder's signed
-    word."""
+    word.
+    """
 
     lease_end: int = field(metadata=wire.uint())
     statement: bytes = field(metadata=wire.blob(MAX_STATEMENT_BYTES))
@@ -233,7 +237,7 @@ class Commit(Request[Committed]):
 
 @dataclass(frozen=True, slots=True)
 class ManifestBytes(Reply):
-    """A manifest, unchecked: whoever asked compares its hash with the id."""
+    """A manifest, unchecked: the asking node compares its hash with the id."""
 
     PAYLOAD_BYTES = MAX_MANIFEST_BYTES
     payload: Buffer
@@ -285,7 +289,8 @@ class TellHolders(Request[Told]):
 @dataclass(frozen=True, slots=True)
 class Announced(Reply):
     """Rows (class, closest, stored): under that class's key, `stored` of the `closest` nearest nodes took the
-    record."""
+    record.
+    """
 
     classes: tuple[tuple[int, ...], ...] = field(metadata=wire.rows(3, MAX_CLASSES_COUNT))
 
@@ -294,7 +299,7 @@ class Announced(Reply):
 class Announce(Request[Announced]):
     """Ask a holder to announce the classes of a file it is responsible for, now (type 9).
 
-    `patient`: where that would be to stand in for others, only once it has been asked for in four epochs.
+    `patient`: a holder that would stand in for others announces only after requests in four epochs.
     """
 
     TYPE = 9
@@ -357,7 +362,7 @@ class StatusReport(Reply):
 
 @dataclass(frozen=True, slots=True)
 class GetStatus(Request[StatusReport]):
-    """Ask a node how it does (type 12). For the administrator alone."""
+    """Ask a node for its status (type 12). For the administrator alone."""
 
     TYPE = 12
     REPLY = StatusReport
@@ -375,7 +380,8 @@ class Abort(Request[Done]):
 @dataclass(frozen=True, slots=True)
 class Surveyed(Reply):
     """What is kept of each file asked about, in that order, as a msgpack array (`holders/surveys.py`); `clock` is the
-    peer's wall clock in s since the epoch. An array shorter than asked for holds the first files only."""
+    peer's wall clock in s since the epoch. An array shorter than asked for holds the first files only.
+    """
 
     PAYLOAD_BYTES = MAX_PAYLOAD_BYTES
     clock: int = field(metadata=wire.uint())
@@ -385,7 +391,8 @@ class Surveyed(Reply):
 @dataclass(frozen=True, slots=True)
 class Survey(Request[Surveyed]):
     """Ask what the peer keeps of many files at once (type 14). `file_ids` are 32 bytes each, end to end;
-    `with_statements` asks for a signed statement with every share."""
+    `with_statements` asks for a signed statement with every share.
+    """
 
     TYPE = 14
     REPLY = Surveyed
@@ -408,7 +415,8 @@ class LeaseRenewed(Reply):
 @dataclass(frozen=True, slots=True)
 class Renew(Request[LeaseRenewed]):
     """Extend the leases of a file's shares to `lease_s` from now, at most 90 days; never shortens (type 15). Anyone
-    may."""
+    may.
+    """
 
     TYPE = 15
     REPLY = LeaseRenewed
@@ -419,7 +427,8 @@ class Renew(Request[LeaseRenewed]):
 @dataclass(frozen=True, slots=True)
 class Delete(Request[Done]):
     """Drop a file's shares for ever (type 16). `signature` by the manifest's owner key; `issued` in s since the epoch.
-    See `node/holders/deletion.py` for what it covers."""
+    See `node/holders/deletion.py` for what it covers.
+    """
 
     TYPE = 16
     REPLY = Done
@@ -430,8 +439,9 @@ class Delete(Request[Done]):
 
 @dataclass(frozen=True, slots=True)
 class Stop(Request[Done]):
-    """Ask a node to end (type 17). For the administrator alone; "unsupported" by a node whose process does not end on
-    request. Done means that it begins to: when it has ended, its home is free."""
+    """Ask a node to end (type 17). For the administrator alone; A node whose process does not end on request answers
+    "unsupported". Done means that it begins to end. Its home is free once it has ended.
+    """
 
     TYPE = 17
     REPLY = Done
@@ -563,7 +573,7 @@ def encode_failure(type_number: int, request_id: int, failure: Failure) -> bytes
 
 
 def decode_reply_head(header: Buffer) -> RawReply:
-    """What is needed to find the request that `header` answers. Raises MalformedMessage."""
+    """Read what is needed to find the request that `header` answers. Raises MalformedMessage."""
     values = wire.unpack(header)
     if len(values) < 3 or type(values[0]) is not int or not REPLY_BIT <= values[0] <= REPLY_BIT | MAX_TYPE:
         raise MalformedMessage("a frame that is no reply")

@@ -53,7 +53,8 @@ class TlsStream:
 
     async def handshake(self) -> None:
         """Agree on keys and on the protocol, and learn the server's key. Raises Misbehaved or
-        Disconnected."""
+        Disconnected.
+        """
         try:
             while not self._try_handshake():
                 await self._flush()
@@ -81,7 +82,7 @@ class TlsStream:
         except ssl.SSLError as error:
             self.abort()
             raise Disconnected(f"{self.remote}: {error.reason or error.strerror or 'closed'}") from None
-        except BaseException:  # cancelled or broken: nobody knows how much the peer has got
+        except BaseException:  # cancelled or broken: we cannot know how much the peer has got
             self.abort()
             raise
 
@@ -177,7 +178,8 @@ class TlsStream:
 
 class TlsNetwork:
     """The `StreamNetwork` of real life. Contexts are made once and kept: one for calls, one per serving
-    identity."""
+    identity.
+    """
 
     def __init__(self) -> None:
         self._calling: ssl.SSLContext | None = None
@@ -185,7 +187,8 @@ class TlsNetwork:
 
     async def connect(self, address: Address) -> TlsStream:
         """Call `address`. Raises Unreachable or Misbehaved within `CONNECT_TIMEOUT_S` and
-        `HANDSHAKE_TIMEOUT_S`."""
+        `HANDSHAKE_TIMEOUT_S`.
+        """
         if self._calling is None:
             self._calling = client_context()
         with trio.move_on_after(CONNECT_TIMEOUT_S) as connecting:

@@ -2,7 +2,7 @@
 
 Names are listed and compared with the database's rows. Only a share file that the database forgot is opened, for its
 trailer and manifest. Nothing that could be somebody's data is removed. What is removed are files that a transaction
-gave up, shares that their owner deleted, and uploads unknown to the database: nobody was promised those.
+gave up, shares that their owner deleted, and uploads unknown to the database, which were promised to no publisher.
 """
 
 from collections.abc import Iterator
