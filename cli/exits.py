@@ -1,7 +1,7 @@
 """How a command ends: the exit codes, and the one table that gives every error its code.
 
-Nothing here imports the node library, so that a usage error costs no more than the start of Python; when an
-error of the library's family arrives, the library is loaded already.
+Only `family` imports the node library, so that a usage error costs no more than the start of Python. When an error
+of the library arrives, the library is loaded already.
 """
 
 import sys
@@ -40,20 +40,6 @@ MEANINGS: dict[Code, str] = {
     Code.INTERRUPTED: "interrupted by SIGINT, SIGTERM or SIGHUP; what was under way has been cleaned up",
 }
 
-# Names in shoal.node.errors, the more special first.
-FAMILY: tuple[tuple[str, Code], ...] = (
-    ("UsageError", Code.USAGE),
-    ("AlreadyRunning", Code.DAEMON_RUNS),
-    ("NoPeers", Code.NO_PEERS),
-    ("NotFound", Code.NOT_FOUND),
-    ("WrongKey", Code.WRONG_KEY),
-    ("BadData", Code.BAD_DATA),
-    ("NeedsNewerShoal", Code.BAD_DATA),
-    ("Refused", Code.REFUSED),
-    ("LocalError", Code.FAILED),
-    ("ShoalError", Code.FAILED),
-)
-
 _MAX_CAUSES = 20  # a chain of causes is a handful long; the bound guards against a loop
 
 
@@ -73,11 +59,11 @@ class BadUsageError(CommandError):
 
 
 class OutputClosedError(Exception):
-    """Whoever read our standard output has gone; there is nobody left to tell."""
+    """The reader of our standard output has gone; there is nobody left to tell."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ExitOutcome:
     """How to end after an error. `bug`: nobody foresaw it. An empty message is not worth printing."""
 
     code: Code
@@ -85,7 +71,7 @@ class Outcome:
     bug: bool = False
 
 
-def explain(error: BaseException) -> Outcome:
+def explain(error: BaseException) -> ExitOutcome:
     """The exit code and the words for `error`, looked for inside exception groups too.
 
     An interruption wins over everything else, and something unforeseen over what was foreseen.
@@ -106,29 +92,43 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _explain_one(error: BaseException) -> Outcome:
+def _explain_one(error: BaseException) -> ExitOutcome:
     if _is_interruption(error):
-        return Outcome(Code.INTERRUPTED, "Interrupted.")
+        return ExitOutcome(Code.INTERRUPTED, "Interrupted.")
     if isinstance(error, CommandError):
-        return Outcome(error.code, str(error))
+        return ExitOutcome(error.code, str(error))
     if isinstance(error, OutputClosedError):
-        return Outcome(Code.FAILED, "")
+        return ExitOutcome(Code.FAILED, "")
     code = _family_code(error)
     if code is not None:
-        return Outcome(code, str(error))
+        return ExitOutcome(code, str(error))
     if isinstance(error, OSError):
-        return Outcome(Code.FAILED, _os_words(error))
-    return Outcome(Code.FAILED, _bug_words(error), bug=True)
+        return ExitOutcome(Code.FAILED, _os_words(error))
+    return ExitOutcome(Code.FAILED, _bug_words(error), bug=True)
+
+
+def family() -> tuple[tuple[type[Exception], Code], ...]:
+    """The exit code of every error of the library, the more special first. Imports the library."""
+    from shoal.node import errors
+
+    return (
+        (errors.UsageError, Code.USAGE),
+        (errors.AlreadyRunning, Code.DAEMON_RUNS),
+        (errors.NoPeers, Code.NO_PEERS),
+        (errors.NotFound, Code.NOT_FOUND),
+        (errors.WrongKey, Code.WRONG_KEY),
+        (errors.BadData, Code.BAD_DATA),
+        (errors.NeedsNewerShoal, Code.BAD_DATA),
+        (errors.Refused, Code.REFUSED),
+        (errors.LocalError, Code.FAILED),
+        (errors.ShoalError, Code.FAILED),
+    )
 
 
 def _family_code(error: BaseException) -> Code | None:
-    errors = sys.modules.get("shoal.node.errors")
-    if errors is None:
-        return None
-    for name, code in FAMILY:
-        if isinstance(error, getattr(errors, name)):
-            return code
-    return None
+    if "shoal.node.errors" not in sys.modules:
+        return None  # no error of the library can exist yet, and loading it now could fail too
+    return next((code for kind, code in family() if isinstance(error, kind)), None)
 
 
 def _is_interruption(error: BaseException) -> bool:

@@ -66,7 +66,7 @@ def _early_output(arguments: "Sequence[str]") -> "Output":
 
 
 def _report(error: BaseException, output: "Output") -> int:
-    from shoal.cli.exits import Code, Outcome, explain
+    from shoal.cli.exits import Code, ExitOutcome, explain
 
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else Code.FAILED
@@ -74,7 +74,7 @@ def _report(error: BaseException, output: "Output") -> int:
     if outcome.bug and output.verbose:
         _print_traceback(error)
     if outcome.code is Code.INTERRUPTED and output.interrupt_hint:
-        outcome = Outcome(outcome.code, f"{outcome.message} {output.interrupt_hint}")
+        outcome = ExitOutcome(outcome.code, f"{outcome.message} {output.interrupt_hint}")
     output.error(outcome)
     return outcome.code
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
-from shoal.cli.exits import CommandError, Outcome, OutputClosedError
+from shoal.cli.exits import CommandError, ExitOutcome, OutputClosedError
 
 
 def visible(text: str) -> str:
@@ -130,7 +130,7 @@ class Output:
         """A line on standard error with every option, --json and --quiet too."""
         self._print_aside(visible_lines(text))
 
-    def error(self, outcome: Outcome) -> None:
+    def error(self, outcome: ExitOutcome) -> None:
         """The last word of a command that failed."""
         message = self.in_full(outcome.message)
         if self.json:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import trio
 
-from shoal.cli.exits import Code, Outcome
+from shoal.cli.exits import Code, ExitOutcome
 from shoal.cli.output import Output
 from shoal.cli.signals import caught_signals
 
@@ -42,5 +42,5 @@ async def _watch(arriving: AsyncIterator[int], scope: trio.CancelScope, output: 
         for _ in range(IMPATIENT_SIGNALS - 1):
             await anext(arriving)
             output.note("Cleaning up…")
-    output.error(Outcome(Code.INTERRUPTED, "Interrupted, and stopped before the clean-up was done."))
+    output.error(ExitOutcome(Code.INTERRUPTED, "Interrupted, and stopped before the clean-up was done."))
     os._exit(Code.INTERRUPTED)

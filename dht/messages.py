@@ -455,11 +455,9 @@ def _unpack(body: bytes) -> tuple[Any, ...]:
             max_map_len=0,
             max_ext_len=0,
         )
-    except (
-        ValueError,
-        TypeError,
-        OverflowError,
-    ) as error:  # msgpack's own errors are ValueErrors; see its source
+    except MemoryError:
+        raise  # no fault of the bytes
+    except Exception as error:  # a stranger's bytes must not reach what the parser raises
         raise ProtocolError("not a msgpack array within the limits") from error
     if not isinstance(value, tuple):
         raise ProtocolError("not a msgpack array")

@@ -146,6 +146,7 @@ def _unpack(data: Buffer) -> Any:
             max_str_len=0,
             max_ext_len=0,
         )
-    except (ValueError, TypeError, OverflowError):
-        # msgpack's own errors are ValueErrors and may carry all it had parsed: not kept as the cause
+    except MemoryError:
+        raise  # no fault of the bytes
+    except Exception:  # noqa: BLE001  # whatever the parser raises may carry all it had parsed: not kept as the cause
         raise MalformedManifest("the manifest is not well-formed msgpack") from None

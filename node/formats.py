@@ -13,14 +13,19 @@ UPLOAD_ID_BYTES = 16  # random: nobody guesses another's upload
 MAX_STATEMENT_BYTES = 512  # a holder statement has about 260
 
 
-def unpack(data: bytes, malformed: Callable[[str], Exception], *, most_items: int, most_pairs: int = 0) -> Any:
+def unpack(
+    data: bytes | bytearray | memoryview, malformed: Callable[[str], Exception], *, most_items: int, most_pairs: int = 0
+) -> Any:
     """The one msgpack value in `data`. Arrays have at most `most_items`, maps `most_pairs`; there are no extensions.
 
-    Raises `malformed(words)` for all other bytes, whatever the parser itself raises.
+    Raises `malformed(words)` for all other bytes, whatever the parser itself raises. A machine without memory is no
+    fault of the bytes: MemoryError passes.
     """
     try:
         return msgpack.unpackb(
             data, raw=False, max_array_len=most_items, max_map_len=most_pairs, max_ext_len=0, strict_map_key=True
         )
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001  # a stranger's bytes must not reach what the parser raises
         raise malformed(f"no msgpack ({type(error).__name__})") from None

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgpack
 
+from shoal.node import formats
 from shoal.node.channel.errors import MalformedMessage
 
 MAX_HEADER_BYTES = 64 * 1024  # the largest header a node sends has some 9 KiB; a stranger can make us hold no more
@@ -23,22 +24,15 @@ def pack(values: list[Any]) -> bytes:
     return packed
 
 
+def _malformed_header(words: str) -> MalformedMessage:
+    return MalformedMessage(f"a header that is {words}")
+
+
 def unpack(header: bytes | bytearray | memoryview) -> list[Any]:
     """The array in `header`. Whatever the bytes: a list, or MalformedMessage."""
     if len(header) > MAX_HEADER_BYTES:
         raise MalformedMessage(f"a header of {len(header)} bytes")
-    try:
-        values = msgpack.unpackb(
-            header,
-            raw=False,
-            max_str_len=MAX_HEADER_BYTES,
-            max_bin_len=MAX_HEADER_BYTES,
-            max_array_len=MAX_ARRAY_COUNT,
-            max_map_len=MAX_ARRAY_COUNT,
-            max_ext_len=0,
-        )
-    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
-        raise MalformedMessage(f"a header that is no msgpack: {error}") from None
+    values = formats.unpack(header, _malformed_header, most_items=MAX_ARRAY_COUNT, most_pairs=MAX_ARRAY_COUNT)
     if type(values) is not list:
         raise MalformedMessage("a header that is no array")
     return values

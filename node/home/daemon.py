@@ -1,7 +1,7 @@
 """How other processes of the same user find and ask the daemon of a home.
 
-The daemon writes where it listens into its home. Whoever can read the daemon's key may ask it for its status, or to
-end, over the same port and protocol as any peer: there is no second socket.
+The daemon writes where it listens into its home. A process that can read the daemon's key may ask it for its
+status, or to end, over the same port and protocol as any peer: there is no second socket.
 """
 
 import json
@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import msgpack
 import trio
 
 from shoal.dht import Address, AddressError, Identity, NetworkParameters, NodeId
@@ -29,6 +28,7 @@ from shoal.node.channel import (
 from shoal.node.channel.messages import R
 from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import AlreadyRunning, LocalError
+from shoal.node.formats import unpack
 from shoal.node.home.home import Home, daemon_lock, write_private
 from shoal.node.home.network import Network
 from shoal.node.home.settings import load_identity
@@ -81,7 +81,7 @@ def remove_note(home: Home) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Administrator:
-    """Who has the key of a home, and may thus ask its daemon what nobody else may."""
+    """The owner of a home's key, which alone may ask its daemon for its status, or to end."""
 
     home: Home
     parameters: NetworkParameters
@@ -198,8 +198,12 @@ def _is_free(home: Home) -> bool:
         return False
 
 
+def _senseless(words: str) -> LocalError:
+    return LocalError(f"The node's answer makes no sense ({words}). It may run another version of Shoal.")
+
+
 def _plain(payload: bytes) -> dict[str, Any]:
-    status = msgpack.unpackb(payload, raw=False)
+    status = unpack(payload, _senseless, most_items=len(payload), most_pairs=len(payload))
     if not isinstance(status, dict):
-        raise LocalError("The node's answer makes no sense. It may run another version of Shoal.")
+        raise _senseless("no map")
     return {str(key): value for key, value in status.items()}

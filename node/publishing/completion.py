@@ -16,7 +16,7 @@ from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.holders.tally import kth_longest
 from shoal.node.publishing.journal import JournalEntry
-from shoal.node.publishing.lanes import Lane, in_words
+from shoal.node.publishing.lanes import DropReason, Lane, in_words, reasons_of
 from shoal.node.publishing.settling import Settling
 from shoal.node.results import Phase, Published
 
@@ -34,7 +34,7 @@ class CommitOutcome:
     statements: dict[int, HolderStatement]
     hosts: int
     findable: bool
-    refusals: Counter[str]
+    refusals: Counter[DropReason]
 
     @property
     def lease_end(self) -> float:
@@ -65,7 +65,7 @@ class CommitOutcome:
             sent_bytes=sum(lane.sent_bytes for lane in lanes),
             resumed_bytes=sum(lane.resumed_bytes for lane in lanes),
             findable=self.findable,
-            refusals=dict(self.refusals),
+            refusals={reason.value: count for reason, count in self.refusals.items()},
             holders={share: each.address for share, each in sorted(self.statements.items())},
         )
 
@@ -86,12 +86,12 @@ class Completion:
             context, self._manifest, lease_s=ttl_s, on_commit=lambda shares: report(Phase.COMMITTING, shares)
         )
 
-    async def run(self, lanes: list[Lane], candidates: list[Contact], refusals: Counter[str]) -> CommitOutcome:
+    async def run(self, lanes: list[Lane], candidates: list[Contact], refusals: Counter[DropReason]) -> CommitOutcome:
         """All steps. `Refused` or `NoPeers` when fewer than k shares are committed in the end."""
         refusals, settling = Counter(refusals), self._settling
         self._report(Phase.COMMITTING, 0)
         await settling.commit(lanes)
-        refusals.update(lane.reason for lane in lanes if not lane.alive)
+        refusals.update(reasons_of(lanes))
         if len(settling.shares) < self._entry.k:
             raise self._not_kept(refusals)
         if len(settling.shares) < self._entry.n:
@@ -111,14 +111,14 @@ class Completion:
             refusals,
         )
 
-    def _not_kept(self, refusals: Counter[str]) -> Refused | NoPeers:
+    def _not_kept(self, refusals: Counter[DropReason]) -> Refused | NoPeers:
         text = (
             f"Hosts kept only {len(self._settling.shares)} of the {self._entry.k} shares needed, so there is no link. "
             f"Of the hosts asked, {in_words(refusals)}. Run the same command again: nothing needs to be sent twice."
         )
-        return NoPeers(text) if set(refusals) == {"no answer"} else Refused(text)
+        return NoPeers(text) if set(refusals) == {DropReason.NO_ANSWER} else Refused(text)
 
-    async def _replace_lost(self, candidates: list[Contact], refusals: Counter[str]) -> list[Lane]:
+    async def _replace_lost(self, candidates: list[Contact], refusals: Counter[DropReason]) -> list[Lane]:
         """Rebuild the shares that nobody holds, on hosts that hold none."""
         if not candidates:
             candidates = await gather(self._context, 2 * self._entry.n)

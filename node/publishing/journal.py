@@ -17,6 +17,7 @@ import msgpack
 
 from shoal.dht import Address, AddressError, Contact, NodeId, labelled_hash
 from shoal.node.errors import LocalError
+from shoal.node.formats import unpack
 from shoal.node.home.home import DIRECTORY_MODE, FILE_MODE, still_at, write_private
 
 VERSION = 1
@@ -85,12 +86,15 @@ class JournalEntry:
         checksum, packed = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
         if _content_hash(packed)[:CHECKSUM_BYTES] != checksum:
             raise ValueError("damaged")
-        fields: list[Any] = msgpack.unpackb(packed, raw=False)
-        version, source, file_key, owner, k, n, started, uploads, segment, encoder, manifest, size = fields
-        if version != VERSION:
-            raise ValueError("another version")
-        notes = tuple(UploadNote(share, _contact(packed), upload_id) for share, packed, upload_id in uploads)
-        return cls(tuple(source), file_key, owner, k, n, started, notes, segment, encoder, manifest, size)
+        fields = unpack(packed, ValueError, most_items=MAX_JOURNAL_BYTES)
+        try:
+            version, source, file_key, owner, k, n, started, uploads, segment, encoder, manifest, size = fields
+            if version != VERSION:
+                raise ValueError("another version")
+            notes = tuple(UploadNote(share, _contact(packed), upload_id) for share, packed, upload_id in uploads)
+            return cls(tuple(source), file_key, owner, k, n, started, notes, segment, encoder, manifest, size)
+        except (TypeError, AddressError) as error:
+            raise ValueError("not the fields of a journal") from error
 
 
 def _contact(packed: bytes) -> Contact:
@@ -113,7 +117,7 @@ class Journal:
                 entry = JournalEntry.decode(file.read(MAX_JOURNAL_BYTES))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, AddressError, msgpack.UnpackException):
+        except (OSError, ValueError):
             return None  # a damaged journal costs a fresh start, never data: nothing was printed for it yet
         fresh = 0 <= now - entry.started_at < KEPT_S
         return entry if entry.source == source and (fresh or entry.manifest) else None
@@ -206,12 +210,12 @@ def _has_manifest(path: Path) -> bool:
     """Whether a journal is of a file that was printed a link for: then it can be completed at any time."""
     try:
         return bool(JournalEntry.decode(path.read_bytes()[:MAX_JOURNAL_BYTES]).manifest)
-    except (OSError, ValueError, TypeError, AddressError, msgpack.UnpackException):
+    except (OSError, ValueError):
         return False
 
 
 def _lock(path: Path) -> int:
-    """A descriptor that holds the lock `path`. Whoever had it before may have removed the file: then once more."""
+    """A descriptor that holds the lock `path`. The process that had it before may have removed the file: try again."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         try:

@@ -3,9 +3,10 @@
 A lane has a task and a queue of one batch. A holder that fails ends its own lane; the publish goes on with the others.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import trio
 
@@ -26,9 +27,30 @@ LEAST_COMMIT_S = 30.0  # for a small share at a busy holder
 COMMIT_BYTES_PER_S = 8 * 2**20  # the slowest disk that a volunteer is likely to have
 LEASE_SLACK_S = 600  # a lease begins before the commit and is signed after it
 
-NO_ANSWER = "no answer"
-STALLED = "stalled"
-BROKE_THE_PROTOCOL = "broke the protocol"
+
+class DropReason(StrEnum):
+    """Why a host took no share, or lost one. The value is the word in results and JSON.
+
+    `one` and `several` are the words for people: for one host, and for more.
+    """
+
+    one: str
+    several: str
+
+    def __new__(cls, value: str, one: str, several: str) -> "DropReason":
+        """A reason with its words."""
+        reason = str.__new__(cls, value)
+        reason._value_, reason.one, reason.several = value, one, several
+        return reason
+
+    FULL = "full", "was full", "were full"
+    REFUSED = "refused", "refused", "refused"
+    NO_ANSWER = "no answer", "did not answer", "did not answer"
+    STALLED = "stalled", "was too slow", "were too slow"
+    LOST_BLOCKS = "lost what it had", "lost what it had received", "lost what they had received"
+    BROKE_THE_PROTOCOL = "broke the protocol", "broke the protocol", "broke the protocol"
+    ALREADY_THERE = "somebody else was faster", "has a share already", "have a share already"
+    OUR_DISK_FAILED = "our disk failed", "was left, as our disk failed", "were left, as our disk failed"
 
 
 @dataclass
@@ -36,7 +58,7 @@ class Lane:
     """A share and its holder.
 
     `received` and `durable` count blocks the holder has, of these safe on its disk. `reason` says why a lane failed;
-    it is empty while the lane is alive.
+    it is None while the lane is alive.
     """
 
     share: int
@@ -46,19 +68,19 @@ class Lane:
     durable: int = 0
     sent_bytes: int = 0
     resumed_bytes: int = 0
-    reason: str = ""
+    reason: DropReason | None = None
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope, repr=False)
     _queue: "trio.MemorySendChannel[tuple[Batch, bool]] | None" = field(default=None, repr=False)
 
     @property
     def alive(self) -> bool:
         """Whether the holder still takes part."""
-        return not self.reason
+        return self.reason is None
 
     @property
     def answers(self) -> bool:
         """Whether the holder can be talked to, be it only to say no."""
-        return self.reason != NO_ANSWER
+        return self.reason is not DropReason.NO_ANSWER
 
     async def offer(self, context: Context, size_bound: int, lease_s: int) -> bool:
         """Open the upload, or renew it after an interruption; whether the holder agreed."""
@@ -95,7 +117,7 @@ class Lane:
                     self.reason = reason_of(error)
                     return
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: DropReason) -> None:
         """Give the holder up."""
         self.reason = self.reason or reason
         self._scope.cancel()
@@ -138,7 +160,7 @@ class Lane:
             self.reason = reason_of(error)
             return None
         except MalformedStatement:
-            self.reason = BROKE_THE_PROTOCOL
+            self.reason = DropReason.BROKE_THE_PROTOCOL
             return None
         ours = (file_id, self.share, self.contact.node_id)
         promised_s = statement.lease_end - statement.issued
@@ -147,7 +169,7 @@ class Lane:
             statement.share,
             statement.node_id,
         ) != ours or not lease_s - LEASE_SLACK_S <= promised_s <= MAX_LEASE_S + LEASE_SLACK_S:
-            self.reason = BROKE_THE_PROTOCOL
+            self.reason = DropReason.BROKE_THE_PROTOCOL
             return None
         return statement
 
@@ -178,36 +200,28 @@ def _size(blocks: list[Buffer]) -> int:
     return sum(memoryview(block).nbytes for block in blocks)
 
 
-_OF_STATUS: dict[int, str] = {Status.FULL: "full", Status.REFUSED: "refused"}
+_OF_STATUS: dict[int, DropReason] = {Status.FULL: DropReason.FULL, Status.REFUSED: DropReason.REFUSED}
 
 
-def reason_of(error: Exception) -> str:
-    """Why a holder was lost, in a word or two that can be counted."""
+def reason_of(error: Exception) -> DropReason:
+    """Why a holder was lost, as told by how a request to it failed."""
     if isinstance(error, Misbehaved):
-        return BROKE_THE_PROTOCOL
+        return DropReason.BROKE_THE_PROTOCOL
     if isinstance(error, Stalled):
-        return STALLED
+        return DropReason.STALLED
     if isinstance(error, RemoteError):
-        return _OF_STATUS.get(error.status, NO_ANSWER)
-    return NO_ANSWER
+        return _OF_STATUS.get(error.status, DropReason.NO_ANSWER)
+    return DropReason.NO_ANSWER
 
 
-_WORDS = {  # why hosts took no share, or lost one: for one host, for several
-    "full": ("was full", "were full"),
-    "refused": ("refused", "refused"),
-    "no answer": ("did not answer", "did not answer"),
-    "stalled": ("was too slow", "were too slow"),
-    "lost what it had": ("lost what it had received", "lost what they had received"),
-    "broke the protocol": ("broke the protocol", "broke the protocol"),
-}
+def reasons_of(lanes: Iterable[Lane]) -> Iterator[DropReason]:
+    """The reasons of those lanes that failed."""
+    return (lane.reason for lane in lanes if lane.reason is not None)
 
 
-def in_words(refusals: Mapping[str, int]) -> str:
+def in_words(refusals: Mapping[DropReason, int]) -> str:
     """`5 were full, 1 did not answer`, the commonest first; empty when nobody dropped out."""
     by_count = sorted(refusals.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} {_words(reason, count)}" for reason, count in by_count if count > 0)
-
-
-def _words(reason: str, count: int) -> str:
-    one, several = _WORDS.get(reason, (reason, reason))
-    return one if count == 1 else several
+    return ", ".join(
+        f"{count} {reason.one if count == 1 else reason.several}" for reason, count in by_count if count > 0
+    )

@@ -22,7 +22,7 @@ from shoal.node.names import name_bytes, printable
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.completion import Completion
 from shoal.node.publishing.journal import AnyJournal, JournalEntry, UploadNote
-from shoal.node.publishing.lanes import SENDERS, Lane, abort_all
+from shoal.node.publishing.lanes import SENDERS, DropReason, Lane, abort_all, reasons_of
 from shoal.node.publishing.options import PublishOptions
 from shoal.node.publishing.recruit import find_candidates, recruit_crew, share_bound, too_few
 from shoal.node.publishing.sealing import Sealer
@@ -56,7 +56,7 @@ class Publisher:
         self._on_progress = on_progress
         self._lanes: list[Lane] = []
         self._candidates: list[Contact] = []
-        self._refusals: Counter[str] = Counter()
+        self._refusals: Counter[DropReason] = Counter()
         self._marks: list[tuple[int, list[Any]]] = []
         self._entry: JournalEntry
 
@@ -99,7 +99,7 @@ class Publisher:
                 nursery.start_soon(lane.offer, self._context, bound, self._options.ttl_s)
         for lane in lanes:
             if lane.alive and lane.durable < needed:
-                lane.reason = "lost what it had"
+                lane.reason = DropReason.LOST_BLOCKS
         if sum(lane.alive for lane in lanes) < entry.k:
             await abort_all(self._context, lanes)
             return False
@@ -177,7 +177,7 @@ class Publisher:
     def _require_alive(self) -> None:
         alive = sum(lane.alive for lane in self._lanes)
         if alive < self._entry.k:
-            self._refusals.update(lane.reason for lane in self._lanes if not lane.alive)
+            self._refusals.update(reasons_of(self._lanes))
             raise too_few(alive, self._entry.k, self._refusals)
 
     async def _checkpoint(self) -> None:

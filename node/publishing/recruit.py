@@ -12,7 +12,7 @@ from shoal.node.errors import NoPeers, Refused, ShoalError
 from shoal.node.formats import UPLOAD_ID_BYTES
 from shoal.node.holders.placement import gather, host_of, spread
 from shoal.node.nursery import open_nursery
-from shoal.node.publishing.lanes import BROKE_THE_PROTOCOL, Lane, abort_all, in_words
+from shoal.node.publishing.lanes import DropReason, Lane, abort_all, in_words, reasons_of
 from shoal.node.publishing.options import PublishOptions
 
 LEAST_ASKED = 8  # at once, after the first have refused or kept silent: a row of the silent must not take minutes
@@ -39,7 +39,7 @@ class Recruiter:
         self._meet = meet
         self._queue = spread(candidates, share_bytes, private=self._private, rng=rng, salt=meet or b"")
         self._surplus: list[Lane] = []
-        self.refusals: Counter[str] = Counter()
+        self.refusals: Counter[DropReason] = Counter()
         self.candidates = len(self._queue)
 
     def exclude(self, contacts: Iterable[Contact]) -> None:
@@ -88,8 +88,8 @@ class Recruiter:
                 nursery.start_soon(lane.offer, self._context, size_bound, lease_s)
         for lane in lanes:  # a new upload is empty, but where repairers meet
             if lane.alive and lane.received and self._meet is None:
-                lane.reason = BROKE_THE_PROTOCOL
-        self.refusals.update(lane.reason for lane in lanes if not lane.alive)
+                lane.reason = DropReason.BROKE_THE_PROTOCOL
+        self.refusals.update(reasons_of(lanes))
         return [lane for lane in lanes if lane.alive]
 
 
@@ -100,7 +100,7 @@ class Crew:
     k: int
     n: int
     lanes: list[Lane]
-    refusals: Counter[str]
+    refusals: Counter[DropReason]
 
 
 async def find_candidates(context: Context, shares: int) -> list[Contact]:
@@ -144,7 +144,7 @@ async def _crew_for(
     lanes = await recruiter.recruit(list(range(n)), bound, options.ttl_s)
     full = sum(contact.space == 0 for contact in candidates)
     if full:
-        recruiter.refusals["full"] += full
+        recruiter.refusals[DropReason.FULL] += full
     return Crew(k, n, lanes, recruiter.refusals)
 
 
@@ -153,9 +153,9 @@ def share_bound(k: int, n: int, size: int | None) -> int:
     return 0 if size is None else Layout.for_plaintext(k, n, size).share_bytes
 
 
-def too_few(found: int, needed: int, refusals: Counter[str]) -> ShoalError:
+def too_few(found: int, needed: int, refusals: Counter[DropReason]) -> ShoalError:
     """The error for a publish that only `found` hosts take part in: NoPeers when all kept silent, else Refused."""
-    silent = refusals["no answer"]
+    silent = refusals[DropReason.NO_ANSWER]
     if not found and silent == sum(refusals.values()):
         return NoPeers(f"None of the {silent} known hosts answered. Nothing was published. Try again later.")
     told = in_words(refusals)

@@ -12,7 +12,7 @@ from shoal.node.context import Context
 from shoal.node.holders.announcers import CLASSES, Hint, announcers
 from shoal.node.holders.statements import HolderStatement, pack_statements
 from shoal.node.nursery import open_nursery
-from shoal.node.publishing.lanes import Lane
+from shoal.node.publishing.lanes import DropReason, Lane, reasons_of
 from shoal.node.publishing.rebuild import rebuild_onto
 from shoal.node.publishing.recruit import Recruiter
 
@@ -85,7 +85,7 @@ class Settling:
                     nursery.start_soon(commit, lane)
         self._lost += [lane.contact for lane in lanes if not lane.alive]
 
-    async def replace(self, missing: list[int], candidates: list[Contact], refusals: Counter[str]) -> list[Lane]:
+    async def replace(self, missing: list[int], candidates: list[Contact], refusals: Counter[DropReason]) -> list[Lane]:
         """Rebuild shares from those that are promised, on hosts that hold none; the lanes that were tried.
 
         Those who fail are replaced in turn, a few times. TooFewShares, BadData.
@@ -105,7 +105,7 @@ class Settling:
             tried += lanes
             await rebuild_onto(self._context, self._manifest, self.hints(), lanes)
             await self.commit(lanes)
-            refusals.update(lane.reason for lane in lanes if not lane.alive)
+            refusals.update(reasons_of(lanes))
         return tried
 
     def hints(self) -> list[Hint]:

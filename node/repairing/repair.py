@@ -22,7 +22,7 @@ from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.nursery import open_nursery
-from shoal.node.publishing.lanes import Lane
+from shoal.node.publishing.lanes import DropReason, Lane, reasons_of
 from shoal.node.publishing.rebuild import rebuild_onto
 from shoal.node.publishing.recruit import Recruiter
 from shoal.node.publishing.settling import Settling
@@ -30,7 +30,6 @@ from shoal.node.repairing.audit import Audit, Audited
 from shoal.node.results import OnProgress, Phase, Progress, Repaired
 
 WATCH_EVERY_S = 10.0  # how often we look whether somebody else has put the same share there
-ALREADY_THERE = "somebody else was faster"
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Repairer:
         self.settling = Settling(context, job.manifest, lease_s=self._lease_s, statements=job.healthy)
         self._known = set(self.settling.statements)
         self._full_hosts: list[Contact] = []
-        self.refusals: Counter[str] = Counter()
+        self.refusals: Counter[DropReason] = Counter()
         self.sent_bytes = self.received_bytes = 0
 
     async def run(self) -> list[HolderStatement]:
@@ -137,7 +136,7 @@ class Repairer:
             if sending:
                 found.discard(Outcome.STALLED)
             if found & {Outcome.OK, Outcome.WRONG, Outcome.STALLED}:
-                lane.drop("no answer" if found == {Outcome.STALLED} else ALREADY_THERE)
+                lane.drop(DropReason.NO_ANSWER if found == {Outcome.STALLED} else DropReason.ALREADY_THERE)
                 self._full_hosts.append(lane.contact)
 
     # --- filling them
@@ -162,7 +161,9 @@ class Repairer:
         self.sent_bytes += sum(lane.sent_bytes for lane in lanes)
         placed = self._placed()
         self.refusals.update(
-            lane.reason for lane in failed if lane.share not in placed and lane.reason != ALREADY_THERE
+            reason
+            for reason in reasons_of(lane for lane in failed if lane.share not in placed)
+            if reason is not DropReason.ALREADY_THERE
         )
 
     async def _watch(self, lanes: list[Lane]) -> None:
@@ -216,7 +217,7 @@ async def repair_file(context: Context, file_id: FileId, on_progress: OnProgress
         received_bytes=repairer.received_bytes,
         lease_until=job.lease_end,
         findable=findable,
-        refusals=dict(repairer.refusals),
+        refusals={reason.value: count for reason, count in repairer.refusals.items()},
         seconds=trio.current_time() - started,
     )
 

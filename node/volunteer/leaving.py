@@ -33,7 +33,7 @@ from shoal.node.holders.search import Search
 from shoal.node.holders.statements import MAX_SKEW_S, HolderStatement, MalformedStatement, pack_statements
 from shoal.node.holders.tally import Finding, Tally
 from shoal.node.nursery import open_nursery
-from shoal.node.publishing.lanes import Lane
+from shoal.node.publishing.lanes import DropReason, Lane
 from shoal.node.publishing.recruit import Recruiter
 from shoal.node.publishing.sealing import Batch
 from shoal.node.publishing.settling import Settling
@@ -47,8 +47,6 @@ CANDIDATES = 100
 HOSTS_TRIED = 4  # for one share, of those that agreed to take it; so many failures in a row are more likely ours
 FILES_AT_ONCE = 4  # a small share is mostly waiting: for its host's disk, for those who are told, for the announcers
 
-
-OUR_DISK_FAILED = "our disk failed"
 
 Task: TypeAlias = tuple[HeldFile, list[Contact]]
 """A file, and the hosts to choose from for its shares; the list is the same one for all files of a page."""
@@ -253,7 +251,7 @@ class Leaver:
             if lane.alive:
                 await self._make_known(manifest.id, settling)
                 return True
-            if lane.reason == OUR_DISK_FAILED:
+            if lane.reason == DropReason.OUR_DISK_FAILED:
                 return False
             candidates[:] = [each for each in candidates if each.node_id != lane.contact.node_id]
         return False
@@ -277,7 +275,7 @@ class Leaver:
                 try:
                     await lane.put(await self._batch(manifest, lane.share, first, total), False)
                 except StoreError:
-                    lane.drop(OUR_DISK_FAILED)
+                    lane.drop(DropReason.OUR_DISK_FAILED)
                     break
             lane.close()
 

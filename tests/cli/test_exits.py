@@ -4,13 +4,13 @@ import pytest
 import trio
 
 from shoal.cli.exits import (
-    FAMILY,
     MEANINGS,
     BadUsageError,
     Code,
     CommandError,
     OutputClosedError,
     explain,
+    family,
     leaves,
 )
 from shoal.node import errors
@@ -47,11 +47,16 @@ def test_codes(error: BaseException, code: int) -> None:
 
 
 def test_every_error_of_the_family_is_in_the_table() -> None:
-    named = {name for name, _ in FAMILY}
-    for name, value in vars(errors).items():
-        if isinstance(value, type) and issubclass(value, errors.ShoalError):
-            assert any(base.__name__ in named - {"ShoalError"} for base in value.__mro__) or name == "ShoalError"
-    assert all(hasattr(errors, name) for name in named)
+    special = {kind for kind, _ in family()} - {errors.ShoalError}
+    for value in vars(errors).values():
+        if isinstance(value, type) and issubclass(value, errors.ShoalError) and value is not errors.ShoalError:
+            assert special.intersection(value.__mro__), value
+
+
+def test_no_error_of_the_table_hides_one_that_comes_later() -> None:
+    kinds = [kind for kind, _ in family()]
+    for at, kind in enumerate(kinds):
+        assert not any(issubclass(later, kind) for later in kinds[at + 1 :]), kind
 
 
 def test_the_message_is_the_errors_own() -> None:

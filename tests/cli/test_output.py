@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.cli.exits import Code, CommandError, Outcome, OutputClosedError
+from shoal.cli.exits import Code, CommandError, ExitOutcome, OutputClosedError
 from shoal.cli.output import Output, encode, visible, visible_lines
 from shoal.cli.tables import columns, day, display_width, fields, shortened
 
@@ -88,17 +88,17 @@ def test_quiet_keeps_results_complaints_and_errors(recorded: Callable[..., Any])
     output.warn("careful")
     output.complain("Published 7 of 12 shares.")
     output.result("the link")
-    output.error(Outcome(Code.FAILED, "It failed."))
+    output.error(ExitOutcome(Code.FAILED, "It failed."))
     assert output.out.getvalue() == "the link\n"
     assert output.err.getvalue() == "Published 7 of 12 shares.\nshoal: It failed.\n"
 
 
 def test_errors(recorded: Callable[..., Any]) -> None:
     output = recorded(json=True)
-    output.error(Outcome(Code.NO_PEERS, "Nobody\nanswered \x1b."))
+    output.error(ExitOutcome(Code.NO_PEERS, "Nobody\nanswered \x1b."))
     assert output.messages == [{"message_type": "error", "code": 13, "message": "Nobody\nanswered \x1b."}]
     output = recorded()
-    output.error(Outcome(Code.NO_PEERS, "Nobody answered \x1b."))
+    output.error(ExitOutcome(Code.NO_PEERS, "Nobody answered \x1b."))
     assert output.err.getvalue() == "shoal: Nobody answered \\x1b.\n"
     assert output.out.getvalue() == ""
 
@@ -122,7 +122,7 @@ def test_a_result_nobody_takes_is_not_delivered() -> None:
 def test_a_closed_stderr_does_not_matter() -> None:
     output = Output(stdout=io.StringIO(), stderr=Broken(BrokenPipeError()))
     output.note("lost")
-    output.error(Outcome(Code.FAILED, "lost too"))
+    output.error(ExitOutcome(Code.FAILED, "lost too"))
 
 
 def test_a_note_takes_the_progress_line_away_first(recorded: Callable[..., Any]) -> None:

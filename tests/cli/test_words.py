@@ -15,7 +15,7 @@ from shoal.cli.exits import BadUsageError, OutputClosedError
 from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
 from shoal.node import Fetched, FileInfo, KeptFile, Left, Published, PublishedFile
-from shoal.node.publishing.lanes import BROKE_THE_PROTOCOL
+from shoal.node.publishing.lanes import DropReason
 from shoal.node.publishing.options import PublishOptions
 
 LINK = Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32))
@@ -105,7 +105,7 @@ def test_no_warning_about_a_width_that_was_asked_for(settings: Globals, chosen: 
         ("no answer", "2 hosts did not answer."),
         ("stalled", "2 hosts were too slow."),
         ("lost what it had", "2 hosts lost the bytes received."),
-        (BROKE_THE_PROTOCOL, "2 hosts broke the protocol."),
+        (DropReason.BROKE_THE_PROTOCOL, "2 hosts broke the protocol."),
     ],
 )
 def test_every_reason_of_the_library_makes_a_sentence(reason: str, sentence: str) -> None:

@@ -13,6 +13,7 @@ from shoal.dht import Address, Contact, NodeId
 from shoal.erasure import default_width
 from shoal.node.channel import Abort, Disconnected, Done, Offer, Offered, Reply
 from shoal.node.errors import NoPeers, Refused
+from shoal.node.publishing.lanes import DropReason
 from shoal.node.publishing.options import PublishOptions
 from shoal.node.publishing.recruit import Recruiter, recruit_crew, share_bound, too_few
 
@@ -123,6 +124,6 @@ def test_the_size_of_a_share_is_unknown_with_the_size_of_the_file() -> None:
 
 
 def test_the_error_says_what_can_be_done() -> None:
-    assert "ask for fewer shares" in str(too_few(1, 4, Counter({"refused": 3})))
-    assert "fewer" not in str(too_few(0, 1, Counter({"refused": 3})))
-    assert isinstance(too_few(2, 4, Counter({"no answer": 3})), Refused)
+    assert "ask for fewer shares" in str(too_few(1, 4, Counter({DropReason.REFUSED: 3})))
+    assert "fewer" not in str(too_few(0, 1, Counter({DropReason.REFUSED: 3})))
+    assert isinstance(too_few(2, 4, Counter({DropReason.NO_ANSWER: 3})), Refused)
