@@ -100,7 +100,7 @@ def publish(
 ) -> Job:
     """Encrypt a file, spread it over volunteers and print its link.
 
-    The link alone goes to standard output. Whoever has it can read the file: keep it secret, or say --public.
+    The link alone goes to standard output. Anybody with it can read the file: keep it secret, or say --public.
     """
     order = Order(
         source=path,

@@ -75,7 +75,7 @@ class SourceTable:
         return {source.share for source in self._sources.values() if source.corrupt} - self.usable_shares()
 
     def proven(self) -> list[Hint]:
-        """Who has delivered blocks of which share, and none that were wrong."""
+        """The peers that delivered blocks of a share, and none that were wrong."""
         return [hint for hint, source in self._sources.items() if source.proven and not source.corrupt]
 
     def best(self, count: int, *, now: float, asked: set[ShareSource], shares: set[int]) -> list[ShareSource]:

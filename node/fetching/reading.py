@@ -87,7 +87,7 @@ class FileReader(Generic[T]):
 
     @property
     def sources(self) -> SourceTable:
-        """Who may deliver what."""
+        """The peers that may deliver shares, and which."""
         return self._swarm.sources
 
     @property

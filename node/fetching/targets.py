@@ -108,8 +108,8 @@ def open_part(path: Path) -> Iterator[PartFile]:
 
 
 def _open_locked(path: Path) -> int:
-    """A locked descriptor of the part. Whoever had the lock before may just have renamed it: then once more, since
-    what we hold is a finished file."""
+    """A locked descriptor of the part. The process that had the lock before may just have renamed it. Then what
+    we hold is a finished file, and we try once more."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, WRITE_MODE)
         try:

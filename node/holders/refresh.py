@@ -33,7 +33,7 @@ def refresh_horizon(left_s: Collection[float], epoch_s: float) -> float:
 
 
 def long_absence_s(epoch_s: float) -> float:
-    """Who was away for longer has missed a renewal of the others' statements, wherever they follow the rules."""
+    """A holder that was away for longer has missed a renewal of the others' statements, if they follow the rules."""
     return max(YOUNG_S, LOOKS * epoch_s)
 
 

@@ -94,7 +94,7 @@ class Search:
 
     @property
     def named(self) -> list[Hint]:
-        """Whoever was said to keep the file, even where nobody has proven to know it."""
+        """The peers that were said to keep the file, even where nobody has proven to know it."""
         return self._leads.hints()
 
     async def _hear_announcements(self, thorough: bool) -> None:
@@ -152,7 +152,7 @@ class Search:
     # --- the holders' own lists
 
     async def _ask_for_lists(self, enough: int) -> None:
-        """Union of a few holders' lists. Who keeps what is in the hints already, so none of them is waited for long."""
+        """Union of a few holders' lists. The hints say already which peer keeps what, so no list is waited for long."""
         lists = 0
 
         async def ask(contact: Contact) -> None:

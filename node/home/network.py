@@ -93,7 +93,7 @@ def split_host_port(text: str) -> tuple[str, int]:
     is_number = port.isascii() and port.isdigit() and len(port) <= MAX_PORT_DIGITS
     if not (colon and host and is_number and 0 < int(port) < 65536):
         raise UsageError(
-            f"{shown(text)} is not an address; write HOST:PORT, as in 198.51.100.7:4500 or [2001:db8::7]:4500."
+            f"{shown(text)} is not an address; write HOST:PORT, as in 198.51.100.7:4750 or [2001:db8::7]:4750."
         )
     return host, int(port)
 

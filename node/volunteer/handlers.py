@@ -1,7 +1,7 @@
 """Which handler answers which type of request, and who hears of a request that was answered.
 
-This is the one place where a node's answers are chosen. The holder registers its handlers here when the node starts,
-care its hooks. A simulation may put other handlers in their place while the node runs: so it makes a machine lie.
+A node's answers are looked up here. The parts of the holder put their handlers in when the node starts, and care its
+hooks. A simulation may put other handlers in their place while the node runs: so it makes a machine lie.
 """
 
 from collections import defaultdict
