@@ -56,7 +56,10 @@ Say = Callable[[str], None]
 
 
 class Study:
-    """One study in one world. `run` does it all; when `enough` says so, not to its planned end."""
+    """One study in one world. `run` does it all; when `enough` says so, not to its planned end.
+
+    The class is long because a study is one story: its parts share the machines, the files and the report.
+    """
 
     def __init__(self, plan: StudyPlan, world: World, say: Say, enough: Callable[[], bool] = lambda: False) -> None:
         self._plan = plan

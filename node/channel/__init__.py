@@ -1,4 +1,8 @@
-"""The channel between peers: authenticated streams, frames, messages, and both ends of a conversation."""
+"""The channel between peers: authenticated streams, frames, messages, and both ends of a conversation.
+
+A peer's bytes are checked here for form and size; what they mean is checked above.
+May import: dht, erasure, and `errors` and `formats` of the node.
+"""
 
 from shoal.node.channel.bugs import BugCount
 from shoal.node.channel.client import PeerConnection, open_connection

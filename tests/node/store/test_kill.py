@@ -30,7 +30,7 @@ WORKER = """
 import random, sys
 from pathlib import Path
 import msgpack
-from shoal.node.store import Deleted, RealDisk, ShareStore
+from shoal.node.store import FileDeleted, RealDisk, ShareStore
 
 NOW, FOREVER, DAY_S = 1.8e9, 1_900_000_000, 86400
 root, files_path, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -52,7 +52,7 @@ def put(number, share, lease_end):
     say("putting", number, share)
     try:
         store.commit(upload, share, manifest, lease_end, NOW)
-    except Deleted:
+    except FileDeleted:
         say("refused", number)
     else:
         say("acked", number, share)
