@@ -38,4 +38,6 @@ def test_hostile_bytes_are_malformed(data: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_value_or_the_callers_error(data: bytes) -> None:
     with suppress(Malformed):
-        assert unpack(data, Malformed, most_items=16, most_pairs=16) != Malformed
+        value = unpack(data, Malformed, most_items=16, most_pairs=16)
+        again = unpack(msgpack.packb(value), Malformed, most_items=16, most_pairs=16)
+        assert repr(again) == repr(value)

@@ -9,10 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.dht import Address, Contact, NodeId
+from shoal.dht import Address, Contact, NodeId, labelled_hash
 from shoal.erasure import BLOCK_BYTES, ShareEncoder, best_codec
 from shoal.node.errors import LocalError
-from shoal.node.publishing.journal import KEPT_S, Journal, JournalEntry, NoJournal, UploadNote, journal_for
+from shoal.node.publishing.journal import (
+    CHECKSUM_BYTES,
+    KEPT_S,
+    Journal,
+    JournalEntry,
+    NoJournal,
+    UploadNote,
+    journal_for,
+)
 
 NOW = 1_800_000_000.0
 SOURCE = (64769, 123456, 10**9, 1_700_000_000_123_456_789)
@@ -112,6 +120,15 @@ def test_a_damaged_journal_is_no_journal(journal: Journal) -> None:
     journal.path.unlink()
     journal.path.mkdir()
     assert journal.load(SOURCE, NOW) is None
+
+
+@pytest.mark.parametrize(
+    "fields", [b"", b"\x91" * 3000, b"\xdd\xff\xff\xff\xff", b"\xc0", b"\x93\x01\x02\x03", b"\x9c" + b"\x01" * 12]
+)
+def test_whatever_stands_behind_a_right_checksum_is_a_journal_or_none(fields: bytes) -> None:
+    checksum = labelled_hash("publish journal content")(fields)[:CHECKSUM_BYTES]
+    with pytest.raises(ValueError):  # noqa: PT011 - the one error of a journal
+        JournalEntry.decode(checksum + fields)
 
 
 def test_every_command_has_its_own_journal(tmp_path: Path) -> None:
