@@ -16,6 +16,7 @@ import trio
 
 from shoal.erasure import Link
 from shoal.node.context import Context
+from shoal.node.durable import sync_open_folder
 from shoal.node.errors import LocalError, UsageError
 from shoal.node.fetching.fetch import OpenedFile, make_reader, open_file, open_stream, sealed_data_leaf
 from shoal.node.fetching.reading import MAX_RUN_SEGMENTS, in_order
@@ -67,7 +68,7 @@ class PartFile:
                 os.replace(self.path, target)
             else:
                 _rename_new(self.path, target)
-            os.fsync(folder)
+            sync_open_folder(folder)
         finally:
             os.close(folder)
 

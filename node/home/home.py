@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from shoal.node.durable import sync_folder
 from shoal.node.errors import AlreadyRunning, LocalError
 
 DIRECTORY_MODE = 0o700
@@ -134,15 +135,6 @@ def sweep_temporaries(home: Home) -> None:
             with suppress(OSError):  # it is gone meanwhile, or nothing that could be removed
                 if path.lstat().st_mtime < limit:
                     path.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and new names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def still_at(path: Path, descriptor: int) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from shoal.erasure import Buffer
+from shoal.node.durable import sync_folder
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
@@ -172,11 +173,7 @@ class RealDisk:
 
     def fsync_directory(self, path: Path) -> None:
         """See Disk."""
-        descriptor = _open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(path)
 
     def unlink(self, path: Path) -> None:
         """See Disk."""

@@ -1,0 +1,29 @@
+"""Names made durable, as far as a file system allows it. Blocking."""
+
+import errno
+import os
+from pathlib import Path
+
+# Some network and FUSE file systems know no sync of a folder, and answer one of these.
+_NO_SUCH_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
+
+
+def sync_folder(folder: Path) -> None:
+    """Return only when new names and renames in `folder` survive a power cut. Raises OSError as `sync_open_folder`."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_open_folder(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_open_folder(descriptor: int) -> None:
+    """The same for a folder that is open already.
+
+    A file system that cannot sync a folder is taken as it is. Every other failure is raised as OSError.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_SYNC:
+            raise
