@@ -30,7 +30,7 @@ from shoal.node.home.daemon import daemon_status, stop_daemon
 from shoal.node.home.home import Home
 from shoal.node.home.network import Network, Peer
 from shoal.node.home.receipts import Receipt, parse_receipt
-from shoal.node.home.settings import NodeSettings, init_node, load_settings
+from shoal.node.home.settings import NodeSettings, init_node, load_settings, written_settings
 from shoal.node.node import Node
 from shoal.node.opening import open_node
 from shoal.node.results import (
@@ -101,4 +101,5 @@ __all__ = [
     "parse_receipt",
     "real_environment",
     "stop_daemon",
+    "written_settings",
 ]

@@ -1,4 +1,4 @@
-"""Names made durable, as far as a file system allows it. Blocking."""
+"""Names in folders: made durable, never replaced, as far as a file system allows it. Blocking."""
 
 import errno
 import os
@@ -27,3 +27,17 @@ def sync_open_folder(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in _NO_SUCH_SYNC:
             raise
+
+
+def rename_new(old: Path, new: Path) -> None:
+    """Rename unless `new` exists already. Raises FileExistsError then: a hard link fails there, a rename would not."""
+    try:
+        os.link(old, new)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: the check is then not atomic, and still made
+        if os.path.lexists(new):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        os.rename(old, new)
+        return
+    os.unlink(old)

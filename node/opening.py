@@ -5,7 +5,7 @@ home, settings, identity -> store -> server sockets -> DHT on the same ports -> 
 
 import errno
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from shoal.node.home.daemon import DaemonNote, read_note, remove_note, write_not
 from shoal.node.home.home import Home, daemon_lock
 from shoal.node.home.ledger import Ledger
 from shoal.node.home.network import Network, split_host_port
-from shoal.node.home.settings import NodeSettings, load_identity, load_settings
+from shoal.node.home.settings import NodeSettings, load_identity, load_settings, remember_network
 from shoal.node.joining import Joining
 from shoal.node.node import Node
 from shoal.node.nursery import open_nursery
@@ -127,6 +127,8 @@ class _Opener:
         """A volunteer. `has_run`: not for the first time."""
         plan, parameters = self._plan, self._plan.network.parameters
         identity = load_identity(plan.home, parameters, self._env.scheme)
+        with suppress(LocalError):  # a full disk; the next start tries again
+            await self._env.call(remember_network, plan.home, parameters)
         is_bare = has_run and await self._env.call(_is_bare, self._env.disk, plan.home.store_folder)
         store = await self._env.call(
             lambda: open_store(self._env, plan.home.store_folder, plan.settings, private=parameters.private)

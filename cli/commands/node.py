@@ -146,13 +146,16 @@ def init(
 
 
 def _init(settings: Globals, wishes: Wishes) -> int:
-    from shoal.node import NodeSettings, init_node
+    from shoal.node import NodeSettings, init_node, written_settings
 
     home = settings.locate_home()
-    chosen = wishes.apply(NodeSettings())
+    written = written_settings(home)
+    chosen = wishes.apply(written or NodeSettings())
     parameters = settings.load_network().parameters
     node_id = init_node(home, chosen, parameters)
     output = settings.output
+    if written is not None:
+        output.note(f"The settings in {home.settings_file} are kept.")
     output.note(
         f"A node for the network {parameters.name!r} is set up in {home.config}. It offers up to "
         f"{exact_size(chosen.capacity_bytes)} and leaves {exact_size(chosen.reserve_bytes)} of disk free.\n"

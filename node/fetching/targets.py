@@ -16,7 +16,7 @@ import trio
 
 from shoal.erasure import Link
 from shoal.node.context import Context
-from shoal.node.durable import sync_open_folder
+from shoal.node.durable import rename_new, sync_open_folder
 from shoal.node.errors import LocalError, UsageError
 from shoal.node.fetching.fetch import OpenedFile, make_reader, open_file, open_stream, sealed_data_leaf
 from shoal.node.fetching.reading import MAX_RUN_SEGMENTS, in_order
@@ -67,24 +67,10 @@ class PartFile:
             if force:
                 os.replace(self.path, target)
             else:
-                _rename_new(self.path, target)
+                rename_new(self.path, target)
             sync_open_folder(folder)
         finally:
             os.close(folder)
-
-
-def _rename_new(part: Path, target: Path) -> None:
-    """Rename unless the target exists: a link fails then, a rename would not."""
-    try:
-        os.link(part, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links: the check is then not atomic, and still made
-        if os.path.lexists(target):
-            raise FileExistsError(17, os.strerror(17)) from None
-        os.rename(part, target)
-        return
-    os.unlink(part)
 
 
 def part_path(target: Path, link: Link) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shoal.dht import Address, AddressError, Contact, NodeId
 from shoal.node.errors import LocalError
-from shoal.node.home.home import write_private
+from shoal.node.home.home import read_plain, write_private
 
 MAX_CONTACTS = 200  # ten buckets' worth; any one that is still alive is enough
 MAX_CACHE_BYTES = 2**18
@@ -24,8 +24,7 @@ class ContactCache:
     def load(self) -> list[Contact]:
         """Nothing when there is no cache or it is damaged."""
         try:
-            with open(self.path, "rb") as file:
-                rows = json.loads(file.read(MAX_CACHE_BYTES))
+            rows = json.loads(read_plain(self.path, MAX_CACHE_BYTES))
             found = [Contact(_node_id(row[0]), Address.parse(row[1])) for row in rows[:MAX_CONTACTS]]
         except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, AddressError):
             return []

@@ -29,7 +29,7 @@ from shoal.node.channel.messages import R
 from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import AlreadyRunning, LocalError
 from shoal.node.formats import unpack
-from shoal.node.home.home import Home, daemon_lock, write_private
+from shoal.node.home.home import Home, daemon_lock, read_plain, write_private
 from shoal.node.home.network import Network
 from shoal.node.home.settings import load_identity
 from shoal.node.nursery import open_nursery
@@ -65,11 +65,10 @@ def write_note(home: Home, note: DaemonNote) -> None:
 def read_note(home: Home) -> DaemonNote | None:
     """The note of the daemon, dead or alive; None without one. A damaged note counts as none."""
     try:
-        with open(home.daemon_file, "rb") as file:
-            content = json.loads(file.read(MAX_FILE_BYTES))
+        content = json.loads(read_plain(home.daemon_file, MAX_FILE_BYTES))
         addresses = tuple(Address.parse(text) for text in content["addresses"])
         return DaemonNote(NodeId(bytes.fromhex(content["node_id"])), addresses)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, AddressError):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, AddressError):
         return None
 
 

@@ -11,11 +11,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from shoal.node.durable import sync_folder
+from shoal.node.durable import rename_new, sync_folder
 from shoal.node.errors import AlreadyRunning, LocalError
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+# What network file systems answer that lock files only.
+_NO_FOLDER_LOCKS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK})
 STALE_S = 600.0  # a temporary file gets its name within moments, unless a crash came between
 
 
@@ -65,6 +67,11 @@ class Home:
         return self.data / "node.key"
 
     @property
+    def network_note(self) -> Path:
+        """The network that the daemon's key and shares belong to."""
+        return self.data / "network.json"
+
+    @property
     def lock_file(self) -> Path:
         """Held by the running daemon."""
         return self.data / "daemon.lock"
@@ -104,8 +111,11 @@ def _xdg(variable: str, fallback: str) -> Path:
         raise LocalError("This user has no home folder. Name one with --home, or set HOME.") from error
 
 
-def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Replace `path` by `content` (mode 0600) atomically; with `durable` it outlives a power cut."""
+def write_private(path: Path, content: bytes, *, durable: bool = True, replace: bool = True) -> None:
+    """Give `path` this content (mode 0600) atomically; with `durable` it outlives a power cut.
+
+    :raises LocalError: it cannot be written, or it exists and is not to be replaced.
+    """
     temporary = path.with_name(f"{path.name}.{threading.get_native_id()}.tmp")
     try:
         with suppress(FileNotFoundError):
@@ -116,7 +126,10 @@ def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            rename_new(temporary, path)
         if durable:
             sync_folder(path.parent)
     except BaseException as error:  # an interruption, too, must not leave a half-written secret behind
@@ -148,7 +161,7 @@ def still_at(path: Path, descriptor: int) -> bool:
 def read_secret(path: Path, size: int) -> bytes:
     """A file of exactly `size` bytes that nobody else may read. `FileNotFoundError` passes; the rest is LocalError."""
     try:
-        mode, content = _read_plain(path, size + 1)
+        mode, content = _read_plain(path, size + 1, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -165,32 +178,72 @@ def read_secret(path: Path, size: int) -> bytes:
     return content
 
 
-def _read_plain(path: Path, limit: int) -> tuple[int, bytes]:
-    """Mode and first bytes of a file that is no symbolic link; waits for nobody, should it be a pipe."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def read_plain(path: Path, limit: int) -> bytes:
+    """The first `limit` bytes of a file. OSError for a folder, a pipe or a device: it waits for nobody."""
+    mode, content = _read_plain(path, limit, os.O_RDONLY)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a plain file")
+    return content
+
+
+def _read_plain(path: Path, limit: int, flags: int) -> tuple[int, bytes]:
+    """Mode and first bytes of a plain file; of anything else the mode alone."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         mode = os.fstat(descriptor).st_mode
-        return mode, os.read(descriptor, limit) if stat.S_ISREG(mode) else b""
+        if not stat.S_ISREG(mode):
+            return mode, b""
+        with open(descriptor, "rb", closefd=False) as file:
+            return mode, file.read(limit)
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def daemon_lock(home: Home) -> Iterator[None]:
-    """Hold the home's daemon lock; it dies with the process. `AlreadyRunning` when another daemon has it.
+def home_lock(home: Home) -> Iterator[None]:
+    """Hold the folder of a home's data itself, for what must happen once at a time. It dies with the process.
 
-    Whoever has it tidies up: what a crash has left of half-written files is removed.
+    A lock file can be removed under its owner; a folder that holds a node cannot.
+
+    :raises AlreadyRunning: another process holds it.
     """
     try:
-        descriptor = os.open(home.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        descriptor = os.open(home.data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise LocalError(f"Cannot use the lock file {home.lock_file}: {error.strerror}.") from error
+        raise LocalError(f"Cannot use the folder {home.data}: {error.strerror}.") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AlreadyRunning(f"A node already runs on {home.data}. See it with: shoal node status") from error
-        sweep_temporaries(home)
+        _lock(descriptor, home)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, home: Home) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise AlreadyRunning(f"A node already runs on {home.data}. See it with: shoal node status") from error
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_LOCKS:
+            raise LocalError(f"Cannot lock {home.data}: {error.strerror}.") from error
+
+
+@contextmanager
+def daemon_lock(home: Home) -> Iterator[None]:
+    """Hold the home as its daemon: the folder, and a lock file for file systems that cannot lock folders.
+
+    The holder tidies up: it removes what a crash has left of half-written files.
+
+    :raises AlreadyRunning: another daemon holds it, or another command sets it up.
+    """
+    with home_lock(home):
+        try:
+            descriptor = os.open(home.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        except OSError as error:
+            raise LocalError(f"Cannot use the lock file {home.lock_file}: {error.strerror}.") from error
+        try:
+            _lock(descriptor, home)
+            sweep_temporaries(home)
+            yield
+        finally:
+            os.close(descriptor)

@@ -1,5 +1,6 @@
 """Which network to join: the format of `bootstrap_peers.toml`, read strictly."""
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from shoal.node.errors import UsageError
 MAX_FILE_BYTES = 2**20  # a list of thousands of peers fits; anything larger is a mistake
 MAX_PORT_DIGITS = 5
 MAX_SHOWN_CHARS = 100  # of a wrong value in a message
+MIN_EPOCH_S = 0.1  # of tests; below it a node would do nothing but look after files
+MAX_EPOCH_S = 30 * 86400.0
 MAX_POW_BITS = 40  # minutes of one core are 30 bits; beyond 40 nobody could ever join
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -56,7 +59,7 @@ class Network:
             name=reader.text("network", required=True, longest=64),
             pow_bits=reader.integer("pow_bits", 20, 0, MAX_POW_BITS),
             private=reader.flag("private", False),
-            epoch_s=reader.duration("epoch", 86400.0),
+            epoch_s=reader.duration("epoch", 86400.0, MIN_EPOCH_S, MAX_EPOCH_S),
         )
         peers = tuple(_peer(entry, where) for entry in reader.tables("peer"))
         reader.finish()
@@ -104,7 +107,7 @@ def parse_toml(content: bytes, where: str) -> dict[str, object]:
         raise UsageError(f"{where} is larger than {MAX_FILE_BYTES} bytes.")
     try:
         return tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise UsageError(f"{where} is not valid TOML: {error}.") from error
     except RecursionError as error:
         raise UsageError(f"{where} is not valid TOML: it is nested too deeply.") from error
@@ -167,8 +170,8 @@ class TableReader:
             raise self._wrong(key, "true or false", value)
         return value
 
-    def duration(self, key: str, default: float) -> float:
-        """Seconds, written as a number with one of the units s, m, h, d, w."""
+    def duration(self, key: str, default: float, low: float, high: float) -> float:
+        """Seconds within bounds, written as a number with one of the units s, m, h, d, w."""
         value = self._take(key)
         if value is None:
             return default
@@ -176,10 +179,10 @@ class TableReader:
             try:
                 seconds = float(value[:-1]) * _UNITS[value[-1]]
             except ValueError:
-                seconds = 0.0
-            if 0 < seconds < 1e9:
+                seconds = math.nan
+            if low <= seconds <= high:
                 return seconds
-        raise self._wrong(key, 'a duration such as "24h" or "30s"', value)
+        raise self._wrong(key, f'a duration such as "24h" or "30s", from {low:g} to {high:g} seconds', value)
 
     def tables(self, key: str) -> list[Mapping[str, object]]:
         """An array of tables."""

@@ -1,5 +1,6 @@
 """A volunteer's settings (`config.toml`) and the first step of a node's life, `init_node`."""
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from shoal.dht import (
     has_proof,
 )
 from shoal.node.errors import UsageError
-from shoal.node.home.home import Home, read_secret, write_private
-from shoal.node.home.network import TableReader, parse_toml
+from shoal.node.home.home import Home, home_lock, read_plain, read_secret, write_private
+from shoal.node.home.network import MAX_FILE_BYTES, TableReader, parse_toml, shown
 
 SECRET_BYTES = 32
 NONCE_BYTES = 8
@@ -25,6 +26,7 @@ DEFAULT_CAPACITY_BYTES = 10 * 10**9
 DEFAULT_RESERVE_BYTES = 10**9  # free disk that is never touched
 MAX_CAPACITY_BYTES = 2**60
 MAX_RATE_BYTES_PER_S = 2**50
+MAX_ADDRESSES = 16  # to listen on, and to advertise: more than any machine needs
 
 _MOST = {
     "capacity_bytes": MAX_CAPACITY_BYTES,
@@ -59,6 +61,10 @@ class NodeSettings:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= most:
                 raise UsageError(f"{name} is {value}, but must be from 0 to {most}.")
+        for name in ("listen", "advertise"):
+            count = len(getattr(self, name))
+            if count > MAX_ADDRESSES:
+                raise UsageError(f"{name} has {count} addresses, but {MAX_ADDRESSES} is the most.")
 
     def to_toml(self) -> str:
         """The settings as the text of `config.toml`."""
@@ -104,16 +110,25 @@ def _addresses(texts: tuple[str, ...], key: str, where: str) -> tuple[Address, .
 
 
 def load_settings(home: Home) -> NodeSettings:
-    """The settings that `node init` wrote.
+    """The settings that `node init`, or a person, wrote.
 
     :raises UsageError: there are none, or one of them is wrong.
     """
+    settings = written_settings(home)
+    if settings is None:
+        raise UsageError(f"No node is set up in {home.config}. Set one up with: shoal node init --capacity 50GB")
+    return settings
+
+
+def written_settings(home: Home) -> NodeSettings | None:
+    """The settings in `config.toml`; None where there is no such file.
+
+    :raises UsageError: it cannot be read, or a setting is wrong.
+    """
     try:
-        content = home.settings_file.read_bytes()
+        content = read_plain(home.settings_file, MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise UsageError(
-            f"No node is set up in {home.config}. Set one up with: shoal node init --capacity 50GB"
-        ) from None
+        return None
     except OSError as error:
         raise UsageError(f"Cannot read {home.settings_file}: {error.strerror}.") from error
     return NodeSettings.parse(content, str(home.settings_file))
@@ -129,26 +144,79 @@ def init_node(
 ) -> NodeId:
     """Make a volunteer's identity and settings. It blocks: the proof of work takes seconds on a public network.
 
-    :raises UsageError: the home has a node already. Nothing is changed then.
+    A `config.toml` that stands there already is kept, if it says the same.
+
+    :raises UsageError: the home has a node already, or a `config.toml` with other settings. Nothing is changed then.
+    :raises AlreadyRunning: another process sets the home up, or runs on it.
     :raises LocalError: the home cannot be written.
     """
-    if os.path.lexists(home.key_file):
-        raise UsageError(f"A node is set up already: {home.key_file} exists. Start it with: shoal node run")
+    _check_fresh(home)
     home.create()
-    identity = Identity.create(parameters.pow_bits, entropy, scheme or Ed25519())
-    write_private(home.settings_file, settings.to_toml().encode())
-    write_private(home.key_file, identity.secret + identity.id_nonce)  # last: with it there is a node
+    with home_lock(home):
+        _check_fresh(home)  # another process may have been faster
+        written = written_settings(home)
+        if written not in (None, settings):
+            raise UsageError(
+                f"{home.settings_file} exists already, with other settings, and is left alone. Change it there, and "
+                "leave the options out."
+            )
+        identity = Identity.create(parameters.pow_bits, entropy, scheme or Ed25519())
+        if written is None:
+            write_private(home.settings_file, settings.to_toml().encode(), replace=False)
+        remember_network(home, parameters)
+        # Last: with it there is a node.
+        write_private(home.key_file, identity.secret + identity.id_nonce, replace=False)
     return identity.node_id
 
 
+def _check_fresh(home: Home) -> None:
+    if os.path.lexists(home.key_file):
+        raise UsageError(f"A node is set up already: {home.key_file} exists. Start it with: shoal node run")
+
+
+def remember_network(home: Home, parameters: NetworkParameters) -> None:
+    """Note which network the node of this home, its key and its shares belong to. What is noted stays.
+
+    :raises LocalError: it cannot be written.
+    """
+    if _noted_network(home) is None:
+        content = {"name": parameters.name, "id": parameters.network_id.hex()}
+        write_private(home.network_note, json.dumps(content).encode())
+
+
+def _noted_network(home: Home) -> tuple[str, bytes] | None:
+    """Name and id of the network that was noted; None where none was."""
+    try:
+        noted = json.loads(read_plain(home.network_note, MAX_FILE_BYTES))
+        return str(noted["name"]), bytes.fromhex(noted["id"])
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def _check_network(home: Home, parameters: NetworkParameters) -> None:
+    noted = _noted_network(home)
+    if noted is None or noted[1] == parameters.network_id:
+        return
+    other = shown(parameters.name) if noted[0] != parameters.name else "one of that name with other rules"
+    raise UsageError(
+        f"The node in {home.data} belongs to the network {shown(noted[0])}, not to {other}. Name its network file with "
+        "--network, or use another --home."
+    )
+
+
 def load_identity(home: Home, parameters: NetworkParameters, scheme: SignatureScheme | None = None) -> Identity:
-    """The daemon's identity. `UsageError` before `init`, `LocalError` for a damaged or world-readable key file."""
+    """The daemon's identity.
+
+    :raises UsageError: `init` was not done, or the node belongs to another network.
+    :raises LocalError: the key file is damaged, or others may read it.
+    """
     try:
         content = read_secret(home.key_file, SECRET_BYTES + NONCE_BYTES)
     except FileNotFoundError:
         raise UsageError(f"No node is set up in {home.data}. Set one up with: shoal node init") from None
+    _check_network(home, parameters)
     identity = Identity.restore(content[:SECRET_BYTES], content[SECRET_BYTES:], scheme or Ed25519())
-    if parameters is not None and not has_proof(identity.node_id, parameters.pow_bits):
+    if not has_proof(identity.node_id, parameters.pow_bits):
         raise UsageError(
             f"The key in {home.key_file} has no proof of work for the network {parameters.name!r} "
             f"({parameters.pow_bits} bits). Use another --home for this network."

@@ -1,5 +1,7 @@
 """A home: private folders and files, whole writes, and a lock that dies with its process."""
 
+import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -252,6 +254,26 @@ def test_the_lock_dies_with_its_process(home: Home) -> None:
         process.wait()
         with daemon_lock(home):
             pass
+
+
+def test_a_lock_file_that_was_removed_lets_nobody_in(home: Home) -> None:
+    with daemon_lock(home):
+        home.lock_file.unlink()
+        with pytest.raises(AlreadyRunning), daemon_lock(home):
+            pass
+
+
+def test_where_folders_cannot_be_locked_the_file_is(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fcntl.flock
+
+    def files_only(descriptor: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", files_only)
+    with daemon_lock(home), pytest.raises(AlreadyRunning), daemon_lock(home):
+        pass
 
 
 def test_a_lock_file_that_is_something_else_is_named(home: Home, tmp_path: Path) -> None:

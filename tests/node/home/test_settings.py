@@ -2,6 +2,8 @@
 
 import os
 import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.dht import Address, NetworkParameters, has_proof
-from shoal.node.errors import LocalError, UsageError
+from shoal.dht import Address, NetworkParameters, NodeId, has_proof
+from shoal.node.errors import AlreadyRunning, LocalError, UsageError
+from shoal.node.home.contacts import ContactCache
+from shoal.node.home.daemon import read_note
 from shoal.node.home.home import Home
-from shoal.node.home.settings import NodeSettings, init_node, load_identity, load_settings
+from shoal.node.home.settings import NodeSettings, init_node, load_identity, load_settings, remember_network
 
 NETWORK = NetworkParameters("test", pow_bits=4)
 SETTINGS = NodeSettings(10**9, 10**8, (Address.of("127.0.0.1", 0),), (Address.of("198.51.100.7", 4750),), 2000, None)
@@ -69,12 +73,14 @@ def test_everything_has_a_default() -> None:
         ("up_bytes_per_s = -5", "up_bytes_per_s"),
         ('down_bytes_per_s = "fast"', "down_bytes_per_s"),
         ("capacity = 5", "'capacity'"),
+        (f"capacity_bytes = {'9' * 5_000}", "valid TOML"),
+        (f"listen = {['127.0.0.1:1'] * 17}", "listen has 17"),
     ],
 )
 def test_a_wrong_value_is_named(line: str, key: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(line)
-    assert str(caught.value).startswith("config.toml: ")
+    assert str(caught.value).startswith(("config.toml: ", "config.toml is not", "listen has"))
     assert key in str(caught.value)
 
 
@@ -109,6 +115,62 @@ def test_a_second_init_changes_nothing(home: Home) -> None:
     assert (home.key_file.read_bytes(), home.settings_file.read_bytes()) == before
 
 
+def test_what_a_person_wrote_is_never_replaced(home: Home) -> None:
+    home.settings_file.write_text("# mine\ncapacity_bytes = 7\n")
+    with pytest.raises(UsageError, match="left alone"):
+        init_node(home, SETTINGS, NETWORK)
+    assert not home.key_file.exists()
+    init_node(home, load_settings(home), NETWORK)
+    assert home.settings_file.read_text() == "# mine\ncapacity_bytes = 7\n"
+    assert load_identity(home, NETWORK)
+
+
+def test_of_two_inits_at_once_one_makes_the_node(home: Home) -> None:
+    """The proof of work gives the slower one time to come in between."""
+
+    def init(_: int) -> NodeId | str:
+        try:
+            return init_node(home, SETTINGS, NETWORK)
+        except (UsageError, AlreadyRunning) as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [each for each in pool.map(init, range(8)) if not isinstance(each, str)]
+    assert made == [load_identity(home, NETWORK).node_id]
+
+
+def test_a_node_belongs_to_the_network_it_was_made_for(home: Home) -> None:
+    init_node(home, SETTINGS, NETWORK)
+    with pytest.raises(UsageError, match=f"'{NETWORK.name}', not to 'elsewhere'"):
+        load_identity(home, NetworkParameters("elsewhere", 4, private=True))
+    with pytest.raises(UsageError, match="one of that name with other rules"):
+        load_identity(home, NetworkParameters(NETWORK.name, 0, private=NETWORK.private))
+    assert load_identity(home, NETWORK)
+
+
+def test_a_home_of_before_takes_the_network_it_is_started_on(home: Home) -> None:
+    init_node(home, SETTINGS, NETWORK)
+    home.network_note.unlink()
+    remember_network(home, NETWORK)
+    remember_network(home, NetworkParameters("elsewhere", 0))
+    assert load_identity(home, NETWORK)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_odd_things_in_a_home_hold_nothing_up(home: Home, make: Callable[[Path], None]) -> None:
+    """A pipe would keep its reader waiting for ever."""
+    init_node(home, SETTINGS, NETWORK)
+    contacts = home.contacts_file(NETWORK.network_id)
+    for path in (home.daemon_file, contacts, home.network_note, home.settings_file):
+        path.unlink(missing_ok=True)
+        make(path)
+    assert read_note(home) is None
+    assert ContactCache(contacts).load() == []
+    assert load_identity(home, NETWORK)
+    with pytest.raises(UsageError, match="it is not a plain file"):
+        load_settings(home)
+
+
 def test_a_dangling_link_counts_as_a_node(home: Home, tmp_path: Path) -> None:
     home.key_file.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError):
@@ -130,6 +192,7 @@ def test_settings_that_cannot_be_read_are_named(home: Home) -> None:
 
 def test_a_key_without_the_networks_proof_is_refused(home: Home) -> None:
     init_node(home, SETTINGS, NetworkParameters("test", pow_bits=0))
+    home.network_note.unlink()  # as a home of before, which did not note it
     with pytest.raises(UsageError, match="proof of work"):
         load_identity(home, NetworkParameters("hard", pow_bits=40))
 

@@ -106,6 +106,9 @@ async def test_a_node_that_cannot_be_called_yet_is_waited_for(volunteer: Home) -
 
 async def test_a_node_of_another_network_is_left_alone(volunteer: Home) -> None:
     async with serving(volunteer, obey):
+        with pytest.raises(UsageError, match="belongs to the network 'ending', not to 'other'"):
+            await stop_daemon(volunteer, network=OTHER)
+        volunteer.network_note.unlink()
         with pytest.raises(AlreadyRunning, match="another network"):
             await stop_daemon(volunteer, network=OTHER)
 
