@@ -12,14 +12,14 @@ from pathlib import Path
 import trio
 
 from shoal.dht import Address, Contact, DhtService, Identity, ListenError
-from shoal.node.care.problems import bare_store
+from shoal.node.care.problems import bare_store, strange_files
 from shoal.node.channel import BugCount, Throttle, open_pool
 from shoal.node.context import Context
 from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import LocalError
 from shoal.node.home.contacts import ContactCache
 from shoal.node.home.daemon import DaemonNote, read_note, remove_note, write_note
-from shoal.node.home.home import Home, daemon_lock
+from shoal.node.home.home import Home, daemon_lock, folder_lock
 from shoal.node.home.ledger import Ledger
 from shoal.node.home.network import Network, split_host_port
 from shoal.node.home.settings import NodeSettings, load_identity, load_settings, remember_network
@@ -130,6 +130,8 @@ class _Opener:
         with suppress(LocalError):  # a full disk; the next start tries again
             await self._env.call(remember_network, plan.home, parameters)
         is_bare = has_run and await self._env.call(_is_bare, self._env.disk, plan.home.store_folder)
+        if plan.home.store_folder.is_dir():  # it may be a link, and another home may link to the same folder
+            self._after_tasks.enter_context(folder_lock(plan.home.store_folder))
         store = await self._env.call(
             lambda: open_store(self._env, plan.home.store_folder, plan.settings, private=parameters.private)
         )
@@ -137,6 +139,8 @@ class _Opener:
         serving = Serving(self._env, plan.network, identity, plan.settings, store, self._throttle)
         if is_bare:
             serving.problems.notices.append(bare_store(plan.home.store_folder))
+        if store.reconciled.unreadable:
+            serving.problems.notices.append(strange_files(plan.home.store_folder, store.reconciled.unreadable))
         dht = await self._listen(identity, serving)
         context = await self._context(dht)
         await serving.start(self._nursery, context, _OwnAddress(dht), lambda: node_status(context, serving))

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from shoal.erasure import Buffer
+from shoal.node.store import EntryKind
 
 DEFAULT_TOTAL_BYTES = 1 << 40
 
@@ -315,12 +316,12 @@ class SimDisk:
         self._directory(path).change(path.name, None, inode)
         self.shrink(len(inode.data))
 
-    def list_directory(self, path: Path) -> list[str]:
+    def list_directory(self, path: Path) -> dict[str, EntryKind]:
         """See Disk."""
         self.step("list", path)
         files = self._directories.get(path, Directory()).names
         children = [child.name for child in self._directories if child.parent == path and child != path]
-        return [*files, *children]
+        return dict.fromkeys(files, EntryKind.FILE) | dict.fromkeys(children, EntryKind.FOLDER)
 
     def size(self, path: Path) -> int:
         """See Disk."""

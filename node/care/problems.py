@@ -84,3 +84,9 @@ def bare_store(folder: Path) -> str:
         f"{folder} is empty, although this node has run before. The node has started again without any share. If a "
         "disk belongs there, stop the node, mount the disk and start the node again."
     )
+
+
+def strange_files(folder: Path, count: int) -> str:
+    """What to say of files among the shares that are none."""
+    what = "is 1 thing that the node does not use" if count == 1 else f"are {count} things that the node does not use"
+    return f"In {folder / 'shares'} there {what}: left alone, its space counted as used."

@@ -200,32 +200,32 @@ def _read_plain(path: Path, limit: int, flags: int) -> tuple[int, bytes]:
 
 
 @contextmanager
-def home_lock(home: Home) -> Iterator[None]:
-    """Hold the folder of a home's data itself, for what must happen once at a time. It dies with the process.
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold a folder itself, for what must happen once at a time in it. The lock dies with the process.
 
     A lock file can be removed under its owner; a folder that holds a node cannot.
 
     :raises AlreadyRunning: another process holds it.
     """
     try:
-        descriptor = os.open(home.data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise LocalError(f"Cannot use the folder {home.data}: {error.strerror}.") from error
+        raise LocalError(f"Cannot use the folder {folder}: {error.strerror}.") from error
     try:
-        _lock(descriptor, home)
+        _lock(descriptor, folder)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, home: Home) -> None:
+def _lock(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise AlreadyRunning(f"A node already runs on {home.data}. See it with: shoal node status") from error
+        raise AlreadyRunning(f"A node already runs on {folder}. See it with: shoal node status") from error
     except OSError as error:
         if error.errno not in _NO_FOLDER_LOCKS:
-            raise LocalError(f"Cannot lock {home.data}: {error.strerror}.") from error
+            raise LocalError(f"Cannot lock {folder}: {error.strerror}.") from error
 
 
 @contextmanager
@@ -236,13 +236,13 @@ def daemon_lock(home: Home) -> Iterator[None]:
 
     :raises AlreadyRunning: another daemon holds it, or another command sets it up.
     """
-    with home_lock(home):
+    with folder_lock(home.data):
         try:
             descriptor = os.open(home.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise LocalError(f"Cannot use the lock file {home.lock_file}: {error.strerror}.") from error
         try:
-            _lock(descriptor, home)
+            _lock(descriptor, home.data)
             sweep_temporaries(home)
             yield
         finally:

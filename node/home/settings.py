@@ -16,7 +16,7 @@ from shoal.dht import (
     has_proof,
 )
 from shoal.node.errors import UsageError
-from shoal.node.home.home import Home, home_lock, read_plain, read_secret, write_private
+from shoal.node.home.home import Home, folder_lock, read_plain, read_secret, write_private
 from shoal.node.home.network import MAX_FILE_BYTES, TableReader, parse_toml, shown
 
 SECRET_BYTES = 32
@@ -152,7 +152,7 @@ def init_node(
     """
     _check_fresh(home)
     home.create()
-    with home_lock(home):
+    with folder_lock(home.data):
         _check_fresh(home)  # another process may have been faster
         written = written_settings(home)
         if written not in (None, settings):

@@ -19,7 +19,7 @@ knows no trio. docs/store.md describes the bytes on disk and the orders of event
 
 from shoal.node.store.accounts import Usage
 from shoal.node.store.catalogue import HeldFile, HeldShare, KeptStatement, ShareKey
-from shoal.node.store.disk import Disk, DiskFile, RealDisk
+from shoal.node.store.disk import Disk, DiskFile, EntryKind, RealDisk
 from shoal.node.store.errors import (
     BadManifest,
     BadRange,
@@ -59,6 +59,7 @@ __all__ = [
     "Disk",
     "DiskFailed",
     "DiskFile",
+    "EntryKind",
     "FileDeleted",
     "HeldFile",
     "HeldShare",

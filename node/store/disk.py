@@ -2,12 +2,16 @@
 
 `shoal.simulation.disk` has a simulated disk, which forgets at a crash what was not made durable. Both disks pass one
 test suite. Everything here blocks and may be called from any thread. Failures are OSError or sqlite3.Error. Paths are
-absolute.
+absolute. A file is never reached through a directory that is a symbolic link.
 """
 
+import errno
 import os
 import sqlite3
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +23,14 @@ FILE_MODE = 0o600
 MAX_PIECES = 512  # buffers per system call; Linux takes 1024 (IOV_MAX)
 LOCK_WAIT_S = 5.0  # how long SQLite waits for another program (a backup, say) that locks the database
 DATABASE_SUFFIXES = ("", "-wal", "-shm")  # the files SQLite keeps for one database in WAL mode
+
+
+class EntryKind(Enum):
+    """What a name in a directory stands for."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    OTHER = "other"  # symbolic links too: they are never followed
 
 
 class DiskFile(Protocol):
@@ -61,7 +73,7 @@ class Disk(Protocol):
         ...
 
     def open(self, path: Path, *, writable: bool = False) -> DiskFile:
-        """An existing file. A symbolic link is refused."""
+        """An existing file. OSError for a symbolic link, a pipe or a device, without waiting for anybody."""
         ...
 
     def rename(self, old: Path, new: Path) -> None:
@@ -76,8 +88,8 @@ class Disk(Protocol):
         """Remove a name; durable after `fsync_directory`."""
         ...
 
-    def list_directory(self, path: Path) -> list[str]:
-        """Names in a directory, in no particular order; none when it does not exist."""
+    def list_directory(self, path: Path) -> dict[str, EntryKind]:
+        """Names in a directory, in no particular order, and what they stand for; none when it does not exist."""
         ...
 
     def size(self, path: Path) -> int:
@@ -161,15 +173,22 @@ class RealDisk:
 
     def create(self, path: Path) -> DiskFile:
         """See Disk."""
-        return RealFile(_open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+        with _folder(path) as folder:
+            return RealFile(_open(path.name, os.O_RDWR | os.O_CREAT | os.O_EXCL, folder))
 
     def open(self, path: Path, *, writable: bool = False) -> DiskFile:
         """See Disk."""
-        return RealFile(_open(path, os.O_RDWR if writable else os.O_RDONLY))
+        with _folder(path) as folder:
+            descriptor = _open(path.name, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK, folder)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+        return RealFile(descriptor)
 
     def rename(self, old: Path, new: Path) -> None:
         """See Disk."""
-        os.rename(old, new)
+        with _folder(old) as source, _folder(new) as destination:
+            os.rename(old.name, new.name, src_dir_fd=source, dst_dir_fd=destination)
 
     def fsync_directory(self, path: Path) -> None:
         """See Disk."""
@@ -177,14 +196,16 @@ class RealDisk:
 
     def unlink(self, path: Path) -> None:
         """See Disk."""
-        os.unlink(path)
+        with _folder(path) as folder:
+            os.unlink(path.name, dir_fd=folder)
 
-    def list_directory(self, path: Path) -> list[str]:
+    def list_directory(self, path: Path) -> dict[str, EntryKind]:
         """See Disk."""
         try:
-            return os.listdir(path)
+            with os.scandir(path) as entries:
+                return {entry.name: _kind(entry) for entry in entries}
         except FileNotFoundError:
-            return []
+            return {}
 
     def size(self, path: Path) -> int:
         """See Disk."""
@@ -210,8 +231,24 @@ class RealDisk:
         return sum(_size_or_zero(path.with_name(path.name + suffix)) for suffix in DATABASE_SUFFIXES)
 
 
-def _open(path: Path, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+def _kind(entry: os.DirEntry[str]) -> EntryKind:
+    if entry.is_file(follow_symlinks=False):
+        return EntryKind.FILE
+    return EntryKind.FOLDER if entry.is_dir(follow_symlinks=False) else EntryKind.OTHER
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    """The directory that `path` is in, open. A symbolic link in its place is refused: it may lead out of the store."""
+    descriptor = _open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path | str, flags: int, folder: int | None = None) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE, dir_fd=folder)
 
 
 def _size_or_zero(path: Path) -> int:

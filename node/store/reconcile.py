@@ -3,6 +3,7 @@
 Names are listed and compared with the database's rows. Only a share file that the database forgot is opened, for its
 trailer and manifest. Nothing that could be somebody's data is removed. What is removed are files that a transaction
 gave up, shares that their owner deleted, and uploads unknown to the database, which were promised to no publisher.
+Whatever else is in the folders is left alone and never followed: folders, links and pipes, whatever their names.
 """
 
 from collections.abc import Iterator
@@ -14,21 +15,22 @@ from shoal.erasure import MalformedManifest, Manifest, manifest_id
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.store.catalogue import Catalogue, ShareKey, ShareRow, ShareState, insert_share
 from shoal.node.store.database import Transaction
-from shoal.node.store.disk import Disk
+from shoal.node.store.disk import Disk, EntryKind
 from shoal.node.store.errors import StoreError, disk_errors
 from shoal.node.store.limits import OWN_SOURCE, allocated_bytes
 from shoal.node.store.quarantine import QuarantineStart
 from shoal.node.store.removal import garbage_path, note_garbage, remove_garbage
 from shoal.node.store.shareformat import (
     TRAILER_BYTES,
-    UPLOAD_SUFFIX,
     NotAShareFile,
     Trailer,
     decode_trailer,
     folder_of,
     folder_path,
+    is_folder_name,
     parse_quarantine_name,
     parse_share_name,
+    parse_upload_name,
     upload_name,
 )
 from shoal.node.store.tombstones import is_deleted
@@ -95,20 +97,38 @@ class Reconciler:
 
     def _list(self, garbage: set[str]) -> Found:
         found = Found({}, {}, set(), [])
-        for folder in self._disk.list_directory(self._root / "shares"):
-            for name in self._disk.list_directory(folder_path(self._root, folder)):
-                key = parse_share_name(name)
-                if f"{folder}/{name}" in garbage:
-                    found.others.append((folder, name))
-                elif key is not None:
-                    found.shares.setdefault(key, []).append(folder)
-                elif name.endswith(UPLOAD_SUFFIX):
-                    found.uploads[name] = folder
-                elif parse_quarantine_name(name):
-                    found.asides.add(f"{folder}/{name}")
-                else:
+        for folder, kind in self._disk.list_directory(self._root / "shares").items():
+            if kind is not EntryKind.FOLDER:
+                found.others.append(("", folder))
+                continue
+            for name, what in self._names(folder).items():
+                is_share_of_ours = what is EntryKind.FILE and f"{folder}/{name}" not in garbage
+                if not (is_share_of_ours and self._sort(found, folder, name)):
                     found.others.append((folder, name))
         return found
+
+    def _names(self, folder: str) -> dict[str, EntryKind]:
+        """What is in a folder under shares/; nothing in one that is not ours and cannot be listed."""
+        try:
+            return self._disk.list_directory(folder_path(self._root, folder))
+        except OSError:
+            if is_folder_name(folder):
+                raise
+            return {}
+
+    def _sort(self, found: Found, folder: str, name: str) -> bool:
+        """Take one plain file into `found`; False when its name is none that the store gives."""
+        key = parse_share_name(name)
+        upload_id = parse_upload_name(name)
+        if key is not None:
+            found.shares.setdefault(key, []).append(folder)
+        elif upload_id is not None and folder_of(upload_id) == folder:
+            found.uploads[name] = folder
+        elif parse_quarantine_name(name):
+            found.asides.add(f"{folder}/{name}")
+        else:
+            return False
+        return True
 
     def _compare(self, found: Found) -> tuple[int, int]:
         """Mark rows whose file is missing, unmark those whose file is back; take them out of `found`."""
@@ -235,8 +255,9 @@ class Reconciler:
                     forget_upload(transaction, upload_id)
 
     def _has_blocks(self, upload_id: bytes, length: int, found: Found) -> bool:
-        name, folder = upload_name(upload_id), folder_of(upload_id)
-        if found.uploads.get(name) != folder:
+        name = upload_name(upload_id)
+        folder = found.uploads.get(name)
+        if folder is None:
             return False
         with disk_errors(f"upload {name}"):
             return self._disk.size(folder_path(self._root, folder) / name) >= length

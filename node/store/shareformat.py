@@ -17,6 +17,7 @@ from pathlib import Path
 
 from shoal.erasure import BLOCK_BYTES, HASH_BYTES, MAX_MANIFEST_BYTES, stored_nodes
 from shoal.erasure.hashing import labelled
+from shoal.node.formats import UPLOAD_ID_BYTES
 
 MAGIC = b"SHOALSHR"
 VERSION = 1
@@ -124,6 +125,15 @@ def upload_name(upload_id: bytes) -> str:
     return upload_id.hex() + UPLOAD_SUFFIX
 
 
+def parse_upload_name(name: str) -> bytes | None:
+    """Upload id when `name` is one `upload_name` gives, else None."""
+    try:
+        upload_id = bytes.fromhex(name.removesuffix(UPLOAD_SUFFIX))
+    except ValueError:
+        return None
+    return upload_id if len(upload_id) == UPLOAD_ID_BYTES and name == upload_name(upload_id) else None
+
+
 def parse_share_name(name: str) -> tuple[bytes, int] | None:
     """(file id, share number) when `name` is one `share_name` gives, else None."""
     stem, _, number = name.partition(".")
@@ -151,6 +161,11 @@ def parse_quarantine_name(name: str) -> tuple[bytes, int, int] | None:
 def folder_of(upload_id: bytes) -> str:
     """Which of the 256 folders an upload, and later its share, lives in: no folder grows too large."""
     return f"{_folder_hash(upload_id)[0]:02x}"
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether `folder_of` may give this name."""
+    return len(name) == 2 and set(name) <= set("0123456789abcdef")
 
 
 def folder_path(root: Path, folder: str) -> Path:

@@ -57,7 +57,7 @@ def test_the_store_works_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     disk.create(tmp_path / "a" / "b" / "share").close()
     disk.rename(tmp_path / "a" / "b" / "share", tmp_path / "a" / "b" / "renamed")
     disk.fsync_directory(tmp_path / "a" / "b")
-    assert disk.list_directory(tmp_path / "a" / "b") == ["renamed"]
+    assert list(disk.list_directory(tmp_path / "a" / "b")) == ["renamed"]
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])

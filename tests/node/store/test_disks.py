@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kit.stores import Place
+from shoal.node.store import EntryKind
 from shoal.simulation.disk import PowerCut, SimDisk
 
 
@@ -46,7 +47,7 @@ def test_names(place: Place, folder: Path) -> None:
     other.write_at(0, [b"y"])
     disk.rename(folder / "y", folder / "x")
     other.close()
-    assert disk.list_directory(folder) == ["x"]
+    assert disk.list_directory(folder) == {"x": EntryKind.FILE}
     file = disk.open(folder / "x")
     assert file.read_at(0, 9) == b"y"
     with pytest.raises(OSError, match=r"closed|descriptor|writing"):
@@ -54,8 +55,8 @@ def test_names(place: Place, folder: Path) -> None:
     file.close()
     disk.fsync_directory(folder)
     disk.unlink(folder / "x")
-    assert disk.list_directory(folder) == disk.list_directory(folder / "none") == []
-    assert disk.list_directory(folder.parent) == ["b"]
+    assert disk.list_directory(folder) == disk.list_directory(folder / "none") == {}
+    assert disk.list_directory(folder.parent) == {"b": EntryKind.FOLDER}
     for missing in (disk.open, disk.unlink, disk.size):
         with pytest.raises(FileNotFoundError):
             missing(folder / "x")
