@@ -73,9 +73,13 @@ class FileCipher:
         self._metadata_key = derive_key("metadata key", file_key)
         self.commitment = derive_key("key commitment", file_key)
 
+    def nonce_of(self, index: int, last: bool, plaintext: bytes) -> bytes:
+        """The nonce of one segment of padded plaintext: a keyed hash of it, so other bytes have another nonce."""
+        return blake3(_position(index, last), key=self._nonce_key).update(plaintext).digest(NONCE_BYTES)
+
     def seal_segment(self, index: int, last: bool, plaintext: bytes) -> bytes:
         """Nonce ‖ ciphertext ‖ tag of one segment of padded plaintext. Deterministic."""
-        nonce = blake3(_position(index, last), key=self._nonce_key).update(plaintext).digest(NONCE_BYTES)
+        nonce = self.nonce_of(index, last, plaintext)
         return nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(
             plaintext, _associated(index, last), nonce, self._segment_key
         )

@@ -15,6 +15,7 @@ class Phase(Enum):
 
     CONNECTING = "connecting"
     PLACING = "placing"
+    VERIFYING = "verifying"
     SENDING = "sending"
     COMMITTING = "committing"
     ANNOUNCING = "announcing"

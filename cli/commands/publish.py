@@ -38,6 +38,7 @@ _REASON_WORDS = {
     "refused": "{hosts} refused.",
     "stalled": "{hosts} {were} too slow.",
     "lost what it had": "{hosts} lost the bytes received.",
+    "has other bytes": "{hosts} had other bytes from an earlier run.",
     "broke the protocol": "{hosts} broke the protocol.",
 }
 

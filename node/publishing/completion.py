@@ -23,6 +23,10 @@ from shoal.node.results import Phase, Published
 Report = Callable[[Phase, int], None]
 
 
+class OtherBytes(Refused):
+    """Holders have bytes that are not the file's, from an earlier run that read it in another state."""
+
+
 @dataclass(frozen=True)
 class CommitOutcome:
     """What was reached."""
@@ -87,7 +91,7 @@ class Completion:
         )
 
     async def run(self, lanes: list[Lane], candidates: list[Contact], refusals: Counter[DropReason]) -> CommitOutcome:
-        """All steps. `Refused` or `NoPeers` when fewer than k shares are committed in the end."""
+        """All steps. `OtherBytes`, `Refused` or `NoPeers` when fewer than k shares are committed in the end."""
         refusals, settling = Counter(refusals), self._settling
         self._report(Phase.COMMITTING, 0)
         await settling.commit(lanes)
@@ -116,6 +120,8 @@ class Completion:
             f"Hosts kept only {len(self._settling.shares)} of the {self._entry.k} shares needed, so there is no link. "
             f"Of the hosts asked, {in_words(refusals)}. Run the same command again: nothing needs to be sent twice."
         )
+        if DropReason.OTHER_BYTES in refusals:
+            return OtherBytes(text)
         return NoPeers(text) if set(refusals) == {DropReason.NO_ANSWER} else Refused(text)
 
     async def _replace_lost(self, candidates: list[Contact], refusals: Counter[DropReason]) -> list[Lane]:

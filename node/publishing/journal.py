@@ -17,11 +17,13 @@ import msgpack
 
 from shoal.dht import Address, AddressError, Contact, NodeId, labelled_hash
 from shoal.node.errors import LocalError
-from shoal.node.formats import unpack
+from shoal.node.formats import MAX_LEASE_S, unpack
 from shoal.node.home.home import DIRECTORY_MODE, FILE_MODE, still_at, write_private
+from shoal.node.publishing.sealing import NOTHING_SEALED
 
-VERSION = 1
+VERSION = 2
 KEPT_S = 23 * 3600.0  # holders keep an uncommitted upload 24 h; an older journal has nothing to resume
+COMPLETED_WITHIN_S = float(MAX_LEASE_S)  # a file that has its id is completed for as long as the longest lease
 MAX_JOURNAL_BYTES = 2**20
 
 CHECKSUM_BYTES = 16  # against disks, not against enemies: who can write here can read the keys
@@ -43,11 +45,13 @@ class UploadNote:
 class JournalEntry:
     """Where a publish stands.
 
-    `source` is the source's fingerprint. Segments before `segment` are durable at every upload listed; `encoder` is
-    the encoder's state there. `manifest` is empty until all blocks are sent; from then on the file's id is fixed.
+    `source_size` is the source's size as the system told it. Segments before `segment` are durable at every upload
+    listed; `encoder` is the encoder's state there, `chain` proves their content, and `size` counts the file's bytes in
+    them. `manifest` is empty until all blocks are sent. From then on the file's id is fixed, and `chain` and `size` are
+    those of the whole file.
     """
 
-    source: tuple[int, ...]
+    source_size: int
     file_key: bytes
     owner_secret: bytes
     k: int
@@ -56,19 +60,25 @@ class JournalEntry:
     uploads: tuple[UploadNote, ...]
     segment: int = 0
     encoder: list[Any] | None = None
+    chain: bytes = NOTHING_SEALED
     manifest: bytes = b""
     size: int = 0
 
-    def at(self, segment: int, encoder: list[Any]) -> "JournalEntry":
+    def at(self, segment: int, encoder: list[Any], chain: bytes, size: int) -> "JournalEntry":
         """The entry with a later checkpoint."""
-        return replace(self, segment=segment, encoder=encoder)
+        return replace(self, segment=segment, encoder=encoder, chain=chain, size=size)
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether holders may still have what they were sent."""
+        age = now - self.started_at
+        return abs(age) < COMPLETED_WITHIN_S if self.manifest else 0 <= age < KEPT_S
 
     def encode(self) -> bytes:
         """The journal file's content: checksum ‖ msgpack array."""
         uploads = [[note.share, note.contact.pack(), note.upload_id] for note in self.uploads]
         fields = [
             VERSION,
-            list(self.source),
+            self.source_size,
             self.file_key,
             self.owner_secret,
             self.k,
@@ -76,7 +86,7 @@ class JournalEntry:
             self.started_at,
         ]
         packed: bytes = msgpack.packb(
-            [*fields, uploads, self.segment, self.encoder, self.manifest, self.size], use_bin_type=True
+            [*fields, uploads, self.segment, self.encoder, self.chain, self.manifest, self.size], use_bin_type=True
         )
         return _content_hash(packed)[:CHECKSUM_BYTES] + packed
 
@@ -88,11 +98,12 @@ class JournalEntry:
             raise ValueError("damaged")
         fields = unpack(packed, ValueError, most_items=MAX_JOURNAL_BYTES)
         try:
-            version, source, file_key, owner, k, n, started, uploads, segment, encoder, manifest, size = fields
+            version, source_size, file_key, owner, k, n, started, uploads, segment, encoder, *rest = fields
+            chain, manifest, size = rest
             if version != VERSION:
                 raise ValueError("another version")
             notes = tuple(UploadNote(share, _contact(packed), upload_id) for share, packed, upload_id in uploads)
-            return cls(tuple(source), file_key, owner, k, n, started, notes, segment, encoder, manifest, size)
+            return cls(source_size, file_key, owner, k, n, started, notes, segment, encoder, chain, manifest, size)
         except (TypeError, AddressError) as error:
             raise ValueError("not the fields of a journal") from error
 
@@ -110,8 +121,11 @@ class Journal:
         name = _name_hash(msgpack.packb(command, use_bin_type=True, unicode_errors="surrogateescape")).hex()[:32]
         self.path = folder / f"{name}.journal"
 
-    def load(self, source: tuple[int, ...], now: float) -> JournalEntry | None:
-        """What an earlier run left, if it can still be used: the same source, recent enough, undamaged."""
+    def load(self, source_size: int, now: float) -> JournalEntry | None:
+        """What an earlier run left, if it can still be used: undamaged, recent enough, of a file of this size.
+
+        Whether it is the same file is for `SecondLook` to say.
+        """
         try:
             with open(self.path, "rb") as file:
                 entry = JournalEntry.decode(file.read(MAX_JOURNAL_BYTES))
@@ -119,21 +133,21 @@ class Journal:
             return None
         except (OSError, ValueError):
             return None  # a damaged journal costs a fresh start, never data: nothing was printed for it yet
-        fresh = 0 <= now - entry.started_at < KEPT_S
-        return entry if entry.source == source and (fresh or entry.manifest) else None
+        return entry if entry.source_size == source_size and entry.is_fresh(now) else None
 
     def sweep(self) -> None:
         """Remove other commands' journals that nobody can resume any more: there are file keys in them."""
         now = time.time()  # the file system's clock, not the node's
         for path in self.path.parent.glob("*.journal"):
             try:
-                if path == self.path or now - path.stat().st_mtime < KEPT_S:
+                age = now - path.stat().st_mtime
+                if path == self.path or age < KEPT_S:
                     continue
                 descriptor = _lock(path.with_suffix(".lock"))
             except OSError:
                 continue  # it is in use, or gone
             try:
-                if not _has_manifest(path):
+                if age >= COMPLETED_WITHIN_S or not _has_manifest(path):
                     path.unlink(missing_ok=True)
                     path.with_suffix(".lock").unlink(missing_ok=True)
             finally:
@@ -179,7 +193,7 @@ class NoJournal:
 
     is_kept = False
 
-    def load(self, source: tuple[int, ...], now: float) -> JournalEntry | None:
+    def load(self, source_size: int, now: float) -> JournalEntry | None:
         """No earlier run has left anything."""
         return None
 
@@ -207,7 +221,7 @@ def journal_for(folder: Path, source: Path | None, choices: list[Any]) -> AnyJou
 
 
 def _has_manifest(path: Path) -> bool:
-    """Whether a journal is of a file that was printed a link for: then it can be completed at any time."""
+    """Whether a journal is of a file that has its id, perhaps with a link printed: such a file can be completed."""
     try:
         return bool(JournalEntry.decode(path.read_bytes()[:MAX_JOURNAL_BYTES]).manifest)
     except (OSError, ValueError):

@@ -48,6 +48,7 @@ class DropReason(StrEnum):
     NO_ANSWER = "no answer", "did not answer", "did not answer"
     STALLED = "stalled", "was too slow", "were too slow"
     LOST_BLOCKS = "lost what it had", "lost what it had received", "lost what they had received"
+    OTHER_BYTES = "has other bytes", "has other bytes than the file", "have other bytes than the file"
     BROKE_THE_PROTOCOL = "broke the protocol", "broke the protocol", "broke the protocol"
     ALREADY_THERE = "somebody else was faster", "has a share already", "have a share already"
     OUR_DISK_FAILED = "our disk failed", "was left, as our disk failed", "were left, as our disk failed"
@@ -200,7 +201,11 @@ def _size(blocks: list[Buffer]) -> int:
     return sum(memoryview(block).nbytes for block in blocks)
 
 
-_OF_STATUS: dict[int, DropReason] = {Status.FULL: DropReason.FULL, Status.REFUSED: DropReason.REFUSED}
+_OF_STATUS: dict[int, DropReason] = {
+    Status.FULL: DropReason.FULL,
+    Status.REFUSED: DropReason.REFUSED,
+    Status.MALFORMED: DropReason.OTHER_BYTES,
+}
 
 
 def reason_of(error: Exception) -> DropReason:

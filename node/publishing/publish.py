@@ -20,13 +20,14 @@ from shoal.node.holders.line import Line
 from shoal.node.home.ledger import Ledger
 from shoal.node.names import name_bytes, printable
 from shoal.node.nursery import open_nursery
-from shoal.node.publishing.completion import Completion
+from shoal.node.publishing.completion import Completion, OtherBytes
 from shoal.node.publishing.journal import AnyJournal, JournalEntry, UploadNote
 from shoal.node.publishing.lanes import SENDERS, DropReason, Lane, abort_all, reasons_of
 from shoal.node.publishing.options import PublishOptions
 from shoal.node.publishing.recruit import find_candidates, recruit_crew, share_bound, too_few
 from shoal.node.publishing.sealing import Sealer
-from shoal.node.publishing.sources import Source, SourceChanged, fingerprint_fields
+from shoal.node.publishing.second_look import Sealed, SecondLook
+from shoal.node.publishing.sources import Source, SourceChanged
 from shoal.node.results import OnProgress, Phase, Progress, Published
 
 CHECKPOINT_BYTES = 32 * 2**20  # plaintext between two checkpoints: what a resumed publish seals again at most
@@ -57,7 +58,9 @@ class Publisher:
         self._lanes: list[Lane] = []
         self._candidates: list[Contact] = []
         self._refusals: Counter[DropReason] = Counter()
-        self._marks: list[tuple[int, list[Any]]] = []
+        self._marks: list[tuple[int, list[Any], bytes, int]] = []
+        self._is_resumed = False
+        self._had = 0  # blocks that the holders had when a publish was resumed, at most
         self._entry: JournalEntry
 
     async def run(self) -> Published:
@@ -67,22 +70,32 @@ class Publisher:
             self._report(Phase.CONNECTING, 0)
             await self._env.call(self._ledger.check)
             encoder = await self._begin()
-            if encoder is not None:
-                await self._stream(encoder)
-            return await self._complete(started)
+            try:
+                return await self._finish(encoder, started)
+            except OtherBytes:
+                if not self._is_resumed:
+                    raise
+            # The file changed behind the last checkpoint, where holders have more than can be proven from here.
+            await abort_all(self._context, self._lanes)
+            return await self._finish(await self._start_afresh(), started)
+
+    async def _finish(self, encoder: ShareEncoder | None, started: float) -> Published:
+        """Send what is not sent yet, and complete the file."""
+        if encoder is not None:
+            await self._stream(encoder)
+        return await self._complete(started)
 
     # --- beginning: afresh, or where an earlier run stopped
 
     async def _begin(self) -> ShareEncoder | None:
         """Lanes and an encoder, or None when all blocks were sent by an earlier run."""
-        entry = await self._env.call(self._journal.load, self._fingerprint(), self._env.wall())
+        entry = await self._env.call(self._journal.load, self._claimed_size(), self._env.wall())
         await self._env.call(self._journal.sweep)
         if entry is not None and await self._resume(entry):
             if entry.manifest:
                 return None
             return self._encoder_at(entry)
-        await self._start_afresh()
-        return ShareEncoder(self._entry.k, self._entry.n, self._context.codec)
+        return await self._start_afresh()
 
     def _encoder_at(self, entry: JournalEntry) -> ShareEncoder:
         if entry.encoder is None:
@@ -90,9 +103,11 @@ class Publisher:
         return ShareEncoder.from_state(self._context.codec, entry.encoder)
 
     async def _resume(self, entry: JournalEntry) -> bool:
-        """Take an interrupted publish up again, if enough of its holders still have what they had."""
+        """Take an interrupted publish up again, if enough of its holders still have what they had, and if that is still
+        what the file holds."""
         lanes = [Lane(note.share, note.contact, note.upload_id) for note in entry.uploads]
-        needed = Manifest.decode(entry.manifest).layout.segment_count if entry.manifest else entry.segment
+        layout = Manifest.decode(entry.manifest).layout if entry.manifest else None
+        needed = entry.segment if layout is None else layout.segment_count
         bound = share_bound(entry.k, entry.n, self._source.size)
         async with open_nursery() as nursery:
             for lane in lanes:
@@ -100,25 +115,47 @@ class Publisher:
         for lane in lanes:
             if lane.alive and lane.durable < needed:
                 lane.reason = DropReason.LOST_BLOCKS
-        if sum(lane.alive for lane in lanes) < entry.k:
+        alive = [lane for lane in lanes if lane.alive]
+        if len(alive) < entry.k or not await self._is_as_sent(entry, needed):
             await abort_all(self._context, lanes)
             return False
-        if not entry.manifest:
-            for lane in lanes:
-                lane.resumed_bytes = entry.segment * BLOCK_BYTES  # segments before the checkpoint are all full
-            await self._source.seek(entry.segment * Layout.for_plaintext(entry.k, entry.n, 0).segment_plain_bytes)
+        for lane in alive:  # segments before a checkpoint are all full
+            lane.resumed_bytes = entry.segment * BLOCK_BYTES if layout is None else layout.share_bytes
+        self._is_resumed, self._had = True, max(lane.received for lane in alive)
         self._entry, self._lanes = entry, lanes
         return True
 
-    async def _start_afresh(self) -> None:
+    async def _is_as_sent(self, entry: JournalEntry, segments: int) -> bool:
+        """Whether the file is, as far as it was sent, what it was then. Its reading then goes on from there."""
+        ends = bool(entry.manifest) or self._encoder_at(entry).finished
+        sealed = Sealed(segments, entry.chain, entry.size, ends)
+        look = self._second_look(entry)
+        if not entry.manifest:
+            found = await look.finds(sealed)
+            await self._source.seek(segments * Layout.for_plaintext(entry.k, entry.n, 0).segment_plain_bytes)
+            return found
+        try:
+            await look.require(sealed)
+        except SourceChanged:
+            return False
+        return True
+
+    def _second_look(self, entry: JournalEntry) -> SecondLook:
+        cipher = FileCipher(entry.file_key)
+        return SecondLook(self._source, cipher, entry.k, self._env, lambda done: self._report(Phase.VERIFYING, done))
+
+    async def _start_afresh(self) -> ShareEncoder:
         """Recruit hosts, settle k and n, and note everything in the journal before the first byte leaves."""
+        self._is_resumed, self._had, self._marks = False, 0, []
+        if self._source.fingerprint is not None:
+            await self._source.seek(0)
         size = await self._source.peek(PEEK_BYTES)
         self._candidates = await find_candidates(self._context, self._options.width(size, MAX_SHARES)[1])
         self._report(Phase.PLACING, 0)
         crew = await recruit_crew(self._context, self._candidates, self._options, size)
         self._lanes, self._refusals = crew.lanes, crew.refusals
         self._entry = JournalEntry(
-            source=self._fingerprint(),
+            source_size=self._claimed_size(),
             file_key=self._env.entropy(KEY_BYTES),
             owner_secret=self._env.entropy(KEY_BYTES),
             k=crew.k,
@@ -127,17 +164,18 @@ class Publisher:
             uploads=_notes(crew.lanes),
         )
         await self._save(self._entry)
+        return ShareEncoder(crew.k, crew.n, self._context.codec)
 
-    def _fingerprint(self) -> tuple[int, ...]:
-        print_ = self._source.fingerprint
-        return () if print_ is None else tuple(fingerprint_fields(print_))
+    def _claimed_size(self) -> int:
+        """The source's size as the system tells it; 0 for a stream."""
+        return 0 if self._source.fingerprint is None else self._source.fingerprint.size
 
     # --- streaming
 
     async def _stream(self, encoder: ShareEncoder) -> None:
         """All blocks to all lanes, then the manifest."""
         cipher = FileCipher(self._entry.file_key)
-        sealer = Sealer(self._source, cipher, encoder, self._env)
+        sealer = Sealer(self._source, cipher, encoder, self._env, self._entry.chain)
         turns = trio.CapacityLimiter(SENDERS)
         async with Line(self._context.throttle).watched() as line, open_nursery() as nursery:
             for lane in self._lanes:
@@ -147,14 +185,16 @@ class Publisher:
             for lane in self._lanes:
                 lane.close()
         await abort_all(self._context, (lane for lane in self._lanes if not lane.alive))
-        await self._finish_source()
+        await self._finish_source(Sealed(encoder.segment_count, sealer.chain, sealer.size, ends=True))
         self._require_alive()
         await self._settle(sealer, cipher)
 
-    async def _finish_source(self) -> None:
+    async def _finish_source(self, sealed: Sealed) -> None:
         """Make sure that what was read is one file; if not, nobody shall keep what was sent of it."""
         try:
             await self._source.finish()
+            if self._source.fingerprint is not None:
+                await self._second_look(self._entry).require(sealed)
         except SourceChanged:
             await abort_all(self._context, self._lanes)
             await self._env.call(self._journal.remove)
@@ -170,9 +210,10 @@ class Publisher:
             self._require_alive()
             if sync:
                 checkpoint, due = batch.plain_bytes + CHECKPOINT_BYTES, trio.current_time() + CHECKPOINT_S
-                self._marks.append((batch.end, batch.state))
+                self._marks.append((batch.end, batch.state, batch.chain, batch.plain_bytes))
             await self._checkpoint()
-            self._report(Phase.SENDING, batch.plain_bytes)
+            sent = batch.end > self._had  # else the holders have it: it was sealed again, and not sent
+            self._report(Phase.SENDING if sent else Phase.VERIFYING, batch.plain_bytes)
 
     def _require_alive(self) -> None:
         alive = sum(lane.alive for lane in self._lanes)
@@ -206,7 +247,7 @@ class Publisher:
             owner_key=self._env.scheme.public_key(self._entry.owner_secret),
             public_key_material=self._entry.file_key if self._options.public else b"",
         )
-        self._entry = replace(self._entry, manifest=manifest.encode(), size=sealer.size)
+        self._entry = replace(self._entry, manifest=manifest.encode(), chain=sealer.chain, size=sealer.size)
         await self._save(self._entry)
 
     # --- the end

@@ -4,10 +4,11 @@ A batch is a run of whole segments, large enough that handing it to a worker cos
 small enough that the few batches under way fit in memory whatever k and n are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from shoal.dht import labelled_hash
 from shoal.erasure import (
     BLOCK_BYTES,
     SEGMENT_OVERHEAD,
@@ -16,12 +17,23 @@ from shoal.erasure import (
     padded_size,
 )
 from shoal.node.channel import Buffer
-from shoal.node.cipher import FileCipher
+from shoal.node.cipher import NONCE_BYTES, FileCipher
 from shoal.node.environment import Environment
 from shoal.node.publishing.sources import Source
 
 BATCH_BYTES = 12 * 2**20  # all shares of a batch together; three batches are under way at once
 MAX_BATCH_SEGMENTS = 16  # blocks of one share in one write request: 1 MiB
+
+NOTHING_SEALED = bytes(32)  # the chain before the first segment
+
+_link = labelled_hash("publish content")
+
+
+def chained(chain: bytes, nonces: Iterable[bytes]) -> bytes:
+    """The chain over a file's content, longer by the segments with these nonces, which are hashes of them."""
+    for nonce in nonces:
+        chain = _link(chain + nonce)
+    return chain
 
 
 def batch_segments(n: int) -> int:
@@ -41,12 +53,16 @@ class Column(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A run of encoded segments. `state` is the encoder's after it; `plain_bytes` the file's bytes up to its end."""
+    """A run of encoded segments.
+
+    `state` is the encoder's after it; `plain_bytes` the file's bytes up to its end, and `chain` the chain over them.
+    """
 
     first: int
     segments: Sequence[Column]
     state: list[object]
     plain_bytes: int
+    chain: bytes = NOTHING_SEALED
 
     @property
     def end(self) -> int:
@@ -94,7 +110,16 @@ class PaddedReader:
 class Sealer:
     """Reads, pads, seals, codes and hashes; `next_batch` until it gives None, then `finish`."""
 
-    def __init__(self, source: Source, cipher: FileCipher, encoder: ShareEncoder, env: Environment) -> None:
+    def __init__(
+        self,
+        source: Source,
+        cipher: FileCipher,
+        encoder: ShareEncoder,
+        env: Environment,
+        chain: bytes = NOTHING_SEALED,
+    ) -> None:
+        """`chain`: over the segments that the encoder has already."""
+        self.chain = chain
         self._cipher = cipher
         self._encoder = encoder
         self._env = env
@@ -126,9 +151,11 @@ class Sealer:
         segments = []
         for number, piece in enumerate(pieces, 1):
             last = ends and number == len(pieces)
-            segments.append(self._encoder.add_segment(self._cipher.seal_segment(self._index, last, piece), last))
+            sealed = self._cipher.seal_segment(self._index, last, piece)
+            self.chain = chained(self.chain, [sealed[:NONCE_BYTES]])
+            segments.append(self._encoder.add_segment(sealed, last))
             self._index += 1
-        return Batch(first, segments, self._encoder.state(), plain_bytes)
+        return Batch(first, segments, self._encoder.state(), plain_bytes, self.chain)
 
     def finish(self) -> Roots:
         """The roots of all trees, after the last batch."""

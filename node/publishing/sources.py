@@ -7,7 +7,7 @@ again at an offset, which is what makes a publish resumable.
 import os
 import stat
 from collections.abc import AsyncIterable, AsyncIterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,21 +22,33 @@ class SourceChanged(LocalError):
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What tells that a file is the same and unchanged between two runs."""
+    """What a file system tells of a file. Whoever may write a file can set its mtime back, but not its ctime.
+
+    A new name, owner or mode changes the ctime too: alone it proves no change of the content.
+    """
 
     device: int
     inode: int
     size: int
     mtime_ns: int
+    ctime_ns: int
+
+    def may_have_the_content_of(self, other: "Fingerprint") -> bool:
+        """Whether nothing but the ctime differs."""
+        return replace(self, ctime_ns=other.ctime_ns) == other
 
 
 class Source(Protocol):
     """Plaintext to publish. `size` is None while unknown; `path` and `fingerprint` are None for a stream."""
 
     path: Path | None
-    size: int | None
     fingerprint: Fingerprint | None
     name: str | None
+
+    @property
+    def size(self) -> int | None:
+        """The bytes to read, as far as known."""
+        ...
 
     async def peek(self, wanted: int) -> int | None:
         """The size, learned by reading up to `wanted` bytes ahead if need be; None for a stream that is as long or
@@ -55,6 +67,10 @@ class Source(Protocol):
         """After the last byte: `SourceChanged` when the source changed while it was read."""
         ...
 
+    def look(self) -> Fingerprint | None:
+        """The fingerprint as it is now; None for a stream."""
+        ...
+
     async def aclose(self) -> None:
         """Let go of the file."""
         ...
@@ -63,7 +79,8 @@ class Source(Protocol):
 class FileSource:
     """A regular file. It must stay as it is until the publish ends, and that is checked.
 
-    No more is read than it had at the start: a file that grows as fast as it is read would never end.
+    No more is read than it had at the start: a file that grows as fast as it is read would never end. It may end sooner
+    than its size says, as files in /sys do. Then `size` becomes what was read.
     """
 
     def __init__(self, path: Path, descriptor: int, env: Environment) -> None:
@@ -72,11 +89,15 @@ class FileSource:
         self._descriptor = descriptor
         self._env = env
         self._offset = 0
-        start = _fingerprint(descriptor)
-        self._bytes = start.size
-        self.fingerprint: Fingerprint | None = start
-        self.size: int | None = start.size
+        self._start = self.look()
+        self._bytes = self._start.size
+        self.fingerprint: Fingerprint | None = self._start
         self.name: str | None = path.name
+
+    @property
+    def size(self) -> int | None:
+        """The size that the file had at the start, or the less that could be read."""
+        return self._bytes
 
     async def peek(self, wanted: int) -> int | None:
         """The size that the file had at the start."""
@@ -84,8 +105,11 @@ class FileSource:
 
     async def read(self, wanted: int) -> bytes:
         """The next bytes, read in a worker."""
-        data = await self._pread(self._offset, max(0, min(wanted, self._bytes - self._offset)))
+        wanted = max(0, min(wanted, self._bytes - self._offset))
+        data = await self._pread(self._offset, wanted)
         self._offset += len(data)
+        if len(data) < wanted:
+            self._bytes = self._offset
         return data
 
     async def _pread(self, offset: int, wanted: int) -> bytes:
@@ -99,19 +123,24 @@ class FileSource:
         self._offset = offset
 
     async def finish(self) -> None:
-        """Compare the file with what it was at the start."""
-        now = _fingerprint(self._descriptor)
-        if now != self.fingerprint or self._offset < self._bytes:
-            sizes = f" (it had {self.size} bytes, now {now.size})" if now.size != self.size else ""
-            raise SourceChanged(
-                f"{self._shown} changed while it was being read{sizes}. "
-                "Nothing was published. Run the command again when the file no longer changes."
-            )
-        if await self._pread(self._bytes, 1):
-            raise SourceChanged(
-                f"{self._shown} has more bytes than the {self._bytes} it claims, as files in /proc do. "
-                "Nothing was published. Pipe it instead: shoal publish - --name NAME"
-            )
+        """Compare the file with what it was at the start, but for its ctime, and see that it has no more bytes."""
+        now = self.look()
+        if not now.may_have_the_content_of(self._start) or self._offset < self._bytes:
+            sizes = f" (it had {self._start.size} bytes, now {now.size})" if now.size != self._start.size else ""
+            raise changed(self._shown, sizes)
+        if not await self._pread(self._bytes, 1):
+            return
+        if self._bytes < self._start.size:
+            raise changed(self._shown)
+        raise SourceChanged(
+            f"{self._shown} has more bytes than the {self._bytes} it claims, as files in /proc do. "
+            "Nothing was published. Pipe it instead: shoal publish - --name NAME"
+        )
+
+    def look(self) -> Fingerprint:
+        """The fingerprint as it is now."""
+        status = os.fstat(self._descriptor)
+        return Fingerprint(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     async def aclose(self) -> None:
         """Close the descriptor."""
@@ -161,8 +190,20 @@ class StreamSource:
     async def finish(self) -> None:
         """Nothing to compare with."""
 
+    def look(self) -> Fingerprint | None:
+        """Nothing to look at."""
+        return None
+
     async def aclose(self) -> None:
         """The iterable belongs to the caller."""
+
+
+def changed(shown: str, how: str = "") -> SourceChanged:
+    """The error for a file that did not hold still. `how`: a remark in brackets, with a space before it."""
+    return SourceChanged(
+        f"{shown} changed while it was being read{how}. Nothing was published. Run the command again when the file no "
+        "longer changes, or publish a copy."
+    )
 
 
 async def open_source(source: Path | str | AsyncIterable[bytes], env: Environment) -> Source:
@@ -201,11 +242,6 @@ def _kind_of(mode: int) -> str | None:
     return "{0} is a socket or a device. Only regular files and pipes can be published."
 
 
-def _fingerprint(descriptor: int) -> Fingerprint:
-    status = os.fstat(descriptor)
-    return Fingerprint(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
 def _read_fully(descriptor: int, offset: int, wanted: int) -> bytes:
     pieces: list[bytes] = []
     while wanted:
@@ -216,8 +252,3 @@ def _read_fully(descriptor: int, offset: int, wanted: int) -> bytes:
         offset += len(piece)
         wanted -= len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def fingerprint_fields(fingerprint: Fingerprint) -> list[int]:
-    """The fingerprint for the journal."""
-    return list(astuple(fingerprint))

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from shoal.node.publishing.journal import (
 )
 
 NOW = 1_800_000_000.0
-SOURCE = (64769, 123456, 10**9, 1_700_000_000_123_456_789)
+SIZE = 10**9
+CHAIN = bytes(range(64, 96))
 COMMAND = ["/data/fish.txt", None, 4, 12, None, 7776000, False, None]
 
 
@@ -40,7 +42,7 @@ def encoder_state(segments: int, *, n: int = 6) -> list[object]:
 
 
 ENTRY = JournalEntry(
-    source=SOURCE,
+    source_size=SIZE,
     file_key=bytes(range(32)),
     owner_secret=bytes(range(32, 64)),
     k=2,
@@ -58,18 +60,22 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def test_what_is_saved_is_loaded(journal: Journal) -> None:
-    for entry in (ENTRY, ENTRY.at(5, encoder_state(5)), replace(ENTRY, manifest=b"manifest", size=10**12, uploads=())):
+    for entry in (
+        ENTRY,
+        ENTRY.at(5, encoder_state(5), CHAIN, 655_160),
+        replace(ENTRY, manifest=b"manifest", size=10**12, uploads=()),
+    ):
         journal.save(entry)
-        assert journal.load(SOURCE, NOW) == entry
+        assert journal.load(SIZE, NOW) == entry
     assert stat.S_IMODE(os.stat(journal.path).st_mode) == 0o600
     journal.remove()
     journal.remove()
-    assert journal.load(SOURCE, NOW) is None
+    assert journal.load(SIZE, NOW) is None
 
 
 def test_an_encoder_goes_on_from_the_journal(journal: Journal) -> None:
-    journal.save(ENTRY.at(5, encoder_state(5)))
-    entry = journal.load(SOURCE, NOW)
+    journal.save(ENTRY.at(5, encoder_state(5), CHAIN, 655_160))
+    entry = journal.load(SIZE, NOW)
     assert entry is not None
     resumed = ShareEncoder.from_state(best_codec(), entry.encoder)
     assert resumed.segment_count == entry.segment == 5
@@ -78,29 +84,29 @@ def test_an_encoder_goes_on_from_the_journal(journal: Journal) -> None:
 
 def test_the_widest_code_fits(journal: Journal) -> None:
     uploads = tuple(note(share, ipv6=True) for share in range(256))
-    entry = replace(ENTRY, n=256, uploads=uploads, manifest=bytes(16384)).at(7, encoder_state(7, n=256))
+    entry = replace(ENTRY, n=256, uploads=uploads, manifest=bytes(16384)).at(7, encoder_state(7, n=256), CHAIN, 10**6)
     journal.save(entry)
-    assert journal.load(SOURCE, NOW) == entry
+    assert journal.load(SIZE, NOW) == entry
 
 
-@pytest.mark.parametrize("at", range(4))
-def test_another_source_is_not_resumed(journal: Journal, at: int) -> None:
+def test_a_source_of_another_size_is_not_resumed(journal: Journal) -> None:
     journal.save(ENTRY)
-    other = (*SOURCE[:at], SOURCE[at] + 1, *SOURCE[at + 1 :])
-    assert journal.load(other, NOW) is None
+    assert journal.load(SIZE + 1, NOW) is None
 
 
 def test_old_journals_are_not_resumed(journal: Journal) -> None:
     journal.save(ENTRY)
-    assert journal.load(SOURCE, NOW + KEPT_S - 1) == ENTRY
-    assert journal.load(SOURCE, NOW + KEPT_S) is None
-    assert journal.load(SOURCE, NOW - 1) is None, "a clock that was set back proves nothing"
+    assert journal.load(SIZE, NOW + KEPT_S - 1) == ENTRY
+    assert journal.load(SIZE, NOW + KEPT_S) is None
+    assert journal.load(SIZE, NOW - 1) is None, "a clock that was set back proves nothing"
 
 
-def test_a_file_with_an_id_is_completed_at_any_age(journal: Journal) -> None:
+def test_a_file_with_an_id_is_completed_for_as_long_as_a_lease_lasts(journal: Journal) -> None:
     entry = replace(ENTRY, manifest=b"manifest")
     journal.save(entry)
-    assert journal.load(SOURCE, NOW + 30 * 86400) == entry
+    assert journal.load(SIZE, NOW + 89 * 86400) == entry
+    assert journal.load(SIZE, NOW - 3600) == entry, "a clock that was set back"
+    assert journal.load(SIZE, NOW + 90 * 86400) is None
 
 
 @given(st.integers(0, 1000), st.integers(0, 7))
@@ -116,10 +122,10 @@ def test_a_damaged_journal_is_no_journal(journal: Journal) -> None:
     content = journal.path.read_bytes()
     for damaged in (b"", content[:5], content[:-1], content + b"\0", bytes(len(content)), os.urandom(300)):
         journal.path.write_bytes(damaged)
-        assert journal.load(SOURCE, NOW) is None
+        assert journal.load(SIZE, NOW) is None
     journal.path.unlink()
     journal.path.mkdir()
-    assert journal.load(SOURCE, NOW) is None
+    assert journal.load(SIZE, NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -164,7 +170,7 @@ def test_an_interrupted_publish_leaves_its_journal(journal: Journal) -> None:
     with journal.locked():
         journal.save(ENTRY)
     with journal.locked():
-        assert journal.load(SOURCE, NOW) == ENTRY
+        assert journal.load(SIZE, NOW) == ENTRY
 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -181,8 +187,11 @@ def test_journals_that_nobody_can_resume_are_swept(tmp_path: Path) -> None:
         return made
 
     fresh, old, finished, own = journal(1), journal(2), journal(3, manifest=b"m"), journal(4)
+    ancient = journal(5, manifest=b"m")
+    month_ago = time.time() - 30 * 86400
     for each in (old, finished, own):
-        os.utime(each.path, (0, 0))
+        os.utime(each.path, (month_ago, month_ago))
+    os.utime(ancient.path, (0, 0))
     (tmp_path / "junk.journal").write_bytes(b"junk")
     os.utime(tmp_path / "junk.journal", (0, 0))
     with own.locked():
@@ -208,6 +217,6 @@ def test_a_stream_has_one_that_does_nothing(tmp_path: Path) -> None:
     with journal.locked(), journal.locked():
         journal.save(ENTRY)
         journal.sweep()
-        assert journal.load(ENTRY.source, NOW) is None
+        assert journal.load(SIZE, NOW) is None
         journal.remove()
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shoal.node import Environment
 from shoal.node.errors import LocalError, ShoalError, UsageError
 from shoal.node.names import printable
-from shoal.node.publishing.sources import Source, fingerprint_fields, open_source
+from shoal.node.publishing.sources import Fingerprint, Source, open_source
 
 CONTENT = bytes(range(256)) * 40
 
@@ -28,6 +28,10 @@ def path(tmp_path: Path) -> Path:
 def append(path: str | Path, data: bytes) -> None:
     with open(path, "ab") as file:
         file.write(data)
+
+
+def content_of(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 def rewrite(path: Path, data: bytes) -> None:
@@ -83,13 +87,8 @@ async def test_a_fingerprint_tells_files_apart(path: Path, tmp_path: Path, env: 
     copy = await open_source(tmp_path / "copy", env)
     assert source.fingerprint == again.fingerprint != copy.fingerprint
     status = os.stat(path)
-    assert source.fingerprint is not None
-    assert fingerprint_fields(source.fingerprint) == [
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-    ]
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    assert source.fingerprint == Fingerprint(status.st_dev, status.st_ino, status.st_size, *times)
     for each in (source, again, copy):
         await each.aclose()
 
@@ -255,6 +254,39 @@ async def test_a_file_without_a_true_size_is_refused(env: Environment) -> None:
     assert await read_all(source) == b""
     with pytest.raises(LocalError, match="Pipe it"):
         await source.finish()
+    await source.aclose()
+
+
+async def test_a_file_shorter_than_it_claims_is_as_long_as_what_was_read(env: Environment) -> None:
+    """Files in /sys say a page and have some bytes."""
+    path = Path("/sys/devices/system/cpu/online")
+    content = content_of(path)
+    source = await open_source(path, env)
+    assert source.size == os.stat(path).st_size > len(content) > 0
+    for _ in range(2):
+        await source.seek(0)
+        assert await read_all(source) == content
+        assert source.size == len(content)
+        await source.finish()
+    await source.aclose()
+
+
+@pytest.mark.parametrize("change", ["mode", "name", "mtime set back"])
+async def test_a_change_of_the_ctime_alone_is_seen_and_left_to_the_second_look(
+    path: Path, tmp_path: Path, env: Environment, change: str
+) -> None:
+    source = await open_source(path, env)
+    await read_all(source)
+    before, times = source.look(), os.stat(path)
+    if change == "mode":
+        os.chmod(path, 0o400)
+    elif change == "name":
+        os.link(path, tmp_path / "other name")
+    else:
+        rewrite(path, CONTENT[::-1])
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert source.look() != before
+    await source.finish()
     await source.aclose()
 
 
