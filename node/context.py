@@ -8,6 +8,7 @@ from shoal.erasure import Codec
 from shoal.node.channel import Buffer, BugCount, Disconnected, PeerPool, Request, Throttle
 from shoal.node.channel.messages import R
 from shoal.node.environment import Environment
+from shoal.node.home.silence import Silence
 
 ASK_TIMEOUT_S = 15.0  # small questions: a dial of 5 s, a handshake of 5 s, and an answer
 
@@ -16,7 +17,8 @@ ASK_TIMEOUT_S = 15.0  # small questions: a dial of 5 s, a handshake of 5 s, and 
 class Context:
     """The seams, the network and the two services through which peers are reached.
 
-    `me` gives this node as a contact of others, None while it serves nobody or does not know its address.
+    `me` gives this node as a contact of others, None while it serves nobody or does not know its address. `silence`
+    knows the hosts that lately did not answer an offer.
     """
 
     env: Environment
@@ -27,6 +29,7 @@ class Context:
     throttle: Throttle
     me: Callable[[], Contact | None]
     bugs: BugCount = field(default_factory=BugCount)
+    silence: Silence = field(default_factory=Silence)
 
     async def ask(
         self,

@@ -23,6 +23,7 @@ from shoal.node.home.home import Home, daemon_lock, folder_lock
 from shoal.node.home.ledger import Ledger
 from shoal.node.home.network import Network, split_host_port
 from shoal.node.home.settings import NodeSettings, load_identity, load_settings, remember_network
+from shoal.node.home.silence import Silence
 from shoal.node.joining import Joining
 from shoal.node.node import Node
 from shoal.node.nursery import open_nursery
@@ -191,15 +192,20 @@ class _Opener:
         bugs = BugCount()
         pool = await self._stack.enter_async_context(open_pool(self._env.streams, throttle=self._throttle, bugs=bugs))
         own_address = _OwnAddress(dht) if dht.serving else None
+        parameters = self._plan.network.parameters
+        silence = Silence(self._plan.home.silence_file(parameters.network_id))
+        await self._env.call(silence.load)
+        self._stack.callback(silence.save)
         return Context(
             self._env,
-            self._plan.network.parameters,
+            parameters,
             dht,
             pool,
             self._env.codec,
             self._throttle,
             lambda: Contact(dht.identity.node_id, own_address()) if own_address else None,
             bugs,
+            silence,
         )
 
     async def _node(self, context: Context, serving: Serving | None) -> Node:

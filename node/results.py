@@ -59,6 +59,8 @@ class Published:
     :ivar findable: enough nodes of the DHT stored where the shares are.
     :ivar refusals: how many hosts refused, by reason.
     :ivar holders: the address of the host that has each share, by its number.
+    :ivar possible_n: n of the widest code that the network would have allowed, had all hosts answered. It is more than
+        `n` where hosts that kept silent made the file narrower. `happy` is three quarters of it unless chosen.
     """
 
     link: Link
@@ -74,11 +76,22 @@ class Published:
     findable: bool = True
     refusals: Mapping[str, int] = field(default_factory=dict)
     holders: Mapping[int, Address] = field(default_factory=dict)
+    possible_n: int = 0
 
     @property
     def complete(self) -> bool:
         """Whether as many distinct hosts hold a share as were asked for, and the network can find them."""
         return self.hosts >= self.happy and self.findable
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether the file has fewer shares than the network would have allowed, had all hosts answered."""
+        return self.n < self.possible_n
+
+    @property
+    def can_complete(self) -> bool:
+        """Whether the same command can make it complete: not where more hosts are wanted than the file has shares."""
+        return self.happy <= self.n
 
     @property
     def survives(self) -> int:

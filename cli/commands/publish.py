@@ -232,6 +232,7 @@ def summary_fields(done: "Published") -> dict[str, object]:
         "size": done.size,
         "k": done.k,
         "n": done.n,
+        "possible_n": max(done.n, done.possible_n),
         "happy": done.happy,
         "shares": done.shares,
         "hosts": done.hosts,
@@ -270,11 +271,28 @@ def partial_words(done: "Published", *, resumable: bool) -> str:
         f"Published {done.shares} of {done.n} shares on {plural(done.hosts, 'host')}: {survives} "
         f"(wanted: {plural(done.happy, 'host')}).",
         *refusal_sentences(done.refusals),
-        "Run the same command again to complete it."
-        if resumable
-        else "Publish it again when the network has more hosts.",
+        _advice(done, resumable=resumable),
     ]
     return " ".join(lines)
+
+
+def _advice(done: "Published", *, resumable: bool) -> str:
+    """What to do about a publish that fell short, and only what can come true."""
+    if done.narrowed:
+        return (
+            f"With them the file could have {done.possible_n} shares instead of {done.n}. "
+            "Publish it again later; that makes a new link."
+        )
+    if not done.can_complete:
+        return (
+            f"This file has only {plural(done.n, 'share')}, so {plural(done.happy, 'host')} will never have one. "
+            f"Publish it again when the network has {plural(done.happy, 'host')}; that makes a new link."
+        )
+    return (
+        "Run the same command again to complete it."
+        if resumable
+        else "Publish it again when the network has more hosts."
+    )
 
 
 def refusal_sentences(refusals: Mapping[str, int]) -> list[str]:

@@ -100,6 +100,10 @@ class Home:
         """Contacts seen on one network."""
         return self.cache / f"contacts-{network_id.hex()}.json"
 
+    def silence_file(self, network_id: bytes) -> Path:
+        """Hosts of one network that lately did not answer."""
+        return self.cache / f"silent-{network_id.hex()}.json"
+
 
 def _xdg(variable: str, fallback: str) -> Path:
     value = os.environ.get(variable, "")

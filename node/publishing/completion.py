@@ -71,6 +71,7 @@ class CommitOutcome:
             findable=self.findable,
             refusals={reason.value: count for reason, count in self.refusals.items()},
             holders={share: each.address for share, each in sorted(self.statements.items())},
+            possible_n=self.entry.possible_n,
         )
 
 

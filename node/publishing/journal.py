@@ -21,7 +21,7 @@ from shoal.node.formats import MAX_LEASE_S, unpack
 from shoal.node.home.home import DIRECTORY_MODE, FILE_MODE, still_at, write_private
 from shoal.node.publishing.sealing import NOTHING_SEALED
 
-VERSION = 2
+VERSION = 3
 KEPT_S = 23 * 3600.0  # holders keep an uncommitted upload 24 h; an older journal has nothing to resume
 COMPLETED_WITHIN_S = float(MAX_LEASE_S)  # a file that has its id is completed for as long as the longest lease
 MAX_JOURNAL_BYTES = 2**20
@@ -49,6 +49,7 @@ class JournalEntry:
     listed; `encoder` is the encoder's state there, `chain` proves their content, and `size` counts the file's bytes in
     them. `manifest` is empty until all blocks are sent. From then on the file's id is fixed, and `chain` and `size` are
     those of the whole file.
+    `possible_n` is n of the widest code that the network would have allowed, had all hosts answered.
     """
 
     source_size: int
@@ -56,6 +57,7 @@ class JournalEntry:
     owner_secret: bytes
     k: int
     n: int
+    possible_n: int
     started_at: float
     uploads: tuple[UploadNote, ...]
     segment: int = 0
@@ -83,6 +85,7 @@ class JournalEntry:
             self.owner_secret,
             self.k,
             self.n,
+            self.possible_n,
             self.started_at,
         ]
         packed: bytes = msgpack.packb(
@@ -98,12 +101,13 @@ class JournalEntry:
             raise ValueError("damaged")
         fields = unpack(packed, ValueError, most_items=MAX_JOURNAL_BYTES)
         try:
-            version, source_size, file_key, owner, k, n, started, uploads, segment, encoder, *rest = fields
-            chain, manifest, size = rest
+            version, source_size, file_key, owner, k, n, possible, started, *rest = fields
+            uploads, segment, encoder, chain, manifest, size = rest
             if version != VERSION:
                 raise ValueError("another version")
             notes = tuple(UploadNote(share, _contact(packed), upload_id) for share, packed, upload_id in uploads)
-            return cls(source_size, file_key, owner, k, n, started, notes, segment, encoder, chain, manifest, size)
+            progress = (notes, segment, encoder, chain, manifest, size)
+            return cls(source_size, file_key, owner, k, n, possible, started, *progress)
         except (TypeError, AddressError) as error:
             raise ValueError("not the fields of a journal") from error
 

@@ -20,8 +20,9 @@ from shoal.node.holders.statements import HolderStatement, MalformedStatement, c
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.sealing import Batch
 
+UNBOUND = -1  # the number of a share that is settled when a host agrees to take one
 SENDERS = 16  # lanes that send at once, so that each gets a useful part of a slow line
-OFFER_TIMEOUT_S = 10.0
+LONGEST_OFFER_S = 30.0  # a busy host, a dial and two handshakes; `offers` gives most hosts up sooner
 COMMIT_TIMEOUT_S = 180.0  # a holder syncs the share and builds its trees: minutes for hundreds of GB
 LEAST_COMMIT_S = 30.0  # for a small share at a busy holder
 COMMIT_BYTES_PER_S = 8 * 2**20  # the slowest disk that a volunteer is likely to have
@@ -54,9 +55,9 @@ class DropReason(StrEnum):
     OUR_DISK_FAILED = "our disk failed", "was left, as our disk failed", "were left, as our disk failed"
 
 
-@dataclass
+@dataclass(eq=False)
 class Lane:
-    """A share and its holder.
+    """A share and its holder. An offer names no share: any host that agrees can take any number.
 
     `received` and `durable` count blocks the holder has, of these safe on its disk. `reason` says why a lane failed;
     it is None while the lane is alive.
@@ -87,8 +88,8 @@ class Lane:
         """Open the upload, or renew it after an interruption; whether the holder agreed."""
         request = Offer(self.upload_id, size_bound, lease_s, b"")
         try:
-            with trio.fail_after(OFFER_TIMEOUT_S):
-                reply = await context.ask(self.contact, request, timeout_s=OFFER_TIMEOUT_S)
+            with trio.fail_after(LONGEST_OFFER_S):
+                reply = await context.ask(self.contact, request, timeout_s=LONGEST_OFFER_S)
         except (PeerError, trio.TooSlowError) as error:
             self.reason = reason_of(error)
             return False

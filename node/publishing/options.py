@@ -52,11 +52,19 @@ class PublishOptions:
                 raise UsageError(f"The name {printable(self.name)!r} is {error}.") from error
 
     def width(self, size: int | None, hosts: int) -> tuple[int, int]:
-        """(k, n) for a file of `size` bytes (None: unknown, and large) when so many hosts would take a share."""
-        return self.code or default_width(size, hosts)
+        """(k, n) for a file of `size` bytes (None: unknown, and large) when so many hosts would take a share.
+
+        Where more hosts are wanted than the usual code has shares, and are there, there is a share for each of them.
+        """
+        if self.code is not None:
+            return self.code
+        k, n = default_width(size, hosts)
+        if self.happy is not None and n < self.happy <= hosts:
+            return chosen_code(None, self.happy) or (k, n)
+        return k, n
 
     def happy_with(self, n: int) -> int:
-        """The number of distinct hosts that makes a publish of n shares complete."""
+        """The number of distinct hosts that makes a publish complete, where n shares are possible."""
         return self.happy or default_happy(n)
 
     def fields(self) -> list[Any]:

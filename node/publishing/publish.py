@@ -160,6 +160,7 @@ class Publisher:
             owner_secret=self._env.entropy(KEY_BYTES),
             k=crew.k,
             n=crew.n,
+            possible_n=crew.possible_n,
             started_at=self._env.wall(),
             uploads=_notes(crew.lanes),
         )
@@ -257,7 +258,7 @@ class Publisher:
             self._context,
             self._entry,
             public=self._options.public,
-            happy=self._options.happy_with(self._entry.n),
+            happy=self._options.happy_with(self._entry.possible_n),
             ttl_s=self._options.ttl_s,
             report=lambda phase, shares: self._report(phase, self._entry.size, shares),
         )
@@ -267,7 +268,7 @@ class Publisher:
         await self._env.call(
             self._ledger.add, published, name, self._entry.owner_secret, self._env.wall(), outcome.lease_end
         )
-        if published.complete:
+        if published.complete or not published.can_complete:
             await self._env.call(self._journal.remove)
         else:
             await self._save(replace(self._entry, uploads=_notes(lane for lane in self._lanes if lane.alive)))

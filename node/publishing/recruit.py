@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from shoal.dht import Contact, NodeId, labelled_hash
@@ -12,16 +12,21 @@ from shoal.node.errors import NoPeers, Refused, ShoalError
 from shoal.node.formats import UPLOAD_ID_BYTES
 from shoal.node.holders.placement import gather, host_of, spread
 from shoal.node.nursery import open_nursery
-from shoal.node.publishing.lanes import DropReason, Lane, abort_all, in_words, reasons_of
+from shoal.node.publishing.lanes import UNBOUND, DropReason, Lane, abort_all, in_words
+from shoal.node.publishing.offers import Offers, OfferTimes, Terms
 from shoal.node.publishing.options import PublishOptions
 
-LEAST_ASKED = 8  # at once, after the first have refused or kept silent: a row of the silent must not take minutes
+LEAST_ASKED = 8  # at once, after so many were silent: a row of the silent must not take minutes
 
 _shared_upload = labelled_hash("repair upload")
 
 
 class Recruiter:
-    """A list of candidates, asked from the best on; remembers who was asked, and who said no and why."""
+    """A list of candidates, asked from the best on; remembers who was asked, and who said no and why.
+
+    An offer names no share, so a host that agrees takes whatever number is free. Those that are late get company, and
+    may still agree. Those that were silent are asked once more before fewer lanes than wanted are returned.
+    """
 
     def __init__(
         self,
@@ -33,48 +38,86 @@ class Recruiter:
         meet: FileId | None = None,
     ) -> None:
         """`meet`: a file that others may be repairing at this moment. Then hosts are asked in an order and by upload
-        ids that depend on the file alone, so that what two repairers send adds up instead of being kept twice."""
+        ids that depend on the file alone, so that what two repairers send adds up instead of being kept twice. There a
+        host is asked for one number only, and those that were silent lately are left to the others."""
         self._context = context
         self._private = context.network.private
         self._meet = meet
-        self._queue = spread(candidates, share_bytes, private=self._private, rng=rng, salt=meet or b"")
-        self._surplus: list[Lane] = []
-        self.refusals: Counter[DropReason] = Counter()
-        self.candidates = len(self._queue)
+        ranked = spread(candidates, share_bytes, private=self._private, rng=rng, salt=meet or b"")
+        now = context.env.wall()
+        silent = {contact.node_id for contact in ranked if context.silence.is_silent(contact, now)}
+        self._queue = [contact for contact in ranked if contact.node_id not in silent]
+        if meet is None:
+            self._queue += [contact for contact in ranked if contact.node_id in silent]
+        self._silent: list[Contact] = []  # to be asked once more
+        self._reasons: dict[NodeId, DropReason] = {}
+        self._times = OfferTimes()
+        self.candidates = len(ranked)
+
+    @property
+    def refusals(self) -> Counter[DropReason]:
+        """How many hosts took no share, by reason."""
+        return Counter(self._reasons.values())
 
     def exclude(self, contacts: Iterable[Contact]) -> None:
         """Never ask these hosts, whatever their names: they have a share already, and have answered there."""
         taken = {host_of(contact, private=self._private) for contact in contacts}
-        self._queue = [each for each in self._queue if host_of(each, private=self._private) not in taken]
+        self._keep(lambda contact: host_of(contact, private=self._private) not in taken)
 
     def exclude_ids(self, node_ids: Iterable[NodeId]) -> None:
         """Never ask these nodes. Others at their addresses may be asked: anybody can state the address of anybody."""
         taken = set(node_ids)
-        self._queue = [each for each in self._queue if each.node_id not in taken]
+        self._keep(lambda contact: contact.node_id not in taken)
+
+    def _keep(self, wanted: Callable[[Contact], bool]) -> None:
+        self._queue = [each for each in self._queue if wanted(each)]
+        self._silent = [each for each in self._silent if wanted(each)]
 
     async def recruit(self, shares: list[int], size_bound: int, lease_s: int) -> list[Lane]:
         """A lane for as many of `shares` as hosts agree; asks on until all are placed or nobody is left."""
-        wanted = list(shares)
-        lanes: list[Lane] = []
-        first = True
-        while wanted and self._queue:
-            asked = [self._lane(share) for share in self._shares_to_ask_for(wanted, first=first)]
-            for lane in await self._ask_all(asked, size_bound, lease_s):
-                if lane.share in wanted:
-                    wanted.remove(lane.share)
-                    lanes.append(lane)
-                else:
-                    self._surplus.append(lane)
-            first = False
-        await abort_all(self._context, self._surplus)
-        self._surplus.clear()
+        terms = Terms(size_bound, lease_s)
+        lanes = await self._ask_around(list(shares), terms, again=False)
+        if len(lanes) < len(shares) and self._silent and self._meet is None:
+            self._queue, self._silent = self._silent, []
+            placed = {lane.share for lane in lanes}
+            lanes += await self._ask_around([share for share in shares if share not in placed], terms, again=True)
         return lanes
 
-    def _shares_to_ask_for(self, wanted: list[int], *, first: bool) -> list[int]:
-        """One host for each share; later, when hosts have been found to fail, several for the few that are left."""
-        alone = first or self._meet is not None  # where repairers meet, a surplus upload may be another's
-        count = len(wanted) if alone else max(len(wanted), LEAST_ASKED)
-        return [wanted[at % len(wanted)] for at in range(min(count, len(self._queue)))]
+    async def _ask_around(self, wanted: list[int], terms: Terms, *, again: bool) -> list[Lane]:
+        """Ask each host of the queue once, until none of `wanted` is left."""
+        lanes: list[Lane] = []
+        async with open_nursery() as nursery:
+            offers = Offers(self._context, nursery, terms, self._times, again=again)
+            misses = 0  # hosts in a row that did not answer
+            while wanted:
+                self._ask_more(offers, wanted, misses)
+                if not offers.under_way:
+                    break
+                lane = await offers.next(wake_when_late=bool(self._queue) and self._meet is None)
+                if lane is None:
+                    continue
+                self._note(lane, again=again)
+                misses = 0 if lane.answers else misses + 1
+                if lane.alive:
+                    lane.share = wanted[0] if self._meet is None else lane.share
+                    wanted.remove(lane.share)
+                    lanes.append(lane)
+            nursery.cancel_scope.cancel()
+        await self._leave(offers, again=again)
+        return lanes
+
+    def _ask_more(self, offers: Offers, wanted: list[int], misses: int) -> None:
+        """Have one host asked for each share; more, when hosts have been silent, for the few that are left."""
+        under_way = offers.under_way
+        if self._meet is not None:  # an upload too many may be another repairer's: only one host for each share
+            asked = {lane.share for lane in under_way}
+            shares = [share for share in wanted if share not in asked]
+        else:
+            late = len(offers.late())
+            aim = max(len(wanted), min(LEAST_ASKED, misses + late))
+            shares = [UNBOUND] * max(0, aim - (len(under_way) - late))
+        for share in shares[: len(self._queue)]:
+            offers.make(self._lane(share))
 
     def _lane(self, share: int) -> Lane:
         contact = self._queue.pop(0)
@@ -82,23 +125,43 @@ class Recruiter:
             return Lane(share, contact, self._context.env.entropy(UPLOAD_ID_BYTES))
         return Lane(share, contact, _shared_upload(self._meet + bytes([share]) + contact.node_id)[:UPLOAD_ID_BYTES])
 
-    async def _ask_all(self, lanes: list[Lane], size_bound: int, lease_s: int) -> list[Lane]:
-        async with open_nursery() as nursery:
-            for lane in lanes:
-                nursery.start_soon(lane.offer, self._context, size_bound, lease_s)
-        for lane in lanes:  # a new upload is empty, but where repairers meet
-            if lane.alive and lane.received and self._meet is None:
-                lane.reason = DropReason.BROKE_THE_PROTOCOL
-        self.refusals.update(reasons_of(lanes))
-        return [lane for lane in lanes if lane.alive]
+    def _note(self, lane: Lane, *, again: bool) -> None:
+        """Remember what a host said, or that it said nothing."""
+        if lane.alive and lane.received and self._meet is None:  # a new upload is empty, but where repairers meet
+            lane.reason = DropReason.BROKE_THE_PROTOCOL
+        self._reasons.pop(lane.contact.node_id, None)
+        if lane.reason is not None:
+            self._reasons[lane.contact.node_id] = lane.reason
+        if lane.answers:
+            self._context.silence.heard(lane.contact)
+            return
+        self._context.silence.note(lane.contact, self._context.env.wall())
+        if not again:
+            self._silent.append(lane.contact)
+
+    async def _leave(self, offers: Offers, *, again: bool) -> None:
+        """Nobody is needed any more: those that were late count as silent, the others may be asked another time."""
+        answered, late = offers.unheard(), offers.late()
+        for lane in late:
+            lane.drop(DropReason.NO_ANSWER)
+        for lane in [*answered, *late]:
+            self._note(lane, again=again)
+        surplus = [lane for lane in [*answered, *offers.under_way] if lane.alive]
+        self._queue = [lane.contact for lane in surplus] + self._queue
+        if self._meet is None:
+            await abort_all(self._context, surplus)
 
 
 @dataclass(frozen=True)
 class Crew:
-    """The hosts of a new file: a lane to each that agreed to take a share, and how many others said why not."""
+    """The hosts of a new file: a lane to each that agreed to take a share, and how many others said why not.
+
+    `possible_n` is n of the widest code that they and the hosts that kept silent would have allowed.
+    """
 
     k: int
     n: int
+    possible_n: int
     lanes: list[Lane]
     refusals: Counter[DropReason]
 
@@ -121,31 +184,24 @@ async def recruit_crew(
 
     `size`: of the file, None while it is unknown. Raises NoPeers or Refused when fewer than k hosts agree.
     """
+    refusals = Counter({DropReason.FULL: sum(contact.space == 0 for contact in candidates)})
     k, n = options.width(size, Recruiter(context, candidates, 0, context.env.rng).candidates)
+    possible_n = 0
     while True:
-        crew = await _crew_for(context, candidates, options, size, (k, n))
-        narrower = options.width(size, len(crew.lanes))
-        if len(crew.lanes) >= n or narrower == (k, n):
+        recruiter = Recruiter(context, candidates, share_bound(k, n, size), context.env.rng)
+        lanes = await recruiter.recruit(list(range(n)), share_bound(k, n, size), options.ttl_s)
+        refusals.update(recruiter.refusals)
+        silent = recruiter.refusals[DropReason.NO_ANSWER]
+        possible_n = possible_n or (n if len(lanes) == n else options.width(size, len(lanes) + silent)[1])
+        narrower = options.width(size, len(lanes))
+        if len(lanes) >= n or narrower == (k, n):
             break
-        await abort_all(context, crew.lanes)
+        await abort_all(context, lanes)
+        candidates = [lane.contact for lane in lanes]  # they alone agree to take any, and theirs will be larger
         k, n = narrower
-    if len(crew.lanes) < k:
-        raise too_few(len(crew.lanes), k, crew.refusals)
-    return crew
-
-
-async def _crew_for(
-    context: Context, candidates: Sequence[Contact], options: PublishOptions, size: int | None, code: tuple[int, int]
-) -> Crew:
-    """As many lanes as hosts agree to, up to one for each share of this code."""
-    k, n = code
-    bound = share_bound(k, n, size)
-    recruiter = Recruiter(context, candidates, bound, context.env.rng)
-    lanes = await recruiter.recruit(list(range(n)), bound, options.ttl_s)
-    full = sum(contact.space == 0 for contact in candidates)
-    if full:
-        recruiter.refusals[DropReason.FULL] += full
-    return Crew(k, n, lanes, recruiter.refusals)
+    if len(lanes) < k:
+        raise too_few(len(lanes), k, refusals)
+    return Crew(k, n, max(n, possible_n), lanes, +refusals)
 
 
 def share_bound(k: int, n: int, size: int | None) -> int:

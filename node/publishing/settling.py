@@ -91,11 +91,11 @@ class Settling:
         Those who fail are replaced in turn, a few times. TooFewShares, BadData.
         """
         share_bytes = self._manifest.layout.share_bytes
+        recruiter = Recruiter(self._context, candidates, share_bytes, self._context.env.rng)
+        recruiter.exclude(self._lost)
         tried: list[Lane] = []
         for _ in range(REPLACE_ROUNDS):
-            recruiter = Recruiter(self._context, candidates, share_bytes, self._context.env.rng)
             self.exclude_from(recruiter)
-            recruiter.exclude(self._lost)
             wanted = [share for share in missing if share not in self.shares]
             lanes = await recruiter.recruit(wanted, share_bytes, self._lease_s)
             for reason, count in recruiter.refusals.items():

@@ -72,6 +72,23 @@ def test_a_partial_publish_in_the_words_agreed(settings: Globals) -> None:
     )
 
 
+def test_only_advice_that_can_come_true(settings: Globals) -> None:
+    narrowed = replace(PARTIAL, k=2, n=6, possible_n=12, shares=6, hosts=6, refusals={"no answer": 6})
+    assert told(settings, narrowed)[1] == (
+        "Published 6 of 6 shares on 6 hosts: the file survives the loss of any 4 of them (wanted: 9 hosts). "
+        "6 hosts did not answer. With them the file could have 12 shares instead of 6. "
+        "Publish it again later; that makes a new link.\n"
+    )
+    assert publish.summary_fields(narrowed)["possible_n"] == 12
+    wanting = replace(PARTIAL, happy=20, shares=12, hosts=12, refusals={}, possible_n=12)
+    for resumable in (True, False):
+        assert publish.partial_words(wanting, resumable=resumable) == (
+            "Published 12 of 12 shares on 12 hosts: the file survives the loss of any 8 of them (wanted: 20 hosts). "
+            "This file has only 12 shares, so 20 hosts will never have one. "
+            "Publish it again when the network has 20 hosts; that makes a new link."
+        )
+
+
 def test_a_link_that_nobody_takes_is_not_lost(recorded: Callable[..., Any], settings: Globals) -> None:
     output = recorded()
     output.out.close()

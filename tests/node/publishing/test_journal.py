@@ -47,6 +47,7 @@ ENTRY = JournalEntry(
     owner_secret=bytes(range(32, 64)),
     k=2,
     n=6,
+    possible_n=12,
     started_at=NOW,
     uploads=tuple(note(share, ipv6=share % 2 == 1) for share in range(6)),
 )
