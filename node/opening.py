@@ -145,7 +145,8 @@ class _Opener:
         dht = await self._listen(identity, serving)
         context = await self._context(dht)
         await serving.start(self._nursery, context, _OwnAddress(dht), lambda: node_status(context, serving))
-        write_note(plan.home, DaemonNote(identity.node_id, dht.addresses))
+        with suppress(LocalError):  # a full disk: others then look at the addresses of the settings
+            write_note(plan.home, DaemonNote(identity.node_id, dht.addresses))
         self._stack.callback(remove_note, plan.home)
         return await self._node(context, serving)
 

@@ -27,7 +27,8 @@ class Problems:
         """The store could not do something. A damaged share is counted by the store itself."""
         if isinstance(error, StoreFull):
             self.failure = (
-                "The disk is full. The node can still read its shares, but it can store nothing. Make room on the disk."
+                "The disk is full, or a quota on it is used up. The node can still read its shares, but it can store "
+                "nothing. Make room on the disk."
             )
         elif isinstance(error, LocalFailure) and not isinstance(error, ShareDamaged):
             self.failure = (
@@ -76,6 +77,21 @@ def not_renewed(name: str, left_s: float) -> str:
         f"Cannot renew {name}, which this home keeps alive: its holders do not answer. {lease}. The node tries again "
         "in every epoch. If the owner has deleted the file, take it off the list with: shoal unkeep"
     )
+
+
+def no_room(free_disk_bytes: int, reserve_bytes: int) -> list[str]:
+    """What to say where the disk, and not the capacity that was given, leaves no room for new shares."""
+    if free_disk_bytes > reserve_bytes:
+        return []
+    lower = " Make room on the disk, or lower the reserve." if free_disk_bytes else " Make room on the disk."
+    return [
+        f"The node takes nothing new: {_amount(free_disk_bytes)} of the disk are free, and {_amount(reserve_bytes)} "
+        f"are to stay free. It serves what it has.{lower}"
+    ]
+
+
+def _amount(count_bytes: int) -> str:
+    return f"{count_bytes / 1e9:.3g} GB" if count_bytes >= 10**8 else f"{count_bytes / 1e6:.3g} MB"
 
 
 def bare_store(folder: Path) -> str:

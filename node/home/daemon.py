@@ -29,9 +29,9 @@ from shoal.node.channel.messages import R
 from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import AlreadyRunning, LocalError
 from shoal.node.formats import unpack
-from shoal.node.home.home import Home, daemon_lock, read_plain, write_private
+from shoal.node.home.home import Home, daemon_lock, overwritten, read_plain, write_private
 from shoal.node.home.network import Network
-from shoal.node.home.settings import load_identity
+from shoal.node.home.settings import load_identity, load_settings
 from shoal.node.nursery import open_nursery
 
 ANSWER_TIMEOUT_S = 10.0  # of a daemon on the same machine, be it busy
@@ -57,9 +57,19 @@ def _loopback(address: Address) -> Address:
 
 
 def write_note(home: Home, note: DaemonNote) -> None:
-    """Called by the daemon once it listens."""
-    content = {"node_id": note.node_id.hex(), "addresses": [str(address) for address in note.addresses]}
-    write_private(home.daemon_file, json.dumps(content).encode(), durable=False)
+    """Called by the daemon once it listens.
+
+    A full disk has no room for a new file. The note of a killed daemon is then written over where it is.
+
+    :raises LocalError: there is no room, and no note to write over.
+    """
+    fields = {"node_id": note.node_id.hex(), "addresses": [str(address) for address in note.addresses]}
+    content = json.dumps(fields).encode()
+    try:
+        write_private(home.daemon_file, content, durable=False)
+    except LocalError:
+        if not overwritten(home.daemon_file, content):
+            raise
 
 
 def read_note(home: Home) -> DaemonNote | None:
@@ -70,6 +80,12 @@ def read_note(home: Home) -> DaemonNote | None:
         return DaemonNote(NodeId(bytes.fromhex(content["node_id"])), addresses)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, AddressError):
         return None
+
+
+def _expected_note(home: Home, node_id: NodeId) -> DaemonNote | None:
+    """Where a daemon of this home may be that could not leave a note: at the addresses in its settings."""
+    addresses = tuple(address for address in load_settings(home).listen if address.port)
+    return DaemonNote(node_id, addresses) if addresses else None
 
 
 def remove_note(home: Home) -> None:
@@ -143,18 +159,19 @@ async def daemon_status(
     :raises UsageError: the home has no node yet.
     """
     admin = _administrator(home, network, environment)
-    note = read_note(home)
-    if note is None:
-        raise LocalError(f"No node runs on {home.data}. Start it with: shoal node run")
+    written = read_note(home)
+    note = written or _expected_note(home, admin.identity.node_id)
     with trio.move_on_after(ANSWER_TIMEOUT_S):
-        for address in note.reachable():
+        for address in note.reachable() if note else ():
             try:
                 return _plain(bytes((await admin.ask(address, GetStatus())).payload))
             except PeerError:
                 continue
+    if written is None:
+        raise LocalError(f"No node runs on {home.data}. Start it with: shoal node run")
     raise LocalError(
-        f"The node that ran on {home.data} does not answer at {', '.join(map(str, note.addresses))}. It has stopped, "
-        "or it runs on another network. Start it with: shoal node run"
+        f"The node that ran on {home.data} does not answer at {', '.join(map(str, written.addresses))}. It has "
+        "stopped, or it runs on another network. Start it with: shoal node run"
     )
 
 
@@ -175,7 +192,7 @@ async def stop_daemon(
     with trio.move_on_after(ANSWER_TIMEOUT_S) as scope:
         while not await admin.env.call(_is_free, home):
             if not is_asked:
-                note = read_note(home)  # None while it starts, or ends already
+                note = read_note(home) or _expected_note(home, admin.identity.node_id)  # it may be starting, or ending
                 addresses = addresses if note is None else note.addresses
                 is_asked = note is not None and await admin.ask_to_end(note)
                 if is_asked:

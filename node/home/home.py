@@ -144,6 +144,21 @@ def write_private(path: Path, content: bytes, *, durable: bool = True, replace: 
         raise
 
 
+def overwritten(path: Path, content: bytes) -> bool:
+    """Write over a plain file where it is, not atomically. False when there is none, or it cannot be done."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with open(descriptor, "wb", buffering=0) as file:
+        try:
+            done = stat.S_ISREG(os.fstat(descriptor).st_mode) and file.write(content) == len(content)
+            file.truncate()
+        except OSError:
+            return False
+        return done
+
+
 def sweep_temporaries(home: Home) -> None:
     """Remove what `write_private` left where a crash cut it short. A young one may be another process's work."""
     limit = time.time() - STALE_S  # the file system's clock, not the node's

@@ -22,6 +22,8 @@ DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 MAX_PIECES = 512  # buffers per system call; Linux takes 1024 (IOV_MAX)
 LOCK_WAIT_S = 5.0  # how long SQLite waits for another program (a backup, say) that locks the database
+# A full disk has no room for the 32 KiB in which SQLite keeps the index of a database's log.
+_NO_ROOM_FOR_INDEX = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN})
 DATABASE_SUFFIXES = ("", "-wal", "-shm")  # the files SQLite keeps for one database in WAL mode
 
 
@@ -212,8 +214,10 @@ class RealDisk:
         return os.stat(path, follow_symlinks=False).st_size
 
     def free_bytes(self, path: Path) -> int:
-        """See Disk: what an ordinary user may write, not what is kept for root."""
+        """See Disk: what an ordinary user may write, not what is kept for root. Nothing where no inode is left."""
         status = os.statvfs(path)
+        if status.f_files and not status.f_favail:  # no such number: the file system makes inodes as it needs them
+            return 0
         return status.f_bavail * status.f_frsize
 
     def database(self, path: Path) -> sqlite3.Connection:
@@ -222,13 +226,27 @@ class RealDisk:
         os.close(_open(path, os.O_RDWR | os.O_CREAT))
         if is_new:
             self.fsync_directory(path.parent)
-        connection = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA synchronous=FULL")
-        return connection
+        try:
+            return _connect(path, "NORMAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode not in _NO_ROOM_FOR_INDEX:
+                raise
+            return _connect(path, "EXCLUSIVE")  # the index is then in memory alone
 
     def database_bytes(self, path: Path) -> int:
         """See Disk."""
         return sum(_size_or_zero(path.with_name(path.name + suffix)) for suffix in DATABASE_SUFFIXES)
+
+
+def _connect(path: Path, locking_mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute(f"PRAGMA locking_mode={locking_mode}")  # first: the first access opens the index
+        connection.execute("PRAGMA synchronous=FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _kind(entry: os.DirEntry[str]) -> EntryKind:

@@ -75,7 +75,12 @@ class StoreFull(StoreError):
     def __init__(self, limit: Limit, needed_bytes: int, available_bytes: int) -> None:
         self.limit, self.needed_bytes, self.available_bytes = limit, needed_bytes, max(0, available_bytes)
         numbers = f"{needed_bytes} bytes needed, {self.available_bytes} available"
-        super().__init__(f"no room ({limit.value}): {numbers if needed_bytes else 'the file system is full'}")
+        super().__init__(f"no room ({limit.value}): {'the file system is full' if self.is_the_systems else numbers}")
+
+    @property
+    def is_the_systems(self) -> bool:
+        """Whether the system refused the bytes, although our own count had room: no space, no inode, a quota."""
+        return self.limit is Limit.DISK and not self.needed_bytes
 
 
 class LocalFailure(StoreError):

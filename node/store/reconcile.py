@@ -4,6 +4,8 @@ Names are listed and compared with the database's rows. Only a share file that t
 trailer and manifest. Nothing that could be somebody's data is removed. What is removed are files that a transaction
 gave up, shares that their owner deleted, and uploads unknown to the database, which were promised to no publisher.
 Whatever else is in the folders is left alone and never followed: folders, links and pipes, whatever their names.
+
+A full disk keeps no store from opening. What cannot be written down then is found again at the next start.
 """
 
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from shoal.node.formats import MAX_LEASE_S
 from shoal.node.store.catalogue import Catalogue, ShareKey, ShareRow, ShareState, insert_share
 from shoal.node.store.database import Transaction
 from shoal.node.store.disk import Disk, EntryKind
-from shoal.node.store.errors import StoreError, disk_errors
+from shoal.node.store.errors import StoreError, StoreFull, disk_errors
 from shoal.node.store.limits import OWN_SOURCE, allocated_bytes
 from shoal.node.store.quarantine import QuarantineStart
 from shoal.node.store.removal import garbage_path, note_garbage, remove_garbage
@@ -31,6 +33,7 @@ from shoal.node.store.shareformat import (
     parse_quarantine_name,
     parse_share_name,
     parse_upload_name,
+    share_name,
     upload_name,
 )
 from shoal.node.store.tombstones import is_deleted
@@ -76,7 +79,8 @@ class Reconciler:
         garbage = self._remove_garbage()
         with disk_errors("list the share folders"):
             found = self._list(garbage)
-        QuarantineStart(self._disk, self._root, self._catalogue.database, found.shares, found.asides).run()
+        with suppress(StoreFull):
+            QuarantineStart(self._disk, self._root, self._catalogue.database, found.shares, found.asides).run()
         lost, back = self._compare(found)
         indexed, unreadable = self._index(found, now)
         strays = [*unreadable, *found.others]
@@ -148,7 +152,7 @@ class Reconciler:
             if state == ShareState.LOST:
                 back.append((int(ShareState.WHOLE), file_id, number))
         if lost or back:
-            with self._catalogue.database.transaction() as transaction:
+            with suppress(StoreFull), self._catalogue.database.transaction() as transaction:
                 transaction.run_many("UPDATE shares SET state = ? WHERE file_id = ? AND share_number = ?", lost + back)
                 for _, *key in back:  # its grace begins anew, and scrub has not read it for a while
                     transaction.run("DELETE FROM expired WHERE file_id = ? AND share_number = ?", *key)
@@ -163,20 +167,38 @@ class Reconciler:
         forgotten = [(key, folder) for key, folders in found.shares.items() for folder in folders]
         if not forgotten:
             return 0, []
-        indexed, deleted, unreadable = 0, [], []
-        with self._catalogue.database.transaction() as transaction:
-            for key, folder in forgotten:
-                name = f"{key[0].hex()}.{key[1]}"
-                if is_deleted(transaction, key[0]):
-                    deleted.append(note_garbage(transaction, garbage_path(folder, key), 0).path)
-                elif self._enter(transaction, key, folder, name, now):
-                    indexed += 1
-                else:
-                    unreadable.append((folder, name))
+        deleted: list[str] = []
+        unreadable: list[tuple[str, str]] = []
+        try:
+            with self._catalogue.database.transaction() as transaction:
+                indexed = sum(
+                    self._index_one(transaction, key, folder, now, deleted, unreadable) for key, folder in forgotten
+                )
+        except StoreFull:
+            return 0, unreadable
         for path in deleted:  # it was away when its owner deleted it
             with suppress(StoreError):
                 remove_garbage(self._disk, self._root, self._catalogue, path)
         return indexed, unreadable
+
+    def _index_one(
+        self,
+        transaction: Transaction,
+        key: ShareKey,
+        folder: str,
+        now: float,
+        deleted: list[str],
+        unreadable: list[tuple[str, str]],
+    ) -> bool:
+        """Whether one share file without a row was entered; else it is put on one of the lists."""
+        name = share_name(*key)
+        if is_deleted(transaction, key[0]):
+            deleted.append(note_garbage(transaction, garbage_path(folder, key), 0).path)
+        elif self._enter(transaction, key, folder, name, now):
+            return True
+        else:
+            unreadable.append((folder, name))
+        return False
 
     def _enter(self, transaction: Transaction, key: ShareKey, folder: str, name: str, now: float) -> bool:
         rows = transaction.rows("SELECT state, lease_end FROM shares WHERE file_id = ? AND share_number = ?", *key)
@@ -250,7 +272,7 @@ class Reconciler:
             else:
                 broken.append(upload_id)
         if broken:
-            with self._catalogue.database.transaction() as transaction:
+            with suppress(StoreFull), self._catalogue.database.transaction() as transaction:
                 for upload_id in broken:
                     forget_upload(transaction, upload_id)
 

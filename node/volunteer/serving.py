@@ -43,7 +43,7 @@ from shoal.node.volunteer.taking import Taking
 PORT_TRIES = 16  # a free TCP port picked by the system may be taken for UDP; so many times in a row it is not
 CARE_BYTES_PER_S = 4 * 10**6  # repairs on a line without caps; a user's transfer beside them hardly notices
 CARE_PART = 4  # of the caps where there are any: repairs take a quarter at most
-SPACE_AGE_S = 1800.0  # how old the free-space class in our replies may be: it is a hint, offers are looked at anew
+SPACE_AGE_S = 15.0  # how old the free-space class in our replies may be: a host without space is not even asked
 
 
 class Serving:

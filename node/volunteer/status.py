@@ -5,6 +5,7 @@ from typing import Any
 import trio
 
 from shoal import __version__
+from shoal.node.care.problems import no_room
 from shoal.node.context import Context
 from shoal.node.store import StoreError, StoreHealth, Usage
 from shoal.node.volunteer.serving import Serving
@@ -53,7 +54,11 @@ def _of_store(serving: Serving, usage: Usage | None, health: StoreHealth | None)
         "damaged_shares": health and health.damaged,
         "lost_shares": health and health.lost,
         "soonest_lease_end": health and health.soonest_lease_end,
-        "problems": [*serving.problems.sentences(health), *_of_clock(serving)],
+        "problems": [
+            *serving.problems.sentences(health),
+            *(no_room(usage.free_disk_bytes, usage.reserve_bytes) if usage else ()),
+            *_of_clock(serving),
+        ],
     }
 
 

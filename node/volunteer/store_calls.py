@@ -42,6 +42,8 @@ class StoreCalls:
         try:
             yield
         except StoreFull as error:
+            if error.is_the_systems:
+                self._problems.failed(error)
             raise RequestError(Status.FULL, _LIMITS[error.limit], str(error)) from error
         except NotHeld as error:
             raise RequestError(Status.NOT_FOUND, text=str(error)) from error
