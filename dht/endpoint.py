@@ -1,7 +1,7 @@
 """Where datagrams come in and go out. The sockets feed the first checks, which pass on to caller or responder."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -12,7 +12,7 @@ from shoal.dht.errors import ProtocolError
 from shoal.dht.identity import Entropy, Identity
 from shoal.dht.messages import decode_frame
 from shoal.dht.params import NetworkParameters
-from shoal.dht.responder import Responder, Response
+from shoal.dht.responder import Responder, Response, Work
 from shoal.dht.rpc import RequestSender
 from shoal.dht.sockets import SocketSet
 from shoal.dht.transport import DatagramNetwork, DatagramSocket
@@ -111,7 +111,7 @@ class Endpoint:
         except trio.ClosedResourceError:
             return
 
-    def _start_work(self, sock: DatagramSocket, work: Callable[[], Awaitable[bytes]], source: Address) -> bool:
+    def _start_work(self, sock: DatagramSocket, work: Work, source: Address) -> bool:
         """Work on a reply in a task of its own, unless there are too many of them."""
         if self._nursery is None or self._working >= MAX_WORK:
             return False
@@ -119,10 +119,13 @@ class Endpoint:
         self._nursery.start_soon(self._work, sock, work, source)
         return True
 
-    async def _work(self, sock: DatagramSocket, work: Callable[[], Awaitable[bytes]], source: Address) -> None:
+    async def _work(self, sock: DatagramSocket, work: Work, source: Address) -> None:
         try:
             with trio.move_on_after(WORK_LIMIT_S):
                 datagram = await work()
+                if datagram is None:
+                    self.counters.dropped["amplification"] += 1
+                    return
                 await sock.send(datagram, source)
                 self.counters.note_out(len(datagram))
         except trio.ClosedResourceError:

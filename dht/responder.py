@@ -2,7 +2,7 @@
 that the layer above has to answer is handed back to the caller as work.
 
 The order of checks is that of `guard`. What is sent to an address that has not proven itself with a cookie is
-never longer than what came from there.
+never longer than what came from there: `Responder._seal` gives nothing longer, whatever the reply is.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,6 +17,7 @@ from shoal.dht.guard import CookieMint, RequestGuard
 from shoal.dht.identity import UNKNOWN_ID, Identity, NodeId, has_proof
 from shoal.dht.messages import (
     MAX_QUERY_BYTES,
+    MIN_REQUEST_BYTES,
     Answered,
     FindNode,
     Frame,
@@ -44,10 +45,14 @@ from shoal.dht.messages import (
 from shoal.dht.params import NetworkParameters
 from shoal.dht.records import Record, RecordKey, RecordKind
 from shoal.dht.store import RecordStore
-from shoal.dht.wire import MAX_DATAGRAM_BYTES, Envelope, seal
+from shoal.dht.wire import ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, Envelope, seal
 
 QueryHandler = Callable[[NodeId, bytes], Awaitable[bytes | None]]
 """Answers a query of one topic: who asks, and the payload; None for what is not understood. What it raises is a bug."""
+
+
+Work = Callable[[], Awaitable[bytes | None]]
+"""Gives the datagram of a reply, or None when there is none to send."""
 
 
 class Table(Protocol):
@@ -69,13 +74,13 @@ class Response:
     datagram: the reply, ready to send to where the request came from; None for no reply.
     dropped: why nothing is sent; None if something is.
     newcomer: the requester, when it serves, has its proof of work and proved its address: worth a ping.
-    work: gives the reply when that takes more than memory; it may wait.
+    work: gives the reply when that takes more than memory; it may wait. None is no reply.
     """
 
     datagram: bytes | None = None
     dropped: str | None = None
     newcomer: Contact | None = None
-    work: Callable[[], Awaitable[bytes]] | None = None
+    work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,8 @@ class Responder:
     def respond(self, envelope: Envelope, frame: Frame, source: Address, size: int, now: float) -> Response:
         """Answer the request in `frame`, a datagram of `size` bytes from `source`; `now` is monotonic."""
         proven = self._guard.is_proven(frame.cookie, source, envelope.node_id, now)
+        if size < MIN_REQUEST_BYTES and not proven:
+            return Response(dropped="amplification")  # no reply is so short: it is worth no work
         if not self._guard.admits(source, now, proven=proven):
             return Response(dropped="rate")
         if not self._is_signed(envelope, frame):
@@ -135,7 +142,7 @@ class Responder:
         if isinstance(request, Query) and request.topic in self._topics:
             return Response(newcomer=self._newcomer(frame, asker), work=partial(self._work, request, frame, asker, now))
         datagram = self._seal(self._answer(request, asker, now), frame, asker, now)
-        if len(datagram) > limit:
+        if datagram is None:
             return Response(dropped="amplification")
         return Response(datagram, newcomer=self._newcomer(frame, asker))
 
@@ -165,7 +172,7 @@ class Responder:
             case _:
                 return Unsupported(request.kind)
 
-    async def _work(self, query: Query, frame: Frame, asker: _Asker, now: float) -> bytes:
+    async def _work(self, query: Query, frame: Frame, asker: _Asker, now: float) -> bytes | None:
         """The reply to a query that the layer above answers."""
         answer = await self._topics[query.topic](asker.node_id, query.payload)
         if answer is None or len(answer) > MAX_QUERY_BYTES:
@@ -201,7 +208,8 @@ class Responder:
         known = self.table.get(asker.node_id)
         return known is not None and known.address == asker.address
 
-    def _seal(self, reply: Reply, frame: Frame, asker: _Asker, now: float) -> bytes:
+    def _seal(self, reply: Reply, frame: Frame, asker: _Asker, now: float) -> bytes | None:
+        """The datagram of a reply. Every reply passes here; None for one that is longer than this asker may be sent."""
         head = ReplyHead(
             cookie=self._mint.mint(asker.address, asker.node_id, now),
             validated=asker.proven,
@@ -209,4 +217,6 @@ class Responder:
             space=min(max(self._space(), 0), MAX_SPACE_CLASS),
         )
         body = encode_reply(reply, frame.request_id, head)
+        if ENVELOPE_BYTES + len(body) > asker.limit:
+            return None
         return seal(body, asker.node_id, self._params.network_id, self._identity)
