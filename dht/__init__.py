@@ -21,6 +21,7 @@ from shoal.dht.errors import (
     UnsupportedError,
 )
 from shoal.dht.hashing import labelled_hash
+from shoal.dht.hearsay import Allowance, KnockBudget
 from shoal.dht.identity import Identity, NodeId, distance, has_proof, node_id_of
 from shoal.dht.params import NetworkParameters
 from shoal.dht.records import MAX_ANNOUNCEMENT_BYTES, Record, RecordKey, RecordKind
@@ -34,6 +35,7 @@ __all__ = [
     "MAX_ANNOUNCEMENT_BYTES",
     "Address",
     "AddressError",
+    "Allowance",
     "Announcement",
     "Contact",
     "DatagramNetwork",
@@ -44,6 +46,7 @@ __all__ = [
     "Ed25519",
     "Identity",
     "K",
+    "KnockBudget",
     "ListenError",
     "MisbehaviourError",
     "NetworkParameters",

@@ -25,6 +25,20 @@ GREETING_SPACING_S = 600.0  # a node whose bucket is full is not pinged again fo
 MAX_GREETED = 4_096
 
 
+class _Permit:
+    """Lets datagrams of one request go to an address known by hearsay."""
+
+    def __init__(self, hearsay: HearsayBook, address: Address) -> None:
+        self._hearsay = hearsay
+        self._address = address
+        self.was_used = False
+
+    def __call__(self, size: int) -> bool:
+        allowed = self._hearsay.take(self._address, size, trio.current_time())
+        self.was_used |= allowed
+        return allowed
+
+
 class Peers:
     """Asks peers and keeps the books.
 
@@ -75,19 +89,19 @@ class Peers:
         if self._is_verified(contact):
             return await self._request(contact, message)
         if self._params.private:
-            if not self._hearsay.allows(contact.address, trio.current_time()):
-                raise NoReplyError(f"{contact.address} did not answer lately")
-            return await self._request(contact, message)
+            return await self._ask_hearsay(contact, message)
         while (other := self._trying.get(contact.address)) is not None:
             await other.wait()  # one attempt at a time, then we know more
-        if not self._hearsay.allows(contact.address, trio.current_time()):
-            raise NoReplyError(f"{contact.address} did not answer lately")
         over = self._trying[contact.address] = trio.Event()
         try:
-            return await self._request(contact, message)
+            return await self._ask_hearsay(contact, message)
         finally:
             del self._trying[contact.address]
             over.set()
+
+    def has_met(self, node_id: NodeId, address: Address) -> bool:
+        """Whether this node has answered us from this address: it is in the table, or gave us a cookie lately."""
+        return self._is_verified(Contact(node_id, address)) or bool(self._caller.cookie_for(address, node_id))
 
     async def ping(self, address: Address, node_id: NodeId | None) -> Contact:
         """Ask an address we were given for a sign of life; None for whoever is there. Raises QueryError."""
@@ -103,7 +117,7 @@ class Peers:
     def greet(self, newcomer: Contact) -> None:
         """A serving node asked us something from a proven address: ping it, unless we know it or did so lately."""
         now = trio.current_time()
-        self._hearsay.note_life(newcomer.address)
+        self._hearsay.note_life(newcomer.address, now)
         lately = now - self._greeted.get(newcomer.address, -GREETING_SPACING_S) < GREETING_SPACING_S
         if lately or self._is_verified(newcomer):
             return
@@ -116,13 +130,24 @@ class Peers:
         known = self._table.get(contact.node_id)
         return known is not None and known.address == contact.address
 
-    async def _request(self, contact: Contact, message: KnownRequest) -> Answer:
+    async def _ask_hearsay(self, contact: Contact, message: KnownRequest) -> Answer:
+        """Ask where others say that somebody is, as far as the hearsay book allows."""
+        if not self._hearsay.allows(contact.address, trio.current_time()):
+            raise NoReplyError(f"{contact.address} did not answer lately")
+        if self.has_met(contact.node_id, contact.address):
+            return await self._request(contact, message)
+        return await self._request(contact, message, _Permit(self._hearsay, contact.address))
+
+    async def _request(self, contact: Contact, message: KnownRequest, permit: "_Permit | None" = None) -> Answer:
         # A peer that was silent through all attempts last time gets one: that shows whether it is back.
         attempts = 1 if self._hearsay.was_silent(contact.address) else MAX_ATTEMPTS
         try:
-            answer = await self._caller.request(contact.address, contact.node_id, message, attempts=attempts)
+            answer = await self._caller.request(
+                contact.address, contact.node_id, message, attempts=attempts, permit=permit
+            )
         except (NoReplyError, MisbehaviourError):
-            self._note_failure(contact)
+            if permit is None or permit.was_used:  # else nothing was sent, and nothing is known
+                self._note_failure(contact)
             raise
         self._note_answer(answer)
         return answer
@@ -139,7 +164,7 @@ class Peers:
 
     def _note_answer(self, answer: Answer) -> None:
         """The peer answered from its address: the one way into the table."""
-        self._hearsay.note_life(answer.contact.address)
+        self._hearsay.note_life(answer.contact.address, trio.current_time())
         if any(bound.is_ipv6 == answer.contact.address.is_ipv6 for bound in self._listening()):
             chosen = answer.contact.address not in self._greeted
             self.observed.note(answer.contact.address, answer.head.observed, chosen=chosen)

@@ -7,6 +7,7 @@ for us. If we knew no id, any id with the proof of work may sign. A cancelled re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -31,7 +32,7 @@ from shoal.dht.messages import (
     encode_request,
 )
 from shoal.dht.params import NetworkParameters
-from shoal.dht.wire import Envelope, seal
+from shoal.dht.wire import ENVELOPE_BYTES, Envelope, seal
 
 MAX_PENDING = 512  # requests under way; more wait for their turn
 MAX_COOKIES = 4_096
@@ -56,6 +57,10 @@ class Sender(Protocol):
         False if the address cannot be reached.
         """
         ...
+
+
+Permit = Callable[[int], bool]
+"""Whether a datagram of so many bytes may go out; it is asked before each, repetitions included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,38 @@ class RoundTrips:
         return min(max(self._mean + 4 * self._deviation, MIN_WAIT_S), MAX_WAIT_S)
 
 
+class _Datagrams:
+    """The datagrams of one request: the same bytes each time, but for what our socket is (`signed`)."""
+
+    def __init__(
+        self,
+        params: NetworkParameters,
+        identity: Identity,
+        pending: _Pending,
+        message: KnownRequest,
+        request_id: bytes,
+        cookie: bytes,
+    ) -> None:
+        self._params = params
+        self._identity = identity
+        self._receiver = pending.expected or UNKNOWN_ID
+        addressed = pending.expected is not None
+        self._body = partial(encode_request, message, request_id, cookie, addressed=addressed)
+        self._made: dict[bool, bytes] = {}
+
+    @property
+    def size(self) -> int:
+        """Bytes of each of them."""
+        return ENVELOPE_BYTES + len(self._body(serving=False))
+
+    def signed(self, serving: bool) -> bytes:
+        """The datagram; serving: whether it leaves from a socket that answers. Each is made once."""
+        if serving not in self._made:
+            body = self._body(serving=serving)
+            self._made[serving] = seal(body, self._receiver, self._params.network_id, self._identity)
+        return self._made[serving]
+
+
 class RequestSender:
     """Sends requests and waits for their replies."""
 
@@ -119,10 +156,17 @@ class RequestSender:
         return len(self._pending)
 
     async def request(
-        self, address: Address, expected: NodeId | None, message: KnownRequest, *, attempts: int = MAX_ATTEMPTS
+        self,
+        address: Address,
+        expected: NodeId | None,
+        message: KnownRequest,
+        *,
+        attempts: int = MAX_ATTEMPTS,
+        permit: Permit | None = None,
     ) -> Answer:
         """Ask `expected` (None: whoever is there, for a ping only) at `address`.
 
+        permit: asked for each datagram until the peer has answered; None for an address that may be sent everything.
         Raises NoReplyError after all attempts (at most 9 s), UnsupportedError or MisbehaviourError.
         """
         try:
@@ -130,14 +174,21 @@ class RequestSender:
         except trio.WouldBlock:
             await self._slots.acquire()
         try:
-            return await self._request(address, expected, message, attempts)
+            return await self._request(address, expected, message, attempts, permit)
         finally:
             self._slots.release()
 
-    async def _request(self, address: Address, expected: NodeId | None, message: KnownRequest, attempts: int) -> Answer:
+    async def _request(
+        self,
+        address: Address,
+        expected: NodeId | None,
+        message: KnownRequest,
+        attempts: int,
+        permit: Permit | None,
+    ) -> Answer:
         """An exchange, and another one where the first has only brought a cookie."""
         had_cookie = expected is not None and bool(self.cookie_for(address, expected))
-        answer = await self._exchange(address, expected, message, attempts)
+        answer = await self._exchange(address, expected, message, attempts, permit)
         if (had_cookie and not answer.head.validated) or _lacks_cookie(answer):
             # The peer has restarted and kept its answer as short as our request, or it does not know us well enough
             # to store something without a cookie. Ask with the new one.
@@ -191,13 +242,20 @@ class RequestSender:
         pending.done.set()
 
     async def _exchange(
-        self, address: Address, expected: NodeId | None, message: KnownRequest, attempts: int
+        self,
+        address: Address,
+        expected: NodeId | None,
+        message: KnownRequest,
+        attempts: int,
+        permit: Permit | None = None,
     ) -> Answer:
         request_id = self._entropy(REQUEST_ID_BYTES)
         pending = _Pending(address, expected, message.kind)
         self._pending[request_id] = pending
         try:
-            await self._attempt(pending, self._datagrams(request_id, pending, message), attempts)
+            datagrams = _Datagrams(self._params, self._identity, pending, message, request_id, self._cookie_to(pending))
+            permitted = None if permit is None else partial(permit, datagrams.size)
+            await self._attempt(pending, datagrams, attempts, permitted)
         finally:
             del self._pending[request_id]
         if pending.failure is not None:
@@ -206,12 +264,17 @@ class RequestSender:
             raise NoReplyError(f"no reply from {address}")
         return pending.answer
 
-    async def _attempt(self, pending: _Pending, datagram_for: Callable[[bool], bytes], attempts: int) -> None:
+    async def _attempt(
+        self, pending: _Pending, datagrams: "_Datagrams", attempts: int, permit: Callable[[], bool] | None
+    ) -> None:
         """Send, wait, send again. The bytes are the same each time: a peer may answer twice, and we take one answer."""
         started = trio.current_time()
         unit = self._round_trips.wait_s()
         for number, waits in enumerate(ATTEMPT_WAITS[:attempts]):
-            if not await self._send(datagram_for, pending.address):
+            permitted = permit is None or permit()
+            if not (permitted or number):
+                return
+            if permitted and not await self._send(datagrams.signed, pending.address):
                 return
             with trio.move_on_after(unit * waits):
                 await pending.done.wait()
@@ -220,21 +283,8 @@ class RequestSender:
                     self._round_trips.note(trio.current_time() - started)
                 return
 
-    def _datagrams(self, request_id: bytes, pending: _Pending, message: KnownRequest) -> Callable[[bool], bytes]:
-        """A function that gives the signed datagram, made once for each value of the serving flag."""
-        receiver = pending.expected or UNKNOWN_ID
-        cookie = self.cookie_for(pending.address, receiver)
-        made: dict[bool, bytes] = {}
-
-        def datagram_for(serving: bool) -> bytes:
-            if serving not in made:
-                body = encode_request(
-                    message, request_id, cookie, serving=serving, addressed=pending.expected is not None
-                )
-                made[serving] = seal(body, receiver, self._params.network_id, self._identity)
-            return made[serving]
-
-        return datagram_for
+    def _cookie_to(self, pending: _Pending) -> bytes:
+        return self.cookie_for(pending.address, pending.expected or UNKNOWN_ID)
 
     def _remember_cookie(self, address: Address, node_id: NodeId, cookie: bytes) -> None:
         self._cookies[address, node_id] = (cookie, trio.current_time())

@@ -26,7 +26,7 @@ from shoal.dht.crawl import MAX_FOUND, NodeCrawl, RecordSearch
 from shoal.dht.endpoint import Endpoint
 from shoal.dht.errors import UnsupportedError
 from shoal.dht.guard import CookieMint, RequestGuard
-from shoal.dht.identity import Entropy, Identity, has_proof
+from shoal.dht.identity import Entropy, Identity, NodeId, has_proof
 from shoal.dht.lookup import PATHS, THOROUGH_PATHS, Lookup
 from shoal.dht.membership import Membership
 from shoal.dht.messages import MAX_QUERY_BYTES, Answered, Query, QueryStatus, StoreStatus
@@ -308,6 +308,10 @@ class DhtService:
     def contacts(self) -> tuple[Contact, ...]:
         """All verified contacts, those heard from most recently first."""
         return tuple(self._table.contacts())
+
+    def has_met(self, node_id: NodeId, address: Address) -> bool:
+        """Whether that node has answered us from that address: it is in our table, or was heard of minutes ago."""
+        return self.peers.has_met(node_id, address)
 
     def sample(self, count: int) -> list[Contact]:
         """Up to `count` verified contacts, picked at random."""

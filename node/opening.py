@@ -13,7 +13,7 @@ import trio
 
 from shoal.dht import Address, Contact, DhtService, Identity, ListenError
 from shoal.node.care.problems import bare_store, strange_files
-from shoal.node.channel import BugCount, Throttle, open_pool
+from shoal.node.channel import BugCount, Dials, Throttle, open_pool
 from shoal.node.context import Context
 from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import LocalError
@@ -191,9 +191,12 @@ class _Opener:
 
     async def _context(self, dht: DhtService) -> Context:
         bugs = BugCount()
-        pool = await self._stack.enter_async_context(open_pool(self._env.streams, throttle=self._throttle, bugs=bugs))
-        own_address = _OwnAddress(dht) if dht.serving else None
         parameters = self._plan.network.parameters
+        dials = Dials(private=parameters.private, is_met=dht.has_met)
+        pool = await self._stack.enter_async_context(
+            open_pool(self._env.streams, throttle=self._throttle, bugs=bugs, dials=dials)
+        )
+        own_address = _OwnAddress(dht) if dht.serving else None
         silence = Silence(self._plan.home.silence_file(parameters.network_id))
         await self._env.call(silence.load)
         self._stack.callback(silence.save)

@@ -6,6 +6,7 @@ May import: dht, erasure, and `errors` and `formats` of the node.
 
 from shoal.node.channel.bugs import BugCount
 from shoal.node.channel.client import PeerConnection, open_connection
+from shoal.node.channel.dials import Dials
 from shoal.node.channel.errors import (
     ConversationFailed,
     Disconnected,
@@ -82,6 +83,7 @@ __all__ = [
     "ConnectionSlots",
     "ConversationFailed",
     "Delete",
+    "Dials",
     "Disconnected",
     "Dispatch",
     "Done",

@@ -13,6 +13,7 @@ from shoal.dht import Address, Identity, NetworkParameters, NodeId
 from shoal.node.channel.background import open_background
 from shoal.node.channel.bugs import BugCount
 from shoal.node.channel.client import PeerConnection, connect_peer
+from shoal.node.channel.dials import Dials
 from shoal.node.channel.errors import PeerError
 from shoal.node.channel.hello import HELLO_TIMEOUT_S, Role
 from shoal.node.channel.limits import Throttle
@@ -70,7 +71,9 @@ class PeerPool:
         identity: tuple[Identity, NetworkParameters] | None,
         max_connections: int,
         bugs: BugCount,
+        dials: Dials | None,
     ) -> None:
+        self.dials = dials
         self._bugs = bugs
         self._nursery = nursery
         self._network = network
@@ -157,9 +160,13 @@ class PeerPool:
         """
         node_id, address = key
         try:
+            if self.dials is not None:
+                self.dials.begin(node_id, address)
             connection = await connect_peer(
                 self._nursery, self._network, address, node_id, throttle=self._throttle, bugs=self._bugs
             )
+            if self.dials is not None:
+                self.dials.succeeded(address)
             if self._identity is not None:
                 await self._identify(connection, *self._identity)
             entry.connection = connection
@@ -205,11 +212,12 @@ async def open_pool(
     identity: tuple[Identity, NetworkParameters] | None = None,
     max_connections: int = MAX_CONNECTIONS_COUNT,
     bugs: BugCount | None = None,
+    dials: Dials | None = None,
 ) -> AsyncIterator[PeerPool]:
     """A pool for the length of a block; leaving it closes every connection.
 
     With `identity` every connection begins by proving it (role "peer"); without, the pool is anonymous.
-    `bugs` counts the calls on which our own code failed.
+    `bugs` counts the calls on which our own code failed. `dials` bounds connections that bring no peer.
     """
     async with open_background() as nursery:
         pool = PeerPool(
@@ -219,6 +227,7 @@ async def open_pool(
             identity=identity,
             max_connections=max_connections,
             bugs=bugs or BugCount(),
+            dials=dials,
         )
         nursery.start_soon(pool.close_idle)
         yield pool

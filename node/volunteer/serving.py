@@ -124,7 +124,9 @@ class Serving:
             _part_of(self.settings.up_bytes_per_s), _part_of(self.settings.down_bytes_per_s), within=self._throttle
         )
         identity = (self._identity, context.network)
-        async with open_pool(self._env.streams, throttle=throttle, identity=identity, bugs=context.bugs) as pool:
+        async with open_pool(
+            self._env.streams, throttle=throttle, identity=identity, bugs=context.bugs, dials=context.pool.dials
+        ) as pool:
             own = replace(context, pool=pool, throttle=throttle)
             self.caretaker = Caretaker(
                 own, self._identity.node_id, self.store, self.known_holders, self.announcing, holder.delete

@@ -1,4 +1,4 @@
-"""Cookies and buckets, hearsay and our own address in others' eyes."""
+"""Cookies and buckets, and our own address in others' eyes."""
 
 from collections.abc import Callable
 from random import Random
@@ -16,7 +16,6 @@ from shoal.dht.guard import (
     RequestGuard,
     TokenBucket,
 )
-from shoal.dht.hearsay import MAX_FAILURES_PER_HOST, PRIVATE_QUIET_S, QUIET_S, HearsayBook
 from shoal.dht.observed import MAX_VOTERS, ObservedAddresses
 
 HERE, ME = Address("192.0.2.1", 4100), NodeId(b"m" * 32)
@@ -80,39 +79,6 @@ def test_in_a_private_network_only_the_total_counts(rng: Random) -> None:
     guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=True)
     assert sum(guard.admits(HERE, 0.0, proven=False) for _ in range(5000)) == UNPROVEN_TOTAL.burst
     assert all(guard.admits(HERE, 0.0, proven=True) for _ in range(5000))
-
-
-def test_silent_hearsay_is_left_alone_for_a_while() -> None:
-    book = HearsayBook(private=False)
-    assert book.allows(HERE, 0.0)
-    book.note_silence(HERE, 0.0)
-    assert not book.allows(HERE, QUIET_S - 1)
-    assert book.allows(Address(HERE.host, 9), 1.0)
-    assert book.allows(HERE, QUIET_S)
-    book.note_life(HERE)
-    assert book.allows(HERE, 1.0)
-
-
-def test_one_host_with_many_silent_ports() -> None:
-    book = HearsayBook(private=False)
-    for port in range(1, MAX_FAILURES_PER_HOST + 1):
-        book.note_silence(Address(HERE.host, port), 0.0)
-    assert not book.allows(Address(HERE.host, 9999), 1.0)
-    assert book.allows(Address("192.0.2.9", 9999), 1.0)
-    assert book.allows(Address(HERE.host, 9999), QUIET_S)
-
-
-def test_in_private_networks_silence_is_soon_forgiven() -> None:
-    book = HearsayBook(private=True)
-    for port in range(1, 100):
-        book.note_silence(Address(HERE.host, port), 0.0)
-    book.note_silence(HERE, 0.0)
-    assert not book.allows(HERE, PRIVATE_QUIET_S - 1)
-    assert book.allows(HERE, PRIVATE_QUIET_S)
-    assert book.allows(Address(HERE.host, 101), 0.0)
-    book.note_silence(HERE, 30.0)
-    book.note_life(HERE)
-    assert book.allows(HERE, 30.0)
 
 
 THERE = Address("192.0.2.1", 5)

@@ -1,6 +1,7 @@
 """Strangers: malformed, forged, replayed and lying datagrams against a running service."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple, Self
 
@@ -22,6 +23,7 @@ from shoal.dht import (
     RecordKey,
     RecordKind,
 )
+from shoal.dht.hearsay import HOST_DATAGRAMS, QUIET_S
 from shoal.dht.identity import UNKNOWN_ID, has_proof
 from shoal.dht.messages import (
     FindNode,
@@ -403,6 +405,43 @@ async def test_hearsay_in_a_public_network(
     hosts = [to.host for _, to, _ in lab.network.sent]
     assert "192.168.1.1" not in hosts
     assert 1 <= hosts.count(victim) <= 3  # one attempt with its repetitions
+
+
+@pytest.mark.parametrize("private", [False, True])
+async def test_liars_who_name_ever_other_ports_of_a_victim(
+    make_lab: Callable[..., Lab], autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, private: bool
+) -> None:
+    """Twenty liars, thirty lookups at once: what is under way counts against the host that it goes to."""
+    lab = make_lab(NetworkParameters("victim", 0, private))
+    client = await lab.client("20.9.7.9")
+    victim, liars = "22.2.2.2", []
+    rng = Random(5)
+
+    def answer(frame: Frame, envelope: Envelope, source: Address, liar: Impostor) -> Iterator[bytes]:
+        named = [Contact(NodeId(rng.randbytes(32)), Address(victim, rng.randint(1, 65_535))) for _ in range(20)]
+        message: Reply = Pong()
+        if frame.kind != Ping.kind:
+            message = Nodes(tuple(named)) if frame.kind == FindNode.kind else Records(tuple(named), (), 0)
+        yield liar.reply(message, envelope, source, request_id=frame.request_id)
+
+    for number in range(20):
+        liar = await Impostor.at(lab, f"{30 + number}.1.1.1")
+        nursery.start_soon(liar.serve, partial(answer, liar=liar), 10_000)
+        liars.append(liar.sock.address)
+    await client.bootstrap(liars)
+    begun = trio.current_time()
+    async with trio.open_nursery() as lookups:
+        for number in range(30):
+            lookups.start_soon(client.find_closest, Random(number).randbytes(32))
+    sent = [size for _, to, size in lab.network.sent if to.host == victim]
+    assert 1 <= len(sent) <= HOST_DATAGRAMS.count + 1  # one came back in the meantime
+    assert sum(sent) <= HOST_DATAGRAMS.size + MAX_DATAGRAM_BYTES
+    while trio.current_time() < begun + QUIET_S:
+        await client.find_closest(rng.randbytes(32))
+        await trio.sleep(40)
+    sent = [size for _, to, size in lab.network.sent if to.host == victim]
+    assert len(sent) <= 2 * HOST_DATAGRAMS.count
+    assert sum(sent) <= 2 * HOST_DATAGRAMS.size
 
 
 async def test_public_networks_do_not_talk_to_private_addresses(
