@@ -19,7 +19,7 @@ from nacl.bindings import (
 from nacl.exceptions import CryptoError
 
 from shoal.erasure import SEGMENT_OVERHEAD, padded_size
-from shoal.node.formats import unpack
+from shoal.node.formats import MAX_LEASE_S, unpack
 from shoal.node.names import MAX_NAME_BYTES
 
 KEY_BYTES = 32
@@ -49,12 +49,16 @@ class FileKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a link's holder learns of a file besides its bytes. `name` is bytes: names need not be UTF-8."""
+    """What a link's holder learns of a file besides its bytes. `name` is bytes: names need not be UTF-8.
+
+    `lease_s` is what its publisher chose where that is less than the longest lease. Then a fetch does not renew it.
+    """
 
     size: int
     name: bytes | None = None
     media_type: str | None = None
     kind: int = FileKind.FILE
+    lease_s: int | None = None
 
 
 def derive_key(label: str, file_key: bytes) -> bytes:
@@ -90,10 +94,10 @@ class FileCipher:
 
     def seal_metadata(self, metadata: Metadata, entropy: Callable[[int], bytes]) -> bytes:
         """Nonce ‖ ciphertext ‖ tag of the metadata, padded."""
-        body = msgpack.packb(
-            [FORMAT_VERSION, metadata.kind, metadata.name, metadata.size, metadata.media_type],
-            use_bin_type=True,
-        )
+        fields = [FORMAT_VERSION, metadata.kind, metadata.name, metadata.size, metadata.media_type]
+        if metadata.lease_s is not None:
+            fields.append(metadata.lease_s)
+        body = msgpack.packb(fields, use_bin_type=True)
         framed = len(body).to_bytes(2, "big") + body
         padded = framed + bytes(-len(framed) % METADATA_STEP_BYTES)
         nonce = entropy(NONCE_BYTES)
@@ -151,7 +155,10 @@ def _parse_metadata(padded: bytes) -> Metadata:
         or not (media_type is None or (isinstance(media_type, str) and len(media_type) <= MAX_MEDIA_TYPE_BYTES))
     ):
         raise CipherError("metadata is malformed")
-    return Metadata(size=size, name=name, media_type=media_type, kind=kind)
+    lease_s = fields[5] if len(fields) > 5 else None
+    if type(lease_s) is not int or not 0 < lease_s < MAX_LEASE_S:
+        lease_s = None  # no wish that would change anything
+    return Metadata(size=size, name=name, media_type=media_type, kind=kind, lease_s=lease_s)
 
 
 def check_padding(size: int, padded: int) -> None:

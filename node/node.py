@@ -174,7 +174,10 @@ class Node:
             check_target(path, force=force)
             check_has_key(parsed)
             await self.wait_joined()
-            return await fetch_to_path(self.context, parsed, path, force=force, on_progress=on_progress)
+            done = await fetch_to_path(self.context, parsed, path, force=force, on_progress=on_progress)
+        if done.lease_until is not None:
+            await self._note(self._ledger.extend, parsed.id, done.lease_until)
+        return done
 
     @asynccontextmanager
     async def open_fetch(
@@ -193,7 +196,9 @@ class Node:
             async with open_stream(self.context, opened, on_progress=on_progress) as stream:
                 yield stream
             if stream.finished:
-                await renew_used(self.context, opened.located, stream.proven)
+                renewed = await renew_used(self.context, opened.located, stream.proven, opened.metadata.lease_s)
+                if renewed is not None:
+                    await self._note(self._ledger.extend, parsed.id, renewed.lease_until)
 
     async def info(self, link: Link | str) -> FileInfo:
         """What the network tells of a file. Name and size of a private file need the key.

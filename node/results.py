@@ -56,6 +56,7 @@ class Published:
     :ivar hosts: distinct hosts that have one.
     :ivar sent_bytes: share bytes sent by this run.
     :ivar resumed_bytes: share bytes that holders already had from an interrupted run.
+    :ivar lease_until: until when k shares are promised, in seconds since 1970.
     :ivar findable: enough nodes of the DHT stored where the shares are.
     :ivar refusals: how many hosts refused, by reason.
     :ivar holders: the address of the host that has each share, by its number.
@@ -73,6 +74,7 @@ class Published:
     seconds: float
     sent_bytes: int
     resumed_bytes: int
+    lease_until: float
     findable: bool = True
     refusals: Mapping[str, int] = field(default_factory=dict)
     holders: Mapping[int, Address] = field(default_factory=dict)
@@ -106,6 +108,7 @@ class Fetched:
     :ivar path: where the file is; None when the bytes went to a stream.
     :ivar received_bytes: share bytes received by this run.
     :ivar resumed_bytes: bytes of the file that an interrupted run had written; they were verified, not fetched again.
+    :ivar lease_until: until when k shares are promised, in seconds since 1970; None where the fetch renewed nothing.
     """
 
     path: Path | None
@@ -114,6 +117,7 @@ class Fetched:
     seconds: float
     received_bytes: int
     resumed_bytes: int
+    lease_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,7 @@ def summary_fields(done: "Fetched") -> dict[str, object]:
         "seconds": round(done.seconds, 3),
         "received_bytes": done.received_bytes,
         "resumed_bytes": done.resumed_bytes,
+        "lease_until": None if done.lease_until is None else round(done.lease_until),
     }
 
 

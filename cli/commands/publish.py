@@ -12,6 +12,7 @@ import typer
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError, OutputClosedError
 from shoal.cli.output import Output, visible
+from shoal.cli.tables import day
 from shoal.cli.units import (
     UnitError,
     exact_duration,
@@ -239,6 +240,7 @@ def summary_fields(done: "Published") -> dict[str, object]:
         "seconds": round(done.seconds, 3),
         "sent_bytes": done.sent_bytes,
         "resumed_bytes": done.resumed_bytes,
+        "lease_until": round(done.lease_until),
         "complete": done.complete,
         "refusals": dict(done.refusals),
     }
@@ -250,7 +252,8 @@ def success_words(done: "Published") -> str:
     resumed = f", {format_size(done.resumed_bytes)} of it sent earlier" if done.resumed_bytes else ""
     return (
         f"Published {format_size(done.size)} in {done.seconds:.1f} s{rate}{resumed}: "
-        f"{plural(done.shares, 'share')} on {plural(done.hosts, 'host')}; {_survival(done)}."
+        f"{plural(done.shares, 'share')} on {plural(done.hosts, 'host')}; {_survival(done)}; "
+        f"kept until {day(done.lease_until)}."
     )
 
 
@@ -269,7 +272,7 @@ def partial_words(done: "Published", *, resumable: bool) -> str:
     )
     lines = [
         f"Published {done.shares} of {done.n} shares on {plural(done.hosts, 'host')}: {survives} "
-        f"(wanted: {plural(done.happy, 'host')}).",
+        f"(wanted: {plural(done.happy, 'host')}). Kept until {day(done.lease_until)}.",
         *refusal_sentences(done.refusals),
         _advice(done, resumable=resumable),
     ]

@@ -25,7 +25,8 @@ def renew(
 ) -> Job:
     """Extend the lease of a file. Anyone can, and nobody can shorten it.
 
-    The hash is enough. A fetch also renews the file to 90 days, if less than 60 days of its lease are left.
+    The hash is enough. A fetch also renews the file to 90 days, if less than 60 days of its lease are left and it was
+    published without a shorter --ttl.
     """
     from shoal.cli.links import take_link
 

@@ -191,9 +191,17 @@ async def fetch_to_path(
         proven, more = await _fetch_rest(context, opened, part, first, on_progress)
         with _local_errors(f"Cannot write {printable(path)}"):
             await context.env.call(lambda: part.finish(path, force=force))
-    await renew_used(context, opened.located, proven)
+    renewed = await renew_used(context, opened.located, proven, opened.metadata.lease_s)
     name = None if opened.metadata.name is None else os.fsdecode(opened.metadata.name)
-    return Fetched(path, name, opened.metadata.size, trio.current_time() - started, received + more, resumed)
+    return Fetched(
+        path=path,
+        name=name,
+        size=opened.metadata.size,
+        seconds=trio.current_time() - started,
+        received_bytes=received + more,
+        resumed_bytes=resumed,
+        lease_until=None if renewed is None else renewed.lease_until,
+    )
 
 
 async def _fetch_rest(

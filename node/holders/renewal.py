@@ -49,17 +49,20 @@ async def renew_file(context: Context, file_id: FileId, ttl_s: int = MAX_LEASE_S
     return renewed
 
 
-async def renew_used(context: Context, located: Located, proven: Sequence[Hint]) -> None:
-    """After a fetch: renew, unless those who have just proven their shares, on k hosts at least, all promise 60 days
-    more. Never fails.
+async def renew_used(context: Context, located: Located, proven: Sequence[Hint], lease_s: int | None) -> Renewed | None:
+    """After a fetch: renew, unless the publisher chose a short lease (`lease_s`), or those who have just proven their
+    shares, on k hosts at least, all promise 60 days more. None where nothing was renewed. Never fails.
 
     What others say counts for nothing, or one liar could stop every renewal. `proven` are asked before all others, who
     may be invented.
     """
+    if lease_s is not None:
+        return None
     hosts = {host_of(each.contact, private=context.network.private) for each in proven}
     until = shortest_promise(proven, located.statements)
-    if len(hosts) < located.manifest.k or until < context.env.wall() + USED_BEFORE_S:
-        await _renew_all(context, located.manifest, [*proven, *located.hints], MAX_LEASE_S, USED_TIMEOUT_S)
+    if len(hosts) >= located.manifest.k and until >= context.env.wall() + USED_BEFORE_S:
+        return None
+    return await _renew_all(context, located.manifest, [*proven, *located.hints], MAX_LEASE_S, USED_TIMEOUT_S)
 
 
 def shortest_promise(holders: Iterable[Hint], statements: Iterable[HolderStatement]) -> float:

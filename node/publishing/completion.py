@@ -66,6 +66,7 @@ class CommitOutcome:
             shares=len(self.statements),
             hosts=self.hosts,
             seconds=seconds,
+            lease_until=self.lease_end,
             sent_bytes=sum(lane.sent_bytes for lane in lanes),
             resumed_bytes=sum(lane.resumed_bytes for lane in lanes),
             findable=self.findable,

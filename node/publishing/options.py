@@ -30,6 +30,11 @@ class PublishOptions:
         """(k, n) where the user chose, else None. Where only one of the two is given, the expansion is as always."""
         return chosen_code(self.needed, self.total)
 
+    @property
+    def short_lease_s(self) -> int | None:
+        """The lease where it is shorter than the longest: a fetch must not extend it."""
+        return self.ttl_s if self.ttl_s < MAX_LEASE_S else None
+
     def check(self) -> None:
         """Raises UsageError for a number, a name or a media type that cannot be."""
         code = self.code

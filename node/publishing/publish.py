@@ -235,7 +235,9 @@ class Publisher:
         """The manifest, and with it the id. It goes into the journal before any holder sees it."""
         roots = sealer.finish()
         name = self._options.name if self._options.name is not None else self._source.name
-        metadata = Metadata(sealer.size, _name_or_none(name), self._options.media_type)
+        metadata = Metadata(
+            sealer.size, _name_or_none(name), self._options.media_type, lease_s=self._options.short_lease_s
+        )
         manifest = Manifest(
             k=self._entry.k,
             n=self._entry.n,

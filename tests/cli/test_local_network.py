@@ -59,6 +59,7 @@ def published(holders: dict[int, int], k: int, n: int) -> Published:
         seconds=0.5,
         sent_bytes=3000,
         resumed_bytes=0,
+        lease_until=1_800_000_000.0,
         holders={share: Address("127.0.0.1", port) for share, port in holders.items()},
     )
 

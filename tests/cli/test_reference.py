@@ -72,7 +72,7 @@ def test_an_unknown_part_is_an_error() -> None:
 
 
 def test_summaries() -> None:
-    published = Published(LINK, 1, 1, 3, 3, 3, 3, 0.1, 3, 0)
+    published = Published(LINK, 1, 1, 3, 3, 3, 3, 0.1, 3, 0, 1_800_000_000.0)
     assert publish.summary_fields(published).keys() == documented("publish")
     fetched = Fetched(Path("x"), "x", 1, 0.1, 1, 0)
     assert fetch.summary_fields(fetched).keys() == documented("fetch")

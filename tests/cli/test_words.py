@@ -12,6 +12,7 @@ from shoal.cli import volunteer
 from shoal.cli.commands import delete, fetch, info, leave, ls, publish
 from shoal.cli.context import Globals
 from shoal.cli.exits import BadUsageError, OutputClosedError
+from shoal.cli.tables import day
 from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
 from shoal.node import Fetched, FileInfo, KeptFile, Left, Published, PublishedFile
@@ -19,8 +20,9 @@ from shoal.node.publishing.lanes import DropReason
 from shoal.node.publishing.options import PublishOptions
 
 LINK = Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32))
-WIDE = Published(LINK, 64_000_000, 16, 48, 36, 48, 48, 4.0, 192_000_000, 0)
-PARTIAL = Published(LINK, 1000, 4, 12, 9, 7, 7, 1.0, 3000, 0, refusals={"full": 5})
+UNTIL = 1_800_000_000.0
+WIDE = Published(LINK, 64_000_000, 16, 48, 36, 48, 48, 4.0, 192_000_000, 0, UNTIL)
+PARTIAL = Published(LINK, 1000, 4, 12, 9, 7, 7, 1.0, 3000, 0, UNTIL, refusals={"full": 5})
 ORDER = publish.Order("x", None, None, None, None, 3600, False)
 
 
@@ -40,7 +42,10 @@ def told(settings: Globals, done: Published, **changes: Any) -> tuple[str, str]:
 def test_a_complete_publish(settings: Globals) -> None:
     out, err = told(settings, WIDE)
     assert out == f"{LINK}\n"
-    assert err == "Published 64.0 MB in 4.0 s (16.0 MB/s): 48 shares on 48 hosts; survives the loss of any 32 hosts.\n"
+    assert err == (
+        "Published 64.0 MB in 4.0 s (16.0 MB/s): 48 shares on 48 hosts; survives the loss of any 32 hosts; "
+        f"kept until {day(UNTIL)}.\n"
+    )
 
 
 def test_commands_in_messages_can_be_typed_as_they_are(settings: Globals) -> None:
@@ -61,13 +66,13 @@ def test_a_partial_publish_in_the_words_agreed(settings: Globals) -> None:
     assert out == f"{LINK}\n"
     assert err == (
         "Published 7 of 12 shares on 7 hosts: the file survives the loss of any 3 of them (wanted: 9 hosts). "
-        "5 hosts were full. Run the same command again to complete it.\n"
+        f"Kept until {day(UNTIL)}. 5 hosts were full. Run the same command again to complete it.\n"
     )
     assert "Run the same command" not in publish.partial_words(PARTIAL, resumable=False)
     bare = replace(PARTIAL, shares=4, hosts=4, refusals={"full": 1, "no answer": 2, "odd \x1b{x}": 2})
     assert publish.partial_words(bare, resumable=True) == (
         "Published 4 of 12 shares on 4 hosts: the file survives the loss of none of them (wanted: 9 hosts). "
-        "2 hosts did not answer. 2 hosts dropped out: odd \\x1bx. 1 host was full. "
+        f"Kept until {day(UNTIL)}. 2 hosts did not answer. 2 hosts dropped out: odd \\x1bx. 1 host was full. "
         "Run the same command again to complete it."
     )
 
@@ -76,7 +81,7 @@ def test_only_advice_that_can_come_true(settings: Globals) -> None:
     narrowed = replace(PARTIAL, k=2, n=6, possible_n=12, shares=6, hosts=6, refusals={"no answer": 6})
     assert told(settings, narrowed)[1] == (
         "Published 6 of 6 shares on 6 hosts: the file survives the loss of any 4 of them (wanted: 9 hosts). "
-        "6 hosts did not answer. With them the file could have 12 shares instead of 6. "
+        f"Kept until {day(UNTIL)}. 6 hosts did not answer. With them the file could have 12 shares instead of 6. "
         "Publish it again later; that makes a new link.\n"
     )
     assert publish.summary_fields(narrowed)["possible_n"] == 12
@@ -84,7 +89,7 @@ def test_only_advice_that_can_come_true(settings: Globals) -> None:
     for resumable in (True, False):
         assert publish.partial_words(wanting, resumable=resumable) == (
             "Published 12 of 12 shares on 12 hosts: the file survives the loss of any 8 of them (wanted: 20 hosts). "
-            "This file has only 12 shares, so 20 hosts will never have one. "
+            f"Kept until {day(UNTIL)}. This file has only 12 shares, so 20 hosts will never have one. "
             "Publish it again when the network has 20 hosts; that makes a new link."
         )
 

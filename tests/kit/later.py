@@ -1,4 +1,4 @@
-"""What a later version of Shoal may publish."""
+"""What another version of Shoal may publish."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,9 +10,18 @@ from shoal.node.cipher import FileCipher, Metadata
 
 def seal_as(patch: pytest.MonkeyPatch, *, kind: int) -> None:
     """Have every publish say that its file is of this kind."""
+    _change(patch, lambda metadata: replace(metadata, kind=kind))
+
+
+def seal_without_lease(patch: pytest.MonkeyPatch) -> None:
+    """Have no publish say that its lease is short: a fetch then renews it."""
+    _change(patch, lambda metadata: replace(metadata, lease_s=None))
+
+
+def _change(patch: pytest.MonkeyPatch, change: Callable[[Metadata], Metadata]) -> None:
     seal = FileCipher.seal_metadata
 
     def seal_metadata(cipher: FileCipher, metadata: Metadata, entropy: Callable[[int], bytes]) -> bytes:
-        return seal(cipher, replace(metadata, kind=kind), entropy)
+        return seal(cipher, change(metadata), entropy)
 
     patch.setattr(FileCipher, "seal_metadata", seal_metadata)

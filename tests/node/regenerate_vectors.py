@@ -63,6 +63,7 @@ def example_metadata() -> dict[str, Metadata]:
         "named": Metadata(140_000, b"fish.txt", "text/plain"),
         "nameless": Metadata(0),
         "not UTF-8": Metadata(1, b"\xff\n\x1b", None),
+        "short lease": Metadata(140_000, b"fish.txt", "text/plain", lease_s=3600),
         "longest": Metadata(2**63 - 1, b"n" * 255, "m" * 127),
     }
 

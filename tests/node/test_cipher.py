@@ -17,6 +17,7 @@ from shoal.node.cipher import (
     check_padding,
     derive_key,
 )
+from shoal.node.formats import MAX_LEASE_S
 from shoal.node.names import name_bytes
 
 KEY = bytes(range(32))
@@ -30,6 +31,7 @@ metadata = st.builds(
     size=st.integers(0, 2**63 - 1),
     name=st.none() | st.binary(max_size=255),
     media_type=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=127),
+    lease_s=st.none() | st.integers(1, MAX_LEASE_S - 1),
 )
 
 
@@ -211,7 +213,12 @@ def test_what_only_a_later_version_knows_is_told_apart(fields: list[Any], words:
 
 
 def test_later_versions_may_add_fields() -> None:
-    assert CIPHER.open_metadata(forge_fields([1, 0, b"n", 5, None, "later"])) == Metadata(5, b"n")
+    assert CIPHER.open_metadata(forge_fields([1, 0, b"n", 5, None, 3600, "later"])) == Metadata(5, b"n", lease_s=3600)
+
+
+@pytest.mark.parametrize("lease", ["soon", None, True, 0, -1, MAX_LEASE_S, 2**64 - 1, 3600.0])
+def test_what_is_no_short_lease_is_no_wish(lease: Any) -> None:
+    assert CIPHER.open_metadata(forge_fields([1, 0, b"n", 5, None, lease])) == Metadata(5, b"n")
 
 
 @given(st.binary(max_size=600))

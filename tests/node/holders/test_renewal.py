@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from kit.later import seal_without_lease
 from kit.lying import on_request
 from kit.worlds import holders, prepare
 from shoal.dht import Address, Contact, NodeId
@@ -37,8 +38,17 @@ def claim_everything(world: World, liar: Machine, published: Published) -> None:
 
 def days_left(machines: list[Machine], file_id: FileId) -> list[int]:
     """Of the lease of each machine's share."""
-    now = EPOCH_START + trio.current_time()
-    return [round((held.lease_end - now) / DAY_S) for each in machines for held in each.serving.store.held(file_id)]
+    return [round((held.lease_end - now()) / DAY_S) for each in machines for held in each.serving.store.held(file_id)]
+
+
+def now() -> float:
+    """The wall clock of the world."""
+    return EPOCH_START + trio.current_time()
+
+
+def lease_ends(machines: list[Machine], file_id: FileId) -> list[int]:
+    """The end of the lease of each machine's share."""
+    return [held.lease_end for each in machines for held in each.serving.store.held(file_id)]
 
 
 def count_renewals(machines: list[Machine]) -> list[bytes]:
@@ -65,7 +75,11 @@ async def fetch(world: World, published: Published, target: Path | None) -> None
 
 @pytest.mark.parametrize("to_disk", [True, False])
 @pytest.mark.parametrize("is_holder", [True, False])
-def test_one_liar_that_claims_all_shares_stops_no_renewal(tmp_path: Path, is_holder: bool, to_disk: bool) -> None:
+def test_one_liar_that_claims_all_shares_stops_no_renewal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_holder: bool, to_disk: bool
+) -> None:
+    seal_without_lease(monkeypatch)
+
     async def story(world: World) -> None:
         published, _, _ = await prepare(world, N + 1, 300_000, settle_s=30, ttl_s=30 * 86400)
         honest = holders(world, published)
@@ -76,6 +90,57 @@ def test_one_liar_that_claims_all_shares_stops_no_renewal(tmp_path: Path, is_hol
         assert days_left(honest, published.link.id) == [90] * len(honest)
 
     run_world(51, tmp_path, story)
+
+
+@pytest.mark.parametrize("to_disk", [True, False])
+def test_a_fetch_leaves_the_lease_that_the_publisher_chose(tmp_path: Path, to_disk: bool) -> None:
+    async def story(world: World) -> None:
+        published, _, _ = await prepare(world, N + 1, 300_000, settle_s=30, ttl_s=3600)
+        machines = holders(world, published)
+        asked = count_renewals(machines)
+        before = lease_ends(machines, published.link.id)
+        assert max(before) <= now() + 3600 + 60
+        assert published.lease_until == sorted(before)[-K]
+        await trio.sleep(1800)
+        await fetch(world, published, tmp_path / "fetched" if to_disk else None)
+        assert asked == []
+        assert lease_ends(machines, published.link.id) == before
+        async with world.client("friend") as client:
+            await client.renew(published.link)
+        assert days_left(machines, published.link.id) == [90] * N, "by hand it may be extended"
+
+    run_world(53, tmp_path, story)
+
+
+def test_the_list_of_the_home_shows_what_a_fetch_from_it_has_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal_without_lease(monkeypatch)
+
+    async def story(world: World) -> None:
+        published, _, _ = await prepare(world, N + 1, 300_000, settle_s=30, ttl_s=30 * 86400)
+        async with world.client("publisher") as client:
+            (listed,) = client.published()
+            assert listed.lease_end == published.lease_until
+            done = await client.fetch(published.link, tmp_path / "fetched")
+            (renewed,) = client.published()
+        assert renewed.lease_end == done.lease_until
+        assert renewed.lease_end == pytest.approx(now() + LONG_S, abs=60)
+
+    run_world(54, tmp_path, story)
+
+
+def test_the_list_of_the_home_learns_of_others_renewals_when_it_checks(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        published, _, _ = await prepare(world, N + 1, 300_000, settle_s=30, ttl_s=86400)
+        async with world.client("friend") as client:
+            renewed = await client.renew(published.link)
+        async with world.client("publisher") as client:
+            await client.check(published.link)
+            (listed,) = client.published()
+        assert listed.lease_end == pytest.approx(renewed.lease_until, abs=60)
+
+    run_world(55, tmp_path, story)
 
 
 def test_a_fetch_renews_nothing_that_lasts(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ OWNER = bytes(range(32))
 def published(number: int = 0, *, shares: int = 12, public: bool = False, size: int = 1000) -> Published:
     file_id = FileId(number.to_bytes(32, "big"))
     link = Link(file_id, LinkKind.PUBLIC) if public else Link(file_id, LinkKind.PRIVATE, bytes(32))
-    return Published(link, size, 4, 12, 9, shares, shares, 1.0, 0, 0)
+    return Published(link, size, 4, 12, 9, shares, shares, 1.0, 0, 0, 1_800_000_000.0)
 
 
 @pytest.fixture
