@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -40,3 +41,12 @@ def test_a_folder_with_other_code_does_not_hide_the_package(tmp_path: Path) -> N
 def test_the_package_imports_nothing_by_itself(tmp_path: Path) -> None:
     code = "import sys; before = set(sys.modules); import shoal; print(sorted(set(sys.modules) - before))"
     assert python(code, tmp_path) == "['shoal']"
+
+
+def test_every_package_is_installed() -> None:
+    """They are named one by one, so that a checkout without working links cannot become a package without code."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        named = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    folders = ("cli", "dht", "erasure", "node", "simulation")
+    found = [path.parent for folder in folders for path in (ROOT / folder).rglob("__init__.py")]
+    assert sorted(named) == sorted(["shoal", *(".".join(("shoal", *path.relative_to(ROOT).parts)) for path in found)])
