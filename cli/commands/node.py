@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -11,7 +12,7 @@ import typer
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError
 from shoal.cli.output import visible
-from shoal.cli.units import UnitError, exact_size, parse_rate, parse_size, plural
+from shoal.cli.units import UnitError, exact_size, format_size, parse_rate, parse_size, plural
 from shoal.cli.volunteer import News, table
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 JOIN_NOTICE_S = 30.0  # thirty nodes started at once have joined by then, so silence is worth a word
 STDIN_DRAIN_BYTES = 4096
+LEAST_BARE_BYTES = 10**6
 LOOK_EVERY_S = 60.0  # at what is wrong with the disk
 
 Capacity = Annotated[
@@ -110,9 +112,9 @@ def _wishes(
 ) -> Wishes:
     values: dict[str, int | None] = {}
     if capacity is not None:
-        values["capacity_bytes"] = _read("--capacity", parse_size, capacity)
+        values["capacity_bytes"] = _with_unit("--capacity", capacity)
     if reserve is not None:
-        values["reserve_bytes"] = _read("--reserve", parse_size, reserve)
+        values["reserve_bytes"] = _with_unit("--reserve", reserve)
     if up is not None:
         values["up_bytes_per_s"] = _read("--up", parse_rate, up)
     if down is not None:
@@ -125,6 +127,14 @@ def _read(option: str, parse: Callable[[str], T], text: str) -> T:
         return parse(text)
     except UnitError as error:
         raise BadUsageError(f"{option}: {error}.") from error
+
+
+def _with_unit(option: str, text: str) -> int:
+    """A size of disk. A small number without a unit is meant in gigabytes, and would be taken for bytes."""
+    size = _read(option, parse_size, text)
+    if text.strip().isdigit() and 0 < size < LEAST_BARE_BYTES:
+        raise BadUsageError(f"{option}: {text.strip()} would be bytes. Write the unit, as in {text.strip()}GB.")
+    return size
 
 
 def init(
@@ -161,6 +171,12 @@ def _init(settings: Globals, wishes: Wishes) -> int:
         f"{exact_size(chosen.capacity_bytes)} and leaves {exact_size(chosen.reserve_bytes)} of disk free.\n"
         f"Start it with: {settings.command('node', 'run')}"
     )
+    free_bytes = shutil.disk_usage(home.data).free
+    if chosen.capacity_bytes > free_bytes:
+        output.warn(
+            f"The disk has {format_size(free_bytes)} free, less than the {exact_size(chosen.capacity_bytes)} offered. "
+            "The node takes what fits."
+        )
     output.result(node_id.hex())
     output.summary(
         node_id=node_id.hex(),

@@ -58,6 +58,32 @@ def test_init_with_nonsense_makes_nothing(
     assert not (tmp_path / "home").exists()
 
 
+def test_a_bare_number_is_not_taken_for_bytes(inside: Any, quick: dict[str, str], tmp_path: Path) -> None:
+    done = init(inside, "--capacity", "50")
+    assert done.returncode == 2
+    assert "50 would be bytes. Write the unit, as in 50GB." in done.stdout
+    assert init(inside, "--capacity", "5000000").returncode == 0
+
+
+def test_more_than_the_disk_has_is_told(inside: Any, quick: dict[str, str]) -> None:
+    done = inside("node", "init", "--capacity", "900PB")
+    assert done.returncode == 0
+    assert "less than the 900PB offered. The node takes what fits." in done.stderr
+
+
+def test_init_keeps_what_a_person_wrote(inside: Any, quick: dict[str, str], tmp_path: Path) -> None:
+    settings = tmp_path / "home" / "config.toml"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text("# mine\ncapacity_bytes = 7000000\n")
+    refused = inside("node", "init", "--capacity", "50GB")
+    assert refused.returncode == 2
+    assert "with other settings, and is left alone" in refused.stderr
+    done = inside("node", "init")
+    assert done.returncode == 0
+    assert f"The settings in {settings} are kept." in done.stderr
+    assert settings.read_text() == "# mine\ncapacity_bytes = 7000000\n"
+
+
 def test_run_before_init(inside: Any, quick: dict[str, str]) -> None:
     done = inside("node", "run")
     assert done.returncode == 2
