@@ -51,7 +51,7 @@ def run(arguments: "Sequence[str]") -> int:
         if isinstance(job, int):
             return _flush(job)
         output = job.output
-        _set_up_logging(output.verbose)
+        _set_up_logging(output)
         return _flush(job.work())
     except BaseException as error:  # noqa: BLE001 - the one place where every error of a command ends
         return _flush(_report(error, output or _early_output(arguments)))
@@ -71,6 +71,8 @@ def _report(error: BaseException, output: "Output") -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else Code.FAILED
     outcome = explain(error)
+    if outcome.code is Code.INTERRUPTED:
+        output.hold()
     if outcome.bug and output.verbose:
         _print_traceback(error)
     if outcome.code is Code.INTERRUPTED and output.interrupt_hint:
@@ -79,12 +81,18 @@ def _report(error: BaseException, output: "Output") -> int:
     return outcome.code
 
 
-def _set_up_logging(verbose: int) -> None:
+def _set_up_logging(output: "Output") -> None:
     """What the library logs is shown with -v; without, only what is serious."""
     import logging
 
-    level = {0: logging.ERROR, 1: logging.INFO}.get(verbose, logging.DEBUG)
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    class Shown(logging.Handler):
+        """Shows records as lines beside the others, which wait for no reader."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            output.insist(self.format(record))
+
+    level = {0: logging.ERROR, 1: logging.INFO}.get(output.verbose, logging.DEBUG)
+    logging.basicConfig(level=level, handlers=[Shown()], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def _print_traceback(error: BaseException) -> None:

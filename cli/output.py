@@ -3,12 +3,18 @@
 With `--json` there is one JSON object per line instead, on standard output (on standard error where standard
 output carries a file). Names come from files and strangers, so no control character of theirs ever reaches a
 terminal.
+
+While the event loop runs nothing here waits for the reader of a pipe or a terminal: a node must not stand still because
+nobody reads what it says. A result that cannot be written at once is written when the loop has ended. What is said on
+the way is left out.
 """
 
 import json
 import os
+import select
+import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TextIO
 
 from shoal.cli.exits import CommandError, ExitOutcome, OutputClosedError
@@ -45,6 +51,27 @@ def encode(message: Mapping[str, object]) -> str:
     return json.dumps(message, ensure_ascii=True, allow_nan=False, separators=(", ", ": "))
 
 
+# A pipe that is writable takes PIPE_BUF bytes without a wait. No character is written as more than 10 (`\\U0001f41f`).
+PIECE_CHARS = select.PIPE_BUF // 10
+
+
+def takes_now(stream: TextIO) -> bool:
+    """Whether a piece of text could be written without waiting for a reader."""
+    try:
+        descriptor = stream.fileno()
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return True
+    except (OSError, ValueError):
+        return True  # no real descriptor; or a broken one, which the write will tell
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    return (text[start : start + PIECE_CHARS] for start in range(0, len(text), PIECE_CHARS))
+
+
 class Output:
     """The three ways to talk: `result` and `summary` for the answer, `note` and `warn` for people, `status`
     for JSON.
@@ -70,6 +97,23 @@ class Output:
         self.before_note: Callable[[], None] = _nothing  # a progress line takes itself away here
         self.in_full: Callable[[str], str] = str  # gives the commands in an error's words the options that were typed
         self._json_stream = self.stdout
+        self._is_held = False
+        self._backlog: list[tuple[TextIO, str]] = []  # results that nobody has read yet
+        self._left_out = 0
+
+    def hold(self) -> None:
+        """From now on wait for no reader. Called before the event loop runs, and when a command was interrupted."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Wait for readers again, and write the results that they had not taken. Errors as for `result`."""
+        self._is_held = False
+        backlog, self._backlog = self._backlog, []
+        for stream, text in backlog:
+            self._deliver(stream, text)
+        if self._left_out:
+            left_out, self._left_out = self._left_out, 0
+            self.note(f"{left_out} messages were left out, because nobody read them in time.")
 
     @property
     def interactive(self) -> bool:
@@ -103,7 +147,7 @@ class Output:
     def status(self, **fields: object) -> None:
         """A JSON object about something on the way."""
         if self.json:
-            self._print_result(self._json_stream, encode({"message_type": "status", **fields}))
+            self._print_result(self._json_stream, encode({"message_type": "status", **fields}), may_be_left_out=True)
 
     def note(self, text: str) -> None:
         """A line for people on standard error."""
@@ -142,14 +186,23 @@ class Output:
         elif message:
             self._print_aside(f"shoal: {visible_lines(message)}")
 
-    def _print_result(self, stream: TextIO | None, text: str) -> None:
+    def draw(self, text: str) -> bool:
+        """Write on the terminal as it is: a progress line, or what erases it. Whether it was written."""
+        try:
+            return self._write(self.stderr, text, may_be_left_out=True)
+        except (OSError, ValueError):
+            return False  # the terminal went away; the operation goes on
+
+    def _print_result(self, stream: TextIO | None, text: str, *, may_be_left_out: bool = False) -> None:
         """Write and flush at once: a result that cannot be delivered must not look like one that was."""
         self.before_note()
         if stream is None or stream.closed:
             raise OutputClosedError
+        self._deliver(stream, text + "\n", may_be_left_out=may_be_left_out)
+
+    def _deliver(self, stream: TextIO, text: str, *, may_be_left_out: bool = False) -> None:
         try:
-            stream.write(text + "\n")
-            stream.flush()
+            self._left_out += not self._write(stream, text, may_be_left_out=may_be_left_out)
         except BrokenPipeError as error:
             abandon(stream)
             raise OutputClosedError from error
@@ -162,10 +215,27 @@ class Output:
         if self.stderr is None or self.stderr.closed:
             return
         try:
-            self.stderr.write(text + "\n")
-            self.stderr.flush()
+            self._left_out += not self._write(self.stderr, text + "\n", may_be_left_out=True)
         except OSError:
             abandon(self.stderr)  # nobody listens; the exit code still tells
+
+    def _write(self, stream: TextIO, text: str, *, may_be_left_out: bool) -> bool:
+        """Write now, or when `release` is called. False when it was left out."""
+        if not self._is_held:
+            stream.write(text)
+            stream.flush()
+            return True
+        waits = any(other is stream for other, _ in self._backlog)
+        for written, piece in enumerate(_pieces(text)):
+            waits = waits or not takes_now(stream)
+            if waits and may_be_left_out and not written:
+                return False
+            if waits:
+                self._backlog.append((stream, piece))
+            else:
+                stream.write(piece)
+                stream.flush()
+        return True
 
 
 def abandon(stream: TextIO) -> None:

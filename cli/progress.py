@@ -144,13 +144,12 @@ class ProgressDisplay:
         """Take the line away, so that something else can be written there."""
         if self._on_screen:
             self._on_screen = False
-            self._write(_ERASE_LINE)
+            self._output.draw(_ERASE_LINE)
 
     def _draw(self, progress: "Progress", now: float) -> None:
         self._shown_at = now
-        self._on_screen = True
         line = describe(progress, self._meter.rate(now), _columns(self._output) - FREE_COLUMNS)
-        self._write(_ERASE_LINE + visible(line))
+        self._on_screen = self._output.draw(_ERASE_LINE + visible(line)) or self._on_screen
 
     def _emit(self, progress: "Progress", now: float) -> None:
         self._shown_at = now
@@ -164,13 +163,6 @@ class ProgressDisplay:
             wanted_shares=progress.wanted_shares,
             hosts=progress.hosts,
         )
-
-    def _write(self, text: str) -> None:
-        try:
-            self._output.stderr.write(text)
-            self._output.stderr.flush()
-        except (OSError, ValueError):
-            self._on_screen = False  # the terminal went away; the operation goes on
 
 
 def _columns(output: Output) -> int:

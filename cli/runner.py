@@ -16,8 +16,20 @@ IMPATIENT_SIGNALS = 3  # so many in all mean "now"
 
 
 def run(work: Callable[[], Awaitable[int]], output: Output) -> int:
-    """Run `work` to its exit code. KeyboardInterrupt when a signal stopped it, after its clean-up."""
-    return trio.run(_supervise, work, output)
+    """Run `work` to its exit code. KeyboardInterrupt when a signal stopped it, after its clean-up.
+
+    Once interrupted, the command waits for nobody who might read what it has to say.
+    """
+    output.hold()
+    try:
+        code = trio.run(_supervise, work, output)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        output.release()
+        raise
+    output.release()
+    return code
 
 
 async def _supervise(work: Callable[[], Awaitable[int]], output: Output) -> int:

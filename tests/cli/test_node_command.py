@@ -7,6 +7,8 @@ import signal
 import stat
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,28 @@ def test_the_command_in_an_error_names_the_home_that_was_typed(
         done = inside("--home", home, *command)
         assert done.returncode != 0
         assert "shoal " not in done.stderr.removeprefix("shoal: ").replace(f"shoal --home '{home}' ", "")
+
+
+@pytest.mark.parametrize("options", [("--json",), ("-vv",)])
+def test_a_reader_that_does_not_read_stops_no_node(inside: Any, quick: dict[str, str], options: tuple[str]) -> None:
+    """Standard output and error go into a pipe that is full. The node works, and it ends when it is told to."""
+    init(inside)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    command = [sys.executable, "-m", "shoal.cli", *options, "node", "run"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, env=quick) as process:
+        deadline = time.monotonic() + 30
+        while inside("node", "status").returncode:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=15) == 130
+    os.close(writer)
+    os.close(reader)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

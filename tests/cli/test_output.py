@@ -2,9 +2,12 @@
 
 import io
 import json
+import os
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TextIO
 
 import pytest
 from hypothesis import given
@@ -163,3 +166,70 @@ def test_any_moment_can_be_shown(zone: str, monkeypatch: pytest.MonkeyPatch) -> 
         shown = [day(moment) for moment in (-1e18, 0.0, 1.7e9, 1e300)]
     time.tzset()
     assert [len(each) for each in shown] == [16] * 4
+
+
+# --- readers that do not read
+
+
+@pytest.fixture
+def clogged() -> Iterator[tuple[TextIO, int]]:
+    """The two ends of a pipe that is full: a text stream to write, a descriptor to read."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    with open(writer, "w", encoding="utf-8") as stream:
+        yield stream, reader
+    os.close(reader)
+
+
+def read_all(reader: int) -> str:
+    os.set_blocking(reader, False)
+    found = b""
+    with suppress(BlockingIOError):
+        while chunk := os.read(reader, 65536):
+            found += chunk
+    return found.decode().replace("\0", "")
+
+
+def test_nobody_is_waited_for_while_the_loop_runs(clogged: tuple[TextIO, int]) -> None:
+    """All of this would wait for ever."""
+    stream, reader = clogged
+    output = Output(stdout=stream, stderr=stream)
+    output.hold()
+    output.note("lost")
+    output.insist("lost too")
+    assert not output.draw("lost as well")
+    output.result("the link")
+    assert read_all(reader) == ""
+    output.note("behind a result that waits")
+    output.release()
+    assert read_all(reader) == "the link\n3 messages were left out, because nobody read them in time.\n"
+
+
+def test_a_long_result_comes_whole_and_in_order(clogged: tuple[TextIO, int]) -> None:
+    stream, reader = clogged
+    read_all(reader)
+    output = Output(stdout=stream, stderr=stream)
+    output.hold()
+    lines = [f"{number} {'é🐟' * 300}" for number in range(200)]  # more than a pipe takes
+    for line in lines:
+        output.result(line)
+    os.set_blocking(reader, True)
+    with ThreadPoolExecutor(1) as pool, open(reader, encoding="utf-8", closefd=False) as file:
+        reading = pool.submit(file.read)
+        output.release()
+        stream.close()
+        assert reading.result(timeout=20).splitlines() == lines
+
+
+def test_a_reader_that_has_gone_is_told_at_once() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as stream:
+        output = Output(stdout=stream, stderr=stream)
+        output.hold()
+        with pytest.raises(OutputClosedError):
+            output.result("the link")
