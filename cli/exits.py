@@ -5,8 +5,8 @@ of the library arrives, the library is loaded already.
 """
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 
@@ -64,11 +64,15 @@ class OutputClosedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ExitOutcome:
-    """How to end after an error. `bug`: nobody foresaw it. An empty message is not worth printing."""
+    """How to end after an error. `bug`: nobody foresaw it. An empty message is not worth printing.
+
+    `causes`: how many of the hosts that were asked failed, by cause.
+    """
 
     code: Code
     message: str
     bug: bool = False
+    causes: Mapping[str, int] = field(default_factory=dict)
 
 
 def explain(error: BaseException) -> ExitOutcome:
@@ -101,7 +105,7 @@ def _explain_one(error: BaseException) -> ExitOutcome:
         return ExitOutcome(Code.FAILED, "")
     code = _family_code(error)
     if code is not None:
-        return ExitOutcome(code, str(error))
+        return ExitOutcome(code, str(error), causes=_causes(error))
     if isinstance(error, OSError):
         return ExitOutcome(Code.FAILED, _os_words(error))
     return ExitOutcome(Code.FAILED, _bug_words(error), bug=True)
@@ -129,6 +133,12 @@ def _family_code(error: BaseException) -> Code | None:
     if "shoal.node.errors" not in sys.modules:
         return None  # no error of the library can exist yet, and loading it now could fail too
     return next((code for kind, code in family() if isinstance(error, kind)), None)
+
+
+def _causes(error: BaseException) -> Mapping[str, int]:
+    from shoal.node.errors import ShoalError
+
+    return {cause.value: count for cause, count in error.causes.items()} if isinstance(error, ShoalError) else {}
 
 
 def _is_interruption(error: BaseException) -> bool:

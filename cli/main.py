@@ -5,6 +5,7 @@ Whatever takes time to import is imported inside `run`, so that an interruption 
 
 import os
 import sys
+from dataclasses import replace
 
 TYPE_CHECKING = False  # typing itself takes 8 ms to load, in which a Ctrl-C would not be ours yet
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _early_output(arguments: "Sequence[str]") -> "Output":
 
 
 def _report(error: BaseException, output: "Output") -> int:
-    from shoal.cli.exits import Code, ExitOutcome, explain
+    from shoal.cli.exits import Code, explain
 
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else Code.FAILED
@@ -76,7 +77,7 @@ def _report(error: BaseException, output: "Output") -> int:
     if outcome.bug and output.verbose:
         _print_traceback(error)
     if outcome.code is Code.INTERRUPTED and output.interrupt_hint:
-        outcome = ExitOutcome(outcome.code, f"{outcome.message} {output.interrupt_hint}")
+        outcome = replace(outcome, message=f"{outcome.message} {output.interrupt_hint}")
     output.error(outcome)
     return outcome.code
 

@@ -178,7 +178,9 @@ class Output:
         """The last word of a command that failed."""
         message = self.in_full(outcome.message)
         if self.json:
-            fields = {"message_type": "error", "code": int(outcome.code), "message": message}
+            fields: dict[str, object] = {"message_type": "error", "code": int(outcome.code), "message": message}
+            if outcome.causes:
+                fields["causes"] = dict(outcome.causes)
             try:
                 self._print_result(self._json_stream, encode(fields))
             except (OutputClosedError, CommandError):

@@ -15,6 +15,7 @@ from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import (
     AlreadyRunning,
     BadData,
+    Cause,
     LocalError,
     NeedsNewerShoal,
     NoPeers,
@@ -24,6 +25,7 @@ from shoal.node.errors import (
     TooFewShares,
     UsageError,
     WrongKey,
+    causes_in_words,
 )
 from shoal.node.fetching.fetch import FetchStream
 from shoal.node.home.daemon import daemon_status, stop_daemon
@@ -57,6 +59,7 @@ __all__ = [
     "Address",
     "AlreadyRunning",
     "BadData",
+    "Cause",
     "Checked",
     "Deleted",
     "Environment",
@@ -94,6 +97,7 @@ __all__ = [
     "UsageError",
     "WrongKey",
     "__version__",
+    "causes_in_words",
     "daemon_status",
     "init_node",
     "load_settings",

@@ -1,16 +1,23 @@
 """What every operation of one open node works with."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+
+import trio
 
 from shoal.dht import Contact, DhtService, NetworkParameters
 from shoal.erasure import Codec
-from shoal.node.channel import Buffer, BugCount, Disconnected, PeerPool, Request, Throttle
+from shoal.node.channel import Buffer, BugCount, Disconnected, PeerError, PeerPool, Request, Throttle, TimedOut
 from shoal.node.channel.messages import R
 from shoal.node.environment import Environment
 from shoal.node.home.silence import Silence
 
 ASK_TIMEOUT_S = 15.0  # small questions: a dial of 5 s, a handshake of 5 s, and an answer
+BUSY_PATIENCE_S = 15.0  # for a peer that says that it is busy: what holds it up for longer is no burst
+FIRST_PAUSE_S = 0.5  # before it is asked again
+PAUSE_FACTOR = 2.0  # five pauses fit into the patience
 
 
 @dataclass(frozen=True)
@@ -38,16 +45,38 @@ class Context:
         *,
         payload: Sequence[Buffer] = (),
         timeout_s: float = ASK_TIMEOUT_S,
+        patience_s: float = 0.0,
+        on_busy: Callable[[PeerError], None] = lambda error: None,
     ) -> R:
         """Send one request to a peer, over a connection that may be reused; `PeerError` when that fails.
 
-        A reused connection may turn out to be closed at the other end. Every request of ours may be repeated, so it is
-        asked once more over a new one.
+        A peer that says that it is busy is asked again after a growing pause, for `patience_s` and within `timeout_s`;
+        then its last answer is raised. `on_busy` hears of each such answer, since the caller may have an end of its
+        own.
         """
-        try:
-            return await self._ask(contact, request, payload, timeout_s)
-        except Disconnected:
-            return await self._ask(contact, request, payload, timeout_s)
+        begun, busy, pause_s = trio.current_time(), None, FIRST_PAUSE_S
+        with trio.move_on_after(timeout_s) if patience_s else nullcontext():
+            while True:
+                try:
+                    return await self._ask(contact, request, payload, timeout_s)
+                except PeerError as error:
+                    if not error.is_busy:
+                        raise
+                    busy = error
+                on_busy(busy)
+                wait_s = max(busy.wait_s, pause_s * self.env.rng.uniform(0.5, 1.0))
+                if trio.current_time() + wait_s > begun + min(patience_s, timeout_s):
+                    raise busy
+                await trio.sleep(wait_s)
+                pause_s *= PAUSE_FACTOR
+        raise busy or TimedOut(f"{contact.address} did not answer within {timeout_s:g} s")
 
     async def _ask(self, contact: Contact, request: Request[R], payload: Sequence[Buffer], timeout_s: float) -> R:
-        return await self.pool.request(contact.node_id, contact.address, request, payload=payload, timeout_s=timeout_s)
+        """A reused connection may turn out to be closed at the other end. Every request of ours may be repeated, so it
+        is asked once more over a new one.
+        """
+        ask = partial(self.pool.request, contact.node_id, contact.address, request, payload=payload)
+        try:
+            return await ask(timeout_s=timeout_s)
+        except Disconnected:
+            return await ask(timeout_s=timeout_s)

@@ -5,9 +5,63 @@ families of their own inside; they are translated here and there where an operat
 Messages are whole sentences for the person at the terminal: what failed, the numbers, what to do next.
 """
 
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+
+class ToldReason(StrEnum):
+    """A reason that people are told as well as programs. The value is the word in results and JSON.
+
+    `one` and `several` are the words for people: for one host, and for more.
+    """
+
+    one: str
+    several: str
+
+    def __new__(cls, value: str, one: str, several: str) -> "ToldReason":
+        """A reason with its words."""
+        reason = str.__new__(cls, value)
+        reason._value_, reason.one, reason.several = value, one, several
+        return reason
+
+
+class Cause(ToldReason):
+    """Why a host did not do what it was asked. What a user does next depends on it: wait, ask others, or give up."""
+
+    BUSY = "busy", "answered that it is busy", "answered that they are busy"
+    FULL = "full", "was full", "were full"
+    SILENT = "silent", "did not answer", "did not answer"
+    MISSING = "missing", "has none of the file", "have none of the file"
+    REFUSED = "refused", "refused", "refused"
+    LIED = "lied", "answered wrongly", "answered wrongly"
+
+
+T = TypeVar("T", bound=ToldReason)
+
+
+def in_words(counts: Mapping[T, int]) -> str:
+    """`5 were full, 1 did not answer`, the commonest first; empty when nobody dropped out."""
+    by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(
+        f"{count} {reason.one if count == 1 else reason.several}" for reason, count in by_count if count > 0
+    )
+
+
+def causes_in_words(causes: Mapping[str, int]) -> str:
+    """The same for the causes in a result; words of a later version are left out."""
+    return in_words({cause: causes[cause] for cause in Cause if cause in causes})
+
 
 class ShoalError(Exception):
-    """Root of the family. The text of each error can be shown to a user as it is."""
+    """Root of the family. The text of each error can be shown to a user as it is.
+
+    :ivar causes: how many of the hosts asked failed, by cause. Empty where no host was asked.
+    """
+
+    def __init__(self, message: str = "", *, causes: Mapping[Cause, int] | None = None) -> None:
+        super().__init__(message)
+        self.causes: Mapping[Cause, int] = {cause: count for cause, count in (causes or {}).items() if count > 0}
 
 
 class UsageError(ShoalError):
@@ -37,8 +91,8 @@ class TooFewShares(NotFound):
     :ivar found: distinct good shares that were reached.
     """
 
-    def __init__(self, message: str, *, needed: int, found: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, needed: int, found: int, causes: Mapping[Cause, int] | None = None) -> None:
+        super().__init__(message, causes=causes)
         self.needed = needed
         self.found = found
 

@@ -184,7 +184,8 @@ class Checked:
     :ivar readable: k distinct shares answered, wherever they are.
     :ivar survives: any so many of the hosts may vanish for good.
     :ivar lease_until: until when k shares are promised, in seconds since 1970. None when fewer are good.
-    :ivar outcomes: how many of the known placements were "ok", "wrong", "missing", "offline", "stalled".
+    :ivar outcomes: how many of the known placements were "ok", "wrong", "missing", "offline", "stalled",
+        "busy".
     :ivar read_bytes: share bytes that were read for it.
     :ivar deleted: a holder shows that the file's owner has deleted it.
     """
@@ -249,7 +250,7 @@ class Renewed:
 
     :ivar shares: distinct shares that are promised now.
     :ivar hosts: the hosts that promise them.
-    :ivar silent: hosts that did not answer.
+    :ivar causes: how many of the other hosts did not renew, by cause.
     :ivar lease_until: until when k shares are promised, in seconds since 1970.
     """
 
@@ -258,7 +259,7 @@ class Renewed:
     n: int
     shares: int
     hosts: int
-    silent: int
+    causes: Mapping[str, int]
     lease_until: float
 
 
@@ -267,19 +268,18 @@ class Deleted:
     """A finished deletion.
 
     :ivar confirmed: hosts that have dropped the file.
-    :ivar silent: hosts that did not answer. They keep their shares until they hear of it, or until the lease ends.
-    :ivar refused: hosts that answered and would not.
+    :ivar causes: how many of the other hosts did not confirm, by cause. They keep their shares until they hear of it,
+        or until the lease ends.
     """
 
     file_id: FileId
     confirmed: int
-    silent: int
-    refused: int
+    causes: Mapping[str, int]
 
     @property
     def complete(self) -> bool:
         """Whether every known host has confirmed, and there was one."""
-        return self.confirmed > 0 and not self.silent and not self.refused
+        return self.confirmed > 0 and not any(self.causes.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +290,7 @@ class Left:
     :ivar elsewhere: another host has proven to keep them, too.
     :ivar ending: their lease is over or about to end, and the peers' clocks agree.
     :ivar remaining: no host took them. The other holders make them again in time.
+    :ivar refusals: how many hosts refused a share, by reason, for the share that most refused.
     """
 
     handed_over: int
@@ -297,3 +298,4 @@ class Left:
     ending: int
     remaining: int
     sent_bytes: int
+    refusals: Mapping[str, int] = field(default_factory=dict)

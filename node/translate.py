@@ -29,8 +29,8 @@ def translated() -> Iterator[None]:
     except DhtError as error:
         raise NoPeers(f"The network could not be asked: {error}.") from error
     except Unreachable as error:
-        raise NoPeers(f"Lost a peer that was needed: {error}.") from error
+        raise NoPeers(f"Lost a peer that was needed: {error}.", causes={error.cause: 1}) from error
     except PeerError as error:
-        raise Refused(f"A peer refused to help: {error}.") from error
+        raise Refused(f"A peer refused to help: {error}.", causes={error.cause: 1}) from error
     except StoreError as error:
         raise LocalError(f"The share store failed: {error}.") from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import trio
 
 from shoal.dht import Address, Identity
-from shoal.node.channel import Buffer, ConnectionSlots, Disconnected, StreamHandler, Unreachable
+from shoal.node.channel import Buffer, ConnectionSlots, Disconnected, Occupied, StreamHandler, Unreachable
 from shoal.node.channel.slots import Slot
 from shoal.node.channel.streams import CONNECT_TIMEOUT_S
 from shoal.simulation.courier import Courier
@@ -127,7 +127,9 @@ class VirtualStreamNetwork:
         self._host = host
 
     async def connect(self, address: Address) -> "VirtualStream":
-        """Call `address`; Unreachable when nobody listens or a partition is in between."""
+        """Call `address`. Raises Unreachable when nobody listens or a partition is in between, Occupied when no slot is
+        free.
+        """
         world, latency_s = self._world, self._world.draw_latency_s()
         if not world.can_pass(self._host, address.host):
             await trio.sleep(CONNECT_TIMEOUT_S)
@@ -135,9 +137,11 @@ class VirtualStreamNetwork:
         await world.courier.sleep_until(trio.current_time() + 2 * ROUND_TRIPS_TO_CONNECT * latency_s)
         listener = world.listeners.get(address)
         local = Address(self._host, world.new_port())
-        slot = listener.slots.take(local, address) if listener is not None else None
-        if listener is None or slot is None:
+        slot = None if listener is None else listener.slots.take(local, address)
+        if listener is None:
             raise Unreachable(f"{address}: connection refused")
+        if slot is None:
+            raise Occupied(f"{address} has no connection free")
         there, here = _Pipe(world, latency_s), _Pipe(world, world.draw_latency_s())
         caller = VirtualStream(world, local, address, here, there, listener.identity.public_key, reserved=False)
         server = VirtualStream(world, address, local, there, here, None, reserved=slot.reserved)

@@ -20,6 +20,7 @@ BAD_WAYS = (  # outcomes, and how they are told
     ("missing", "lost by their host"),
     ("offline", "on hosts that are away"),
     ("stalled", "on hosts that answer too slowly"),
+    ("busy", "on hosts that are busy"),
 )
 
 

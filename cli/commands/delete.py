@@ -119,12 +119,10 @@ def _read_receipt(path: Path) -> "Receipt":
 
 def words(done: "Deleted") -> str:
     """What a deletion tells people."""
-    parts = [f"{plural(done.confirmed, 'host')} dropped the file"]
-    if done.silent:
-        parts.append(f"{done.silent} did not answer")
-    if done.refused:
-        parts.append(f"{done.refused} refused")
-    return ", ".join(parts)
+    from shoal.node import causes_in_words
+
+    told = causes_in_words(done.causes)
+    return f"{plural(done.confirmed, 'host')} dropped the file{f', {told}' if told else ''}"
 
 
 def summary_fields(file_hash: str, done: "Deleted") -> dict[str, object]:
@@ -132,7 +130,8 @@ def summary_fields(file_hash: str, done: "Deleted") -> dict[str, object]:
     return {
         "id": file_hash,
         "confirmed": done.confirmed,
-        "silent": done.silent,
-        "refused": done.refused,
+        "silent": done.causes.get("silent", 0),
+        "refused": done.causes.get("refused", 0),
+        "causes": dict(done.causes),
         "complete": done.complete,
     }

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from shoal.cli.commands.publish import refusal_sentences
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import Code, CommandError, explain
 from shoal.cli.output import visible
@@ -46,6 +47,7 @@ async def _leave(settings: Globals) -> int:
         ending=left.ending,
         remaining=left.remaining,
         sent_bytes=left.sent_bytes,
+        refusals=dict(left.refusals),
     )
     return Code.PARTIAL if left.remaining else Code.OK
 
@@ -104,8 +106,13 @@ def words(left: "Left", store: str, restart: str = "") -> str:
         parts.append(f"{plural(left.ending, 'share')} had a lease about to end.")
     if left.remaining:
         parts.append(
-            f"{plural(left.remaining, 'share')} found no other host. Run the command again later, or leave anyway: "
-            "the other hosts of the file rebuild what is lost."
+            " ".join(
+                (
+                    f"{plural(left.remaining, 'share')} found no other host.",
+                    *refusal_sentences(left.refusals),
+                    "Run the command again later, or leave anyway: the other hosts of the file rebuild what is lost.",
+                )
+            )
         )
         if restart:
             parts.append(f"The node that ran here has stopped. To run it until then: {restart}")

@@ -34,6 +34,7 @@ FULL_WIDTH_MIN = 12  # a default width below this means that few hosts accept fi
 
 # Reasons as the library counts them, in the words of a sentence about hosts; others are told as they are.
 _REASON_WORDS = {
+    "busy": "{hosts} {were} busy.",
     "full": "{hosts} {were} full.",
     "no answer": "{hosts} did not answer.",
     "refused": "{hosts} refused.",

@@ -49,10 +49,12 @@ async def _renew(settings: Globals, link: "Link", ttl_s: int) -> int:
 
 def words(done: "Renewed") -> str:
     """What a finished renewal tells people."""
-    silent = f"; {plural(done.silent, 'host')} did not answer" if done.silent else ""
+    from shoal.node import causes_in_words
+
+    told = causes_in_words(done.causes)
     return (
         f"Kept until {day(done.lease_until)}: {done.shares} of {done.n} shares on {plural(done.hosts, 'host')} "
-        f"({done.k} needed){silent}"
+        f"({done.k} needed){f'. Of the other hosts, {told}' if told else ''}"
     )
 
 
@@ -64,6 +66,7 @@ def summary_fields(link: "Link", done: "Renewed") -> dict[str, object]:
         "n": done.n,
         "shares": done.shares,
         "hosts": done.hosts,
-        "silent": done.silent,
+        "silent": done.causes.get("silent", 0),
+        "causes": dict(done.causes),
         "lease_until": round(done.lease_until),
     }

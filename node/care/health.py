@@ -3,7 +3,8 @@
     outcome of asking a holder               its share
     OK                                       counts
     it keeps nothing, or its block is wrong  is lost at once
-    it does not answer, or answers no read   counts until its grace ends
+    it does not answer, answers no read,
+    or says that it is busy                  counts until its grace ends
 
 A holder that does not answer may be back tomorrow. To wait for it saves the traffic of a repair.
 """
@@ -36,7 +37,7 @@ class Observation:
         """Whether the share still counts as one of the healthy ones."""
         if self.outcome is Outcome.OK:
             return True
-        return self.outcome in (Outcome.OFFLINE, Outcome.STALLED) and not self.lost
+        return self.outcome in (Outcome.OFFLINE, Outcome.STALLED, Outcome.BUSY) and not self.lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,7 +197,7 @@ class Prover:
             else:
                 outcome = await self._read_block(manifest, claim.share, contact)
         waited_s = trio.current_time() - began
-        if outcome is Outcome.STALLED and waited_s >= self._audit_timeout_s():  # and did not say that it is busy
+        if outcome is Outcome.STALLED and waited_s >= self._audit_timeout_s():  # else it was not asked
             if self._moved_bytes() - moved > waited_s * full_bytes_per_s(self._context.throttle):
                 return None  # the repairs that go on beside this filled our line
             self._stalled[claim.holder] = trio.current_time()

@@ -1,13 +1,36 @@
 """What can go wrong between two peers, told apart by what the caller does next. Mapped to `ShoalError` higher
 up."""
 
+from shoal.node.errors import Cause
+
 
 class PeerError(Exception):
-    """Root of the channel's errors. Each is about one peer, never about the network as a whole."""
+    """Root of the channel's errors. Each is about one peer, never about the network as a whole.
+
+    :ivar cause: what it says of the peer, for counts by cause.
+    """
+
+    cause: Cause = Cause.SILENT
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the peer said that it is busy, so that it may do later what it was asked."""
+        return self.cause is Cause.BUSY
+
+    @property
+    def wait_s(self) -> float:
+        """After how long the peer says that it makes sense to ask again; 0 where it says nothing of it."""
+        return 0.0
 
 
 class Unreachable(PeerError):
     """No connection could be made to the address. Try another peer, or this one later."""
+
+
+class Occupied(Unreachable):
+    """The node answered that it has no connection free for this caller."""
+
+    cause = Cause.BUSY
 
 
 class Disconnected(Unreachable):
@@ -21,6 +44,8 @@ class TimedOut(PeerError):
 
 class Misbehaved(PeerError):
     """The peer broke the protocol, or is not the node it was taken for. The connection is closed."""
+
+    cause = Cause.LIED
 
 
 class MalformedMessage(Misbehaved):
@@ -45,12 +70,18 @@ class RemoteError(PeerError):
     `text` is for a person. A caller decides by the numbers alone.
     """
 
-    def __init__(self, status: int, reason: int, text: str = "", price: int = 0) -> None:
-        super().__init__(status, reason, text, price)
+    def __init__(self, status: int, reason: int, text: str = "", price: int = 0, cause: Cause = Cause.REFUSED) -> None:
+        super().__init__(status, reason, text, price, cause)
         self.status = status
         self.reason = reason
         self.text = text
         self.price = price
+        self.cause = cause
+
+    @property
+    def wait_s(self) -> float:
+        """See `PeerError`. The price of an answer from a busy peer is in seconds."""
+        return float(self.price) if self.is_busy else 0.0
 
     def __str__(self) -> str:
         return f"the peer answered with status {self.status:d}, reason {self.reason:d}: {self.text or 'no text'}"

@@ -17,6 +17,7 @@ from shoal.erasure import BLOCK_BYTES, HASH_BYTES, MAX_MANIFEST_BYTES, FileId, s
 from shoal.node.channel import wire
 from shoal.node.channel.errors import MalformedMessage, RemoteError
 from shoal.node.channel.streams import Buffer
+from shoal.node.errors import Cause
 from shoal.node.formats import MAX_STATEMENT_BYTES, UPLOAD_ID_BYTES
 
 VERSION = 1  # of this protocol; a hello carries the range a node speaks
@@ -87,6 +88,12 @@ class Reason(IntEnum):
     # with UNSUPPORTED
     NO_END = 16  # the program that the node is part of does not end on request
 
+
+_CAUSES = {  # what a status says of the peer; the others say that it would not
+    Status.BUSY: Cause.BUSY,
+    Status.FULL: Cause.FULL,
+    Status.NOT_FOUND: Cause.MISSING,
+}
 
 _UPLOAD_ID = wire.exactly(UPLOAD_ID_BYTES)
 _FILE_ID = wire.exactly(HASH_BYTES)
@@ -483,8 +490,8 @@ class UnknownRequest:
 class Failure:
     """A request that was not done.
 
-    `text` is for a person; nothing may depend on it. `price` matters with REFUSED and FULL: what would change the
-    answer, 0 while storage is free.
+    `text` is for a person; nothing may depend on it. `price` says what would change the answer. With BUSY it is the
+    seconds to wait before asking again, 0 where that is not known; else it is 0 while storage is free.
     """
 
     status: Status
@@ -494,7 +501,8 @@ class Failure:
 
     def error(self) -> RemoteError:
         """The same as an exception, for the side that asked."""
-        return RemoteError(self.status, self.reason, self.text, self.price)
+        cause = _CAUSES.get(self.status, Cause.REFUSED)
+        return RemoteError(self.status, self.reason, self.text, self.price, cause)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import trio
 
 from shoal.dht import Address, Identity
 from shoal.node.channel.certificates import PROTOCOL_NAME, certificate_key, client_context, server_context
-from shoal.node.channel.errors import Disconnected, Misbehaved, PeerError, Unreachable
+from shoal.node.channel.errors import Disconnected, Misbehaved, Occupied, PeerError, Unreachable
 from shoal.node.channel.slots import ConnectionSlots, Slot
 from shoal.node.channel.sockets import (
     accepted_sockets,
@@ -28,6 +28,9 @@ from shoal.node.channel.streams import CONNECT_TIMEOUT_S, HANDSHAKE_TIMEOUT_S, B
 
 PIECE_BYTES = 256 * 1024  # measured best of 64, 256 and 1024 KiB: it still fits the processor's cache
 MAX_UNASKED_BYTES = 4_096  # of protocol answers (key updates) that pile up while we have nothing to send
+# A server with no connection free sends one TLS record in place of a handshake: the fatal alert "internal error".
+OCCUPIED = b"\x15\x03\x03\x00\x02\x02\x50"
+OCCUPIED_REASON = "TLSV1_ALERT_INTERNAL_ERROR"  # OpenSSL's name for it
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +55,9 @@ class TlsStream:
         self._ended = False
 
     async def handshake(self) -> None:
-        """Agree on keys and on the protocol, and learn the server's key. Raises Misbehaved or
-        Disconnected.
+        """Agree on keys and on the protocol, and learn the server's key.
+
+        Raises Misbehaved, Disconnected, and Occupied when the server says that it has no connection free.
         """
         try:
             while not self._try_handshake():
@@ -62,6 +66,8 @@ class TlsStream:
                     raise Disconnected(f"{self.remote} closed the connection during the handshake")
             await self._flush()
         except ssl.SSLError as error:
+            if error.reason == OCCUPIED_REASON and not self._is_server:
+                raise Occupied(f"{self.remote} has no connection free") from None
             raise Misbehaved(f"{self.remote}: no TLS 1.3 handshake ({error.reason})") from None
         if self._tls.selected_alpn_protocol() != PROTOCOL_NAME:
             raise Misbehaved(f"{self.remote} does not speak {PROTOCOL_NAME}")
@@ -224,7 +230,7 @@ class TlsNetwork:
                 async for sock, remote in accepted_sockets(listener):
                     slot = _slot_for(sock, remote, slots)
                     if slot is None:
-                        sock.close()
+                        _turn_away(sock)
                         continue
                     stream = TlsStream(sock, remote, context, slot)
                     nursery.start_soon(_serve_one, stream, handler, slots, slot)
@@ -242,6 +248,13 @@ def _slot_for(sock: socket.socket, remote: Address, slots: ConnectionSlots) -> S
         return slots.take(remote, local_address(sock))
     except OSError:  # the caller is gone already
         return None
+
+
+def _turn_away(sock: socket.socket) -> None:
+    """Close, and say that it is for want of a free connection. A new socket always has room for these seven bytes."""
+    with suppress(OSError):
+        sock.send(OCCUPIED)
+    sock.close()
 
 
 async def _serve_one(stream: TlsStream, handler: StreamHandler, slots: ConnectionSlots, slot: Slot) -> None:

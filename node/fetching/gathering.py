@@ -5,6 +5,7 @@ same one, and whichever answer first are used. Company is given freely while our
 that stall; over a line that is busy everybody is slow together, and more requests would only make it slower.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -13,8 +14,8 @@ import trio
 from shoal.dht import Contact
 from shoal.erasure import FileId, Manifest
 from shoal.node.channel import Blocks, PeerError, Read, Throttle
-from shoal.node.context import Context
-from shoal.node.errors import BadData, NoPeers, NotFound, TooFewShares
+from shoal.node.context import BUSY_PATIENCE_S, Context
+from shoal.node.errors import BadData, Cause, NoPeers, NotFound, TooFewShares, in_words
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.line import LONGEST_S, Durations, Headway, Meter, moved_by_line
 from shoal.node.nursery import open_nursery
@@ -40,10 +41,15 @@ class ShareSource:
     share: int
     contact: Contact
     failures: int = 0
+    cause: Cause | None = None  # of the latest failure, None while it delivers
     pending: int = 0
     corrupt: bool = False
     proven: bool = False  # by blocks that were right
     lagged_at: float = float("-inf")
+
+    def note(self, error: PeerError) -> None:
+        """It did not deliver."""
+        self.cause = error.cause
 
     @property
     def usable(self) -> bool:
@@ -73,6 +79,11 @@ class SourceTable:
     def corrupt_shares(self) -> set[int]:
         """Distinct shares of which only wrong bytes came."""
         return {source.share for source in self._sources.values() if source.corrupt} - self.usable_shares()
+
+    def causes(self) -> Counter[Cause]:
+        """How many sources do not deliver, by cause."""
+        causes = (Cause.LIED if source.corrupt else source.cause for source in self._sources.values())
+        return Counter(cause for cause in causes if cause is not None)
 
     def proven(self) -> list[Hint]:
         """The peers that delivered blocks of a share, and none that were wrong."""
@@ -242,9 +253,12 @@ class Gathering:
         source.pending += 1
         try:
             request = Read(self.swarm.file_id, source.share, self.first, self.count, self.want_data)
-            reply = await self.swarm.context.ask(source.contact, request, timeout_s=LONGEST_S)
+            reply = await self.swarm.context.ask(
+                source.contact, request, timeout_s=LONGEST_S, patience_s=BUSY_PATIENCE_S, on_busy=source.note
+            )
             self._take(source, reply, started)
-        except PeerError:
+        except PeerError as error:
+            source.note(error)
             source.failures += 1
         finally:
             source.pending -= 1
@@ -256,6 +270,7 @@ class Gathering:
 
     def _take(self, source: ShareSource, reply: Blocks, started: float) -> None:
         source.failures = 0
+        source.cause = None
         if source not in self._late:
             source.lagged_at = float("-inf")
         self.swarm.pace.answered(started)
@@ -304,15 +319,22 @@ class Gathering:
         if corrupt and good + corrupt >= k:
             return BadData(
                 f"{good + corrupt} shares were reached and {k} are needed, but {corrupt} of them hold wrong bytes. "
-                "No wrong byte was written. Try again later: other hosts may be back by then."
+                "No wrong byte was written. Try again later: other hosts may be back by then.",
+                causes=self.swarm.sources.causes(),
             )
         return self._too_few()
 
     def _too_few(self) -> TooFewShares:
         found, k, n = len(self.answers), self.swarm.k, self.swarm.n
+        causes = self.swarm.sources.causes()
+        for source in self._busy:  # and there is no time left to wait for it
+            causes[Cause.SILENT] += source.cause is None
+        told = in_words(causes)
         return TooFewShares(
             f"Only {found} of the {k} shares needed could be reached (the file has {n} in all). "
-            "The other hosts may be away. Run the same command again later: it goes on where it stopped.",
+            f"{f'Of the other hosts, {told}' if told else 'The other hosts may be away'}. "
+            "Run the same command again later: it goes on where it stopped.",
             needed=k,
             found=found,
+            causes=causes,
         )

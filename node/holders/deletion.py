@@ -11,11 +11,11 @@ import msgpack
 
 from shoal.dht import SignatureScheme
 from shoal.erasure import FileId, Manifest
-from shoal.node.channel import Delete, Done, RemoteError, Status
+from shoal.node.channel import Delete, Done
 from shoal.node.context import Context
-from shoal.node.errors import NotFound, WrongKey
+from shoal.node.errors import Cause, NotFound, WrongKey
 from shoal.node.formats import unpack
-from shoal.node.holders.everyone import ask_everyone, by_node
+from shoal.node.holders.everyone import ask_everyone, by_node, causes_of_answers
 from shoal.node.holders.search import Search
 from shoal.node.results import Deleted
 
@@ -92,13 +92,17 @@ async def delete_file(context: Context, file_id: FileId, secret: bytes) -> Delet
     deletion = sign_deletion(secret, scheme, network_id, file_id, context.env.wall())
     request = Delete(file_id, deletion.issued, deletion.signature)
     nodes = [contacts for contacts, _ in by_node(hints)]
-    answers = await ask_everyone(nodes, lambda contact: context.ask(contact, request), timeout_s=DELETE_TIMEOUT_S)
+    answers = await ask_everyone(
+        nodes,
+        lambda contact, on_busy: context.ask(contact, request, patience_s=DELETE_TIMEOUT_S, on_busy=on_busy),
+        timeout_s=DELETE_TIMEOUT_S,
+    )
     if unknown is not None and not any(isinstance(each, Done) for each in answers.values()):
         raise unknown
-    refused = [each for each in answers.values() if isinstance(each, RemoteError) and each.status != Status.NOT_FOUND]
+    causes = causes_of_answers(answers.values())
+    del causes[Cause.MISSING]  # there is nothing left to delete
     return Deleted(
         file_id=file_id,
         confirmed=sum(isinstance(each, Done) for each in answers.values()),
-        silent=sum(not isinstance(each, Done | RemoteError) for each in answers.values()),
-        refused=len(refused),
+        causes={cause.value: count for cause, count in causes.items()},
     )

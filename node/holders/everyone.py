@@ -1,16 +1,19 @@
 """Asking every known holder of a file the same thing, all at once."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import trio
 
 from shoal.dht import Address, Contact, NodeId
 from shoal.node.channel import Misbehaved, PeerError, Unreachable
+from shoal.node.errors import Cause
 from shoal.node.holders.announcers import Hint
 from shoal.node.nursery import open_nursery
 
 T = TypeVar("T")
+OnBusy: TypeAlias = Callable[[PeerError], None]
 
 ASKED_AT_ONCE = 48  # of the 64 connections a node keeps
 MAX_ADDRESSES = 3  # tried of one node
@@ -29,20 +32,24 @@ def by_node(hints: Iterable[Hint]) -> list[tuple[list[Contact], set[int]]]:
 
 
 async def ask_everyone(
-    nodes: Sequence[Sequence[Contact]], ask: Callable[[Contact], Awaitable[T]], *, timeout_s: float
+    nodes: Sequence[Sequence[Contact]], ask: Callable[[Contact, OnBusy], Awaitable[T]], *, timeout_s: float
 ) -> dict[Contact, T | PeerError | None]:
     """What each node answered: a reply, an error, or None when the time was up. Several addresses are tried in turn.
 
-    Who stands first is asked first: when time is short, many names that were invented stand in nobody's way.
+    `ask` may try a busy node again; it tells its second argument of each answer, in case the time is up meanwhile.
+    The node that stands first is asked first. So when time is short, invented names stand in nobody's way.
     """
     slots = trio.Semaphore(ASKED_AT_ONCE)
     answers: dict[Contact, T | PeerError | None] = {contacts[0]: None for contacts in nodes}
 
     async def ask_node(contacts: Sequence[Contact]) -> None:
+        def note(error: PeerError) -> None:
+            answers[contacts[0]] = error
+
         try:
             for contact in contacts:
                 try:
-                    answers[contacts[0]] = await ask(contact)
+                    answers[contacts[0]] = await ask(contact, note)
                     return
                 except (Unreachable, Misbehaved) as error:
                     answers[contacts[0]] = error
@@ -58,3 +65,9 @@ async def ask_everyone(
                 await slots.acquire()
                 nursery.start_soon(ask_node, contacts)
     return answers
+
+
+def causes_of_answers(answers: Iterable[object]) -> Counter[Cause]:
+    """Why nodes did not do what everybody was asked, as `ask_everyone` gives it."""
+    errors = (each for each in answers if each is None or isinstance(each, PeerError))
+    return Counter(Cause.SILENT if each is None else each.cause for each in errors)

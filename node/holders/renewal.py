@@ -3,16 +3,16 @@
 A holder moves a lease to at most 90 days from now. So what is used, or kept by somebody, stays; the rest goes in time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from shoal.erasure import FileId, Manifest
 from shoal.node import channel
-from shoal.node.channel import PeerError, Renew
+from shoal.node.channel import Renew
 from shoal.node.context import Context
-from shoal.node.errors import NotFound, TooFewShares, UsageError
+from shoal.node.errors import Cause, NotFound, TooFewShares, UsageError, in_words
 from shoal.node.formats import MAX_LEASE_S, MIN_LEASE_S
 from shoal.node.holders.announcers import Hint
-from shoal.node.holders.everyone import ask_everyone, by_node
+from shoal.node.holders.everyone import ask_everyone, by_node, causes_of_answers
 from shoal.node.holders.placement import host_of
 from shoal.node.holders.search import Located, Search
 from shoal.node.holders.statements import HolderStatement
@@ -37,16 +37,26 @@ async def renew_file(context: Context, file_id: FileId, ttl_s: int = MAX_LEASE_S
     if len({hint.share for hint in hints}) < manifest.n:
         hints = hints + (await Search(context, file_id, manifest=manifest).run(thorough=True)).hints
     renewed = await _renew_all(context, manifest, hints, ttl_s, RENEW_TIMEOUT_S)
-    if renewed is None:
-        raise NotFound("None of the hosts listed for this file confirmed that it has a share. Try again later.")
+    causes = {cause: renewed.causes[cause] for cause in Cause if cause in renewed.causes}
+    if not renewed.shares:
+        raise NotFound(
+            f"None of the hosts listed for this file confirmed that it has a share{_told(causes)}. Try again later.",
+            causes=causes,
+        )
     if renewed.shares < manifest.k:
         raise TooFewShares(
-            f"Renewed only {renewed.shares} of the {manifest.k} shares needed: the other hosts are away. Hosts that "
-            "answered keep their shares for longer. Run the same command again later.",
+            f"Renewed only {renewed.shares} of the {manifest.k} shares needed{_told(causes)}. Hosts that confirmed "
+            "keep their shares for longer. Run the same command again later.",
             needed=manifest.k,
             found=renewed.shares,
+            causes=causes,
         )
     return renewed
+
+
+def _told(causes: Mapping[Cause, int]) -> str:
+    told = in_words(causes)
+    return f" ({told})" if told else ""
 
 
 async def renew_used(context: Context, located: Located, proven: Sequence[Hint], lease_s: int | None) -> Renewed | None:
@@ -74,11 +84,15 @@ def shortest_promise(holders: Iterable[Hint], statements: Iterable[HolderStateme
 
 async def _renew_all(
     context: Context, manifest: Manifest, hints: Iterable[Hint], ttl_s: int, timeout_s: float
-) -> Renewed | None:
-    """Ask everybody; None when nobody keeps anything."""
+) -> Renewed:
+    """Ask everybody. A host that is busy is asked again while there is time."""
     request = Renew(manifest.id, ttl_s)
     nodes = [contacts for contacts, _ in by_node(hints)]
-    answers = await ask_everyone(nodes, lambda contact: context.ask(contact, request), timeout_s=timeout_s)
+    answers = await ask_everyone(
+        nodes,
+        lambda contact, on_busy: context.ask(contact, request, patience_s=timeout_s, on_busy=on_busy),
+        timeout_s=timeout_s,
+    )
     longest: dict[int, float] = {}
     hosts: set[bytes] = set()
     for contact, answer in answers.items():
@@ -86,8 +100,6 @@ async def _renew_all(
             if share < manifest.n:
                 longest[share] = max(longest.get(share, 0.0), float(lease_end))
                 hosts.add(host_of(contact, private=context.network.private))
-    if not longest:
-        return None
     until = kth_longest(believable(longest.values(), context.env.wall()), manifest.k)
     return Renewed(
         file_id=manifest.id,
@@ -95,12 +107,6 @@ async def _renew_all(
         n=manifest.n,
         shares=len(longest),
         hosts=len(hosts),
-        silent=sum(
-            answer is None or (isinstance(answer, PeerError) and not _answered(answer)) for answer in answers.values()
-        ),
+        causes={cause.value: count for cause, count in causes_of_answers(answers.values()).items()},
         lease_until=until or 0.0,
     )
-
-
-def _answered(error: PeerError) -> bool:
-    return isinstance(error, channel.RemoteError)

@@ -4,15 +4,17 @@ Three DHT keys are searched at once; each announcement found is used at once, wh
 whatever hashes to the id, whoever sends it. Holders then name each other in signed statements.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import trio
 
 from shoal.dht import Contact, Record, RecordKey, RecordKind
 from shoal.erasure import FileId, MalformedManifest, Manifest
-from shoal.node.channel import GetHolders, GetManifest, PeerError, RemoteError, Status
-from shoal.node.context import Context
-from shoal.node.errors import NoPeers, NotFound
+from shoal.node.channel import GetHolders, GetManifest, PeerError
+from shoal.node.context import BUSY_PATIENCE_S, Context
+from shoal.node.errors import Cause, NoPeers, NotFound, in_words
 from shoal.node.holders.announcers import CLASSES, Hint, class_key, hints_of
 from shoal.node.holders.leads import Leads
 from shoal.node.holders.statements import (
@@ -61,7 +63,7 @@ class Search:
         self._news = trio.Event()
         self._heard_all = False
         self._asking = 0
-        self._denied = 0
+        self._answers: dict[Contact, Cause] = {}  # why each of those asked gave no manifest
         self._giver: Contact | None = None
         self._statements: list[HolderStatement] = []
 
@@ -136,15 +138,22 @@ class Search:
             nursery.cancel_scope.cancel()
 
     async def _ask_manifest(self, contact: Contact) -> None:
+        def note(error: PeerError) -> None:
+            self._answers[contact] = error.cause
+
         try:
-            reply = await self._context.ask(contact, GetManifest(self._file_id))
+            reply = await self._context.ask(
+                contact, GetManifest(self._file_id), patience_s=BUSY_PATIENCE_S, on_busy=note
+            )
             manifest = Manifest.decode(bytes(reply.payload))
-            if manifest.id == self._file_id and self._manifest is None:
+            if manifest.id != self._file_id:
+                self._answers[contact] = Cause.LIED
+            elif self._manifest is None:
                 self._manifest, self._giver = manifest, contact
-        except RemoteError as error:
-            self._denied += error.status == Status.NOT_FOUND
-        except (PeerError, MalformedManifest):
-            return
+        except PeerError as error:
+            note(error)
+        except MalformedManifest:
+            self._answers[contact] = Cause.LIED
         finally:
             self._asking -= 1
             self._news.set()
@@ -158,7 +167,7 @@ class Search:
         async def ask(contact: Contact) -> None:
             nonlocal lists
             try:
-                reply = await self._context.ask(contact, GetHolders(self._file_id))
+                reply = await self._context.ask(contact, GetHolders(self._file_id), patience_s=LISTS_TIMEOUT_S)
                 signed = unpack_statements(bytes(reply.payload))
             except (PeerError, MalformedStatement):
                 return
@@ -200,24 +209,29 @@ class Search:
                 "No peer of the network answered. Check the connection, and name a peer with --bootstrap HOST:PORT."
             )
         if self._leads:
-            return NotFound(_said_to_hold(len(self._leads), self._denied))
+            causes = Counter(self._answers.values())
+            causes[Cause.SILENT] += len(self._leads) - causes.total()
+            return NotFound(_said_to_hold(len(self._leads), causes), causes=causes)
         return NotFound(
             "This file was not found on this network. Either all its hosts are away, or it has expired, "
             "or it was published on another network."
         )
 
 
-def _said_to_hold(named: int, denied: int) -> str:
+def _said_to_hold(named: int, causes: Mapping[Cause, int]) -> str:
     """What to say when none of the hosts that are listed has the manifest.
 
-    A few that deny prove nothing: the others may merely be away.
+    A few that deny prove nothing: the others may merely be away, or busy.
     """
     listed = "1 host was listed" if named == 1 else f"{named} hosts were listed"
+    denied = causes.get(Cause.MISSING, 0)
     if denied >= named:
         return f"This file is gone: deleted by its owner, or expired. ({listed}.)"
     if denied:
         return (
-            f"This file was not found. {listed}: {denied} no longer {'has' if denied == 1 else 'have'} it, the others "
-            "did not answer. The owner may have deleted it, or it may have expired. Try again later."
+            f"This file was not found. {listed}: {in_words(causes)}. The owner may have deleted it, or it may have "
+            "expired. Try again later."
         )
-    return f"This file cannot be reached now. {listed}, but none answered. Try again later."
+    if causes.get(Cause.SILENT, 0) >= named:
+        return f"This file cannot be reached now. {listed}, but none answered. Try again later."
+    return f"This file cannot be reached now. {listed}: {in_words(causes)}. Try again later."

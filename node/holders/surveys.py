@@ -94,10 +94,14 @@ async def ask_survey(
     *,
     with_statements: bool = False,
     timeout_s: float = ASK_TIMEOUT_S,
+    patience_s: float = 0.0,
 ) -> tuple[int, list[Entry]]:
-    """What a peer keeps of up to 1,024 files, and its clock. PeerError; MalformedMessage for what is no answer."""
+    """What a peer keeps of up to 1,024 files, and its clock. `patience_s` is for a busy peer, as in `Context.ask`.
+
+    Raises PeerError; MalformedMessage for what is no answer.
+    """
     request = Survey(b"".join(file_ids), with_statements)
-    reply = await context.ask(contact, request, timeout_s=timeout_s)
+    reply = await context.ask(contact, request, timeout_s=timeout_s, patience_s=patience_s)
     try:
         return reply.clock, unpack_survey(bytes(reply.payload), len(file_ids))
     except MalformedSurvey as error:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from shoal.dht import Contact
+from shoal.node.errors import Cause
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.placement import host_of
@@ -76,6 +77,11 @@ class Tally:
         for each in self.good:
             longest[each.share] = max(longest.get(each.share, 0.0), each.lease_end)
         return kth_longest(believable(longest.values(), now), self.k)
+
+    def causes(self) -> Counter[Cause]:
+        """How many nodes could not show a share, by cause."""
+        bad = {each.contact.node_id: each.outcome.cause for each in self.findings if each.outcome is not Outcome.OK}
+        return Counter(cause for cause in bad.values() if cause is not None)
 
     def outcomes(self) -> dict[str, int]:
         """How many placements ended in which way; every way is named."""

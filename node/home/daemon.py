@@ -27,7 +27,7 @@ from shoal.node.channel import (
 )
 from shoal.node.channel.messages import R
 from shoal.node.environment import Environment, real_environment
-from shoal.node.errors import AlreadyRunning, LocalError
+from shoal.node.errors import AlreadyRunning, Cause, LocalError
 from shoal.node.formats import unpack
 from shoal.node.home.home import Home, daemon_lock, overwritten, read_plain, write_private
 from shoal.node.home.network import Network
@@ -161,12 +161,17 @@ async def daemon_status(
     admin = _administrator(home, network, environment)
     written = read_note(home)
     note = written or _expected_note(home, admin.identity.node_id)
+    is_busy = False
     with trio.move_on_after(ANSWER_TIMEOUT_S):
         for address in note.reachable() if note else ():
             try:
                 return _plain(bytes((await admin.ask(address, GetStatus())).payload))
-            except PeerError:
-                continue
+            except PeerError as error:
+                is_busy = is_busy or error.is_busy
+    if is_busy:
+        raise LocalError(
+            f"The node on {home.data} runs and answered that it is busy. Try again.", causes={Cause.BUSY: 1}
+        )
     if written is None:
         raise LocalError(f"No node runs on {home.data}. Start it with: shoal node run")
     raise LocalError(

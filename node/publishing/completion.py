@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from shoal.dht import Contact
 from shoal.erasure import Link, LinkKind, Manifest
 from shoal.node.context import Context
-from shoal.node.errors import BadData, NoPeers, NotOneFile, Refused, TooFewShares
+from shoal.node.errors import BadData, NoPeers, NotOneFile, Refused, TooFewShares, in_words
 from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.holders.tally import kth_longest
 from shoal.node.publishing.journal import JournalEntry
-from shoal.node.publishing.lanes import DropReason, Lane, in_words, reasons_of
+from shoal.node.publishing.lanes import DropReason, Lane, causes_of, reasons_of
 from shoal.node.publishing.settling import Settling
 from shoal.node.results import Phase, Published
 
@@ -122,9 +122,10 @@ class Completion:
             f"Hosts kept only {len(self._settling.shares)} of the {self._entry.k} shares needed, so there is no link. "
             f"Of the hosts asked, {in_words(refusals)}. Run the same command again: nothing needs to be sent twice."
         )
+        kind = NoPeers if set(refusals) == {DropReason.NO_ANSWER} else Refused
         if DropReason.OTHER_BYTES in refusals:
-            return OtherBytes(text)
-        return NoPeers(text) if set(refusals) == {DropReason.NO_ANSWER} else Refused(text)
+            kind = OtherBytes
+        return kind(text, causes=causes_of(refusals))
 
     async def _replace_lost(self, candidates: list[Contact], refusals: Counter[DropReason]) -> list[Lane]:
         """Rebuild the shares that nobody holds, on hosts that hold none."""

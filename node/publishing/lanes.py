@@ -3,17 +3,18 @@
 A lane has a task and a queue of one batch. A holder that fails ends its own lane; the publish goes on with the others.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import trio
 
 from shoal.dht import Contact
 from shoal.erasure import BLOCK_BYTES
 from shoal.node.channel import Abort, Buffer, Commit, Misbehaved, Offer, PeerError, RemoteError, Status, Write
-from shoal.node.context import Context
+from shoal.node.context import BUSY_PATIENCE_S, Context
+from shoal.node.errors import Cause, ToldReason
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.line import LONGEST_S, Line, Stalled
 from shoal.node.holders.statements import HolderStatement, MalformedStatement, check_statement
@@ -29,21 +30,10 @@ COMMIT_BYTES_PER_S = 8 * 2**20  # the slowest disk that a volunteer is likely to
 LEASE_SLACK_S = 600  # a lease begins before the commit and is signed after it
 
 
-class DropReason(StrEnum):
-    """Why a host took no share, or lost one. The value is the word in results and JSON.
+class DropReason(ToldReason):
+    """Why a host took no share, or lost one."""
 
-    `one` and `several` are the words for people: for one host, and for more.
-    """
-
-    one: str
-    several: str
-
-    def __new__(cls, value: str, one: str, several: str) -> "DropReason":
-        """A reason with its words."""
-        reason = str.__new__(cls, value)
-        reason._value_, reason.one, reason.several = value, one, several
-        return reason
-
+    BUSY = "busy", "answered that it is busy", "answered that they are busy"
     FULL = "full", "was full", "were full"
     REFUSED = "refused", "refused", "refused"
     NO_ANSWER = "no answer", "did not answer", "did not answer"
@@ -71,6 +61,7 @@ class Lane:
     sent_bytes: int = 0
     resumed_bytes: int = 0
     reason: DropReason | None = None
+    was_busy: bool = False  # its holder answered so at least once
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope, repr=False)
     _queue: "trio.MemorySendChannel[tuple[Batch, bool]] | None" = field(default=None, repr=False)
 
@@ -88,13 +79,21 @@ class Lane:
         """Open the upload, or renew it after an interruption; whether the holder agreed."""
         request = Offer(self.upload_id, size_bound, lease_s, b"")
         try:
-            with trio.fail_after(LONGEST_OFFER_S):
-                reply = await context.ask(self.contact, request, timeout_s=LONGEST_OFFER_S)
-        except (PeerError, trio.TooSlowError) as error:
+            reply = await context.ask(
+                self.contact, request, timeout_s=LONGEST_OFFER_S, patience_s=BUSY_PATIENCE_S, on_busy=self._is_busy
+            )
+        except PeerError as error:
             self.reason = reason_of(error)
             return False
         self.received = self.durable = reply.durable_blocks
         return True
+
+    def _is_busy(self, error: PeerError) -> None:
+        self.was_busy = True
+
+    def give_up(self) -> None:
+        """The holder has not agreed in time."""
+        self.drop(DropReason.BUSY if self.was_busy else DropReason.NO_ANSWER)
 
     async def run(
         self,
@@ -145,7 +144,9 @@ class Lane:
         blocks = batch.blocks(self.share, start)
         request = Write(self.upload_id, start, batch.data_leaves(start), sync)
         with line.request(_size(blocks)):
-            reply = await context.ask(self.contact, request, payload=blocks, timeout_s=LONGEST_S)
+            reply = await context.ask(
+                self.contact, request, payload=blocks, timeout_s=LONGEST_S, patience_s=BUSY_PATIENCE_S
+            )
         self.sent_bytes += _size(blocks)
         if reply.received_blocks < batch.end or (sync and reply.durable_blocks < batch.end):
             raise Misbehaved(f"{self.contact.address} did not do what it was asked to")
@@ -156,7 +157,13 @@ class Lane:
         """Ask the holder to make the share durable; its signed statement, or None with `reason` set."""
         request = Commit(self.upload_id, self.share, lease_s)
         try:
-            reply = await context.ask(self.contact, request, payload=[manifest], timeout_s=self._commit_timeout_s())
+            reply = await context.ask(
+                self.contact,
+                request,
+                payload=[manifest],
+                timeout_s=self._commit_timeout_s(),
+                patience_s=BUSY_PATIENCE_S,
+            )
             statement = check_statement(reply.statement, context.network, context.env.scheme, context.env.wall())
         except PeerError as error:
             self.reason = reason_of(error)
@@ -202,32 +209,41 @@ def _size(blocks: list[Buffer]) -> int:
     return sum(memoryview(block).nbytes for block in blocks)
 
 
-_OF_STATUS: dict[int, DropReason] = {
-    Status.FULL: DropReason.FULL,
-    Status.REFUSED: DropReason.REFUSED,
-    Status.MALFORMED: DropReason.OTHER_BYTES,
+_OF_CAUSE = {
+    Cause.BUSY: DropReason.BUSY,
+    Cause.FULL: DropReason.FULL,
+    Cause.MISSING: DropReason.LOST_BLOCKS,
+    Cause.REFUSED: DropReason.REFUSED,
+    Cause.LIED: DropReason.BROKE_THE_PROTOCOL,
+}
+_CAUSES = {
+    **{reason: cause for cause, reason in _OF_CAUSE.items()},
+    DropReason.NO_ANSWER: Cause.SILENT,
+    DropReason.STALLED: Cause.SILENT,
+    DropReason.OTHER_BYTES: Cause.REFUSED,
 }
 
 
 def reason_of(error: Exception) -> DropReason:
     """Why a holder was lost, as told by how a request to it failed."""
-    if isinstance(error, Misbehaved):
-        return DropReason.BROKE_THE_PROTOCOL
     if isinstance(error, Stalled):
         return DropReason.STALLED
-    if isinstance(error, RemoteError):
-        return _OF_STATUS.get(error.status, DropReason.NO_ANSWER)
+    if isinstance(error, RemoteError) and error.status == Status.MALFORMED:
+        return DropReason.OTHER_BYTES
+    if isinstance(error, PeerError):
+        return _OF_CAUSE.get(error.cause, DropReason.NO_ANSWER)
     return DropReason.NO_ANSWER
+
+
+def causes_of(reasons: Mapping[DropReason, int]) -> Counter[Cause]:
+    """The same by cause. Reasons that lie with nobody but ourselves are left out."""
+    causes: Counter[Cause] = Counter()
+    for reason, count in reasons.items():
+        if reason in _CAUSES:
+            causes[_CAUSES[reason]] += count
+    return causes
 
 
 def reasons_of(lanes: Iterable[Lane]) -> Iterator[DropReason]:
     """The reasons of those lanes that failed."""
     return (lane.reason for lane in lanes if lane.reason is not None)
-
-
-def in_words(refusals: Mapping[DropReason, int]) -> str:
-    """`5 were full, 1 did not answer`, the commonest first; empty when nobody dropped out."""
-    by_count = sorted(refusals.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(
-        f"{count} {reason.one if count == 1 else reason.several}" for reason, count in by_count if count > 0
-    )

@@ -12,7 +12,7 @@ import trio
 
 from shoal.node.context import Context
 from shoal.node.holders.line import STALL_FACTOR, Durations
-from shoal.node.publishing.lanes import LONGEST_OFFER_S, DropReason, Lane
+from shoal.node.publishing.lanes import LONGEST_OFFER_S, Lane
 
 LEAST_KNOWN = 3  # answers that make a usual time
 LATE_S = (1.0, 3.0)  # after so long, at least and where nothing is usual, another host is asked beside
@@ -116,7 +116,7 @@ class Offers:
         with offer.scope:
             await lane.offer(self._context, self._terms.size_bound, self._terms.lease_s)
         if offer.scope.cancelled_caught:
-            lane.drop(DropReason.NO_ANSWER)
-        elif lane.answers:
+            lane.give_up()
+        elif lane.answers and not lane.was_busy:
             self._times.came(offer.since, trio.current_time())
         self._send.send_nowait(lane)

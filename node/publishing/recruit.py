@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from shoal.dht import Contact, NodeId, labelled_hash
 from shoal.erasure import FileId, Layout
 from shoal.node.context import Context
-from shoal.node.errors import NoPeers, Refused, ShoalError
+from shoal.node.errors import NoPeers, Refused, ShoalError, in_words
 from shoal.node.formats import UPLOAD_ID_BYTES
 from shoal.node.holders.placement import gather, host_of, spread
 from shoal.node.nursery import open_nursery
-from shoal.node.publishing.lanes import UNBOUND, DropReason, Lane, abort_all, in_words
+from shoal.node.publishing.lanes import UNBOUND, DropReason, Lane, abort_all, causes_of
 from shoal.node.publishing.offers import Offers, OfferTimes, Terms
 from shoal.node.publishing.options import PublishOptions
 
@@ -143,7 +143,7 @@ class Recruiter:
         """Nobody is needed any more: those that were late count as silent, the others may be asked another time."""
         answered, late = offers.unheard(), offers.late()
         for lane in late:
-            lane.drop(DropReason.NO_ANSWER)
+            lane.give_up()
         for lane in [*answered, *late]:
             self._note(lane, again=again)
         surplus = [lane for lane in [*answered, *offers.under_way] if lane.alive]
@@ -211,14 +211,16 @@ def share_bound(k: int, n: int, size: int | None) -> int:
 
 def too_few(found: int, needed: int, refusals: Counter[DropReason]) -> ShoalError:
     """The error for a publish that only `found` hosts take part in: NoPeers when all kept silent, else Refused."""
-    silent = refusals[DropReason.NO_ANSWER]
+    silent, causes = refusals[DropReason.NO_ANSWER], causes_of(refusals)
     if not found and silent == sum(refusals.values()):
-        return NoPeers(f"None of the {silent} known hosts answered. Nothing was published. Try again later.")
+        text = f"None of the {silent} known hosts answered. Nothing was published. Try again later."
+        return NoPeers(text, causes=causes)
     told = in_words(refusals)
     why = f" ({told})" if told else ""
     if needed == 1:
-        return Refused(f"No host took a share{why}. Nothing was published. Try again later.")
+        return Refused(f"No host took a share{why}. Nothing was published. Try again later.", causes=causes)
     return Refused(
         f"Only {found} of the {needed} hosts needed took a share{why}. Nothing was published. "
-        "Try again later, or ask for fewer shares (--needed, --total)."
+        "Try again later, or ask for fewer shares (--needed, --total).",
+        causes=causes,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from shoal.dht import Contact, K, NodeId
 from shoal.erasure import Manifest
 from shoal.node.channel import Announce, PeerError, TellHolders
-from shoal.node.context import Context
+from shoal.node.context import BUSY_PATIENCE_S, Context
 from shoal.node.holders.announcers import CLASSES, Hint, announcers
 from shoal.node.holders.statements import HolderStatement, pack_statements
 from shoal.node.nursery import open_nursery
@@ -118,7 +118,9 @@ class Settling:
 
         async def tell(contact: Contact) -> None:
             try:
-                await self._context.ask(contact, TellHolders(self._manifest.id), payload=[payload])
+                await self._context.ask(
+                    contact, TellHolders(self._manifest.id), payload=[payload], patience_s=BUSY_PATIENCE_S
+                )
             except PeerError:
                 return  # it learns of the others when they look after the file together
 
@@ -152,7 +154,10 @@ class Settling:
         async def ask(contact: Contact) -> None:
             try:
                 reply = await self._context.ask(
-                    contact, Announce(self._manifest.id, False), timeout_s=ANNOUNCE_TIMEOUT_S
+                    contact,
+                    Announce(self._manifest.id, False),
+                    timeout_s=ANNOUNCE_TIMEOUT_S,
+                    patience_s=BUSY_PATIENCE_S,
                 )
             except PeerError:
                 return

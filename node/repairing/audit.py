@@ -51,6 +51,7 @@ DEADLINE_S = 15.0  # of a whole audit of up to ASKED_AT_ONCE holders: a dial, a 
 LONGEST_AUDIT_S = 60.0  # of one with more; those whose turn has not come by then are not counted at all
 SURVEY_TIMEOUT_S = 4.0
 BLOCK_TIMEOUT_S = 10.0
+BUSY_SURVEY_S, BUSY_BLOCK_S = 2.0, 6.0  # a busy holder is asked again for so long, and is told from one that stalls
 
 ASKED_AT_ONCE = 48  # of the 64 connections a node keeps
 LONGEST_SURVEY_S = 30.0  # a few hundred bytes, over however busy a line
@@ -197,6 +198,7 @@ class Audit:
                     [self._manifest.id],
                     with_statements=self._with_statements,
                     timeout_s=LONGEST_SURVEY_S,
+                    patience_s=BUSY_SURVEY_S,
                 )
                 return entries[0] if entries else ()
         raise TimedOut("a survey was not answered")
@@ -206,7 +208,7 @@ class Audit:
         request = Read(self._manifest.id, row.share, self.result.segment, 1, True)
         try:
             async with self._line.turn(BLOCK_TIMEOUT_S):
-                reply = await self._context.ask(contact, request, timeout_s=LONGEST_S)
+                reply = await self._context.ask(contact, request, timeout_s=LONGEST_S, patience_s=BUSY_BLOCK_S)
             self.result.read_bytes += len(reply.payload)
             outcome = await self._context.env.call(self._judge, row.share, reply)
         except PeerError as error:
@@ -269,11 +271,11 @@ class Audit:
 
 def outcome_of(error: PeerError, *, answered: bool) -> Outcome:
     """What a failed request says of a holder. `answered`: it has just said that it keeps the share."""
+    if error.is_busy:
+        return Outcome.BUSY
     if isinstance(error, TimedOut):
         return Outcome.STALLED
     if isinstance(error, RemoteError):
-        if error.status == Status.BUSY:
-            return Outcome.STALLED
         honest = error.status in (Status.NOT_FOUND, Status.INTERNAL) or error.reason == Reason.FROM_LATER
         return Outcome.MISSING if honest or not answered else Outcome.WRONG
     if isinstance(error, MalformedMessage):

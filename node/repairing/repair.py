@@ -14,13 +14,14 @@ import trio
 from shoal.dht import Contact, NodeId
 from shoal.erasure import BLOCK_BYTES, FileId, Manifest
 from shoal.node.context import Context
-from shoal.node.errors import NotFound, TooFewShares, UsageError
+from shoal.node.errors import NotFound, TooFewShares, UsageError, in_words
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.placement import gather, host_of
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import HolderStatement
+from shoal.node.holders.tally import Tally
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.lanes import DropReason, Lane, reasons_of
 from shoal.node.publishing.rebuild import rebuild_onto
@@ -30,6 +31,12 @@ from shoal.node.repairing.audit import Audit, Audited
 from shoal.node.results import OnProgress, Phase, Progress, Repaired
 
 WATCH_EVERY_S = 10.0  # how often we look whether somebody else has put the same share there
+
+
+_UNHEARD = {  # a host that does not say what it keeps of the file, and why not
+    frozenset({Outcome.STALLED}): DropReason.NO_ANSWER,
+    frozenset({Outcome.BUSY}): DropReason.BUSY,
+}
 
 
 @dataclass(frozen=True)
@@ -134,9 +141,9 @@ class Repairer:
         for lane in lanes:
             found = {each.outcome for each in audited.findings.values() if each.contact.node_id == lane.contact.node_id}
             if sending:
-                found.discard(Outcome.STALLED)
-            if found & {Outcome.OK, Outcome.WRONG, Outcome.STALLED}:
-                lane.drop(DropReason.NO_ANSWER if found == {Outcome.STALLED} else DropReason.ALREADY_THERE)
+                found -= {Outcome.STALLED, Outcome.BUSY}
+            if found & {Outcome.OK, Outcome.WRONG, Outcome.STALLED, Outcome.BUSY}:
+                lane.drop(_UNHEARD.get(frozenset(found), DropReason.ALREADY_THERE))
                 self._full_hosts.append(lane.contact)
 
     # --- filling them
@@ -229,14 +236,8 @@ def plan(audited: Audited, now: float) -> RepairJob:
         raise deleted_by_owner()
     lease_end = tally.lease_until(now)
     if lease_end is None:
-        found = len({each.share for each in tally.good})
-        raise TooFewShares(
-            f"Only {found} of the {tally.k} shares needed are good now (the file has {tally.n} in all), so none can be "
-            "rebuilt. Hosts that are away may come back: try again later.",
-            needed=tally.k,
-            found=found,
-        )
-    doubtful = (Outcome.WRONG, Outcome.STALLED, Outcome.OFFLINE)
+        raise _lost(tally)
+    doubtful = (Outcome.WRONG, Outcome.STALLED, Outcome.BUSY, Outcome.OFFLINE)
     return RepairJob(
         audited.manifest,
         audited.statements,
@@ -249,4 +250,16 @@ def plan(audited: Audited, now: float) -> RepairJob:
             for each in tally.findings
             if each.outcome is not Outcome.OFFLINE
         },
+    )
+
+
+def _lost(tally: Tally) -> TooFewShares:
+    found, causes = len({each.share for each in tally.good}), tally.causes()
+    told = in_words(causes)
+    return TooFewShares(
+        f"Only {found} of the {tally.k} shares needed are good now (the file has {tally.n} in all), so none can be "
+        f"rebuilt. {f'Of the other hosts, {told}' if told else 'Hosts that are away may come back'}: try again later.",
+        needed=tally.k,
+        found=found,
+        causes=causes,
     )

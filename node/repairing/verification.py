@@ -10,7 +10,7 @@ import trio
 
 from shoal.erasure import BLOCK_BYTES, CorruptBlock, SegmentDecoder
 from shoal.node.channel import MAX_BLOCKS_COUNT, Blocks, PeerError, Read
-from shoal.node.context import Context
+from shoal.node.context import BUSY_PATIENCE_S, Context
 from shoal.node.fetching.reading import cut
 from shoal.node.holders.line import LONGEST_S, Line
 from shoal.node.holders.outcome import Outcome
@@ -52,7 +52,9 @@ class Verification:
         request = Read(self._audited.manifest.id, finding.share, first, count, True)
         try:
             with self._line.request(count * BLOCK_BYTES):
-                reply = await self._context.ask(finding.contact, request, timeout_s=LONGEST_S)
+                reply = await self._context.ask(
+                    finding.contact, request, timeout_s=LONGEST_S, patience_s=BUSY_PATIENCE_S
+                )
         except PeerError as error:
             return outcome_of(error, answered=True)
         outcome = await self._context.env.call(self._judge, finding.share, first, count, reply)

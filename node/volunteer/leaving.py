@@ -82,6 +82,7 @@ class Leaver:
         self._on_progress = on_progress
         self._fates: Counter[Fate] = Counter()
         self._sent_bytes = 0
+        self._refusals: Counter[DropReason] = Counter()
         # One sends at a time, in turns: together they get no more out of our line, and one that stalls is told by an
         # idle line, which others that send would hide.
         self._turns = trio.CapacityLimiter(1)
@@ -108,6 +109,7 @@ class Leaver:
             ending=self._fates[Fate.ENDING],
             remaining=self._fates[Fate.REMAINING],
             sent_bytes=self._sent_bytes,
+            refusals={reason.value: count for reason, count in self._refusals.items()},
         )
 
     async def _compare_clocks(self) -> None:
@@ -243,6 +245,7 @@ class Leaver:
         for _ in range(HOSTS_TRIED):
             lanes = await recruiter.recruit([share], share_bytes, lease_s)
             if not lanes:
+                self._refusals |= recruiter.refusals
                 return None
             lane = lanes[0]
             await self._send(manifest, lane)

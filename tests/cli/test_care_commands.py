@@ -20,7 +20,7 @@ LINK = Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32))
 DAY_S = 86400
 NOW = time.mktime((2026, 11, 22, 12, 0, 0, 0, 0, -1))
 FEBRUARY = time.mktime((2027, 2, 20, 12, 0, 0, 0, 0, -1))
-GOOD = {"ok": 46, "wrong": 0, "missing": 1, "offline": 1, "stalled": 0}
+GOOD = {"ok": 46, "wrong": 0, "missing": 1, "offline": 1, "stalled": 0, "busy": 0}
 
 
 def checked(good: int, hosts: int, **changes: Any) -> Checked:
@@ -107,8 +107,8 @@ def test_a_holder_that_went_meanwhile_is_no_host_that_was_not_found() -> None:
 
 
 def test_nobody_who_confirms_is_no_deletion() -> None:
-    assert not Deleted(LINK.id, 0, 0, 0).complete
-    assert Deleted(LINK.id, 1, 0, 0).complete
+    assert not Deleted(LINK.id, 0, {}).complete
+    assert Deleted(LINK.id, 1, {}).complete
 
 
 def test_a_receipt_is_read_before_the_network_is_asked(inside: Any, tmp_path: Path) -> None:
@@ -122,10 +122,13 @@ def test_other_words() -> None:
     assert repair.words(made) == (
         "Rebuilt 2 shares (2.00 MB sent, 4.00 MB read): 12 of 12 shares good on 12 hosts (4 needed)"
     )
-    renewed = renew.words(Renewed(LINK.id, 4, 12, 11, 11, 1, time.time() + 90 * DAY_S))
-    assert renewed.endswith(": 11 of 12 shares on 11 hosts (4 needed); 1 host did not answer")
-    assert delete.words(Deleted(LINK.id, 1, 0, 0)) == "1 host dropped the file"
-    assert delete.words(Deleted(LINK.id, 9, 2, 1)) == "9 hosts dropped the file, 2 did not answer, 1 refused"
+    renewed = renew.words(Renewed(LINK.id, 4, 12, 11, 11, {"silent": 1}, time.time() + 90 * DAY_S))
+    assert renewed.endswith(": 11 of 12 shares on 11 hosts (4 needed). Of the other hosts, 1 did not answer")
+    assert delete.words(Deleted(LINK.id, 1, {})) == "1 host dropped the file"
+    some_busy = Deleted(LINK.id, 9, {"silent": 2, "refused": 1, "busy": 3})
+    assert delete.words(some_busy) == (
+        "9 hosts dropped the file, 3 answered that they are busy, 2 did not answer, 1 refused"
+    )
 
 
 def test_a_repair_that_finds_no_host_says_how_many_it_takes() -> None:
@@ -212,7 +215,7 @@ def test_a_files_life(commands: Commands, tmp_path: Path) -> None:
     receipt = tmp_path / "receipt"
     receipt.write_text(seen["receipt"])
     code, seen = commands("delete", "--receipt", str(receipt), home="other")
-    assert (code, seen["id"], seen["silent"], seen["refused"]) == (0, file_hash, 0, 0)
+    assert (code, seen["id"], seen["causes"]) == (0, file_hash, {})
     assert seen["confirmed"] == found["shares"]
     assert commands("fetch", link, "-o", str(tmp_path / "copy"), home="other")[0] == 10
     assert commands("check", file_hash, home="other")[0] == 10

@@ -85,14 +85,14 @@ def test_summaries() -> None:
 
 
 def test_summaries_of_care() -> None:
-    ways = dict.fromkeys(("ok", "wrong", "missing", "offline", "stalled"), 0)
+    ways = dict.fromkeys(("ok", "wrong", "missing", "offline", "stalled", "busy"), 0)
     checked = Checked(LINK.id, 1, 3, 3, 3, 1, True, 2, 0.0, ways, 0, False, False, 0.1)
     assert check.summary_fields(LINK, checked).keys() | ways.keys() == documented("check")
     repaired = Repaired(LINK.id, 1, 3, (), 3, 3, 3, 0, 0, 0.0, True, {}, 0.1)
     assert repair.summary_fields(LINK, repaired).keys() == documented("repair")
-    renewed = Renewed(LINK.id, 1, 3, 3, 3, 0, 0.0)
+    renewed = Renewed(LINK.id, 1, 3, 3, 3, {}, 0.0)
     assert renew.summary_fields(LINK, renewed).keys() == documented("renew`, `keep")
-    assert delete.summary_fields(LINK.hash, Deleted(LINK.id, 3, 0, 0)).keys() == documented("delete")
+    assert delete.summary_fields(LINK.hash, Deleted(LINK.id, 3, {})).keys() == documented("delete")
 
 
 def test_one_version() -> None:

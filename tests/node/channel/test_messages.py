@@ -16,6 +16,7 @@ from shoal.erasure import MAX_MANIFEST_BYTES
 from shoal.node.channel import messages as m
 from shoal.node.channel import wire
 from shoal.node.channel.errors import MalformedMessage, RemoteError
+from shoal.node.errors import Cause
 
 VECTORS = Path(__file__).parent / "vectors" / "messages.txt"
 
@@ -116,9 +117,9 @@ def test_failures_become_errors_that_keep_the_numbers() -> None:
     failure = m.decode_reply(raw, m.Read(FILE_ID, 0, 0, 1, True), b"")
     assert isinstance(failure, m.Failure)
     error = failure.error()
-    assert error.args == (m.Status.FULL, m.Reason.CAPACITY, "no room", 3)
+    assert error.args == (m.Status.FULL, m.Reason.CAPACITY, "no room", 3, Cause.FULL)
     copy = RemoteError(*error.args)
-    assert (copy.status, copy.reason, copy.text, copy.price) == error.args
+    assert (copy.status, copy.reason, copy.text, copy.price, copy.cause) == error.args
 
 
 def test_every_request_type_has_one_number() -> None:

@@ -19,7 +19,7 @@ def contact(number: int, port: int = 4750) -> Contact:
 async def test_who_stands_first_is_asked_before_many_who_are_silent(
     autojump_clock: trio.testing.MockClock, attempt: int
 ) -> None:
-    async def ask(asked: Contact) -> int:
+    async def ask(asked: Contact, on_busy: object) -> int:
         number = int.from_bytes(asked.node_id, "big")
         if number >= REAL:
             await trio.sleep_forever()
@@ -31,7 +31,7 @@ async def test_who_stands_first_is_asked_before_many_who_are_silent(
 
 
 async def test_further_addresses_are_tried_where_one_does_not_answer() -> None:
-    async def ask(asked: Contact) -> int:
+    async def ask(asked: Contact, on_busy: object) -> int:
         if asked.address.port == 1:
             raise Unreachable("gone")
         return asked.address.port

@@ -70,7 +70,7 @@ def test_only_what_was_proven_counts() -> None:
     findings = [finding(number, number, outcome) for number, outcome in enumerate(Outcome)]
     tally = Tally(1, 5, [*findings, finding(200, 9)], private=True)
     assert (len(tally.placed()), tally.hosts) == (1, 1)
-    assert tally.outcomes() == {"ok": 2, "wrong": 1, "missing": 1, "offline": 1, "stalled": 1}
+    assert tally.outcomes() == {"ok": 2, "wrong": 1, "missing": 1, "offline": 1, "stalled": 1, "busy": 1}
 
 
 def test_the_lease_is_the_kth_longest_of_distinct_shares() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from shoal.node.publishing.lanes import DropReason, in_words
+from shoal.node.errors import in_words
+from shoal.node.publishing.lanes import DropReason
 
 
 @pytest.mark.parametrize(

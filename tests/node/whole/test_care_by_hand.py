@@ -75,7 +75,7 @@ def test_a_healthy_file_is_checked_quickly_and_by_its_hash(tmp_path: Path) -> No
             assert not checked.verified
             assert not checked.deleted
             assert (checked.k, checked.n, checked.good_shares, checked.hosts, checked.survives) == (K, N, N, N, N - K)
-            assert checked.outcomes == {"ok": N, "wrong": 0, "missing": 0, "offline": 0, "stalled": 0}
+            assert checked.outcomes == {"ok": N, "wrong": 0, "missing": 0, "offline": 0, "stalled": 0, "busy": 0}
             assert checked.read_bytes <= N * BLOCK_BYTES
             assert checked.seconds < 2.0
             assert checked.lease_until == pytest.approx(EPOCH_START + trio.current_time() + 30 * DAY_S, abs=60)
@@ -111,7 +111,7 @@ def test_each_way_to_fail_is_told_apart(tmp_path: Path) -> None:
         handlers(machines[4])[Read] = refuse
         async with world.client("checker") as client:
             checked = await client.check(published.link)
-        assert checked.outcomes == {"ok": 7, "wrong": 1, "missing": 1, "offline": 1, "stalled": 2}
+        assert checked.outcomes == {"ok": 7, "wrong": 1, "missing": 1, "offline": 1, "stalled": 1, "busy": 1}
         assert (checked.good_shares, checked.hosts, checked.survives) == (7, 7, 3)
         assert checked.readable
         assert not checked.healthy
@@ -273,7 +273,7 @@ def test_anyone_renews_and_nobody_shortens(tmp_path: Path) -> None:
         published, _ = await prepare(world, 13)
         async with world.client("stranger") as client:
             renewed = await client.renew(published.link.hash)
-            assert (renewed.shares, renewed.hosts, renewed.silent) == (N, N, 0)
+            assert (renewed.shares, renewed.hosts, renewed.causes) == (N, N, {})
             limit = EPOCH_START + trio.current_time() + 90 * DAY_S
             assert renewed.lease_until == pytest.approx(limit, abs=60)
             shorter = await client.renew(published.link, 3600)
@@ -349,13 +349,13 @@ def test_the_owner_deletes_and_nobody_else_can(tmp_path: Path) -> None:
             receipt = client.receipt(published.link)
             await client.keep(published.link)
             deleted = await client.delete(published.link)
-            assert (deleted.confirmed, deleted.silent, deleted.refused) == (N - 1, 1, 0)
+            assert (deleted.confirmed, deleted.causes) == (N - 1, {"silent": 1})
             assert not deleted.complete
             assert client.published()[0].deleted_at is not None
             assert client.kept() == []
             again = await client.delete(published.link)  # nobody knows the manifest any more
-            assert (again.confirmed, again.silent, again.refused) == (N - 1, 1, 0)
-        with pytest.raises(NotFound, match=f"{N - 1} no longer have it, the others did not answer"):
+            assert (again.confirmed, again.causes) == (N - 1, {"silent": 1})
+        with pytest.raises(NotFound, match=f"{N - 1} have none of the file, 1 did not answer"):
             await fetched(world, published, "late reader")
         assert not any(store_of(each).held(published.link.id) for each in world.running())
         await world.start(away.name)

@@ -407,7 +407,7 @@ class Killer:
             return await self._client.delete(file.link)
 
         deleted, _ = await self._during("deleting", delete, 0.1, lambda: self._rng.choice(holders))
-        assert deleted.silent + deleted.refused <= 1  # refused: while it was starting
+        assert sum(deleted.causes.values()) <= 1  # busy: while it was starting
         await self._until_deleted(file, deleted.confirmed)
 
     async def _until_deleted(self, file: File, confirmed: int) -> None:
