@@ -68,7 +68,7 @@ class Reason(IntEnum):
     # with FULL: the limit of the volunteer that was reached
     CAPACITY = 1  # the share of the disk that is lent out
     DISK = 2  # free disk that is to be left alone
-    UPLOADS = 3  # what is received and not committed yet
+    UPLOADS = 3  # so many uploads are open, or of one address prefix
     SOURCE = 4  # what one address prefix may send in a day
     # with REFUSED
     LEAVING = 5  # the node is about to leave the network

@@ -5,7 +5,8 @@
     limits         every bound, with its reason
     shareformat    the share file;  trees: what stands behind the blocks in it
     schema         tables, version by version;  database: transactions;  catalogue: typed queries
-    intake         bytes per address prefix and day;  accounts: capacity, promises, limits
+    intake         bytes per address prefix and day;  accounts: capacity and limits
+    displacing     which uploads give way where room is short
     uploads        receiving;  commit: the order of events of a share put
     reading        checked reads;  opening: from a share's name to a share to read
     leases         when a share may be dropped;  tombstones: what owners deleted
@@ -28,6 +29,7 @@ from shoal.node.store.errors import (
     DatabaseFailed,
     DiskFailed,
     FileDeleted,
+    GaveWay,
     Limit,
     LocalFailure,
     NotHeld,
@@ -61,6 +63,7 @@ __all__ = [
     "DiskFile",
     "EntryKind",
     "FileDeleted",
+    "GaveWay",
     "HeldFile",
     "HeldShare",
     "KeptStatement",

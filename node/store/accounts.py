@@ -1,24 +1,26 @@
-"""The volunteer's limits: what is used, what is promised, and how much each sender may send.
+"""The volunteer's limits: what is used, and how much each sender may send.
 
-Share files, uploads and the database are counted with the bytes they really take. An upload with a known size bound has
-its whole cost set aside when it is admitted. So two publishers are never promised the same last gigabyte.
+Share files, uploads and the database are counted with the bytes they really take. An offer takes no room. Room is taken
+when bytes arrive, at most a write at a time, so a peer holds no more than it has sent. Where room or places run short,
+`displacing.py` says which uploads give way. Only this node's own uploads have their whole room set aside.
 """
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from shoal.erasure import BLOCK_BYTES
+from shoal.node.store.displacing import Charge, Holdings, PlaceFinder, RoomClaim, giving_way
 from shoal.node.store.errors import Limit, StoreFull, disk_errors
 from shoal.node.store.intake import Intake
 from shoal.node.store.limits import (
+    FIRST_BYTE_S,
     MAX_UPLOADS,
     MAX_UPLOADS_PER_SOURCE,
     OWN_SOURCE,
+    SPARE_CANDIDATES,
     share_cost_bytes,
-    uncommitted_limit_bytes,
 )
 
 
@@ -26,7 +28,7 @@ from shoal.node.store.limits import (
 class Usage:
     """A snapshot of the store, all in bytes but the counts.
 
-    used = share_bytes + upload_bytes + database_bytes. promised: set aside for open uploads and not received
+    used = share_bytes + upload_bytes + database_bytes. promised: set aside for this node's own uploads and not received
     yet. available: what a new share may still take.
     """
 
@@ -42,26 +44,6 @@ class Usage:
     files: int = 0
     shares: int = 0
     uploads: int = 0
-
-
-@dataclass(slots=True)
-class Charge:
-    """What one open upload counts for. order: age rank. bound: bytes offered, 0 when unknown."""
-
-    order: int
-    source: bytes
-    bound: int
-    received: int
-
-    @property
-    def used(self) -> int:
-        """Bytes it takes now, trees included."""
-        return share_cost_bytes(self.received) if self.received else 0
-
-    @property
-    def total(self) -> int:
-        """Bytes it takes or may still take by what was offered."""
-        return max(self.used, share_cost_bytes(self.bound) if self.bound else 0)
 
 
 class Accounts:
@@ -85,8 +67,10 @@ class Accounts:
         self._private = private
         self._lock = threading.Lock()
         self.charges: dict[bytes, Charge] = {}
-        self.of_source: Counter[bytes] = Counter()  # charges by source
-        self.used_bytes = self.total_bytes = 0  # of all charges: there may be thousands, and every offer asks
+        self.places = Holdings(private=private)  # in the table
+        self.bytes = Holdings(private=private)  # that uploads take
+        self._finder = PlaceFinder(self.places)
+        self.used_bytes = self.promised_bytes = 0  # of all charges: there may be thousands, and every offer asks
         self._orders = 0
         self._share_bytes = 0
 
@@ -105,55 +89,86 @@ class Accounts:
     # uploads
 
     def admit(self, upload_id: bytes, source: bytes, bound: int, now: float) -> None:
-        """Open an account for an upload. This node's own uploads need room alone, and must tell their size.
+        """Open an account for an upload. Nothing is set aside, but for this node's own, which must tell its size.
 
-        Raises StoreFull when a limit would be passed.
+        Raises StoreFull where the table is full, or where so much as was offered would not fit.
         """
+        needed = share_cost_bytes(bound or BLOCK_BYTES)
         with self._lock, disk_errors("free space"):
-            self._check_room(share_cost_bytes(bound or BLOCK_BYTES))
-            if source != OWN_SOURCE:
-                self._check_counts(source)
-                self._check_uncommitted(self.total_bytes, share_cost_bytes(bound))
-                self._check_source(source, bound, now)
-                self._intake.charge(source, bound, now)
-            self._open(upload_id, source, bound, 0)
+            if source == OWN_SOURCE:
+                self._check_room(needed)
+            else:
+                self._check_table(source)
+                self._check_offer(needed, now)
+                self._check_source(source, bound + self._hoped_of_group(source, now), now)
+            self._open(upload_id, Charge(self._next_order(), source, bound, 0, now + FIRST_BYTE_S))
 
     def restore(self, upload_id: bytes, source: bytes, bound: int, received: int) -> None:
         """Open the account of an upload found at start-up. It is never refused, and its source is not charged again."""
         with self._lock:
-            self._open(upload_id, source, bound, received)
+            self._open(upload_id, Charge(self._next_order(), source, bound, received, float("-inf")))
 
     def receive(self, upload_id: bytes, count_bytes: int, now: float) -> None:
-        """Count bytes about to be written. The caller has checked them against the bound. Raises StoreFull at a
-        limit.
+        """Count bytes about to be written. The caller has checked them against the bound.
+
+        Raises StoreFull when there is no room for them, or when their source has sent its part of the day.
         """
         with self._lock, disk_errors("free space"):
             charge = self.charges[upload_id]
-            self._check_disk(count_bytes)
-            if not charge.bound:
-                older = sum(other.total for other in self.charges.values() if other.order < charge.order)
-                self._check_uncommitted(older, count_bytes)
-                self._check_room(count_bytes)
+            if charge.source == OWN_SOURCE:
+                self._check_disk(count_bytes)
+            else:
+                self._check_room(share_cost_bytes(charge.received + count_bytes) - charge.used)
                 self._check_source(charge.source, count_bytes, now)
-                self._intake.charge(charge.source, count_bytes, now)
+                self._intake.charge(self.places.group(charge.source), count_bytes, now)
             self._set_received(charge, charge.received + count_bytes)
+            charge.moved(count_bytes, now)
 
-    def give_back(self, upload_id: bytes, count_bytes: int) -> None:
+    def give_back(self, upload_id: bytes, count_bytes: int, now: float) -> None:
         """Undo `receive`: the write failed."""
         with self._lock:
             charge = self.charges.get(upload_id)
-            if charge:  # else the failed write discarded the whole upload
-                self._set_received(charge, charge.received - count_bytes)
+            if charge is None:  # the failed write discarded the whole upload
+                return
+            self._set_received(charge, charge.received - count_bytes)
+            if charge.source != OWN_SOURCE:
+                self._intake.charge(self.places.group(charge.source), -count_bytes, now)
 
-    def close(self, upload_id: bytes, now: float) -> None:
-        """Close the account of an upload that is committed or gone. Its source gets back what it did not send."""
+    def refuse(self, upload_id: bytes) -> None:
+        """Count an upload as idle: it found no room, so its publisher is about to give it up."""
+        with self._lock:
+            charge = self.charges.get(upload_id)
+            if charge is not None:
+                charge.moves_until = float("-inf")
+
+    def close(self, upload_id: bytes) -> None:
+        """Close the account of an upload that is committed or gone."""
         with self._lock:
             charge = self.charges.pop(upload_id, None)
-            if charge is None:
-                return
-            self._count(charge, -1)
-            if charge.bound > charge.received and charge.source != OWN_SOURCE:
-                self._intake.charge(charge.source, charge.received - charge.bound, now)
+            if charge is not None:
+                self._count(charge, -1)
+
+    def giving_way(self, upload_id: bytes, source: bytes, full: StoreFull, now: float) -> list[tuple[bytes, int]]:
+        """The uploads that give way to this one, which reached a limit: the first to go first, with what each frees.
+
+        What is freed are bytes, or places where the table is the limit. These are enough and some to spare, or too few.
+        An upload that is only offered makes others give up places, and never bytes.
+        """
+        with self._lock:
+            if full.limit is Limit.UPLOADS:
+                claim = RoomClaim(upload_id, source, 0, 1, for_place=True, in_group=self._group_is_full(source))
+                return self._finder.find(self.charges, claim, now)
+            charge = self.charges.get(upload_id)
+            if full.limit is Limit.SOURCE or (charge is None and source != OWN_SOURCE):
+                return []
+            claim = RoomClaim(upload_id, source, charge.received if charge else 0, full.needed_bytes)
+            found, freed = [], 0
+            for other_id, size in giving_way(self.charges, claim, self.bytes, now):
+                found.append((other_id, size))
+                freed += size if len(found) > SPARE_CANDIDATES else 0
+                if freed >= full.missing:
+                    break
+            return found
 
     def intake_changes(self) -> list[tuple[bytes, int, int]]:
         """What to save about intake with the next transaction."""
@@ -170,59 +185,72 @@ class Accounts:
     def available_bytes(self) -> int:
         """What a new share may still take; 0 when the capacity was lowered below what is held."""
         with self._lock, disk_errors("free space"):
-            return max(0, min(room for _, room in self._rooms()))
+            return max(0, self._room())
 
     def usage(self) -> Usage:
         """All figures at one moment."""
         with self._lock, disk_errors("free space"):
-            uploads, promised = self._uploads()
             database = self._database_bytes()
             return Usage(
                 capacity_bytes=self.capacity_bytes,
                 reserve_bytes=self.reserve_bytes,
-                used_bytes=self._share_bytes + uploads + database,
+                used_bytes=self._share_bytes + self.used_bytes + database,
                 share_bytes=self._share_bytes,
-                upload_bytes=uploads,
+                upload_bytes=self.used_bytes,
                 database_bytes=database,
-                promised_bytes=promised,
+                promised_bytes=self.promised_bytes,
                 free_disk_bytes=self._free_bytes(),
-                available_bytes=max(0, min(room for _, room in self._rooms())),
+                available_bytes=max(0, self._room()),
                 uploads=len(self.charges),
             )
 
     # inside the lock
 
-    def _open(self, upload_id: bytes, source: bytes, bound: int, received: int) -> None:
+    def _next_order(self) -> int:
         self._orders += 1
-        charge = self.charges[upload_id] = Charge(self._orders, source, bound, received)
+        return self._orders
+
+    def _open(self, upload_id: bytes, charge: Charge) -> None:
+        self.charges[upload_id] = charge
         self._count(charge, 1)
 
     def _count(self, charge: Charge, sign: int) -> None:
         """Take a charge into the totals, or out of them."""
         self.used_bytes += sign * charge.used
-        self.total_bytes += sign * charge.total
-        self.of_source[charge.source] += sign
-        if not self.of_source[charge.source]:
-            del self.of_source[charge.source]
+        self.promised_bytes += sign * charge.promised
+        self.places.add(charge.source, sign)
+        self.bytes.add(charge.source, sign * charge.used)
 
     def _set_received(self, charge: Charge, received: int) -> None:
         self._count(charge, -1)
         charge.received = received
         self._count(charge, 1)
 
-    def _uploads(self) -> tuple[int, int]:
-        return self.used_bytes, self.total_bytes - self.used_bytes
-
     def _rooms(self) -> Iterator[tuple[Limit, int]]:
-        uploads, promised = self._uploads()
-        used = self._share_bytes + uploads + self._database_bytes()
-        yield Limit.CAPACITY, self.capacity_bytes - used - promised
-        yield Limit.DISK, self._free_bytes() - self.reserve_bytes - promised
+        used = self._share_bytes + self.used_bytes + self._database_bytes()
+        yield Limit.CAPACITY, self.capacity_bytes - used - self.promised_bytes
+        yield Limit.DISK, self._free_bytes() - self.reserve_bytes - self.promised_bytes
+
+    def _room(self) -> int:
+        return min(room for _, room in self._rooms())
 
     def _check_room(self, needed: int) -> None:
         for limit, room in self._rooms():
             if needed > room:
                 raise StoreFull(limit, needed, room)
+
+    def _check_offer(self, needed: int, now: float) -> None:
+        """Raise StoreFull when so much would not fit beside the uploads that move. What idle ones take can be had."""
+        for limit, room in self._rooms():
+            if needed + self.used_bytes <= room:
+                continue  # room enough, even if each upload comes to twice its size
+            found = room + sum(
+                -charge.hoped if charge.is_moving(now) else charge.used
+                for charge in self.charges.values()
+                if charge.source != OWN_SOURCE
+            )
+            if needed > found:
+                raise StoreFull(limit, needed, found)
 
     def _check_disk(self, needed: int) -> None:
         """Raise StoreFull when other programs have filled the disk, even if the bytes were promised."""
@@ -230,33 +258,34 @@ class Accounts:
         if needed > room:
             raise StoreFull(Limit.DISK, needed, room)
 
-    def _check_counts(self, source: bytes) -> None:
-        of_source_is_full = self.of_source[source] >= MAX_UPLOADS_PER_SOURCE and not self._private
-        if len(self.charges) >= MAX_UPLOADS or of_source_is_full:
+    def _check_table(self, source: bytes) -> None:
+        if len(self.charges) >= MAX_UPLOADS or self._group_is_full(source):
             raise StoreFull(Limit.UPLOADS, 1, 0)
 
-    def _check_uncommitted(self, others: int, needed: int) -> None:
-        """`others`: the bytes that other uploads take or may still take."""
-        limit = uncommitted_limit_bytes(self.capacity_bytes)
-        if others >= limit:
-            raise StoreFull(Limit.UPLOADS, needed, limit - others)
+    def _group_is_full(self, source: bytes) -> bool:
+        return not self._private and self.places.of_group(source) >= MAX_UPLOADS_PER_SOURCE
 
     def _check_source(self, source: bytes, needed: int, now: float) -> None:
         if self._private:
             return
-        promised = sum(charge.total - charge.used for charge in self.charges.values() if charge.source == source)
-        free = min(room for _, room in self._rooms()) + promised
-        room = self._intake.allowance(source, free, now)
+        room = self._intake.allowance(self.places.group(source), self._room(), now)
         if needed > room:
             raise StoreFull(Limit.SOURCE, needed, room)
 
+    def _hoped_of_group(self, source: bytes, now: float) -> int:
+        """What the moving uploads of a group may well still send."""
+        if self._private or not self.bytes.of_group(source):
+            return 0
+        group = self.places.group(source)
+        charges = (charge for charge in self.charges.values() if self.places.group(charge.source) == group)
+        return sum(charge.hoped for charge in charges if charge.is_moving(now))
+
 
 @contextmanager
-def received(accounts: Accounts, upload_id: bytes, count_bytes: int, now: float) -> Iterator[None]:
-    """Count bytes while the block writes them. When it fails, the count is undone."""
-    accounts.receive(upload_id, count_bytes, now)
+def undone_on_failure(accounts: Accounts, upload_id: bytes, count_bytes: int, now: float) -> Iterator[None]:
+    """Undo `receive` when the block that writes the bytes fails."""
     try:
         yield
     except Exception:  # whatever it was, it passes on
-        accounts.give_back(upload_id, count_bytes)
+        accounts.give_back(upload_id, count_bytes, now)
         raise

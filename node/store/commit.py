@@ -16,7 +16,7 @@ from shoal.node.store.accounts import Accounts
 from shoal.node.store.catalogue import Catalogue, ShareKey, ShareRow, ShareState, insert_share
 from shoal.node.store.database import Transaction
 from shoal.node.store.disk import Disk
-from shoal.node.store.errors import BadManifest, BadShare, FileDeleted, StoreError, UnknownUpload, disk_errors
+from shoal.node.store.errors import BadManifest, BadShare, FileDeleted, StoreError, disk_errors
 from shoal.node.store.intake import save_intake
 from shoal.node.store.quarantine import Quarantine
 from shoal.node.store.removal import FileLocks, garbage_path
@@ -85,23 +85,23 @@ class Committer:
         """Keep the upload as the promised share. Returns its lease end. Repeating it is harmless.
 
         Raises BadShare when the blocks are not that share, and Deleted when the owner had the file deleted; both
-        discard the upload. Raises UnknownUpload when no such upload is open. Raises StoreFull or LocalFailure when the
-        disk failed: then nothing is kept.
+        discard the upload. Raises UnknownUpload or GaveWay when no such upload is open. Raises StoreFull or
+        LocalFailure when the disk failed: then nothing is kept.
         """
         upload = self._uploads.find(upload_id)
         if upload is None:
-            return self._answer_again(promise)
+            return self._answer_again(upload_id, promise)
         with upload.lock, self._locks.of(promise.file_id):
             if upload.is_closed:  # the same commit in another thread was faster
-                return self._answer_again(promise)
+                return self._answer_again(upload_id, promise)
             return self._commit(upload, promise, now)
 
-    def _answer_again(self, promise: Promise) -> int:
+    def _answer_again(self, upload_id: bytes, promise: Promise) -> int:
         """Answer a commit without an upload. The share may be held already: then the promise is true."""
         lease_end = self._catalogue.extend_lease(promise.key, promise.lease_end)
         if lease_end is None:
             self._check_deleted(promise)
-            raise UnknownUpload("no such upload is open here")
+            raise self._uploads.absent(upload_id)
         return lease_end
 
     def _commit(self, upload: Upload, promise: Promise, now: float) -> int:

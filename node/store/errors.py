@@ -65,15 +65,20 @@ class Limit(Enum):
 
     CAPACITY = "capacity"  # the part of the disk that is lent out
     DISK = "disk"  # free disk that is to be left alone
-    UPLOADS = "uploads"  # what is received and not committed yet
+    UPLOADS = "uploads"  # so many uploads may be open at once, in all and of one address prefix
     SOURCE = "source"  # what one address prefix may send in a day
 
 
 class StoreFull(StoreError):
-    """A limit of this volunteer was reached. `needed_bytes` and `available_bytes` are counted under that limit."""
+    """A limit of this volunteer was reached. `needed_bytes` and `available_bytes` are counted under that limit.
+
+    missing: what would have to be freed, in bytes, or in places where the table of uploads is full. It is 0 when the
+    system refused without a number.
+    """
 
     def __init__(self, limit: Limit, needed_bytes: int, available_bytes: int) -> None:
         self.limit, self.needed_bytes, self.available_bytes = limit, needed_bytes, max(0, available_bytes)
+        self.missing = needed_bytes - available_bytes
         numbers = f"{needed_bytes} bytes needed, {self.available_bytes} available"
         super().__init__(f"no room ({limit.value}): {'the file system is full' if self.is_the_systems else numbers}")
 
@@ -81,6 +86,14 @@ class StoreFull(StoreError):
     def is_the_systems(self) -> bool:
         """Whether the system refused the bytes, although our own count had room: no space, no inode, a quota."""
         return self.limit is Limit.DISK and not self.needed_bytes
+
+
+class GaveWay(StoreFull):
+    """This upload was discarded: another one needed its room or its place, and had more claim to it."""
+
+    def __init__(self, limit: Limit) -> None:
+        super().__init__(limit, 0, 0)
+        self.args = (f"this upload gave way to another: no room ({limit.value})",)
 
 
 class LocalFailure(StoreError):

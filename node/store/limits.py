@@ -10,10 +10,19 @@ SHARE_HANDLES = 64  # shares kept open for reading; descriptors are scarce (1024
 
 MAX_UPLOADS = 4096  # open uploads in all: about 1 KiB of memory each
 MAX_UPLOADS_PER_SOURCE = 64  # of one /24 (/48); lifted in a private network
-OWN_SOURCE = b"this node"  # of shares made again here; no prefix of an address is so long
+OWN_SOURCE = b"this node"  # of shares made again here; no address is so long
+IPV4_HOST_BYTES, IPV4_PREFIX_BYTES = 4, 3  # of a source, and of the sources that count as one
+IPV6_HOST_BYTES, IPV6_PREFIX_BYTES = 8, 6
+MAX_DISPLACED = 4096  # ids of uploads that gave way, remembered so that their publishers are told why
+SPARE_CANDIDATES = 16  # uploads found to give way beyond those needed: some may be at work that moment
+MAX_FOUND = 256  # uploads that one look at all of them finds to give up their place
+REFUSED_S = 1.0  # in which a source that found no place is refused without another look: a look takes milliseconds
 UPLOAD_KEEP_S = 24 * 3600.0  # how long an uncommitted upload outlives its last block
 UNSYNCED_KEEP_S = 600.0  # an upload without a durable block: its publisher was promised nothing
 CLOCK_STEP_S = 300.0  # a smaller step of the clock changes nothing that matters to an upload
+FIRST_BYTE_S = 30.0  # an upload that has sent nothing in this time is idle
+MIN_UPLOAD_BYTES_PER_S = 1024  # one that sends less is idle too; 48 of them over a 0.5 Mbit/s line are not
+MOST_AHEAD_S = 1034.0  # for which bytes that came may count: as long as the channel lets a write of 1 MiB take
 AUTO_SYNC_BLOCKS = 1024  # 64 MiB: bounds dirty pages and unsaved leaf hashes (64 bytes a block) per upload
 MAX_OPEN_UPLOAD_FILES = 128  # above this an upload syncs and closes its file after each write
 MAX_MEMORY_BLOCKS_BYTES = 8 << 20  # small shares waiting in memory for their commit; above it they are saved
@@ -21,10 +30,6 @@ MAX_MEMORY_BLOCKS_BYTES = 8 << 20  # small shares waiting in memory for their co
 SOURCE_DIVISOR = 10  # one /24 (/48) may take a tenth of the free space a day
 SOURCE_WINDOW_HOURS = 24
 MAX_SOURCES = 65536  # prefixes remembered for that; later ones share one allowance
-
-UNCOMMITTED_DIVISOR = 20  # uncommitted uploads take at most 5 % of the capacity, but see below
-UNCOMMITTED_FLOOR_BYTES = 1 << 30  # … 1 GiB where capacity allows, so that 5 % of a small volunteer is useful
-UNCOMMITTED_FLOOR_DIVISOR = 2  # … and never more than half of a very small one
 
 MAX_STATEMENTS_PER_SHARE = 4  # room for one that replaces another, and no more: strangers bring them
 MAX_PAGE = 1000  # files in one page of a listing
@@ -70,15 +75,3 @@ def share_cost_bytes(share_bytes: int) -> int:
     """What to set aside for a share of this length, trees and all; rather too much than too little."""
     blocks = -(-share_bytes // BLOCK_BYTES)
     return share_bytes + blocks * TREE_BYTES_PER_BLOCK + SHARE_OVERHEAD_BYTES
-
-
-def uncommitted_limit_bytes(capacity_bytes: int) -> int:
-    """Uncommitted bytes at which no further upload is admitted.
-
-    5 % of 50 GB is 2.5 GB: three shares of a 2 GB file at 3-of-10. 5 % of a 300 MB test volunteer is 15 MB,
-    less than one share of a 64 MB file: there the floor applies. An upload already admitted may pass the
-    limit, and the oldest one always may, so the limit never makes a single publish impossible; capacity still
-    binds.
-    """
-    floor = min(UNCOMMITTED_FLOOR_BYTES, capacity_bytes // UNCOMMITTED_FLOOR_DIVISOR)
-    return max(capacity_bytes // UNCOMMITTED_DIVISOR, floor)

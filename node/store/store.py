@@ -95,8 +95,9 @@ class ShareStore:
     def begin(self, upload_id: bytes, source: bytes, size_bound_bytes: int, now: float) -> int:
         """Open or renew an upload. What was received is made durable first. Returns the number of durable blocks.
 
-        upload_id: 16 bytes chosen by the publisher.  source: key of its address prefix.  size_bound_bytes:
-        most bytes it will send, 0 when unknown. An upload committed before answers with all its blocks.
+        upload_id: 16 bytes chosen by the publisher.  source: the host it comes from, as 4 bytes of IPv4 or 8 of IPv6.
+        size_bound_bytes: most bytes it will send, 0 when unknown. An upload committed before answers with all its
+        blocks. An offer takes no room: that is taken as bytes arrive.
 
         Raises StoreFull when a limit leaves no room, LocalFailure when the disk or the database failed.
         """
@@ -116,8 +117,9 @@ class ShareStore:
         """Take blocks with a data-tree leaf each. Every block but the very last has 64 KiB. Returns the blocks
         received.
 
-        Blocks sent again are skipped. Raises UnknownUpload when no such upload is open, UploadGap when blocks were left
-        out, BadUpload when their form is wrong, StoreFull at a limit, LocalFailure when the disk failed.
+        Blocks sent again are skipped. Raises UnknownUpload when no such upload is open, GaveWay when another one got
+        its room, UploadGap when blocks were left out, BadUpload when their form is wrong, StoreFull at a limit,
+        LocalFailure when the disk failed.
         """
         return self.uploads.write(upload_id, first_block, blocks, data_leaves, now)
 

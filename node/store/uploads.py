@@ -8,20 +8,24 @@ A share of one small block stays in memory until its commit, or goes into the da
 """
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from shoal.erasure import BLOCK_BYTES, HASH_BYTES, Buffer, block_leaf
 from shoal.node.formats import UPLOAD_ID_BYTES
-from shoal.node.store.accounts import Accounts, received
+from shoal.node.store.accounts import Accounts, undone_on_failure
 from shoal.node.store.database import Database, Transaction
 from shoal.node.store.disk import Disk, DiskFile
 from shoal.node.store.errors import (
     BadUpload,
     DiskFailed,
+    GaveWay,
+    Limit,
     StoreError,
+    StoreFull,
     UnknownUpload,
     UploadGap,
     disk_errors,
@@ -30,6 +34,7 @@ from shoal.node.store.intake import save_intake
 from shoal.node.store.limits import (
     CLOCK_STEP_S,
     INLINE_BYTES,
+    MAX_DISPLACED,
     MAX_READ_BLOCKS,
     UNSYNCED_KEEP_S,
     UPLOAD_KEEP_S,
@@ -97,6 +102,7 @@ class Uploads:
         self._bounds = bounds
         self._lock = threading.Lock()
         self.by_id: dict[bytes, Upload] = {}
+        self._displaced: dict[bytes, Limit] = {}  # uploads that gave way, and at which limit; the oldest first
 
     def restore(self, upload: Upload) -> None:
         """Take over an upload of an earlier run."""
@@ -107,14 +113,19 @@ class Uploads:
         """Open an upload, or find it again. Returns its durable blocks. Raises StoreFull when it is not admitted."""
         if len(upload_id) != UPLOAD_ID_BYTES or bound < 0:
             raise BadUpload("an upload id has 16 bytes and a size bound is not negative")
-        with self._lock:
-            upload = self.by_id.get(upload_id)
-            if upload is None:
-                self._accounts.admit(upload_id, source, bound, now)
-                self.by_id[upload_id] = Upload(upload_id, source, bound, now)
-                return 0
+        upload = self.find(upload_id)
+        if upload is None:
+            self._with_room(partial(self._admit, upload_id, source, bound, now), upload_id, source, now)
+            return 0
         upload.touched = now
         return self.sync(upload_id, now)
+
+    def _admit(self, upload_id: bytes, source: bytes, bound: int, now: float) -> None:
+        with self._lock:
+            if upload_id not in self.by_id:  # else another thread was faster: it has received nothing yet
+                self._accounts.admit(upload_id, source, bound, now)
+                self.by_id[upload_id] = Upload(upload_id, source, bound, now)
+                self._displaced.pop(upload_id, None)
 
     def write(
         self,
@@ -198,15 +209,21 @@ class Uploads:
             return self.by_id.get(upload_id)
 
     def get(self, upload_id: bytes) -> Upload:
-        """Return the upload. Raises UnknownUpload when there is none."""
+        """Return the upload. Raises GaveWay or UnknownUpload when there is none."""
         upload = self.find(upload_id)
         if upload is None:
-            raise UnknownUpload("no such upload is open here")
+            raise self.absent(upload_id)
         return upload
 
+    def absent(self, upload_id: bytes) -> StoreError:
+        """Return why no such upload is open."""
+        with self._lock:
+            limit = self._displaced.get(upload_id)
+        return UnknownUpload("no such upload is open here") if limit is None else GaveWay(limit)
+
     def _check_open(self, upload: Upload) -> None:
-        if upload.is_closed:
-            raise UnknownUpload("the upload was just committed or given up")
+        if upload.is_closed:  # committed or discarded while we waited for its lock
+            raise self.absent(upload.upload_id)
 
     def path(self, upload: Upload) -> Path:
         """Where its blocks are."""
@@ -265,7 +282,51 @@ class Uploads:
         upload.is_closed = True
         with self._lock:
             self.by_id.pop(upload.upload_id, None)
-        self._accounts.close(upload.upload_id, now)
+        self._accounts.close(upload.upload_id)
+
+    # room
+
+    def _with_room(self, take: Callable[[], None], upload_id: bytes, source: bytes, now: float) -> None:
+        """Call `take`. Where a limit is in its way, have uploads with less claim give way, and call it again."""
+        try:
+            take()
+        except StoreFull as full:
+            if not self._displace(upload_id, source, full, now):
+                self._accounts.refuse(upload_id)
+                raise
+            take()
+
+    def _displace(self, upload_id: bytes, source: bytes, full: StoreFull, now: float) -> bool:
+        """Discard the uploads that give way to this one, if they free enough. Returns whether they did.
+
+        The caller may hold its own upload's lock, and another thread may want that one. So nobody waits here: an upload
+        that is being worked on is passed over.
+        """
+        missing = full.missing
+        with ExitStack() as locks:
+            chosen = []
+            for other_id, freed in self._accounts.giving_way(upload_id, source, full, now):
+                other = self.find(other_id)
+                if other is None or not other.lock.acquire(blocking=False):
+                    continue
+                locks.callback(other.lock.release)
+                chosen.append(other)
+                missing -= freed
+                if missing <= 0:
+                    break
+            else:
+                return False
+            for other in chosen:
+                self._note_displaced(other.upload_id, full.limit)
+                self.discard(other, now)
+        return True
+
+    def _note_displaced(self, upload_id: bytes, limit: Limit) -> None:
+        with self._lock:
+            self._displaced.pop(upload_id, None)
+            self._displaced[upload_id] = limit
+            if len(self._displaced) > MAX_DISPLACED:
+                del self._displaced[next(iter(self._displaced))]
 
     # inside the upload's lock
 
@@ -274,7 +335,9 @@ class Uploads:
         if upload.bound and upload.received_bytes + length > upload.bound:
             raise BadUpload(f"{upload.received_bytes + length} bytes sent, {upload.bound} offered")
         leaves = [block_leaf(block) for block in blocks]
-        with received(self._accounts, upload.upload_id, length, now):
+        count = partial(self._accounts.receive, upload.upload_id, length, now)
+        self._with_room(count, upload.upload_id, upload.source, now)
+        with undone_on_failure(self._accounts, upload.upload_id, length, now):
             self._store(upload, blocks, length, now)
         upload.blocks += len(blocks)
         upload.received_bytes += length

@@ -7,7 +7,7 @@ from typing import TypeVar
 from shoal.node.care.problems import Problems
 from shoal.node.channel import Reason, RequestError, Status
 from shoal.node.environment import Environment
-from shoal.node.store import FileDeleted, Limit, LocalFailure, NotHeld, PeerMistake, StoreFull
+from shoal.node.store import FileDeleted, Limit, LocalFailure, NotHeld, PeerMistake, StoreFull, UnknownUpload
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class StoreCalls:
             if error.is_the_systems:
                 self._problems.failed(error)
             raise RequestError(Status.FULL, _LIMITS[error.limit], str(error)) from error
-        except NotHeld as error:
+        except (NotHeld, UnknownUpload) as error:
             raise RequestError(Status.NOT_FOUND, text=str(error)) from error
         except FileDeleted as error:
             raise RequestError(Status.FORBIDDEN, Reason.DELETED, str(error)) from error

@@ -43,10 +43,8 @@ class Taking:
 
     async def _offer(self, caller: Caller, request: Offer, payload: Buffer) -> Offered:
         self._check_staying()
-        source = caller.remote.prefix()
-        durable = await self._calls.call(
-            self._store.begin, request.upload_id, source, request.size_bound_bytes, self._env.wall()
-        )
+        source, now = caller.remote.host_key(), self._env.wall()
+        durable = await self._calls.call(self._store.begin, request.upload_id, source, request.size_bound_bytes, now)
         return Offered(durable, 0)
 
     async def _write(self, caller: Caller, request: Write, payload: Buffer) -> Written:

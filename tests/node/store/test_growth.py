@@ -104,14 +104,14 @@ def test_the_totals_are_those_of_the_uploads_that_are_open() -> None:
         opened.append(upload)
         accounts.receive(rng.choice(opened), rng.randrange(1 << 20), now)
         accounts.receive(opened[0], 77, now)
-        accounts.give_back(opened[0], 77)
+        accounts.give_back(opened[0], 77, now)
         while len(opened) > rng.randrange(60):
-            accounts.close(opened.pop(rng.randrange(len(opened))), now)
-        accounts.close(b"no such upload", now)
+            accounts.close(opened.pop(rng.randrange(len(opened))))
+        accounts.close(b"no such upload")
         charges = accounts.charges.values()
-        assert (accounts.used_bytes, accounts.total_bytes) == (
+        assert (accounts.used_bytes, accounts.promised_bytes) == (
             sum(charge.used for charge in charges),
-            sum(charge.total for charge in charges),
+            sum(charge.promised for charge in charges),
         )
-        assert accounts.of_source == Counter(charge.source for charge in charges)
+        assert accounts.places.sources == Counter(charge.source for charge in charges)
         assert accounts.usage().uploads == len(opened)

@@ -1,4 +1,4 @@
-"""Capacity, reserve, uncommitted uploads and sources: refused with numbers, counted honestly."""
+"""Capacity, reserve, table and sources: refused with numbers, counted honestly."""
 
 import random
 from collections.abc import Callable
@@ -16,7 +16,6 @@ from shoal.node.store.limits import (
     OWN_SOURCE,
     Bounds,
     share_cost_bytes,
-    uncommitted_limit_bytes,
 )
 
 MB = 10**6
@@ -117,49 +116,26 @@ def test_the_estimate_is_never_too_small(place: Place) -> None:
         assert after.share_bytes - before.share_bytes <= share_cost_bytes(file.manifest.layout.share_bytes)
 
 
-def test_offers_do_not_share_the_same_room() -> None:
+def test_an_offer_takes_no_room_and_bytes_take_what_they_need() -> None:
     book = accounts(capacity=10 * GB, private=True)
     book.admit(uid(1), b"", 900 * MB, 0.0)
-    assert book.available_bytes() == 10 * GB - share_cost_bytes(900 * MB)
+    assert book.available_bytes() == 10 * GB
     book.receive(uid(1), 100 * MB, 0.0)
-    assert book.available_bytes() == 10 * GB - share_cost_bytes(900 * MB)
-    book.close(uid(1), 0.0)
+    assert book.available_bytes() == 10 * GB - share_cost_bytes(100 * MB)
+    book.close(uid(1))
     assert book.available_bytes() == 10 * GB
 
 
-def test_uncommitted_limit() -> None:
-    assert uncommitted_limit_bytes(50 * GB) == 2_500 * MB
-    assert uncommitted_limit_bytes(300 * MB) == 150 * MB
-    assert uncommitted_limit_bytes(4 * GB) == 1 << 30
-    book = accounts(private=True)
-    for number in range(4):  # 2 GB at 3-of-10: 0.7 GB to each holder
-        book.admit(uid(number), b"", 700 * MB, 0.0)
+def test_an_offer_that_cannot_fit_is_refused_before_a_byte_is_sent() -> None:
+    book = accounts(capacity=10 * GB, private=True)
     with pytest.raises(StoreFull) as full:
-        book.admit(uid(9), b"", 700 * MB, 0.0)
-    assert full.value.limit is Limit.UPLOADS
-    for number in range(4):  # what was admitted goes through
-        for _ in range(7):
-            book.receive(uid(number), 100 * MB, 0.0)
-
-
-def test_the_oldest_upload_of_unknown_size_always_goes_on() -> None:
-    book = accounts(private=True)
-    book.admit(uid(1), b"", 0, 0.0)
-    book.admit(uid(2), b"", 0, 0.0)
-    for _ in range(30):
-        book.receive(uid(1), 100 * MB, 0.0)
-    with pytest.raises(StoreFull) as full:
-        book.receive(uid(2), MB, 0.0)
-    assert full.value.limit is Limit.UPLOADS
-    book.close(uid(1), 0.0)
-    book.receive(uid(2), MB, 0.0)
-
-
-def test_one_big_upload_fits_a_volunteer_whose_limit_is_smaller() -> None:
-    book = accounts(private=True)
-    book.admit(uid(1), b"", 20 * GB, 0.0)
-    for _ in range(200):
-        book.receive(uid(1), 100 * MB, 0.0)
+        book.admit(uid(1), b"a", 11 * GB, 0.0)
+    assert full.value.limit is Limit.CAPACITY
+    book.admit(uid(1), b"a", 6 * GB, 0.0)
+    book.receive(uid(1), 3 * GB, 0.0)
+    with pytest.raises(StoreFull):  # the other one moves: it will come to as much again
+        book.admit(uid(2), b"b", 5 * GB, 20.0)
+    book.admit(uid(2), b"b", 5 * GB, 3000.0)  # it has stopped
 
 
 def test_a_source_takes_a_tenth_of_the_free_space_a_day() -> None:
@@ -176,18 +152,37 @@ def test_a_source_takes_a_tenth_of_the_free_space_a_day() -> None:
     book.admit(uid(2), b"a", 20 * MB, 24 * HOUR_S)
 
 
+def test_a_source_of_unknown_sizes_takes_no_more() -> None:
+    book = accounts(capacity=10 * GB)
+    for number in range(4):
+        book.admit(uid(number), b"a", 0, 0.0)
+        book.receive(uid(number), 240 * MB, 0.0)
+    with pytest.raises(StoreFull) as full:
+        book.receive(uid(0), 60 * MB, 0.0)
+    assert full.value.limit is Limit.SOURCE
+
+
+def test_offers_use_up_nothing_of_a_sources_day() -> None:
+    book = accounts(capacity=10 * GB)
+    for number in range(MAX_UPLOADS_PER_SOURCE):
+        book.admit(uid(number), b"a", 900 * MB, 0.0)
+    for number in range(MAX_UPLOADS_PER_SOURCE):
+        book.close(uid(number))
+    book.admit(uid(99), b"a", 900 * MB, 0.0)
+
+
+def test_bytes_that_could_not_be_written_use_up_nothing_either() -> None:
+    book = accounts(capacity=10 * GB)
+    book.admit(uid(1), b"a", 900 * MB, 0.0)
+    for _ in range(50):
+        book.receive(uid(1), 100 * MB, 0.0)
+        book.give_back(uid(1), 100 * MB, 0.0)
+    book.receive(uid(1), 900 * MB, 0.0)
+
+
 def test_the_source_limit_is_lifted_in_a_private_network() -> None:
     book = accounts(capacity=10 * GB, private=True)
     book.admit(uid(1), b"a", 5 * GB, 0.0)
-
-
-def test_what_was_offered_and_not_sent_is_given_back() -> None:
-    book = accounts(capacity=10 * GB)
-    for number in range(50):
-        book.admit(uid(number), b"a", 900 * MB, 0.0)
-        book.receive(uid(number), MB, 0.0)
-        book.close(uid(number), 0.0)
-    book.admit(uid(99), b"a", 900 * MB, 0.0)
 
 
 def test_the_source_limit_survives_a_restart(place: Place, medium: Published) -> None:
@@ -203,20 +198,17 @@ def test_the_source_limit_survives_a_restart(place: Place, medium: Published) ->
         assert full.value.limit is Limit.SOURCE
 
 
-def test_a_share_of_our_own_that_is_made_again_needs_room_and_nothing_else() -> None:
+def test_a_share_of_our_own_that_is_made_again_has_its_room_set_aside() -> None:
     """No stranger's uploads stand in its way, nor is it one source's share of the day."""
     book = accounts(capacity=10 * GB)
-    limit = uncommitted_limit_bytes(10 * GB)
-    for number in range(limit // (900 * MB) + 1):
-        book.admit(uid(number), bytes([number]), 900 * MB, 0.0)
-    with pytest.raises(StoreFull) as full:
-        book.admit(uid(99), b"late", 900 * MB, 0.0)
-    assert full.value.limit is Limit.UPLOADS
     book.admit(uid(100), OWN_SOURCE, 6 * GB, 0.0)
+    assert book.available_bytes() == 10 * GB - share_cost_bytes(6 * GB) == 10 * GB - book.usage().promised_bytes
     with pytest.raises(StoreFull) as full:
         book.admit(uid(101), OWN_SOURCE, 6 * GB, 0.0)
     assert full.value.limit is Limit.CAPACITY
-    book.close(uid(100), 0.0)
+    book.receive(uid(100), 2 * GB, 0.0)
+    assert book.available_bytes() == 10 * GB - share_cost_bytes(6 * GB)
+    book.close(uid(100))
     assert OWN_SOURCE not in {source for source, _, _ in book.intake_changes()}
 
 
