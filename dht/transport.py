@@ -4,7 +4,10 @@ simulated.
 
 import errno
 import socket
-from typing import Protocol
+import struct
+import sys
+from collections import OrderedDict
+from typing import Protocol, cast
 
 import trio
 
@@ -20,6 +23,15 @@ _PAUSE_S = 0.05  # after a local error that would return at once, such as want o
 _PEER_ERRORS = frozenset(
     {errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EMSGSIZE, errno.EPIPE}
 )
+
+
+# A machine with several addresses has to answer from the one that it was asked at: the asker expects no other. Linux
+# says with each datagram where it arrived (ip(7), ipv6(7)), and takes the same when one is sent.
+_IP_PKTINFO = 8
+_PKTINFO_IPV4 = struct.Struct("=i4s4s")  # interface, our address, the address in the datagram's header
+_PKTINFO_IPV6 = struct.Struct("=16si")  # the address in the datagram's header, interface
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_PKTINFO_IPV4.size) + socket.CMSG_SPACE(_PKTINFO_IPV6.size)
+_MAX_ASKED = 4_096  # peers of which it is remembered at which of our addresses they called last
 
 
 class DatagramSocket(Protocol):
@@ -52,12 +64,14 @@ class DatagramNetwork(Protocol):
 
 
 class UdpSocket:
-    """A real UDP socket under trio."""
+    """A real UDP socket under trio. Bound to all addresses, it answers a peer from the address that the peer called."""
 
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self._socket = sock
         host, port = sock.getsockname()[:2]
         self._address = Address.of(host, port)
+        self._asked_at: OrderedDict[Address, bytes] = OrderedDict()  # our packed address by peer, the latest last
+        self._tells_where = self._address.is_wildcard and _have_told_where(sock, ipv6=self._address.is_ipv6)
 
     @property
     def address(self) -> Address:
@@ -65,19 +79,26 @@ class UdpSocket:
 
     async def send(self, data: bytes, address: Address) -> None:
         try:
-            await self._socket.sendto(data, (address.host, address.port))
+            await self._send(data, address)
         except OSError as error:
             if error.errno == errno.EBADF:
                 raise trio.ClosedResourceError("the socket was closed") from error
             # ENETUNREACH, EPERM, ENOBUFS, a refused port reported late: for datagrams all of it is loss, and the task
             # that waits for the answer has a timeout. Sending to another family than the socket's ends here.
+            self._asked_at.pop(address, None)  # the address may be ours no more
             await trio.lowlevel.checkpoint()
+
+    async def _send(self, data: bytes, address: Address) -> None:
+        here = self._asked_at.get(address)
+        if here is None:
+            await self._socket.sendto(data, (address.host, address.port))
+        else:
+            await self._socket.sendmsg([data], [_from_where(here)], 0, (address.host, address.port))
 
     async def receive(self) -> tuple[bytes, Address]:
         while True:
             try:
-                data, source = await self._socket.recvfrom(_RECEIVE_BYTES)
-                return data, Address.of(source[0], source[1])
+                return await self._receive()
             except trio.ClosedResourceError:
                 raise
             except AddressError:
@@ -90,8 +111,55 @@ class UdpSocket:
                 else:
                     await trio.sleep(_PAUSE_S)
 
+    async def _receive(self) -> tuple[bytes, Address]:
+        if not self._tells_where:
+            data, source = await self._socket.recvfrom(_RECEIVE_BYTES)
+            return data, Address.of(source[0], source[1])
+        data, ancillary, _, source = await self._socket.recvmsg(_RECEIVE_BYTES, _ANCILLARY_BYTES)
+        host, port = cast("tuple[str, int]", source)[:2]
+        peer = Address.of(host, port)
+        here = next((_where(kind, bytes(content)) for _, kind, content in ancillary), None)
+        if here is not None:
+            self._asked_at[peer] = here
+            self._asked_at.move_to_end(peer)
+            if len(self._asked_at) > _MAX_ASKED:
+                self._asked_at.popitem(last=False)
+        return data, peer
+
     def close(self) -> None:
         self._socket.close()
+
+
+def _have_told_where(sock: trio.socket.SocketType, *, ipv6: bool) -> bool:
+    """Ask the system to say where each datagram arrived. False where it cannot."""
+    if sys.platform != "linux":
+        return False
+    try:
+        if ipv6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+    except OSError:
+        return False
+    return True
+
+
+def _where(kind: int, content: bytes) -> bytes | None:
+    """Our address at which a datagram arrived, packed, from what the system says beside it."""
+    if kind == _IP_PKTINFO and len(content) == _PKTINFO_IPV4.size:
+        ours: bytes = _PKTINFO_IPV4.unpack(content)[1]
+    elif kind == socket.IPV6_PKTINFO and len(content) == _PKTINFO_IPV6.size:
+        ours = _PKTINFO_IPV6.unpack(content)[0]
+    else:
+        return None
+    return ours
+
+
+def _from_where(here: bytes) -> tuple[int, int, bytes]:
+    """What the system has to be told to send from this address of ours."""
+    if len(here) == 4:
+        return socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO_IPV4.pack(0, here, bytes(4))
+    return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _PKTINFO_IPV6.pack(here, 0)
 
 
 class UdpNetwork:

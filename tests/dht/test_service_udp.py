@@ -1,6 +1,7 @@
 """The same over real sockets on loopback, with real signatures and the real clock."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from random import Random
@@ -95,6 +96,33 @@ async def test_unreachable_addresses_raise_nothing() -> None:
         await sock.send(b"x", closed)
     with pytest.raises(trio.ClosedResourceError):
         await sock.receive()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8, and says where it was asked")
+async def test_the_answer_comes_from_the_address_that_was_asked() -> None:
+    """The system would choose 127.0.0.1 by itself, and the asker takes no answer from there."""
+    node, peer = await UdpNetwork().bind(Address("0.0.0.0", 0)), await UdpNetwork().bind(V4)
+    for host in ("127.0.0.3", "127.0.0.1", "127.1.2.3"):
+        asked = Address(host, node.address.port)
+        await peer.send(b"question", asked)
+        with trio.fail_after(2):
+            assert await node.receive() == (b"question", peer.address)
+            await node.send(b"answer", peer.address)
+            assert await peer.receive() == (b"answer", asked)
+    node.close()
+    peer.close()
+
+
+@pytest.mark.needs_ipv6
+async def test_a_socket_for_all_of_ipv6_answers() -> None:
+    node, peer = await UdpNetwork().bind(Address("::", 0)), await UdpNetwork().bind(V6)
+    await peer.send(b"question", Address("::1", node.address.port))
+    with trio.fail_after(2):
+        assert await node.receive() == (b"question", peer.address)
+        await node.send(b"answer", peer.address)
+        assert await peer.receive() == (b"answer", Address("::1", node.address.port))
+    node.close()
+    peer.close()
 
 
 async def test_closing_ends_a_waiting_receiver(nursery: trio.Nursery) -> None:
