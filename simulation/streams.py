@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import trio
 
 from shoal.dht import Address, Identity
-from shoal.node.channel import Buffer, ConnectionSlots, Disconnected, Occupied, StreamHandler, Unreachable
+from shoal.node.channel import Buffer, ConnectionSlots, Disconnected, StreamHandler, Unreachable
+from shoal.node.channel.limits import Patience
 from shoal.node.channel.slots import Slot
 from shoal.node.channel.streams import CONNECT_TIMEOUT_S
 from shoal.simulation.courier import Courier
@@ -127,9 +128,7 @@ class VirtualStreamNetwork:
         self._host = host
 
     async def connect(self, address: Address) -> "VirtualStream":
-        """Call `address`. Raises Unreachable when nobody listens or a partition is in between, Occupied when no slot is
-        free.
-        """
+        """Call `address`. Raises Unreachable when nobody listens or a partition is in between."""
         world, latency_s = self._world, self._world.draw_latency_s()
         if not world.can_pass(self._host, address.host):
             await trio.sleep(CONNECT_TIMEOUT_S)
@@ -137,15 +136,14 @@ class VirtualStreamNetwork:
         await world.courier.sleep_until(trio.current_time() + 2 * ROUND_TRIPS_TO_CONNECT * latency_s)
         listener = world.listeners.get(address)
         local = Address(self._host, world.new_port())
-        slot = None if listener is None else listener.slots.take(local, address)
         if listener is None:
             raise Unreachable(f"{address}: connection refused")
-        if slot is None:
-            raise Occupied(f"{address} has no connection free")
         there, here = _Pipe(world, latency_s), _Pipe(world, world.draw_latency_s())
-        caller = VirtualStream(world, local, address, here, there, listener.identity.public_key, reserved=False)
-        server = VirtualStream(world, address, local, there, here, None, reserved=slot.reserved)
-        listener.nursery.start_soon(_serve_one, listener, server, slot)
+        caller = VirtualStream(world, local, address, here, there, listener.identity.public_key, slot=None)
+        scope = trio.CancelScope()
+        slot = listener.slots.take(local, trio.current_time(), scope.cancel)
+        server = VirtualStream(world, address, local, there, here, None, slot=slot)
+        listener.nursery.start_soon(_serve_one, listener, server, slot, scope)
         return caller
 
     async def serve(
@@ -183,20 +181,28 @@ class VirtualStream:
         outgoing: "_Pipe",
         peer_key: bytes | None,
         *,
-        reserved: bool,
+        slot: Slot | None,
     ) -> None:
         self.local, self.remote = local, remote
-        self.peer_key, self.reserved = peer_key, reserved
+        self.peer_key, self.slot = peer_key, slot
         self._world = world
         self._incoming, self._outgoing = incoming, outgoing
         world.add(self)
+
+    def received_bytes(self) -> int:
+        """What this end has taken."""
+        return self._incoming.taken_bytes
+
+    def delivered_bytes(self) -> int:
+        """What the other end has taken."""
+        return self._outgoing.taken_bytes
 
     async def send(self, *buffers: Buffer) -> None:
         """Copy the buffers to the other end, waiting while its window is full."""
         self._world.count_message()
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            for piece in _pieces(buffers, self._world.bytes_per_s is not None):
+            for piece in _pieces(buffers, self._world.bytes_per_s):
                 await self._outgoing.put(piece)
         except BaseException:  # like the real one: half a message cannot be taken back
             self.abort()
@@ -238,6 +244,8 @@ class _Pipe:
         self._latency_s = latency_s
         self._pieces: deque[tuple[float, memoryview]] = deque()
         self._under_way_bytes = 0
+        self.taken_bytes = 0
+        self._patience = Patience()
         self._last_arrival = 0.0
         self._finished = False
         self._broken = False
@@ -245,7 +253,7 @@ class _Pipe:
 
     async def put(self, data: bytes) -> None:
         while self._under_way_bytes >= WINDOW_BYTES and not self._broken and not self._finished:
-            await self._change()
+            await self._patience.wait(self._change, lambda: self.taken_bytes)
         if self._broken or self._finished:
             raise Disconnected("the connection was reset")
         if not data:
@@ -292,6 +300,7 @@ class _Pipe:
             if len(part) < len(piece):
                 self._pieces.appendleft((arrival, piece[len(part) :]))
         self._under_way_bytes -= count
+        self.taken_bytes += count
         self.wake()
         return count
 
@@ -304,17 +313,22 @@ class _Pipe:
         self._changed.set()
 
 
-async def _serve_one(listener: _Listener, stream: VirtualStream, slot: Slot) -> None:
+async def _serve_one(listener: _Listener, stream: VirtualStream, slot: Slot, scope: trio.CancelScope) -> None:
     try:
-        await listener.handler(stream)
+        with scope:
+            await listener.handler(stream)
     finally:
-        listener.slots.release(slot)
+        slot.release()
         await stream.aclose()
 
 
-def _pieces(buffers: tuple[Buffer, ...], one_by_one: bool) -> list[bytes]:
-    """Copies of what is sent: small buffers in one, unless they arrive one by one on a slow line."""
-    if not one_by_one and sum(memoryview(buffer).nbytes for buffer in buffers) <= PIECE_BYTES:
+def _pieces(buffers: tuple[Buffer, ...], bytes_per_s: float | None) -> list[bytes]:
+    """Copies of what is sent: small buffers in one. On a slow line each arrives by itself, a second's bytes at most."""
+    if bytes_per_s is not None:
+        size = max(1, int(bytes_per_s))
+        views = [memoryview(buffer) for buffer in buffers]
+        return [bytes(view[start : start + size]) for view in views for start in range(0, len(view), size)]
+    if sum(memoryview(buffer).nbytes for buffer in buffers) <= PIECE_BYTES:
         return [b"".join(buffers)]
     return [bytes(buffer) for buffer in buffers]
 

@@ -6,6 +6,7 @@ May import: dht, erasure, and `errors` and `formats` of the node.
 
 from shoal.node.channel.bugs import BugCount
 from shoal.node.channel.client import PeerConnection, open_connection
+from shoal.node.channel.conversation import Caller
 from shoal.node.channel.dials import Dials
 from shoal.node.channel.errors import (
     ConversationFailed,
@@ -19,7 +20,8 @@ from shoal.node.channel.errors import (
     Unreachable,
 )
 from shoal.node.channel.hello import Role
-from shoal.node.channel.limits import MemoryBudget, RateLimit, Throttle
+from shoal.node.channel.limits import RateLimit, Throttle
+from shoal.node.channel.memory import MemoryBudget
 from shoal.node.channel.messages import (
     MAX_BLOCKS_COUNT,
     MAX_PAYLOAD_BYTES,
@@ -61,7 +63,7 @@ from shoal.node.channel.messages import (
     Written,
 )
 from shoal.node.channel.pool import PeerPool, open_pool
-from shoal.node.channel.server import Caller, Dispatch, PeerServer, RequestError, ServerStatistics
+from shoal.node.channel.server import Dispatch, PeerServer, RequestError, ServerStatistics
 from shoal.node.channel.slots import ConnectionSlots
 from shoal.node.channel.streams import Buffer, ByteStream, StreamHandler, StreamNetwork
 from shoal.node.channel.tls import TlsNetwork

@@ -38,7 +38,7 @@ class FrameReader:
         self._throttle = throttle
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._unread = self._scratch[:0]  # what of the scratch buffer is still to be used
-        self._patience = Patience(0)
+        self._patience = Patience()
         self._payload_left = 0
 
     async def wait(self) -> bool:
@@ -52,11 +52,9 @@ class FrameReader:
 
     async def read_head(self) -> FrameHead:
         """Read up to the end of the header. Raises MalformedMessage, Disconnected or TimedOut."""
-        self._patience = Patience(_LENGTHS.size)
         header_bytes, payload_bytes = _LENGTHS.unpack(await self._read(_LENGTHS.size))
         if header_bytes > MAX_HEADER_BYTES or payload_bytes > MAX_PAYLOAD_BYTES:
             raise MalformedMessage(f"a frame of {header_bytes} and {payload_bytes} bytes")
-        self._patience = Patience(header_bytes + payload_bytes)
         header = await self._read(header_bytes)
         self._payload_left = payload_bytes
         return FrameHead(header, payload_bytes)
@@ -108,8 +106,8 @@ class FrameReader:
         return count
 
     async def _receive(self, view: memoryview) -> int:
-        slice_bytes = self._throttle.down.slice_bytes
-        count = await self._patience.wait(self._stream.receive_into(view[:slice_bytes]))
+        piece = view[: self._throttle.down.slice_bytes]
+        count = await self._patience.wait(lambda: self._stream.receive_into(piece), self._stream.received_bytes)
         if not count:
             raise Disconnected("the connection ended in the middle of a frame")
         await self._throttle.wait_after_receiving(count)
@@ -135,25 +133,24 @@ class FrameWriter:
         if len(header) > MAX_HEADER_BYTES or payload_bytes > MAX_PAYLOAD_BYTES:
             raise ValueError(f"a frame of {len(header)} and {payload_bytes} bytes cannot be sent")
         beginning = _LENGTHS.pack(len(header), payload_bytes) + header
-        patience = Patience(len(beginning) + payload_bytes)
         await acquire(self._turn)
         try:
-            await self._send(patience, [beginning, *payload], len(beginning) + payload_bytes)
+            await self._send([beginning, *payload], len(beginning) + payload_bytes)
         except BaseException:  # whatever it was, cancellation too: the frame is not whole
             self._stream.abort()
             raise
         finally:
             self._turn.release()
 
-    async def _send(self, patience: Patience, buffers: list[Buffer], count: int) -> None:
+    async def _send(self, buffers: list[Buffer], count: int) -> None:
         slice_bytes = self._throttle.up.slice_bytes
         if count <= slice_bytes:
             await self._throttle.wait_to_send(count)
-            await patience.wait(self._stream.send(*buffers))
+            await self._stream.send(*buffers)
             return
         for buffer in buffers:
             view = memoryview(buffer)
             for start in range(0, len(view), slice_bytes):
                 piece = view[start : start + slice_bytes]
                 await self._throttle.wait_to_send(len(piece))
-                await patience.wait(self._stream.send(piece))
+                await self._stream.send(piece)

@@ -5,9 +5,12 @@ must know that no other task runs between a read and the use of its buffer.
 """
 
 import errno
+import fcntl
 import logging
 import os
 import socket
+import sys
+import termios
 from collections.abc import AsyncIterator
 
 import trio
@@ -87,6 +90,16 @@ def local_address(sock: socket.socket) -> Address:
     """The address a socket is bound to."""
     name = sock.getsockname()
     return Address.of(name[0], name[1])
+
+
+def unacknowledged_bytes(sock: socket.socket) -> int:
+    """How many of the bytes that the kernel took the peer has not taken yet; 0 where the system does not tell."""
+    answer = bytearray(4)
+    try:
+        fcntl.ioctl(sock, termios.TIOCOUTQ, answer)
+    except (OSError, ValueError):  # closed already, or another kind of system
+        return 0
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def close_socket(sock: socket.socket) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 import trio
 
 from shoal.dht import Address, Identity
-from shoal.node.channel.slots import ConnectionSlots
+from shoal.node.channel.slots import ConnectionSlots, Slot
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Contiguous bytes. Memoryviews are of format B."""
@@ -39,12 +39,23 @@ class ByteStream(Protocol):
         ...
 
     @property
-    def reserved(self) -> bool:
-        """True when the server was full and this connection got the slot kept for the administrator."""
+    def slot(self) -> Slot | None:
+        """The connection's place among those of the server, on the server's side; None on the caller's."""
+        ...
+
+    def received_bytes(self) -> int:
+        """How many bytes have come from the peer so far, as the network counts them."""
+        ...
+
+    def delivered_bytes(self) -> int:
+        """How many bytes the peer has taken so far, as the network counts them."""
         ...
 
     async def send(self, *buffers: Buffer) -> None:
-        """Send all of the buffers in order; returns when the network has taken them."""
+        """Send all of the buffers in order; returns when the network has taken them.
+
+        Raises TimedOut when the peer takes less than the least rate (`limits.Patience`).
+        """
         ...
 
     async def receive_into(self, view: memoryview) -> int:

@@ -16,6 +16,7 @@ import trio
 from shoal.dht import Address, Identity
 from shoal.node.channel.certificates import PROTOCOL_NAME, certificate_key, client_context, server_context
 from shoal.node.channel.errors import Disconnected, Misbehaved, Occupied, PeerError, Unreachable
+from shoal.node.channel.limits import Patience
 from shoal.node.channel.slots import ConnectionSlots, Slot
 from shoal.node.channel.sockets import (
     accepted_sockets,
@@ -23,12 +24,13 @@ from shoal.node.channel.sockets import (
     connect_socket,
     listening_socket,
     local_address,
+    unacknowledged_bytes,
 )
 from shoal.node.channel.streams import CONNECT_TIMEOUT_S, HANDSHAKE_TIMEOUT_S, Buffer, StreamHandler
 
 PIECE_BYTES = 256 * 1024  # measured best of 64, 256 and 1024 KiB: it still fits the processor's cache
 MAX_UNASKED_BYTES = 4_096  # of protocol answers (key updates) that pile up while we have nothing to send
-# A server with no connection free sends one TLS record in place of a handshake: the fatal alert "internal error".
+# A server that gives a connection up before the handshake sends one TLS record: the fatal alert "internal error".
 OCCUPIED = b"\x15\x03\x03\x00\x02\x02\x50"
 OCCUPIED_REASON = "TLSV1_ALERT_INTERNAL_ERROR"  # OpenSSL's name for it
 
@@ -45,7 +47,7 @@ class TlsStream:
         """`slot` is given on the server's side alone."""
         self.remote = remote
         self.peer_key: bytes | None = None
-        self.reserved = slot is not None and slot.reserved
+        self.slot = slot
         self._socket = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=slot is not None)
@@ -53,6 +55,16 @@ class TlsStream:
         self._read = cast(Callable[[int, memoryview], int], self._tls.read)
         self._is_server = slot is not None
         self._ended = False
+        self._patience = Patience()  # with a peer that does not take what we send
+        self._received_bytes = self._sent_bytes = 0
+
+    def received_bytes(self) -> int:
+        """Counted as they are on the wire: a record that has come in part counts in part."""
+        return self._received_bytes
+
+    def delivered_bytes(self) -> int:
+        """What the kernel was given, but for what still waits in it: a peer that reads nothing has nothing."""
+        return self._sent_bytes - unacknowledged_bytes(self._socket)
 
     async def handshake(self) -> None:
         """Agree on keys and on the protocol, and learn the server's key.
@@ -111,6 +123,13 @@ class TlsStream:
                 self._socket.send(self._outgoing.read())
         close_socket(self._socket)
 
+    def turn_away(self) -> None:
+        """Say that there is no connection free, if nothing was said yet. A new socket has room for these few bytes."""
+        if not self._sent_bytes:
+            with suppress(OSError):
+                self._socket.send(OCCUPIED)
+        self.abort()
+
     def abort(self) -> None:
         """Close the socket as it is."""
         close_socket(self._socket)
@@ -155,6 +174,7 @@ class TlsStream:
             except OSError as error:
                 raise Disconnected(f"{self.remote}: {error.strerror}") from None
             if count:
+                self._received_bytes += count
                 self._incoming.write(_piece[:count])
             else:
                 self._incoming.write_eof()
@@ -167,11 +187,17 @@ class TlsStream:
         left = memoryview(self._outgoing.read())
         while left:
             try:
-                left = left[self._socket.send(left) :]
+                count = self._socket.send(left)
             except BlockingIOError:
-                await self._wait(trio.lowlevel.wait_writable)
+                await self._patience.wait(self._writable, self.delivered_bytes)
+                continue
             except OSError as error:
                 raise Disconnected(f"{self.remote}: {error.strerror}") from None
+            self._sent_bytes += count
+            left = left[count:]
+
+    async def _writable(self) -> None:
+        await self._wait(trio.lowlevel.wait_writable)
 
     async def _wait(self, until: Callable[[socket.socket], Awaitable[None]]) -> None:
         if self._socket.fileno() < 0:
@@ -228,12 +254,10 @@ class TlsNetwork:
             task_status.started(local_address(listener))
             async with trio.open_nursery() as nursery:
                 async for sock, remote in accepted_sockets(listener):
-                    slot = _slot_for(sock, remote, slots)
-                    if slot is None:
-                        _turn_away(sock)
-                        continue
+                    scope = trio.CancelScope()
+                    slot = slots.take(remote, trio.current_time(), scope.cancel)
                     stream = TlsStream(sock, remote, context, slot)
-                    nursery.start_soon(_serve_one, stream, handler, slots, slot)
+                    nursery.start_soon(_serve_one, stream, handler, slot, scope)
         finally:
             close_socket(listener)
 
@@ -243,26 +267,15 @@ class TlsNetwork:
         return self._serving[identity.public_key]
 
 
-def _slot_for(sock: socket.socket, remote: Address, slots: ConnectionSlots) -> Slot | None:
+async def _serve_one(stream: TlsStream, handler: StreamHandler, slot: Slot, scope: trio.CancelScope) -> None:
     try:
-        return slots.take(remote, local_address(sock))
-    except OSError:  # the caller is gone already
-        return None
-
-
-def _turn_away(sock: socket.socket) -> None:
-    """Close, and say that it is for want of a free connection. A new socket always has room for these seven bytes."""
-    with suppress(OSError):
-        sock.send(OCCUPIED)
-    sock.close()
-
-
-async def _serve_one(stream: TlsStream, handler: StreamHandler, slots: ConnectionSlots, slot: Slot) -> None:
-    try:
-        if await _shake_hands(stream):
-            await handler(stream)
+        with scope:
+            if await _shake_hands(stream):
+                await handler(stream)
+        if scope.cancelled_caught:
+            stream.turn_away()
     finally:
-        slots.release(slot)
+        slot.release()
         await stream.aclose()
 
 

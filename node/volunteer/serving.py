@@ -76,7 +76,7 @@ class Serving:
         self.ending = Ending()
         self.caretaker: Caretaker | None = None
         self.upkeep: Upkeep | None = None
-        self._slots = ConnectionSlots(per_host=None) if network.parameters.private else ConnectionSlots()
+        self._slots = ConnectionSlots(private=network.parameters.private)
 
     async def bind(self, nursery: trio.Nursery, address: Address) -> tuple[Address, trio.CancelScope]:
         """Listen for peers on one address; the real address, and a scope that ends the listening."""

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from shoal.dht import Identity, NetworkParameters
+from shoal.dht import Address, Identity, NetworkParameters
 from shoal.erasure import BLOCK_BYTES
 from shoal.node.channel import (
     AnyRequest,
@@ -35,8 +35,11 @@ from shoal.node.channel import (
     open_connection,
 )
 from shoal.node.channel import messages as m
+from shoal.node.channel.conversation import FIRST_REQUEST_S, MAX_REQUESTS_COUNT
 from shoal.node.channel.hello import client_hello
-from shoal.node.channel.server import MAX_REQUESTS_COUNT
+from shoal.node.channel.limits import PATIENCE_S
+from shoal.node.channel.memory import MemoryHolder
+from shoal.node.channel.places import Origin
 
 Clock = trio.testing.MockClock
 Serve = Callable[..., Awaitable[Any]]
@@ -272,7 +275,9 @@ async def _ask_many(served: Any, message: AnyRequest, count: int) -> None:
 
 async def test_without_memory_a_node_is_busy_and_recovers(autojump_clock: Clock, serve_virtual: Serve) -> None:
     served = await serve_virtual(memory=MemoryBudget(2**20))
-    held = served.server.memory.take(2**19, trio.current_time(), lambda: None)
+    elsewhere = MemoryHolder(Origin.of(Address("10.9.0.1", 1), private=False), lambda: 0, lambda: None)
+    held = served.server.memory.take(elsewhere, 2**19, trio.current_time())
+    held.wait_for_us()
     write = Write(bytes(16), 0, b"", False)
     async with open_connection(served.network, served.address) as peer:
         with pytest.raises(RemoteError) as busy:
@@ -338,25 +343,79 @@ async def test_our_own_cap_is_not_held_against_the_peer(autojump_clock: Clock, s
         await peer.request(Write(bytes(16), 0, b"", False), payload=[BLOCK] * 16, timeout_s=200)
 
 
-async def test_the_reserved_slot_serves_the_administrator_alone(
-    autojump_clock: Clock, serve_virtual: Serve, params: NetworkParameters, world: Any
+async def test_a_server_full_of_work_serves_the_administrator(
+    autojump_clock: Clock, serve_virtual: Serve, params: NetworkParameters
+) -> None:
+    """The only place is taken by a peer at work, from where all others come too."""
+    served = await serve_virtual(slots=ConnectionSlots(total=1))
+    async with open_connection(served.network, served.address) as busy, trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: busy.request(SLOW, timeout_s=60))
+        await trio.sleep(1)
+        async with open_connection(served.network, served.address) as peer:
+            with pytest.raises(RemoteError) as refused:
+                await peer.request(FINE, timeout_s=5)
+            assert (refused.value.status, refused.value.reason) == (Status.BUSY, Reason.CONNECTIONS)
+        async with open_connection(served.network, served.address) as peer:
+            await peer.identify(served.identity, params, Role.ADMIN, timeout_s=5)
+            await trio.sleep(2 * FIRST_REQUEST_S)
+            assert (await peer.request(GetStatus(), timeout_s=5)).payload == b"fine"
+            assert not busy.closed
+
+
+async def test_a_peer_is_turned_away_where_all_are_at_work(
+    autojump_clock: Clock, serve_virtual: Serve, params: NetworkParameters, rng: random.Random
 ) -> None:
     served = await serve_virtual(slots=ConnectionSlots(total=1))
-    same_machine = world.at(served.address.host)
-    async with open_connection(served.network, served.address):
-        async with open_connection(same_machine, served.address) as peer:
-            with pytest.raises(RemoteError) as busy:
-                await peer.request(FINE, timeout_s=5)
-            assert busy.value.status == Status.BUSY
+    async with open_connection(served.network, served.address) as busy, trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: busy.request(SLOW, timeout_s=60))
         await trio.sleep(1)
-        async with open_connection(same_machine, served.address) as peer:
-            await peer.identify(served.identity, params, Role.ADMIN, timeout_s=5)
-            await trio.sleep(30)
-            assert (await peer.request(GetStatus(), timeout_s=5)).payload == b"fine"
-        await trio.sleep(1)
-        async with open_connection(same_machine, served.address) as waiting:
-            await trio.sleep(6)
-            assert waiting.closed
+        async with open_connection(served.network, served.address) as peer:
+            with pytest.raises(RemoteError) as refused:
+                await peer.identify(Identity.create(0, rng.randbytes), params, Role.PEER, timeout_s=5)
+            assert (refused.value.status, refused.value.reason) == (Status.BUSY, Reason.CONNECTIONS)
+
+
+async def test_a_caller_that_asks_for_nothing_is_closed(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    served = await serve_virtual()
+    async with open_connection(served.network, served.address) as peer:
+        await trio.sleep(FIRST_REQUEST_S - 1)
+        assert not peer.closed
+        await trio.sleep(2)
+        assert peer.closed
+
+
+async def test_a_payload_that_does_not_come_ends_the_connection(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    """A write is announced with 1 MiB, of which nothing comes."""
+    served = await serve_virtual()
+    stream = await served.network.connect(served.address)
+    for header, payload_bytes in (
+        (m.encode_hello(client_hello()), 0),
+        (m.encode_request(0, Write(bytes(16), 0, b"", False)), 2**20),
+    ):
+        await stream.send(struct.pack(">II", len(header), payload_bytes) + header)
+    await trio.sleep(PATIENCE_S - 1)
+    assert served.server.memory.used_bytes == 2**20
+    await trio.sleep(2)
+    assert served.server.memory.used_bytes == served.server.statistics().connections == 0
+
+
+@pytest.mark.parametrize(("bytes_per_s", "passes"), [(125_000 / 48, True), (900, False)])
+async def test_a_part_of_a_slow_line_is_enough_and_less_is_not(
+    autojump_clock: Clock, world: Any, serve_virtual: Serve, bytes_per_s: float, passes: bool
+) -> None:
+    """48 uploads share a line of 1 Mbit/s; both directions of a connection."""
+    served = await serve_virtual()
+    world.bytes_per_s = bytes_per_s
+    async with open_connection(served.network, served.address) as peer:
+        for ask in (
+            lambda: peer.request(Write(bytes(16), 0, b"", False), payload=[BLOCK] * 16, timeout_s=2000),
+            lambda: peer.request(Read(bytes(32), 0, 0, 16, True), timeout_s=2000),
+        ):
+            if passes:
+                assert await ask()
+            else:
+                with pytest.raises((Disconnected, TimedOut)):
+                    await ask()
 
 
 async def test_closing_ends_requests_under_way(autojump_clock: Clock, serve_virtual: Serve) -> None:

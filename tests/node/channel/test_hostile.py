@@ -111,10 +111,12 @@ async def test_silence_and_trickles_end(autojump_clock: Clock, serve_virtual: Se
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run, b"", False, 6)
-        nursery.start_soon(run, HELLO, False, 61)
-        nursery.start_soon(run, HELLO, True, 25)
-        nursery.start_soon(run, HELLO + trickle[:100], False, 25)
-    assert served.server.statistics().requests == 0
+        nursery.start_soon(run, HELLO, False, 16)
+        nursery.start_soon(run, HELLO, True, 16)
+        nursery.start_soon(run, HELLO + GOOD, False, 61)
+        nursery.start_soon(run, HELLO + GOOD, True, 32)
+        nursery.start_soon(run, HELLO + GOOD + trickle[:100], False, 31)
+    assert served.server.statistics().requests == 3
     assert served.server.memory.used_bytes == 0
 
 
@@ -332,7 +334,7 @@ async def attack(served: Any, rng: random.Random, count: int) -> None:
 
 
 async def test_bad_frames_by_the_thousand(serve_tls: Serve) -> None:
-    served = await serve_tls(slots=ConnectionSlots(per_host=None))
+    served = await serve_tls(slots=ConnectionSlots(private=True))
     await attack(served, random.Random(0), 200)  # first: what is allocated once
     before, finished = rss_bytes(), trio.Event()
 

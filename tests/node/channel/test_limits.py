@@ -1,14 +1,14 @@
-"""Rates, memory and slots: pure objects, and the throttle that waits."""
+"""Rates, patience, and the throttle that waits."""
 
 import random
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 import trio.testing
 
-from shoal.dht import Address
-from shoal.node.channel import ConnectionSlots, MemoryBudget, RateLimit, Throttle, TimedOut
-from shoal.node.channel.limits import MIN_RATE_BYTES_PER_S, PATIENCE_S, SQUEEZE_AGE_S, Patience
+from shoal.node.channel import RateLimit, Throttle, TimedOut
+from shoal.node.channel.limits import MIN_RATE_BYTES_PER_S, PATIENCE_S, Patience
 
 
 def test_a_rate_holds_over_time_whatever_the_sizes(rng: random.Random) -> None:
@@ -64,64 +64,51 @@ async def test_a_cancelled_wait_gives_its_turn_back(autojump_clock: trio.testing
     assert trio.current_time() - begun < 1.1
 
 
-async def nothing_for(seconds: float) -> None:
-    await trio.sleep(seconds)
+class Dripping:
+    """A peer that moves so many bytes every second, and nothing more from some second on."""
+
+    def __init__(self, bytes_per_s: int, until_s: float = float("inf")) -> None:
+        self.bytes_per_s, self.until_s = bytes_per_s, until_s
+
+    def moved(self) -> int:
+        return int(self.bytes_per_s * min(trio.current_time(), self.until_s))
+
+
+def until(moment_s: float) -> Callable[[], Awaitable[None]]:
+    """Something that is over at that time, however often it is begun."""
+
+    async def sleep() -> None:
+        await trio.sleep_until(moment_s)
+
+    return sleep
 
 
 async def test_patience_counts_only_time_spent_waiting(autojump_clock: trio.testing.MockClock) -> None:
-    patience = Patience(MIN_RATE_BYTES_PER_S)
-    await patience.wait(nothing_for(PATIENCE_S))
+    patience, peer = Patience(), Dripping(0)
+    await patience.wait(until(PATIENCE_S - 1), peer.moved)
     await trio.sleep(100)
     with pytest.raises(TimedOut):
-        await patience.wait(nothing_for(2))
+        await patience.wait(until(1000), peer.moved)
 
 
-def test_memory_is_bounded_and_given_back() -> None:
-    budget = MemoryBudget(100)
-    first = budget.take(60, 0.0, lambda: None)
-    assert first is not None
-    assert budget.take(41, 0.0, lambda: None) is None
-    assert budget.take(40, 0.0, lambda: None) is not None
-    budget.release(first)
-    assert budget.used_bytes == 40
+@pytest.mark.parametrize(("bytes_per_s", "most_s"), [(MIN_RATE_BYTES_PER_S // 2, 2 * PATIENCE_S), (1, PATIENCE_S + 1)])
+async def test_a_peer_below_the_least_rate_falls_behind(
+    autojump_clock: trio.testing.MockClock, bytes_per_s: int, most_s: float
+) -> None:
+    with pytest.raises(TimedOut):
+        await Patience().wait(until(10_000), Dripping(bytes_per_s).moved)
+    assert trio.current_time() == pytest.approx(most_s, abs=1.1)
 
 
-def test_the_oldest_holder_is_evicted_only_under_pressure_and_when_slow() -> None:
-    budget, evicted = MemoryBudget(100), list[str]()
-    budget.take(50, 0.0, lambda: evicted.append("old"))
-    budget.take(50, 1.0, lambda: evicted.append("young"))
-    assert budget.take(1, SQUEEZE_AGE_S - 1, lambda: None) is None
-    assert evicted == []
-    assert budget.take(1, SQUEEZE_AGE_S + 0.5, lambda: None) is None
-    assert evicted == ["old"]
+async def test_a_peer_above_the_least_rate_may_take_hours(autojump_clock: trio.testing.MockClock) -> None:
+    await Patience().wait(until(10_000), Dripping(MIN_RATE_BYTES_PER_S + 1).moved)
 
 
-LOCAL, FAR, OTHER = Address("10.1.0.1", 1), Address("10.2.0.1", 5), Address("10.3.0.1", 5)
-
-
-def test_slots_are_counted_per_host_and_in_all() -> None:
-    slots = ConnectionSlots(total=3, per_host=2)
-    taken = [slots.take(FAR, LOCAL), slots.take(FAR._replace(port=6), LOCAL)]
-    assert None not in taken
-    assert slots.take(FAR, LOCAL) is None
-    assert slots.take(OTHER, LOCAL) is not None
-    assert slots.take(Address("10.4.0.1", 5), LOCAL) is None
-    assert taken[0] is not None
-    slots.release(taken[0])
-    assert slots.take(FAR, LOCAL) is not None
-
-
-def test_one_slot_is_kept_for_this_machine() -> None:
-    slots = ConnectionSlots(total=1)
-    assert slots.take(FAR, LOCAL) is not None
-    reserved = slots.take(Address("127.0.0.1", 9), LOCAL)
-    assert reserved is not None
-    assert reserved.reserved
-    assert slots.take(LOCAL._replace(port=9), LOCAL) is None
-    slots.release(reserved)
-    assert slots.take(LOCAL._replace(port=9), LOCAL) is not None
-
-
-def test_private_networks_count_no_hosts() -> None:
-    slots = ConnectionSlots(total=50, per_host=None)
-    assert all(slots.take(FAR, LOCAL) for _ in range(50))
+async def test_what_moved_long_ago_buys_no_more_than_the_usual_patience(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Ten seconds at full speed do not pay for an hour of silence."""
+    patience, peer = Patience(), Dripping(10**7, until_s=10)
+    with pytest.raises(TimedOut):
+        await patience.wait(until(10_000), peer.moved)
+    assert trio.current_time() <= 10 + 2 * PATIENCE_S

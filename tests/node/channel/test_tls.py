@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import random
@@ -333,21 +334,24 @@ async def test_accepting_survives_a_lack_of_descriptors(
     assert failures == []
 
 
-async def test_connections_are_capped_and_the_reserve_answers(serve_tls: Serve) -> None:
-    served = await serve_tls(slots=ConnectionSlots(total=2))
-    async with contextlib.AsyncExitStack() as stack:
-        for _ in range(2):
-            peer = await stack.enter_async_context(open_connection(served.network, served.address))
-        reserved = await served.network.connect(served.address)  # loopback: gets the reserved slot
-        for _ in range(20):  # whatever comes first, our greeting or the end
-            with pytest.raises(Occupied) as caught:
-                await served.network.connect(served.address)
-            assert caught.value.is_busy
-        reserved.abort()
-        assert await peer.request(FINE, timeout_s=5)
-    await served.wait_for_connections(0)
-    async with open_connection(served.network, served.address) as peer:
-        assert await peer.request(FINE, timeout_s=5)
+async def test_a_caller_that_makes_room_before_its_handshake_is_told(serve_tls: Serve, nursery: trio.Nursery) -> None:
+    """The server keeps one newcomer. A second comes while the first has not said a word yet."""
+    served = await serve_tls(slots=ConnectionSlots(newcomers=1))
+    first = await trio.open_tcp_stream(*served.address)
+    second = await trio.open_tcp_stream(*served.address)
+    with trio.fail_after(5):
+        answer = await first.receive_some() + await first.receive_some()
+
+    async def say_it(stream: trio.SocketStream) -> None:
+        await stream.send_all(answer)
+        await stream.receive_some()  # so that the end is no reset
+
+    (listener,) = await nursery.start(functools.partial(trio.serve_tcp, say_it, 0, host="127.0.0.1"))
+    with pytest.raises(Occupied) as caught:
+        await TlsNetwork().connect(Address.of(*listener.socket.getsockname()))
+    assert caught.value.is_busy
+    await first.aclose()
+    await second.aclose()
 
 
 async def test_a_silent_caller_is_dropped_after_the_handshake_deadline(

@@ -11,6 +11,7 @@ import trio.testing
 
 from shoal.dht import Address, Identity
 from shoal.node.channel import ByteStream, Disconnected, GetHeld, TimedOut, Unreachable, open_connection
+from shoal.node.channel.limits import PATIENCE_S
 from shoal.simulation.streams import WINDOW_BYTES, VirtualStreams
 
 Clock = trio.testing.MockClock
@@ -57,11 +58,20 @@ async def test_bytes_take_their_time(autojump_clock: Clock, pair: Any, rng: rand
 async def test_the_window_is_bounded(autojump_clock: Clock, pair: Any, world: VirtualStreams) -> None:
     caller, _ = await pair(world)
     await caller.send(bytes(WINDOW_BYTES))
-    with trio.move_on_after(1000) as scope:
+    with trio.move_on_after(PATIENCE_S - 1) as scope:
         await caller.send(b"x")
     assert scope.cancelled_caught
     with pytest.raises(Disconnected):
         await caller.send(b"x")
+
+
+async def test_a_peer_that_takes_nothing_times_out(autojump_clock: Clock, pair: Any, world: VirtualStreams) -> None:
+    caller, _ = await pair(world)
+    await caller.send(bytes(WINDOW_BYTES))
+    begun = trio.current_time()
+    with pytest.raises(TimedOut):
+        await caller.send(b"x")
+    assert trio.current_time() - begun == pytest.approx(PATIENCE_S)
 
 
 async def test_what_was_sent_before_the_end_arrives(autojump_clock: Clock, pair: Any, world: VirtualStreams) -> None:
