@@ -5,15 +5,17 @@ The checks of a datagram come in this order:
 1. Size, version and network.
 2. A reply must belong to a pending request. A request with a valid cookie draws on its prefix's bucket for proven
    addresses. Any other request draws on its prefix's bucket for unproven addresses, and then on one bucket for all of
-   these.
+   these. When that one runs low, the places that took least from it lately are served first.
 3. The signature.
 4. The fields.
 
 So a flood from forged addresses costs at most the last bucket's rate in signatures. Nodes that hold a cookie or wait
-for a reply do not notice it.
+for a reply do not notice it. Newcomers notice it only when the flood comes from hundreds of prefixes.
 """
 
+import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shoal.dht.address import Address
@@ -40,6 +42,13 @@ class Rate:
 UNPROVEN_TOTAL = Rate(1_000.0, 2_000.0)
 UNPROVEN_PER_PREFIX = Rate(50.0, 200.0)  # first contacts from one /24: joins and lookups of a few dozen hosts
 PROVEN_PER_PREFIX = Rate(500.0, 2_000.0)  # a lookup with batches of stores by several busy hosts
+
+# What a place took from the total lately: requests of the last seconds, fading with this time constant.
+USE_S = 10.0
+LIGHT_USE = 20.0  # a newcomer with all its repetitions: it may take the last token
+HEAVY_USE = 200.0  # from here on the whole reserve is out of reach
+RESERVE = 0.5  # of the total's burst, kept from the heavy
+WIDE_WEIGHT = 0.25  # of a /16 or /32 beside its prefixes: so many may be light
 
 
 class CookieMint:
@@ -88,12 +97,12 @@ class TokenBucket:
         self._tokens = rate.burst
         self._updated = now
 
-    def take(self, now: float) -> bool:
-        """Take one token; False when there is none."""
+    def take(self, now: float, *, reserve: float = 0.0) -> bool:
+        """Take one token; False when there is none, or no more than `reserve` of them."""
         earned = max(now - self._updated, 0.0) * self._rate.per_second
         self._tokens = min(self._tokens + earned, self._rate.burst)
-        self._updated = now
-        if self._tokens < 1.0:
+        self._updated = max(now, self._updated)
+        if self._tokens < 1.0 + reserve:
             return False
         self._tokens -= 1.0
         return True
@@ -122,15 +131,50 @@ class PrefixBuckets:
         return bucket.take(now)
 
 
+class FairBucket:
+    """One bucket for many places. The more a place took lately, the more it has to leave to others.
+
+    A place that took `LIGHT_USE` or less may take the last token. One that took `HEAVY_USE` leaves `RESERVE` of the
+    burst alone. So no place, and no few, can drain the bucket.
+    """
+
+    def __init__(self, rate: Rate, now: float, capacity: int = 2 * MAX_TRACKED_PREFIXES) -> None:
+        self._bucket = TokenBucket(rate, now)
+        self._reserve = RESERVE * rate.burst
+        self._capacity = capacity
+        self._uses: OrderedDict[bytes, tuple[float, float]] = OrderedDict()  # and when that was
+
+    def take(self, places: Mapping[bytes, float], now: float) -> bool:
+        """Take one token for someone in all of these places, each with the weight of what is taken there."""
+        use = max(weight * self._use(place, now) for place, weight in places.items())
+        heaviness = min(max(use - LIGHT_USE, 0.0) / (HEAVY_USE - LIGHT_USE), 1.0)
+        if not self._bucket.take(now, reserve=heaviness * self._reserve):
+            return False
+        for place in places:
+            self._uses[place] = self._use(place, now) + 1.0, now
+            self._uses.move_to_end(place)
+        while len(self._uses) > self._capacity:
+            self._uses.popitem(last=False)
+        return True
+
+    def _use(self, place: bytes, now: float) -> float:
+        use, at = self._uses.get(place, (0.0, now))
+        return use * math.exp(min(at - now, 0.0) / USE_S)
+
+
 class RequestGuard:
-    """Decides which requests are worth a signature check. In a private network only the total is bounded."""
+    """Decides which requests are worth a signature check.
+
+    In a private network nothing but the total is bounded. There it is shared fairly between hosts, else between
+    prefixes.
+    """
 
     def __init__(self, mint: CookieMint, now: float, *, private: bool) -> None:
         self._mint = mint
         self._private = private
         self._proven = PrefixBuckets(PROVEN_PER_PREFIX)
         self._unproven = PrefixBuckets(UNPROVEN_PER_PREFIX)
-        self._unproven_total = TokenBucket(UNPROVEN_TOTAL, now)
+        self._unproven_total = FairBucket(UNPROVEN_TOTAL, now)
 
     def is_proven(self, cookie: bytes, source: Address, node_id: NodeId, now: float) -> bool:
         """Whether the cookie proves that `node_id` receives what is sent to `source`."""
@@ -141,9 +185,11 @@ class RequestGuard:
         prefix = source.prefix()
         if proven:
             return self._private or self._proven.take(prefix, now)
-        if not self._private and not self._unproven.take(prefix, now):
+        if self._private:
+            return self._unproven_total.take({source.host_key(): 1.0}, now)
+        if not self._unproven.take(prefix, now):
             return False
-        return self._unproven_total.take(now)
+        return self._unproven_total.take({prefix: 1.0, source.wide_prefix(): WIDE_WEIGHT}, now)
 
 
 def _cookie(secret: bytes, address: Address, node_id: NodeId) -> bytes:

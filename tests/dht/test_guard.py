@@ -5,6 +5,8 @@ from random import Random
 from types import ModuleType
 from typing import Any
 
+import pytest
+
 from shoal.dht import Address, NodeId
 from shoal.dht.guard import (
     COOKIE_ROTATION_S,
@@ -70,15 +72,53 @@ def test_a_flood_from_one_prefix_leaves_room_for_others(rng: Random) -> None:
 
 def test_a_flood_from_everywhere_is_bounded_and_cookies_still_work(rng: Random) -> None:
     guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=False)
-    addresses = [Address(f"{20 + n // 60000}.{n // 250 % 240}.{n % 250}.1", 1) for n in range(20_000)]
+    addresses = [Address(f"{20 + n % 80}.{n // 80 % 250}.{n % 250}.1", 1) for n in range(20_000)]
     assert sum(guard.admits(a, 0.0, proven=False) for a in addresses) == UNPROVEN_TOTAL.burst
     assert guard.admits(HERE, 0.0, proven=True)
 
 
 def test_in_a_private_network_only_the_total_counts(rng: Random) -> None:
     guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=True)
-    assert sum(guard.admits(HERE, 0.0, proven=False) for _ in range(5000)) == UNPROVEN_TOTAL.burst
+    floods = [Address("10.0.0.1", 1), Address.of("2a00:1:1::1", 1)]
+    assert sum(guard.admits(source, 0.0, proven=False) for source in floods for _ in range(5000)) >= 1_000
     assert all(guard.admits(HERE, 0.0, proven=True) for _ in range(5000))
+    newcomers = [Address(f"10.0.0.{number}", 1) for number in range(10, 250)]
+    assert all(guard.admits(each, 0.0, proven=False) for each in newcomers for _ in range(3))
+
+
+@pytest.mark.parametrize(
+    ("private", "flood"),
+    [(True, [Address("10.0.0.1", 1)]),
+     (True, [Address.of(f"2a00:1:1:1::{number:x}", 1) for number in range(1, 1_000)]),  # one /64
+     (False, [Address("20.1.1.1", 1)]),
+     (False, [Address.of(f"2a00:1:1:{number:x}::1", 1) for number in range(1_000)]),  # the /64s of one /48
+     (False, [Address.of(f"2a00:1:{number:x}::1", 1) for number in range(1_000)]),  # the /48s of one /32
+     (False, [Address(f"20.1.{number}.1", 1) for number in range(250)])],  # the /24s of one /16
+    ids=["host", "/64", "public host", "/48", "/32", "/16"],
+)  # fmt: skip
+def test_newcomers_do_not_notice_one_flooding_network(rng: Random, private: bool, flood: list[Address]) -> None:
+    """5,000 requests a second for ten seconds, and 100 newcomers a second with three tries each."""
+    guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=private)
+    admitted = refused = 0
+    for tick in range(1_000):
+        for number in range(50):
+            admitted += guard.admits(flood[(50 * tick + number) % len(flood)], tick / 100, proven=False)
+        newcomer = Address(f"{30 + tick % 100}.{tick // 100}.7.1", 1)
+        refused += sum(not guard.admits(newcomer, tick / 100, proven=False) for _ in range(3))
+    assert refused == 0
+    assert admitted <= UNPROVEN_TOTAL.burst + 10 * UNPROVEN_TOTAL.per_second
+
+
+def test_hundreds_of_flooding_prefixes_are_noticed_by_newcomers_only(rng: Random) -> None:
+    """The bound: who floods from 500 /24s in as many /16s, at two requests a second each, is as light as a newcomer."""
+    guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=False)
+    sources = [Address(f"{20 + n % 100}.{n // 100}.1.1", 1) for n in range(800)]
+    for second in range(10):
+        for source in sources:
+            for _ in range(2):
+                guard.admits(source, float(second), proven=False)
+    assert not guard.admits(HERE, 9.0, proven=False)
+    assert guard.admits(HERE, 9.0, proven=True)
 
 
 THERE = Address("192.0.2.1", 5)

@@ -22,6 +22,9 @@ from shoal.dht import (
     RecordKind,
     UdpNetwork,
 )
+from shoal.dht.identity import UNKNOWN_ID
+from shoal.dht.messages import Ping, encode_request
+from shoal.dht.wire import seal
 
 PARAMS = NetworkParameters("loopback", 0, True)
 KEY = RecordKey(b"k" * 32)
@@ -163,6 +166,55 @@ async def test_garbage_over_udp(start: Callable[..., Any]) -> None:
     assert dropped["size"] > 1000
     assert dropped["network"] > 500
     assert dropped["malformed"] > 500
+
+
+async def test_newcomers_get_in_beside_a_flood_of_junk_signatures(nursery: trio.Nursery) -> None:
+    """One host sends more than there are signature checks for. Nodes on other hosts ask three times each."""
+    node = DhtService(PARAMS, Identity.create(0, os.urandom), UdpNetwork(), listen=[V4])
+    await nursery.start(node.run)
+    target, own = tuple(node.addresses[0]), Identity.create(0, os.urandom)
+
+    def ping(request_id: bytes) -> bytes:
+        body = encode_request(Ping(), request_id, b"", serving=False, addressed=False)
+        return seal(body, UNKNOWN_ID, PARAMS.network_id, own)
+
+    junk = bytearray(ping(bytes(16)))
+    junk[60] ^= 1
+    refused = 0
+
+    async def flood(sock: trio.socket.SocketType) -> None:
+        for sent in range(0, 10**6, 50):
+            for _ in range(50):
+                await sock.sendto(junk, target)
+            while (
+                sent - node.statistics().datagrams_in > 100
+            ):  # as fast as it is read, so that the kernel loses nothing
+                await trio.sleep(0.001)
+
+    async def ask(number: int) -> None:
+        nonlocal refused
+        with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as sock:
+            await sock.bind((f"127.0.0.{number + 10}", 0))
+            for _ in range(3):
+                await sock.sendto(ping(os.urandom(16)), target)
+                with trio.move_on_after(0.5):
+                    await sock.recvfrom(2_048)
+                    return
+        refused += 1
+
+    with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as sock:
+        await sock.bind(("127.0.0.9", 0))
+        async with trio.open_nursery() as flooding:
+            flooding.start_soon(flood, sock)
+            with trio.move_on_after(5):
+                while node.statistics().dropped.get("rate", 0) < 500:  # noqa: ASYNC110 - nor for this
+                    await trio.sleep(0.01)
+            for number in range(40):
+                nursery.start_soon(ask, number)
+                await trio.sleep(0.02)
+            await trio.sleep(1.6)
+            flooding.cancel_scope.cancel()
+    assert refused == 0
 
 
 async def test_a_request_costs_well_under_a_millisecond(start: Callable[..., Any]) -> None:
