@@ -1,8 +1,10 @@
 """Getting into the network and staying in it: bootstrap, settling in, probes, refresh, coming back."""
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from itertools import zip_longest
 from random import Random
+from typing import TypeVar
 
 import trio
 
@@ -18,7 +20,11 @@ MAX_RETRY_S = 30.0  # a network that comes back is found within half a minute
 
 # Once one door has opened, the others get this long: their inhabitants are found by lookup anyway.
 OTHERS_GRACE_S = 0.3
-MAX_PARALLEL_PINGS = 32
+MAX_PARALLEL_PINGS = 384  # of the requests under way some are left for others (`rpc.MAX_PENDING`)
+# Pings begun: these at once, then so many a second. Each is at most three datagrams of 192 bytes. So a long list of
+# dead doors costs 74 kB/s for ten seconds. The last of 1,000 doors and 200 cached contacts is tried after nine.
+PINGS_AT_ONCE = 32
+PINGS_PER_S = 128.0
 
 # A network whose nodes start all at once keeps growing in the first moments, so look around again.
 SETTLING_S = (0.5, 3.0, 12.0)
@@ -33,7 +39,10 @@ REFRESH_AGE_S = 7 * 24 * 3600.0
 # how often one bootstrap address is pinged although all is well: it joins severed halves
 REUNION_S = 3 * 3600.0
 FOLLOW_UP_S = PROBE_SPACING_S + 0.5  # after a silence the table names the silent for probing from 5 s on
-MAX_REMEMBERED = 1_000  # bootstrap addresses and cached contacts, together
+MAX_DOORS = 1_000  # bootstrap addresses remembered
+MAX_CACHED = 256  # contacts of last time remembered beside them
+
+T = TypeVar("T")
 
 Ping = Callable[[Address, NodeId | None], Awaitable[Contact]]  # raises QueryError
 LookUp = Callable[[bytes], Awaitable[object]]
@@ -55,7 +64,10 @@ class Membership:
         self._look_up = look_up
         self._rng = rng
         self._serving = serving
-        self._doors: dict[Address, NodeId | None] = {}
+        self._doors: dict[Address, None] = {}
+        self._cached: dict[Address, NodeId] = {}
+        self._trying: set[Address] = set()
+        self._pace = _Pace()
         self._joined = trio.Event()
         self._wake_join = trio.Event()
         self._wake_upkeep = trio.Event()
@@ -64,17 +76,17 @@ class Membership:
         self._settled_with = -1  # the number of contacts when looking around last found no new one
 
     async def bootstrap(self, addresses: Sequence[Address], cached: Sequence[Contact]) -> int:
-        """Knock at all doors at once and look around. Returns how many contacts the table has then.
+        """Knock at all these doors and look around. Returns how many contacts the table has then.
 
-        The doors are remembered: `run` goes on trying while the table is empty, now or later.
+        The doors are remembered: `run_join` goes on trying while the table is empty, now or later.
         """
-        for contact in cached:
-            self._doors.setdefault(contact.address, contact.node_id)
         for address in addresses:
-            self._doors[address] = None  # whoever is there now; the id of last time does not matter
-        for surplus in list(self._doors)[: max(0, len(self._doors) - MAX_REMEMBERED)]:
-            del self._doors[surplus]
-        if await self._knock():
+            self._doors[address] = None
+        for contact in cached:
+            self._cached[contact.address] = contact.node_id
+        _cut(self._doors, MAX_DOORS, self._rng)
+        _cut(self._cached, MAX_CACHED, self._rng)
+        if await self._knock({*addresses, *(contact.address for contact in cached)}):
             await self._look_around()
         self._wake_join.set()
         return len(self._table)
@@ -84,7 +96,7 @@ class Membership:
         with trio.move_on_after(timeout_s):
             await self._joined.wait()
         if not self._joined.is_set():
-            tried = len(self._doors)
+            tried = len(self._all_doors())
             raise NobodyAnsweredError(f"no peer answered within {timeout_s:g} s ({tried} addresses tried)")
 
     async def wait_acquainted(self) -> None:
@@ -116,10 +128,11 @@ class Membership:
                 if len(self._table):
                     await self._wake_join.wait()
                 continue
-            if self._doors and await self._knock() and len(self._table):
+            doors = self._all_doors()
+            if await self._knock(doors) and len(self._table):
                 await self._look_around()
                 continue
-            with trio.move_on_after(retry_s * self._rng.uniform(0.75, 1.25) if self._doors else math.inf):
+            with trio.move_on_after(retry_s * self._rng.uniform(0.75, 1.25) if doors else math.inf):
                 await self._wake_join.wait()
             retry_s = min(retry_s * RETRY_GROWTH, MAX_RETRY_S)
 
@@ -159,7 +172,7 @@ class Membership:
 
     def _some_will_do(self) -> bool:
         """Whether few contacts will do: for a client, or for a node that knows many from last time."""
-        return not self._serving or len(self._doors) >= LARGE_COUNT
+        return not self._serving or len(self._all_doors()) >= LARGE_COUNT
 
     async def _look_around(self) -> None:
         """Look for our neighbours, and note whether that found new ones."""
@@ -168,19 +181,38 @@ class Membership:
         self._settled_with = known if len(self._table) == known else -1
 
     async def _seek_reunion(self) -> None:
-        if not self._doors or trio.current_time() < self._reunion_at:
+        doors = self._all_doors()
+        if not doors or trio.current_time() < self._reunion_at:
             return
         self._reunion_at = trio.current_time() + REUNION_S * self._rng.uniform(0.5, 1.5)
-        await self._ping_all([self._rng.choice(list(self._doors.items()))])
+        await self._ping_all([self._rng.choice(list(doors.items()))])
 
-    async def _knock(self) -> bool:
-        """Ping all doors in parallel, and go on soon after the first has opened. Returns whether one did."""
+    def _all_doors(self) -> dict[Address, NodeId | None]:
+        """Whoever is at a door that was given to us will do; at the others it must be the contact of last time."""
+        return {**self._cached, **self._doors}
+
+    async def _knock(self, addresses: Collection[Address]) -> bool:
+        """Ping the doors at these addresses, and go on soon after the first has opened. Returns whether one did.
+
+        They come in any order, given ones and cached contacts by turns. Those that are being tried are left out.
+        """
+        given, cached = ([each for each in doors if each in addresses] for doors in (self._doors, self._cached))
+        self._rng.shuffle(given)
+        self._rng.shuffle(cached)
+        doors = self._all_doors()
+        mixed = (each for pair in zip_longest(given, cached) for each in pair if each is not None)
+        due = [(each, doors[each]) for each in dict.fromkeys(mixed) if each not in self._trying]
+        trying = {address for address, _ in due}
+        self._trying |= trying
         opened = trio.Event()
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._cut_short, opened, scope)
-                await self._ping_all(list(self._doors.items()), opened)
-                nursery.cancel_scope.cancel()
+        try:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._cut_short, opened, scope)
+                    await self._ping_all(due, opened)
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._trying -= trying
         return opened.is_set()
 
     async def _cut_short(self, opened: trio.Event, scope: trio.CancelScope) -> None:
@@ -191,14 +223,36 @@ class Membership:
         limiter = trio.CapacityLimiter(MAX_PARALLEL_PINGS)
 
         async def ping(address: Address, node_id: NodeId | None) -> None:
-            async with limiter:
-                try:
-                    await self._ping(address, node_id)
-                except QueryError:
-                    return
-                if opened is not None:
-                    opened.set()
+            try:
+                await self._ping(address, node_id)
+            except QueryError:
+                return
+            finally:
+                limiter.release_on_behalf_of(address)
+            if opened is not None:
+                opened.set()
 
         async with trio.open_nursery() as nursery:
             for address, node_id in doors:
+                await limiter.acquire_on_behalf_of(address)
+                await self._pace.turn()
                 nursery.start_soon(ping, address, node_id)
+
+
+class _Pace:
+    """So many turns at once, then so many a second, whoever takes them."""
+
+    def __init__(self) -> None:
+        self._next_at = -math.inf
+
+    async def turn(self) -> None:
+        now = trio.current_time()
+        self._next_at = max(self._next_at, now - PINGS_AT_ONCE / PINGS_PER_S) + 1 / PINGS_PER_S
+        if self._next_at > now:
+            await trio.sleep(self._next_at - now)
+
+
+def _cut(doors: dict[Address, T], most: int, rng: Random) -> None:
+    """Forget any doors beyond so many: none is better for its place in a list."""
+    for surplus in rng.sample(list(doors), max(0, len(doors) - most)):
+        del doors[surplus]

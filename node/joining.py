@@ -3,6 +3,7 @@
 A name that does not resolve is tried again, since a machine that has just been started may have no name service yet.
 """
 
+import random
 from collections.abc import Sequence
 
 import trio
@@ -15,6 +16,8 @@ RESOLVE_TIMEOUT_S = 5.0
 FIRST_RETRY_S = 2.0
 MAX_RETRY_S = 300.0  # a name service that comes back is used within five minutes
 OTHERS_GRACE_S = 0.5  # for the other doors, when one has opened: whoever is first may be a liar who knows liars only
+# Names looked up at once, each by a thread that may hang long after we have given up. They are tried in any order.
+MAX_LOOKUPS = 32
 MAX_TOLD = 4  # doors named in a message
 
 
@@ -33,6 +36,7 @@ class Joining:
         self._unresolved: dict[str, str] = {}  # with the system's reason
         self._no_way_in = trio.Event()
         self._looked_around = trio.Event()
+        self._lookups = trio.CapacityLimiter(MAX_LOOKUPS)
         for door in dict.fromkeys(doors):
             try:
                 self._addresses.append(Address.parse(door))
@@ -44,7 +48,7 @@ class Joining:
     async def run(self) -> None:
         """Knock wherever there is an address. The DHT goes on trying those by itself."""
         async with open_nursery() as nursery:
-            for name in self._names:
+            for name in random.sample(self._names, len(self._names)):
                 nursery.start_soon(self._join_by_name, name)
             if self._addresses or self._cached:
                 await self._dht.bootstrap(self._addresses, self._cached)
@@ -85,16 +89,17 @@ class Joining:
         """All addresses of a name; none, and the reason noted, where it is not found."""
         host, port = split_host_port(name)
         reason = "no answer from the name service"
-        with trio.move_on_after(RESOLVE_TIMEOUT_S):
-            try:
-                found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM)
-                self._unresolved.pop(name, None)
-                self._no_way_in = trio.Event()
-                return [Address.of(str(entry[4][0]), port) for entry in found]
-            except OSError as error:
-                reason = error.strerror or str(error)
-            except (AddressError, UnicodeError):
-                reason = "no such name can exist"
+        async with self._lookups:
+            with trio.move_on_after(RESOLVE_TIMEOUT_S):
+                try:
+                    found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM)
+                    self._unresolved.pop(name, None)
+                    self._no_way_in = trio.Event()
+                    return [Address.of(str(entry[4][0]), port) for entry in found]
+                except OSError as error:
+                    reason = error.strerror or str(error)
+                except (AddressError, UnicodeError):
+                    reason = "no such name can exist"
         self._unresolved[name] = reason
         if not (self._addresses or self._cached) and len(self._unresolved) == len(self._names):
             self._no_way_in.set()
