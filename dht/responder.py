@@ -191,6 +191,8 @@ class Responder:
     def _put(self, encoded: bytes, asker: _Asker, now: float) -> StoreStatus:
         if not (asker.proven or self._is_known(asker)):
             return StoreStatus.NO_COOKIE
+        if not self._guard.admits_store(asker.address, now):
+            return StoreStatus.FULL
         try:
             record = Record.decode(encoded)
         except ProtocolError:

@@ -10,6 +10,8 @@ import pytest
 from shoal.dht import Address, NodeId
 from shoal.dht.guard import (
     COOKIE_ROTATION_S,
+    STORES_PER_HOST,
+    STORES_PER_PREFIX,
     UNPROVEN_PER_PREFIX,
     UNPROVEN_TOTAL,
     CookieMint,
@@ -107,6 +109,15 @@ def test_newcomers_do_not_notice_one_flooding_network(rng: Random, private: bool
         refused += sum(not guard.admits(newcomer, tick / 100, proven=False) for _ in range(3))
     assert refused == 0
     assert admitted <= UNPROVEN_TOTAL.burst + 10 * UNPROVEN_TOTAL.per_second
+
+
+@pytest.mark.parametrize(("private", "rate"), [(False, STORES_PER_PREFIX), (True, STORES_PER_HOST)])
+def test_one_place_stores_at_a_bounded_rate(rng: Random, private: bool, rate: Rate) -> None:
+    guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=private)
+    sources = [Address("20.1.1.1" if private else f"20.1.1.{n % 250}", n + 1) for n in range(20_000)]
+    assert sum(guard.admits_store(source, 0.0) for source in sources) == rate.burst
+    assert sum(guard.admits_store(source, 10.0) for source in sources) == 10 * rate.per_second
+    assert guard.admits_store(Address("20.1.2.1", 1), 0.0)
 
 
 def test_hundreds_of_flooding_prefixes_are_noticed_by_newcomers_only(rng: Random) -> None:
