@@ -32,9 +32,10 @@ from shoal.cli.commands import (
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code
 from shoal.cli.lean import HELP_COLUMNS, LeanCommand, LeanGroup, help_columns
-from shoal.cli.output import visible
+from shoal.cli.output import visible, without_fragments, without_keys
 
 PROGRAM = "shoal"
+LINK_START = "shoal:"  # as in `erasure.link`, which would take longer to import than all of this
 
 app = typer.Typer(
     name=PROGRAM,
@@ -182,5 +183,8 @@ def _usage_words(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else PROGRAM
     message = visible(error.format_message().strip().rstrip("."))
+    if message.startswith("No such command") and (LINK_START in message or without_keys(message) != message):
+        return f"A link stands where a command belongs. Get its file with: {PROGRAM} fetch LINK"
+    message = without_fragments(message)
     end = "" if message.endswith("?") else "."
     return f"{message}{end} See: {path} --help"

@@ -48,8 +48,8 @@ class Globals:
     def of(cls, typed: Mapping[str, Any]) -> "Globals":
         """The options by their names, as the command line gives them. BadUsageError for an impossible path."""
         return cls._made(
-            _path(typed.get("home"), "--home"),
-            _path(typed.get("network"), "--network"),
+            given_path(typed.get("home"), "--home"),
+            given_path(typed.get("network"), "--network"),
             split_addresses(typed.get("bootstrap") or ()),
             Output(
                 json=bool(typed.get("json")), quiet=bool(typed.get("quiet")), verbose=int(typed.get("verbose") or 0)
@@ -104,9 +104,10 @@ class Globals:
     def command(self, *words: str, with_home: bool = True) -> str:
         """A command line for people to type, with the options that were typed here and not set in the environment."""
         options: list[str] = []
-        if with_home and self.home is not None and str(self.home) != os.environ.get("SHOAL_HOME"):
+        if with_home and self.home is not None and self.home != given_path(os.environ.get("SHOAL_HOME"), "SHOAL_HOME"):
             options += ["--home", str(self.home)]
-        if self.network is not None and str(self.network) != os.environ.get("SHOAL_NETWORK"):
+        network = given_path(os.environ.get("SHOAL_NETWORK"), "SHOAL_NETWORK")
+        if self.network is not None and self.network != network:
             options += ["--network", str(self.network)]
         if self.bootstrap != split_addresses([os.environ.get("SHOAL_BOOTSTRAP", "")]):
             for address in self.bootstrap:
@@ -138,13 +139,22 @@ def globals_of(context: "typer.Context") -> Globals:
     return found
 
 
-def _path(value: str | None, option: str) -> Path | None:
-    """An empty environment variable means the default; a NUL cannot be part of any path."""
+def given_path(value: str | None, option: str) -> Path | None:
+    """The path in an option or a variable; `~` is a home folder, which no shell has put there in `SHOAL_HOME='~/x'`.
+
+    An empty environment variable means the default. BadUsageError for what cannot be part of a path.
+    """
     if not value:
         return None
     if "\0" in value:
         raise BadUsageError(f"{option}: a path cannot contain a NUL character.")
-    return Path(value)
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        user = value.partition("/")[0]
+        raise BadUsageError(
+            f"{option}: {user} is the home folder of nobody known here. For a folder of that name write ./{user}"
+        ) from error
 
 
 def scan_output(arguments: Sequence[str], environment: Mapping[str, str]) -> Output:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from shoal.cli.exits import BadUsageError, CommandError
 from shoal.cli.output import visible
 from shoal.erasure.errors import MalformedLink
-from shoal.erasure.link import MAX_TEXT_CHARS, PART_CHARS, SCHEME, Link, LinkKind, parse_link
+from shoal.erasure.link import MAX_TEXT_CHARS, PART_CHARS, SCHEME, Link, LinkKind, parse_link, unwrapped
 
 LINK_VARIABLE = "SHOAL_LINK"
 
@@ -76,7 +76,7 @@ def _from_file(path: Path) -> str:
 
 
 def _decode(content: bytes, where: str) -> str:
-    text = content.decode("ascii", "replace")
+    text = content.decode("utf-8", "surrogateescape")  # bytes of another encoding become what no link has
     if not text.strip():
         raise BadUsageError(f"{where[:1].upper()}{where[1:]} held no link. {_HOW}")
     return text
@@ -87,6 +87,7 @@ def _parse(text: str) -> Link:
         return parse_link(text)
     except MalformedLink as error:
         # Not repeated in the message: a mistyped link is still most of a secret.
-        if not text.strip().lower().startswith(SCHEME) and len(text.strip()) != PART_CHARS:
+        bare = unwrapped(text[:MAX_TEXT_CHARS])
+        if not bare.lower().startswith(SCHEME) and len(bare) != PART_CHARS:
             raise BadUsageError(f"That is not a Shoal link (they start with {SCHEME}).") from error
         raise BadUsageError(f"Malformed link: {error}. Copy the whole link again.") from error

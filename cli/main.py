@@ -1,11 +1,13 @@
 """Entry point of the `shoal` command: parse, run, end with the right exit code, and never show a traceback.
 
-Whatever takes time to import is imported inside `run`, so that an interruption at any moment is ours to handle.
+Whatever takes time to import is imported inside `run`, so that an interruption at any moment is ours to handle. What
+comes before `main`, the start of Python, is not.
 """
 
 import os
 import sys
-from dataclasses import replace
+
+from shoal.cli.signals import catch_termination, ignore_termination
 
 TYPE_CHECKING = False  # typing itself takes 8 ms to load, in which a Ctrl-C would not be ours yet
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ def main() -> "NoReturn":
     """Run the command line of this process and exit."""
     code = 130  # if an interruption comes while an earlier one is being told
     try:
+        catch_termination()
         _fill_standard_descriptors()
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
@@ -32,8 +35,6 @@ def main() -> "NoReturn":
 
 def _end(code: int) -> "NoReturn":
     """End at once. Taking Python apart would take longer than it is worth, and a signal would kill it half-way."""
-    from shoal.cli.signals import ignore_termination
-
     ignore_termination()
     os._exit(code)
 
@@ -42,8 +43,6 @@ def run(arguments: "Sequence[str]") -> int:
     """Run one command to its exit code."""
     output: Output | None = None
     try:
-        from shoal.cli.signals import catch_termination
-
         catch_termination()
         output = _early_output(arguments)
         from shoal.cli.app import parse
@@ -67,6 +66,8 @@ def _early_output(arguments: "Sequence[str]") -> "Output":
 
 
 def _report(error: BaseException, output: "Output") -> int:
+    from dataclasses import replace
+
     from shoal.cli.exits import Code, explain
 
     if isinstance(error, SystemExit):

@@ -11,6 +11,7 @@ the way is left out.
 
 import json
 import os
+import re
 import select
 import stat
 import sys
@@ -18,6 +19,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TextIO
 
 from shoal.cli.exits import CommandError, ExitOutcome, OutputClosedError
+
+_DIGITS = "(?:[^0-9a-z'\"]{0,6}[0-9a-z])"  # of base32, with what may stand between them
+_SECRETS = (  # behind as much of a link or a receipt as nobody writes by chance
+    re.compile(rf"([a-z2-7]{{16}}\W{{0,8}}(?:#|%23)){_DIGITS}{{8,64}}[0-9a-z]*", re.IGNORECASE),
+    re.compile(rf"(receipt:){_DIGITS}{{8,120}}[0-9a-z]*", re.IGNORECASE),
+)
+_FRAGMENT = re.compile(r"(?<![a-z2-7:])[a-z2-7]{24,}")
 
 
 def visible(text: str) -> str:
@@ -30,6 +38,21 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def without_keys(text: str) -> str:
+    """`text` with the key of every link in it, and every receipt, left out. An error must not carry a secret along.
+
+    What is behind the mark is taken for the key whatever it is, up to the length of one: it may be mistyped or broken.
+    """
+    for secret in _SECRETS:
+        text = secret.sub(r"\1…", text)
+    return text
+
+
+def without_fragments(text: str) -> str:
+    """The same, and without what may be a part of a key that was typed or pasted apart from its link."""
+    return _FRAGMENT.sub("…", without_keys(text))
 
 
 def visible_lines(text: str) -> str:
@@ -157,7 +180,7 @@ class Output:
     def detail(self, text: str) -> None:
         """A line for people who asked for more with -v."""
         if self.verbose:
-            self.note(text)
+            self.note(without_keys(text))
 
     def warn(self, text: str) -> None:
         """Something that wants attention and is no error."""
@@ -176,7 +199,7 @@ class Output:
 
     def error(self, outcome: ExitOutcome) -> None:
         """The last word of a command that failed."""
-        message = self.in_full(outcome.message)
+        message = without_keys(self.in_full(outcome.message))
         if self.json:
             fields: dict[str, object] = {"message_type": "error", "code": int(outcome.code), "message": message}
             if outcome.causes:

@@ -43,7 +43,7 @@ from shoal.erasure.layout import (
     padded_size,
     padme,
 )
-from shoal.erasure.link import Link, LinkKind, parse_link
+from shoal.erasure.link import Link, LinkKind, parse_link, unwrapped
 from shoal.erasure.manifest import (
     MAX_EXTENSION_BYTES,
     MAX_MANIFEST_BYTES,
@@ -124,6 +124,7 @@ __all__ = [
     "split_nodes",
     "stored_nodes",
     "stored_tree",
+    "unwrapped",
     "upper_levels",
     "verify_range",
 ]

@@ -18,7 +18,9 @@ KEY_VERSION = 0x10  # first byte of a key part: format 1 in the upper half, the 
 CHECKSUM_BYTES = 7  # a typing error passes once in 2^56, and 1 + 32 + 7 is a multiple of 5
 PART_CHARS = 64  # base32 digits of 40 bytes
 ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyz234567")  # RFC 4648 in lower case; upper case is refused
-MAX_TEXT_CHARS = 4096  # white space around a pasted link included; nothing longer is looked at
+MAX_TEXT_CHARS = 4096  # what is pasted with a link included; nothing longer is looked at
+WRAPPING = frozenset(" \"'`<>«»‹›‘’‚‛“”„‟")  # with all that cannot be printed: no part of a link, wherever it stands
+BEFORE, AFTER = "([{*_", ".,;:!?…)]}*_"  # the same at its ends: marks of a sentence or a markup around it
 
 _id_checksum = labelled("link id checksum")
 _key_checksum = labelled("link key checksum")
@@ -61,13 +63,23 @@ class Link:
         return self.hash + "#" + _encode_part(KEY_VERSION, self.key, _key_checksum)
 
 
+def unwrapped(text: str) -> str:
+    """`text` without what people paste along with it: white space and line breaks of any kind, characters that cannot
+    be seen, quotes, angle brackets, and the marks of a sentence around it.
+
+    A link has none of them, and its checksums tell a part that was lost.
+    """
+    kept = "".join(char for char in text if char.isprintable() and char not in WRAPPING)
+    return kept.lstrip(BEFORE).rstrip(AFTER)
+
+
 def parse_link(text: str) -> Link:
-    """Read the link in `text`. It may lack `shoal:` and have white space around it. Raises MalformedLink for other
-    text.
+    """Read the link in `text`, however it was pasted: it may be wrapped (see `unwrapped`), lack `shoal:`, and have
+    `%23` for `#`. Raises MalformedLink for other text.
     """
     if len(text) > MAX_TEXT_CHARS:
         raise MalformedLink("this is too long to be a link")
-    stripped = text.strip()
+    stripped = unwrapped(text).replace("%23", "#", 1)
     if not stripped.startswith(SCHEME) and stripped.lower().startswith(SCHEME):
         raise MalformedLink("the link has capital letters, but links have only small ones")
     id_text, separator, key_text = stripped.removeprefix(SCHEME).partition("#")

@@ -80,9 +80,9 @@ async def _delete(settings: Globals, link: "Link | None", name: str | None, rece
 def is_name(text: str) -> bool:
     """Whether `text` can only be the name of a file: it is no link and does not look like one."""
     from shoal.erasure.errors import MalformedLink
-    from shoal.erasure.link import SCHEME, parse_link
+    from shoal.erasure.link import SCHEME, parse_link, unwrapped
 
-    if text == "-" or text.strip().lower().startswith(SCHEME):
+    if text == "-" or unwrapped(text).lower().startswith(SCHEME):
         return False
     try:
         parse_link(text)
@@ -110,7 +110,7 @@ def _read_receipt(path: Path) -> "Receipt":
     from shoal.node import parse_receipt
 
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return parse_receipt(file.read(MAX_RECEIPT_CHARS))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a possible file name"

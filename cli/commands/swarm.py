@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shoal.cli.commands.demo import DEFAULT_NODES, node_count
-from shoal.cli.context import Globals, Job, globals_of
+from shoal.cli.context import Globals, Job, given_path, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError
 from shoal.cli.units import plural
 
@@ -48,9 +48,10 @@ def swarm(
     """
     settings = globals_of(context)
     count = node_count(nodes)
-    if not folder or "\0" in folder:
-        raise BadUsageError("--dir: the path is empty or contains a NUL character.")
-    where = Path(os.path.abspath(folder))
+    given = given_path(folder, "--dir")
+    if given is None:
+        raise BadUsageError("--dir: the path is empty.")
+    where = Path(os.path.abspath(given))
     return settings.job(lambda: _swarm(settings, where, count))
 
 

@@ -106,7 +106,7 @@ class Home:
 
 
 def _xdg(variable: str, fallback: str) -> Path:
-    value = os.environ.get(variable, "")
+    value = os.path.expanduser(os.environ.get(variable, ""))  # a `~` that no shell has seen
     if value.startswith("/"):
         return Path(value) / "shoal"
     try:

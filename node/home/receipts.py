@@ -8,7 +8,7 @@ import base64
 from dataclasses import dataclass, field
 
 from shoal.dht import labelled_hash
-from shoal.erasure import FileId, Link, LinkKind
+from shoal.erasure import FileId, Link, LinkKind, unwrapped
 from shoal.node.errors import UsageError
 
 SCHEME = "receipt:"
@@ -43,7 +43,7 @@ def parse_receipt(text: str) -> Receipt:
 
     :raises UsageError: it is none, or mistyped. The message never repeats the text, which is a secret.
     """
-    part = text.strip().removeprefix(SCHEME)
+    part = unwrapped(text[: MAX_TEXT_CHARS + 1]).removeprefix(SCHEME)
     if len(text) > MAX_TEXT_CHARS or len(part) != PART_CHARS or not set(part) <= ALPHABET:
         raise UsageError("This is not a receipt. Make one with: shoal ls --receipt LINK")
     data = base64.b32decode(part.upper())

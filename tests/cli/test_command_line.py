@@ -184,6 +184,73 @@ def test_options_of_the_program_may_stand_after_the_command(monkeypatch: pytest.
     assert seen[-1].home == Path("/typed")
 
 
+SECRET = str(Link(FileId(bytes(range(32))), LinkKind.PRIVATE, bytes(range(100, 132))))
+KEY = SECRET.partition("#")[2]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("{}",),
+        ("node", "{}"),
+        ("--json", "{}"),
+        ("ls", "{}"),
+        ("fetch", "x", "{}"),
+        ("--{}", "ls"),
+        ("--{}=x", "ls"),
+        ("publish", "{}"),
+        ("publish", "x", "--ttl", "{}"),
+        ("publish", "x", "--happy", "{}"),
+        ("-v", "--network", "{}", "check", LINK),
+        ("--bootstrap", "{}", "check", LINK),
+        ("fetch", "--link-file", "{}"),
+        ("fetch", LINK, "-o", "{}/x"),
+        ("delete", "--receipt", "{}"),
+        ("delete", "x{}"),
+        ("node", "init", "--listen", "{}"),
+        ("completion", "{}"),
+        ("simulate", "--days", "{}"),
+    ],
+    ids=lambda arguments: " ".join(arguments).replace(LINK, "LINK"),
+)
+def test_a_link_in_a_wrong_place_is_never_repeated_with_its_key(inside: Any, arguments: tuple[str, ...]) -> None:
+    bare = SECRET.removeprefix("shoal:")
+    for wrong in (
+        SECRET,
+        bare,
+        SECRET.replace("#", "%23"),
+        SECRET[:-3],
+        f"{SECRET[:90]} {SECRET[90:]}",
+        f"<{SECRET[:80]}\n{SECRET[80:]}>",
+    ):
+        done = inside(*(argument.format(wrong) for argument in arguments))
+        assert done.returncode in (1, 2, 13)
+        shown = done.stdout + done.stderr
+        assert not any(KEY[at : at + 8] in shown for at in range(len(KEY) - 8)), shown
+
+
+def test_a_link_where_a_command_belongs(inside: Any) -> None:
+    for link in (LINK, LINK.partition("#")[0], LINK.removeprefix("shoal:")):
+        done = inside(link)
+        assert done.returncode == 2
+        assert done.stderr == "shoal: A link stands where a command belongs. Get its file with: shoal fetch LINK\n"
+
+
+def test_a_home_with_a_tilde_is_in_the_home_folder(shoal: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `SHOAL_HOME='~/fish'` in a service's file, where no shell replaces it."""
+    monkeypatch.chdir(tmp_path)
+    me = {"HOME": str(tmp_path / "me")}
+    assert f"home: {tmp_path}/me/fish\n" in shoal("-v", "ls", environment=me | {"SHOAL_HOME": "~/fish"}).stderr
+    folders = {"SHOAL_HOME": "", "XDG_DATA_HOME": "~/a", "XDG_CONFIG_HOME": "~/a", "XDG_CACHE_HOME": "~/a"}
+    assert f"home: {tmp_path}/me/a/shoal\n" in shoal("-v", "ls", environment=me | folders).stderr
+    missing = shoal("ls", environment=me | {"SHOAL_NETWORK": "~/net.toml"})
+    assert f"{tmp_path}/me/net.toml" in missing.stderr
+    assert not (tmp_path / "~").exists()
+    refused = shoal("ls", environment={"SHOAL_HOME": "~nobody-of-that-name/x"})
+    assert refused.returncode == 2
+    assert "write ./~nobody-of-that-name" in refused.stderr
+
+
 @pytest.mark.parametrize("arguments", [(), ("--quiet",), ("node",), ("node", "-v")])
 def test_no_command_shows_the_help_and_is_a_usage_error(shoal: Any, arguments: tuple[str, ...]) -> None:
     done = shoal(*arguments)
@@ -369,6 +436,30 @@ def test_an_interrupted_start_is_told_in_json_too() -> None:
     done = subprocess.run([sys.executable, "-c", IMPATIENT], capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stderr) == (130, "")
     assert json.loads(done.stdout) == {"message_type": "error", "code": 130, "message": "Interrupted."}
+
+
+EARLY = """
+import os, signal, sys
+import shoal.cli.main
+sys.argv[1:] = ["ls"]
+
+def strike(frame, event, argument):
+    if frame.f_code.co_name == "_fill_standard_descriptors":
+        sys.setprofile(None)
+        os.kill(os.getpid(), getattr(signal, os.environ["STRIKE"]))
+
+sys.setprofile(strike)
+shoal.cli.main.main()
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_in_the_first_moments_ends_a_command_with_130(number: str, clean_environment: dict[str, str]) -> None:
+    environment = clean_environment | {"STRIKE": number}
+    command = [sys.executable, "-c", EARLY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, env=environment)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
 
 
 LATE = """

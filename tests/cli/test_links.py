@@ -51,6 +51,19 @@ def test_every_way_in(tmp_path: Path) -> None:
     assert take(stdin=from_bytes(text.encode())) == PRIVATE
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
+def test_a_link_pasted_from_a_web_page_is_taken_by_every_way(tmp_path: Path, encoding: str) -> None:
+    text = str(PRIVATE)
+    wrapped = f"\xa0«{text[:70]}\n{text[70:]}».\xa0".replace("#", "%23")
+    (tmp_path / "link").write_bytes(wrapped.encode(encoding))
+    assert take(wrapped) == PRIVATE
+    assert take(link_file=str(tmp_path / "link")) == PRIVATE
+    assert take(environment={"SHOAL_LINK": wrapped}) == PRIVATE
+    assert take("-", stdin=from_bytes(wrapped.encode(encoding))) == PRIVATE
+    argument = wrapped.replace("\n", "").encode("latin-1").decode("utf-8", "surrogateescape")
+    assert take(argument) == PRIVATE, "as Python gives an argument in another encoding than the terminal's"
+
+
 def test_what_comes_first(tmp_path: Path) -> None:
     (tmp_path / "link").write_text(str(PUBLIC))
     environment = {"SHOAL_LINK": str(PRIVATE)}

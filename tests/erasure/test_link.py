@@ -37,6 +37,50 @@ def test_round_trip(file_id: bytes, kind: LinkKind, key: bytes | None) -> None:
     assert parse_link(str(link).removeprefix("shoal:")) == link
 
 
+def pasted(link: str) -> dict[str, str]:
+    """A link as it comes from mails, web pages, chats and documents."""
+    half = len(link) // 2
+    return {
+        "no-break space": f"\xa0{link}\xa0",
+        "spaces within": " ".join(link),
+        "odd spaces": f"\u2003{link[:half]}\u2009\u200b{link[half:]}\u3000\ufeff",
+        "line breaks": f"{link[:40]}\n  {link[40:80]}\r\n\t{link[80:]}\u2028",
+        "soft hyphens": "\xad".join((link[:30], link[30:60], link[60:])),
+        "quotes": f'"{link}"',
+        "single quotes": f"'{link}'",
+        "curly quotes": f"“{link}”",
+        "German quotes": f"„{link}“",
+        "French quotes": f"« {link} »",
+        "code": f"`{link}`",
+        "angle brackets": f"<{link}>",
+        "quoted mail": f"> {link[:60]}\n> {link[60:]}",
+        "parentheses": f"({link}).",
+        "full stop": f"{link}.",
+        "comma": f"{link},",
+        "question": f"«{link}»?",
+        "bold": f"**{link}**",
+        "in all": f" (see “<{link[:50]}\n{link[50:]}>”).\r\n".replace("see ", ""),
+        "%23": link.replace("#", "%23"),
+    }
+
+
+@pytest.mark.parametrize("how", pasted(""))
+@pytest.mark.parametrize("link", [PRIVATE, PUBLIC, replace(PRIVATE, key=None)], ids=["private", "public", "hash"])
+def test_a_link_is_taken_as_people_paste_it(link: Link, how: str) -> None:
+    assert parse_link(pasted(str(link))[how]) == link
+    assert parse_link(pasted(str(link).removeprefix("shoal:"))[how]) == link
+
+
+@pytest.mark.parametrize("how", pasted(""))
+def test_a_pasted_link_with_one_wrong_character_is_still_refused(how: str) -> None:
+    text = TEXTS["private"]
+    for at in range(len(text)):
+        for new in "a#.\xa0":
+            if new != text[at]:
+                with pytest.raises(MalformedLink):
+                    parse_link(pasted(text[:at] + new + text[at + 1 :])[how])
+
+
 def test_form() -> None:
     assert len(str(PRIVATE)) == 6 + 64 + 1 + 64
     assert str(PRIVATE).startswith(PRIVATE.hash + "#")
@@ -88,7 +132,6 @@ def test_other_kinds_ask_for_a_newer_version(kind: int) -> None:
         "shoal:" * 3,
         "SHOAL:" + TEXTS["bare"],
         TEXTS["bare"].upper(),
-        "shoal: " + TEXTS["bare"],
         "shoal:shoal:" + TEXTS["bare"],
         "shoal://" + TEXTS["bare"],
         TEXTS["hash"] + "#",
