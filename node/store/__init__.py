@@ -6,7 +6,7 @@
     shareformat    the share file;  trees: what stands behind the blocks in it
     schema         tables, version by version;  database: transactions;  catalogue: typed queries
     intake         bytes per address prefix and day;  accounts: capacity and limits
-    displacing     which uploads give way where room is short
+    displacing     which uploads give way where room is short;  outlook: what they take for nothing
     uploads        receiving;  commit: the order of events of a share put
     reading        checked reads;  opening: from a share's name to a share to read
     leases         when a share may be dropped;  tombstones: what owners deleted

@@ -22,6 +22,7 @@ from shoal.node.store.limits import (
     SPARE_CANDIDATES,
     share_cost_bytes,
 )
+from shoal.node.store.outlook import Lookout
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Accounts:
         self.places = Holdings(private=private)  # in the table
         self.bytes = Holdings(private=private)  # that uploads take
         self._finder = PlaceFinder(self.places)
+        self._lookout = Lookout(self.places)
         self.used_bytes = self.promised_bytes = 0  # of all charges: there may be thousands, and every offer asks
         self._orders = 0
         self._share_bytes = 0
@@ -100,7 +102,8 @@ class Accounts:
             else:
                 self._check_table(source)
                 self._check_offer(needed, now)
-                self._check_source(source, bound + self._hoped_of_group(source, now), now)
+                hoped = self._lookout.at(self.charges, now).hoped_of_group[self.places.group(source)]
+                self._check_source(source, bound + hoped, now)
             self._open(upload_id, Charge(self._next_order(), source, bound, 0, now + FIRST_BYTE_S))
 
     def restore(self, upload_id: bytes, source: bytes, bound: int, received: int) -> None:
@@ -182,13 +185,13 @@ class Accounts:
 
     # totals
 
-    def available_bytes(self) -> int:
-        """What a new share may still take; 0 when the capacity was lowered below what is held."""
+    def available_bytes(self, now: float) -> int:
+        """What a new share may still take, from idle uploads as well; 0 when the capacity is below what is held."""
         with self._lock, disk_errors("free space"):
-            return max(0, self._room())
+            return self._available(now)
 
-    def usage(self) -> Usage:
-        """All figures at one moment."""
+    def usage(self, now: float | None = None) -> Usage:
+        """All figures at one moment. Without `now`, no upload counts as idle."""
         with self._lock, disk_errors("free space"):
             database = self._database_bytes()
             return Usage(
@@ -200,11 +203,15 @@ class Accounts:
                 database_bytes=database,
                 promised_bytes=self.promised_bytes,
                 free_disk_bytes=self._free_bytes(),
-                available_bytes=max(0, self._room()),
+                available_bytes=self._available(now),
                 uploads=len(self.charges),
             )
 
     # inside the lock
+
+    def _available(self, now: float | None) -> int:
+        idle = 0 if now is None else self._lookout.at(self.charges, now).idle_bytes
+        return max(0, self._room() + idle)
 
     def _next_order(self) -> int:
         self._orders += 1
@@ -241,14 +248,9 @@ class Accounts:
 
     def _check_offer(self, needed: int, now: float) -> None:
         """Raise StoreFull when so much would not fit beside the uploads that move. What idle ones take can be had."""
+        outlook = self._lookout.at(self.charges, now)
         for limit, room in self._rooms():
-            if needed + self.used_bytes <= room:
-                continue  # room enough, even if each upload comes to twice its size
-            found = room + sum(
-                -charge.hoped if charge.is_moving(now) else charge.used
-                for charge in self.charges.values()
-                if charge.source != OWN_SOURCE
-            )
+            found = room + outlook.idle_bytes - outlook.hoped_bytes
             if needed > found:
                 raise StoreFull(limit, needed, found)
 
@@ -268,17 +270,11 @@ class Accounts:
     def _check_source(self, source: bytes, needed: int, now: float) -> None:
         if self._private:
             return
-        room = self._intake.allowance(self.places.group(source), self._room(), now)
+        group, outlook = self.places.group(source), self._lookout.at(self.charges, now)
+        free = self._room() + outlook.idle_bytes - outlook.idle_of_group[group]  # its own count as sent
+        room = self._intake.allowance(group, free, now)
         if needed > room:
             raise StoreFull(Limit.SOURCE, needed, room)
-
-    def _hoped_of_group(self, source: bytes, now: float) -> int:
-        """What the moving uploads of a group may well still send."""
-        if self._private or not self.bytes.of_group(source):
-            return 0
-        group = self.places.group(source)
-        charges = (charge for charge in self.charges.values() if self.places.group(charge.source) == group)
-        return sum(charge.hoped for charge in charges if charge.is_moving(now))
 
 
 @contextmanager

@@ -17,11 +17,11 @@ from shoal.node.store.limits import (
     IPV4_PREFIX_BYTES,
     IPV6_HOST_BYTES,
     IPV6_PREFIX_BYTES,
+    LOOK_AGAIN_S,
     MAX_FOUND,
     MIN_UPLOAD_BYTES_PER_S,
     MOST_AHEAD_S,
     OWN_SOURCE,
-    REFUSED_S,
     SPARE_CANDIDATES,
     share_cost_bytes,
 )
@@ -216,7 +216,7 @@ class PlaceFinder:
     """Finds uploads that give their place up. An offer costs a stranger little, so few offers look at all uploads.
 
     Those found in one look serve the offers after it, as long as they still give way. A source that was refused is
-    refused for `REFUSED_S` without a look.
+    refused for `LOOK_AGAIN_S` without a look.
     """
 
     def __init__(self, holdings: Holdings) -> None:
@@ -227,7 +227,7 @@ class PlaceFinder:
 
     def find(self, charges: Mapping[bytes, Charge], claim: RoomClaim, now: float) -> list[tuple[bytes, int]]:
         """As `giving_way`; at most a few."""
-        if not 0 <= now - self._refused_at < REFUSED_S:
+        if not 0 <= now - self._refused_at < LOOK_AGAIN_S:
             self._refused.clear()
         if claim.source in self._refused:
             return []

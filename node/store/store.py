@@ -284,10 +284,10 @@ class ShareStore:
 
     # figures
 
-    def usage(self) -> Usage:
-        """All figures at one moment."""
+    def usage(self, now: float | None = None) -> Usage:
+        """All figures at one moment. Without `now`, no upload counts as idle, and what they take as not available."""
         files, shares = self._catalogue.counts()
-        return replace(self._accounts.usage(), files=files, shares=shares)
+        return replace(self._accounts.usage(now), files=files, shares=shares)
 
     def health(self) -> StoreHealth:
         """Shares by state, the soonest lease end, quarantine, uptime."""
@@ -298,9 +298,9 @@ class ShareStore:
         """What the share files take on the disk; known without asking it."""
         return self._accounts.share_bytes
 
-    def available_bytes(self) -> int:
-        """What a new share may still take."""
-        return self._accounts.available_bytes()
+    def available_bytes(self, now: float) -> int:
+        """What a new share may still take. Idle uploads would give way to it."""
+        return self._accounts.available_bytes(now)
 
     # inside
 

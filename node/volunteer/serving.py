@@ -185,7 +185,7 @@ class Serving:
 
     def _available_bytes(self) -> int:
         try:
-            return self.store.available_bytes()
+            return self.store.available_bytes(self._env.wall())
         except StoreError as error:
             self.problems.failed(error)
             return 0

@@ -31,7 +31,9 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
     usage: Usage | None = None
     health: StoreHealth | None = None
     try:
-        usage, health = await context.env.call(lambda: (serving.store.usage(), serving.store.health()))
+        usage, health = await context.env.call(
+            lambda: (serving.store.usage(context.env.wall()), serving.store.health())
+        )
     except StoreError as error:
         serving.problems.failed(error)
     status |= _of_store(serving, usage, health) | _of_work(serving) | {"records": dht.records}

@@ -18,11 +18,11 @@ from shoal.node.store.displacing import Charge, Holdings
 from shoal.node.store.intake import Intake
 from shoal.node.store.limits import (
     FIRST_BYTE_S,
+    LOOK_AGAIN_S,
     MAX_UPLOADS,
     MAX_UPLOADS_PER_SOURCE,
     MIN_UPLOAD_BYTES_PER_S,
     OWN_SOURCE,
-    REFUSED_S,
     share_cost_bytes,
 )
 from shoal.simulation.disk import PowerCut
@@ -64,7 +64,7 @@ def test_one_large_offer_keeps_nobody_away(sim: Callable[[], Place], long: Publi
     store = sim().open(capacity=20 * GIB)
     for number in range(20):
         store.begin(upload_id(1000 + number), ATTACKER, 11 * GIB, NOW)
-    assert store.available_bytes() == store.usage().capacity_bytes - store.usage().used_bytes
+    assert store.available_bytes(NOW) == store.usage().capacity_bytes - store.usage().used_bytes
     store.begin(upload_id(1), HONEST, 11 * GIB, NOW)
     write(store, long, 1, 0, 40)
     store.commit(upload_id(1), 0, long.encoded, LEASE_END, NOW)
@@ -177,11 +177,11 @@ def test_sources_count_as_one_by_the_prefixes_of_the_dht() -> None:
 def test_a_source_that_found_no_place_is_refused_for_a_moment_without_a_look(sim: Callable[[], Place]) -> None:
     store = sim().open()
     squat(store, ATTACKER, MAX_UPLOADS)
-    now = NOW + FIRST_BYTE_S - REFUSED_S / 4
-    for moment in (now, now + REFUSED_S / 2):
+    now = NOW + FIRST_BYTE_S - LOOK_AGAIN_S / 4
+    for moment in (now, now + LOOK_AGAIN_S / 2):
         with pytest.raises(StoreFull):
             store.begin(upload_id(1), ATTACKER, 0, moment)
-    store.begin(upload_id(1), ATTACKER, 0, now + 2 * REFUSED_S)
+    store.begin(upload_id(1), ATTACKER, 0, now + 2 * LOOK_AGAIN_S)
 
 
 # --- bytes
@@ -225,6 +225,21 @@ def test_what_was_synced_stays_while_nobody_needs_the_room(tight: Callable[[int]
     store.commit(upload_id(4), 0, long.encoded, LEASE_END, IDLE)
     with pytest.raises(UnknownUpload):
         write(store, long, 77, 0, 1, IDLE)
+
+
+def test_what_idle_uploads_take_is_told_as_room(tight: Callable[[int], ShareStore], long: Published) -> None:
+    """Or a source that fills a node and stops would have nobody ask it any more."""
+    store = tight(3 * MIB)
+    store.begin(upload_id(1), ATTACKER, 0, NOW)
+    write(store, long, 1, 0, 40)
+    assert store.available_bytes(NOW) < MIB
+    later = NOW + 3000
+    assert store.available_bytes(later) > 3 * MIB - MIB // 2
+    assert store.usage(later).available_bytes == store.available_bytes(later)
+    assert store.usage().available_bytes < MIB
+    store.begin(upload_id(2), HONEST, long.count * BLOCK_BYTES, later)
+    write(store, long, 2, 0, 40, later)
+    store.commit(upload_id(2), 0, long.encoded, LEASE_END, later)
 
 
 def test_an_upload_that_moves_does_not_give_way_to_a_smaller_one(

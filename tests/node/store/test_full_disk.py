@@ -81,7 +81,7 @@ def test_a_store_opens_serves_and_goes_on(disk: Path | None, medium: Published, 
     place.share_path(medium, 0).with_name(f"{'ab' * 32}.0").write_bytes(b"unknown to the database")
     filler = fill(disk)
     store = place.open()
-    assert store.available_bytes() == 0
+    assert store.available_bytes(stores.NOW) == 0
     stores.check_share(store, medium, 0)
     with pytest.raises(StoreFull):
         stores.put(store, medium, 1, stores.upload_id(2))

@@ -68,7 +68,7 @@ def test_capacity_is_refused_with_numbers(place: Place, medium: Published) -> No
         stores.send(store, medium, 2, stores.upload_id(3), bound=11 * BLOCK_BYTES)
     assert full.value.limit is Limit.CAPACITY
     assert full.value.needed_bytes > 11 * BLOCK_BYTES > full.value.available_bytes
-    assert full.value.available_bytes == store.available_bytes()
+    assert full.value.available_bytes == store.available_bytes(stores.NOW)
     with pytest.raises(StoreFull):  # unknown size: refused when the room is used up
         stores.send(store, medium, 2, stores.upload_id(4))
     assert store.usage().used_bytes <= 2 * MB
@@ -79,7 +79,7 @@ def test_lowered_capacity_stops_accepting_and_drops_nothing(place: Place, medium
     stores.put(store, medium, 0)
     store.close()
     store = place.open(capacity=MB // 2)
-    assert store.available_bytes() == 0
+    assert store.available_bytes(stores.NOW) == 0
     with pytest.raises(StoreFull):
         store.begin(stores.upload_id(9), stores.SOURCE, 1000, stores.NOW)
     stores.check_share(store, medium, 0)
@@ -119,11 +119,11 @@ def test_the_estimate_is_never_too_small(place: Place) -> None:
 def test_an_offer_takes_no_room_and_bytes_take_what_they_need() -> None:
     book = accounts(capacity=10 * GB, private=True)
     book.admit(uid(1), b"", 900 * MB, 0.0)
-    assert book.available_bytes() == 10 * GB
+    assert book.available_bytes(0.0) == 10 * GB
     book.receive(uid(1), 100 * MB, 0.0)
-    assert book.available_bytes() == 10 * GB - share_cost_bytes(100 * MB)
+    assert book.available_bytes(0.0) == 10 * GB - share_cost_bytes(100 * MB)
     book.close(uid(1))
-    assert book.available_bytes() == 10 * GB
+    assert book.available_bytes(0.0) == 10 * GB
 
 
 def test_an_offer_that_cannot_fit_is_refused_before_a_byte_is_sent() -> None:
@@ -202,12 +202,12 @@ def test_a_share_of_our_own_that_is_made_again_has_its_room_set_aside() -> None:
     """No stranger's uploads stand in its way, nor is it one source's share of the day."""
     book = accounts(capacity=10 * GB)
     book.admit(uid(100), OWN_SOURCE, 6 * GB, 0.0)
-    assert book.available_bytes() == 10 * GB - share_cost_bytes(6 * GB) == 10 * GB - book.usage().promised_bytes
+    assert book.available_bytes(0.0) == 10 * GB - share_cost_bytes(6 * GB) == 10 * GB - book.usage().promised_bytes
     with pytest.raises(StoreFull) as full:
         book.admit(uid(101), OWN_SOURCE, 6 * GB, 0.0)
     assert full.value.limit is Limit.CAPACITY
     book.receive(uid(100), 2 * GB, 0.0)
-    assert book.available_bytes() == 10 * GB - share_cost_bytes(6 * GB)
+    assert book.available_bytes(0.0) == 10 * GB - share_cost_bytes(6 * GB)
     book.close(uid(100))
     assert OWN_SOURCE not in {source for source, _, _ in book.intake_changes()}
 

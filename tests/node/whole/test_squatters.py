@@ -36,6 +36,11 @@ async def send(node: Node, machine: Machine, upload_id: bytes, first: int, block
     await node.context.ask(contact(machine), request, payload=[block])
 
 
+async def send_all(node: Node, machine: Machine, upload_id: bytes, blocks: int) -> None:
+    for first in range(blocks):
+        await send(node, machine, upload_id, first, bytes(BLOCK_BYTES))
+
+
 async def publish(world: World, data: bytes, total: int, settings: NodeSettings | None = None) -> Published:
     async with world.client(f"publisher {world.rng.random()}", settings=settings) as client:
         return await client.publish(chunks(data), needed=1, total=total, happy=total)
@@ -94,6 +99,24 @@ def test_empty_offers_that_fill_the_table_keep_no_other_host_away(tmp_path: Path
             assert refused.value.status is Status.NOT_FOUND
 
     run_world(2, tmp_path, story)
+
+
+def test_bytes_that_fill_every_node_and_are_never_committed_give_way(tmp_path: Path) -> None:
+    """Also in what the nodes tell of their room, or nobody would ask them."""
+
+    async def story(world: World) -> None:
+        machines = await start(world, 4, 4_000_000)
+        async with world.client("attacker") as attacker:
+            for machine in machines:
+                await offer(attacker, machine, b"a" * 16, 0)
+                with pytest.raises(RemoteError) as refused:
+                    await send_all(attacker, machine, b"a" * 16, 100)
+                assert refused.value.reason is Reason.CAPACITY
+        assert max(machine.serving.store.usage().available_bytes for machine in machines) < BLOCK_BYTES
+        await trio.sleep(1200)
+        await assert_serves(world, 4)
+
+    run_world(4, tmp_path, story)
 
 
 def test_a_publisher_on_a_slow_line_finishes_beside_a_host_that_trickles(tmp_path: Path) -> None:
