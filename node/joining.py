@@ -1,8 +1,10 @@
 """The way into the network: known addresses at once, names when they resolve, and whom to blame when nobody answers.
 
-A name that does not resolve is tried again, since a machine that has just been started may have no name service yet.
+A name is looked up again as long as nobody is known: a machine that has just been started may have no name service yet,
+and what a name stood for then may be gone.
 """
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -14,7 +16,8 @@ from shoal.node.nursery import open_nursery
 
 RESOLVE_TIMEOUT_S = 5.0
 FIRST_RETRY_S = 2.0
-MAX_RETRY_S = 300.0  # a name service that comes back is used within five minutes
+MAX_RETRY_S = 300.0  # a name service that comes back, or a name that has moved, is noticed within five minutes
+NAME_AGE_S = 6 * 3600.0  # how old what a name stands for may be while all is well
 OTHERS_GRACE_S = 0.5  # for the other doors, when one has opened: whoever is first may be a liar who knows liars only
 # Names looked up at once, each by a thread that may hang long after we have given up. They are tried in any order.
 MAX_LOOKUPS = 32
@@ -49,7 +52,7 @@ class Joining:
         """Knock wherever there is an address. The DHT goes on trying those by itself."""
         async with open_nursery() as nursery:
             for name in random.sample(self._names, len(self._names)):
-                nursery.start_soon(self._join_by_name, name)
+                nursery.start_soon(self._join_by_name, nursery, name)
             if self._addresses or self._cached:
                 await self._dht.bootstrap(self._addresses, self._cached)
                 self._looked_around.set()
@@ -78,12 +81,20 @@ class Joining:
         await self._no_way_in.wait()
         raise NoWayInError("; ".join(f"{name} ({reason})" for name, reason in self._unresolved.items()))
 
-    async def _join_by_name(self, name: str) -> None:
-        retry_s = FIRST_RETRY_S
-        while not (found := await self._resolve(name)):
+    async def _join_by_name(self, nursery: trio.Nursery, name: str) -> None:
+        """Knock at every address that the name stands for, now and later. Until cancelled."""
+        knocked: set[Address] = set()
+        retry_s, looked_up_at = FIRST_RETRY_S, -math.inf
+        while True:
+            if not self._dht.statistics().contacts or trio.current_time() - looked_up_at > NAME_AGE_S:
+                found = set(await self._resolve(name))
+                looked_up_at = trio.current_time()
+                if found - knocked:
+                    retry_s = FIRST_RETRY_S
+                    nursery.start_soon(self._dht.bootstrap, sorted(found - knocked), ())
+                knocked = found or knocked
             await trio.sleep(retry_s)
             retry_s = min(2 * retry_s, MAX_RETRY_S)
-        await self._dht.bootstrap(found, ())
 
     async def _resolve(self, name: str) -> list[Address]:
         """All addresses of a name; none, and the reason noted, where it is not found."""

@@ -90,3 +90,22 @@ async def test_a_node_tries_names_again_until_there_is_a_name_service(
         names.known["friend.example"] = "127.0.0.1"
         await late.wait_joined(5)
         assert (await late.status())["peers"] == 1
+
+
+async def test_a_name_that_has_moved_is_followed(
+    names: Names, tmp_path: Path, volunteer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At first it stands for a machine that is gone."""
+    monkeypatch.setattr("shoal.node.joining.FIRST_RETRY_S", 0.1)
+    settings = NodeSettings(listen=(Address("127.0.0.1", 0),))
+    async with open_node(volunteer, network=NETWORK, serve=True, settings=settings) as node:
+        door = f"friend.example:{node.addresses[0].port}"
+        names.known["friend.example"] = "127.0.0.99"
+        async with open_node(tmp_path / "client", network=NETWORK, bootstrap=[door]) as client:
+            with pytest.raises(NoPeers):
+                await client.wait_joined(0.5)
+            names.known["friend.example"] = "127.0.0.1"
+            await client.wait_joined(5)
+            asked = names.asked
+            await trio.sleep(0.5)
+            assert names.asked == asked  # while somebody is known, the name service is left alone
