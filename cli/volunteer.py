@@ -9,7 +9,8 @@ from shoal.cli.units import format_duration, format_rate, format_size, plural
 # Told in words of their own, or (the last line) of interest to developers only.
 _WORDED = frozenset(
     {
-        *("node_id", "version", "network", "address", "addresses", "peers", "codec", "problems", "uptime_s"),
+        *("node_id", "version", "network", "address", "address_source", "addresses", "peers", "codec"),
+        *("problems", "uptime_s"),
         *("shares", "files", "used_bytes", "capacity_bytes", "available_bytes", "free_disk_bytes", "reserve_bytes"),
         *("damaged_shares", "lost_shares", "soonest_lease_end", "audits_passed", "audits_failed", "repairs"),
         *("rebuilt_shares", "repair_bytes", "sent_bytes", "received_bytes", "bugs"),
@@ -26,13 +27,26 @@ def table(found: Mapping[str, Any], *, everything: bool = False) -> str:
     return fields([*rows, *(_plain(name, found[name]) for name in rest if not isinstance(found[name], dict | list))])
 
 
+# What `address_source` says, in words.
+_SOURCES = {
+    "advertised": "as told with --advertise",
+    "bound": "bound to it",
+    "interface": "this machine's own",
+    "observed": "as most peers see it",
+    "unknown": "not known to be reachable",
+}
+
+
 def _who(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    addresses = found.get("addresses") or [found.get("address")]
+    address, source = found.get("address"), str(found.get("address_source", ""))
+    listens = found.get("addresses") or []
+    words = f" ({_SOURCES.get(source, source)})" if address and source else ""
     return [
         ("node id", str(found.get("node_id", ""))),
         ("version", str(found.get("version", ""))),
         ("network", str(found.get("network", ""))),
-        ("address", ", ".join(str(address) for address in addresses if address)),
+        ("address", f"{address or ''}{words}"),
+        ("listens", "" if listens == [address] else ", ".join(listens)),
         ("peers", plural(found["peers"], "verified contact") if "peers" in found else ""),
         ("codec", str(found.get("codec", ""))),
     ]

@@ -23,6 +23,7 @@ from shoal.dht.errors import (
 from shoal.dht.hashing import labelled_hash
 from shoal.dht.hearsay import Allowance, KnockBudget
 from shoal.dht.identity import Identity, NodeId, distance, has_proof, node_id_of
+from shoal.dht.own_address import AddressSource, OwnAddress
 from shoal.dht.params import NetworkParameters
 from shoal.dht.records import MAX_ANNOUNCEMENT_BYTES, Record, RecordKey, RecordKind
 from shoal.dht.routing import K
@@ -35,6 +36,7 @@ __all__ = [
     "MAX_ANNOUNCEMENT_BYTES",
     "Address",
     "AddressError",
+    "AddressSource",
     "Allowance",
     "Announcement",
     "Contact",
@@ -53,6 +55,7 @@ __all__ = [
     "NoReplyError",
     "NobodyAnsweredError",
     "NodeId",
+    "OwnAddress",
     "ProtocolError",
     "QueryError",
     "Record",

@@ -156,6 +156,7 @@ class Peers:
         now = trio.current_time()
         verified = self._is_verified(contact)
         self._table.on_failure(contact, now)
+        self.observed.note_silence(contact, now)
         self._greeted.pop(contact.address, None)  # if it comes back, it is welcome at once
         if verified:
             self._on_silence()
@@ -167,7 +168,9 @@ class Peers:
         self._hearsay.note_life(answer.contact.address, trio.current_time())
         if any(bound.is_ipv6 == answer.contact.address.is_ipv6 for bound in self._listening()):
             chosen = answer.contact.address not in self._greeted
-            self.observed.note(answer.contact.address, answer.head.observed, chosen=chosen)
+            doubted = self.observed.note(answer.contact, answer.head.observed, trio.current_time(), chosen=chosen)
+            for voter in doubted:
+                self._ping_soon(voter)
         suspect = self._table.on_verified(answer.contact, trio.current_time())
         if len(self._table):
             self._on_contact()

@@ -30,6 +30,7 @@ from shoal.dht.identity import Entropy, Identity, NodeId, has_proof
 from shoal.dht.lookup import PATHS, THOROUGH_PATHS, Lookup
 from shoal.dht.membership import Membership
 from shoal.dht.messages import MAX_QUERY_BYTES, Answered, Query, QueryStatus, StoreStatus
+from shoal.dht.own_address import OwnAddress, OwnAddresses
 from shoal.dht.params import NetworkParameters
 from shoal.dht.peers import Peers
 from shoal.dht.records import Record, RecordKey, RecordKind
@@ -72,6 +73,7 @@ class DhtService:
             raise ValueError(f"a serving node's identity needs a proof of {params.pow_bits} bits")
         self._params = params
         self._identity = identity
+        self._network = network
         self._listen = tuple(listen)
         self._advertise = tuple(advertise)
         self._space = space
@@ -101,8 +103,13 @@ class DhtService:
             on_silence=lambda: self._membership.on_silence(),
         )
         self._sweep_at = self._address_check_at = -math.inf
-        self._own: tuple[Address, ...] = ()
-        self._own_by: tuple[object, ...] = ()  # the addresses from which `_own` was found
+        self._own = OwnAddresses(
+            params,
+            self._network,
+            self._advertise,
+            lambda: self.addresses,
+            lambda ipv6: self.peers.observed.best(ipv6=ipv6),
+        )
         self._membership = Membership(
             identity.node_id, self._table, self.peers.ping, self.find_closest, self._rng, serving=self.serving
         )
@@ -158,17 +165,17 @@ class DhtService:
     def own_addresses(self) -> tuple[Address, ...]:
         """Where others reach us, at most one address per family, IPv4 first; empty for a client.
 
-        The address that the user said comes first. Then comes the bound address, if it names one host that the network
-        allows, and then the address that most peers see.
+        They come from what `located` says, without saying how we know.
         """
-        if not self.serving:
-            return ()
-        families = (False, True)
-        known = (self.addresses, *(self.peers.observed.best(ipv6=ipv6) for ipv6 in families))
-        if self._own_by != known:
-            found = (self._own_address(ipv6=ipv6) for ipv6 in families)
-            self._own_by, self._own = known, tuple(address for address in found if address is not None)
-        return self._own
+        return tuple(each.address for each in self.located())
+
+    def located(self) -> tuple[OwnAddress, ...]:
+        """Where others reach us, and how we know.
+
+        The address that the user said comes first. Then comes the bound address, if it names one host that the network
+        allows; then, in a public network, the public address of this machine; and then what most peers see.
+        """
+        return self._own.current() if self.serving else ()
 
     # -- joining ---------------------------------------------------------------------------------------
 
@@ -351,13 +358,6 @@ class DhtService:
 
     def _store_own(self, record: Record) -> StoreStatus:
         return self._store.put(record, trio.current_time())
-
-    def _own_address(self, *, ipv6: bool) -> Address | None:
-        bound = [address for address in self.addresses if address.is_ipv6 == ipv6]
-        said = [address for address in self._advertise if address.is_ipv6 == ipv6]
-        seen = self.peers.observed.best(ipv6=ipv6) if bound else None
-        candidates = [*said, *bound, *([seen] if seen else [])]
-        return next((address for address in candidates if self._params.allows(address)), None)
 
     def _on_tick(self) -> None:
         now = trio.current_time()

@@ -18,6 +18,10 @@ _RECEIVE_BYTES = 2_048  # longer than any valid datagram, so that one too long i
 _SOCKET_BUFFER_BYTES = 2 * 2**20  # room for a burst of 1,700 full datagrams while the process is busy elsewhere
 _PAUSE_S = 0.05  # after a local error that would return at once, such as want of memory
 
+# Anywhere on the internet, to see which way the system would go. Nobody has these addresses (RFC 5737, RFC 3849).
+_SOMEWHERE = {False: "192.0.2.1", True: "2001:db8::1"}
+_DISCARD_PORT = 9
+
 # Receiving on an unconnected UDP socket reports at most these about *earlier* sends; they concern one peer,
 # not us.
 _PEER_ERRORS = frozenset(
@@ -60,6 +64,10 @@ class DatagramNetwork(Protocol):
 
     async def bind(self, address: Address) -> DatagramSocket:
         """Bind to `address`; port 0 takes any free one. Raises ListenError."""
+        ...
+
+    def local_host(self, *, ipv6: bool) -> str | None:
+        """The machine's own address from which it would send to the internet; None when it cannot. Sends nothing."""
         ...
 
 
@@ -184,3 +192,12 @@ class UdpNetwork:
             sock.close()
             raise
         return UdpSocket(sock)
+
+    def local_host(self, *, ipv6: bool) -> str | None:
+        """See DatagramNetwork. Connecting a UDP socket makes the system choose its source address."""
+        try:
+            with socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.connect((_SOMEWHERE[ipv6], _DISCARD_PORT))
+                return Address.of(sock.getsockname()[0], _DISCARD_PORT).host
+        except (OSError, AddressError):
+            return None

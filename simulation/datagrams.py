@@ -150,6 +150,10 @@ class VirtualDatagramNetwork:
                 return self._world.open(own, address)
         raise ListenError(f"cannot listen on {address}: Cannot assign requested address")
 
+    def local_host(self, *, ipv6: bool) -> str | None:
+        """See DatagramNetwork."""
+        return next((host for host in self._hosts if (":" in host) == ipv6), None)
+
 
 class VirtualSocket:
     """A `DatagramSocket`. When there is nothing to wait for, no other task gets a turn. That halves the cost."""

@@ -15,11 +15,14 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
     """What `shoal status` shows. The fields of the store are there only where the node has one. Bytes are counts."""
     dht = context.dht.statistics()
     addresses = context.dht.addresses
+    located = next(iter(context.dht.located()), None)
+    reached = located.address if located else next(iter(addresses), None)
     status: dict[str, Any] = {
         "node_id": context.dht.identity.node_id.hex(),
         "version": __version__,
         "network": context.network.name,
-        "address": str(addresses[0]) if addresses else None,
+        "address": str(reached) if reached else None,
+        "address_source": located.source.value if located else "unknown",
         "addresses": [str(address) for address in addresses],
         "peers": dht.contacts,
         "codec": context.codec.name,

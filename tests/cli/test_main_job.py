@@ -306,6 +306,7 @@ def test_status_of_a_running_node(client: Client, swarm: Any) -> None:
     assert summary.keys() >= {
         *("node_id", "version", "address", "peers", "shares", "used_bytes", "capacity_bytes", "codec"),
     }
+    assert summary["address_source"] == "bound"
     assert (summary["node_id"], summary["address"], summary["peers"]) == (node["node_id"], node["address"], 5)
     assert "5 verified contacts" in client("--home", node["home"], "node", "status").stdout
 

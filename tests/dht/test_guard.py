@@ -1,4 +1,4 @@
-"""Cookies and buckets, and our own address in others' eyes."""
+"""Cookies and buckets."""
 
 from collections.abc import Callable
 from random import Random
@@ -20,7 +20,6 @@ from shoal.dht.guard import (
     RequestGuard,
     TokenBucket,
 )
-from shoal.dht.observed import MAX_VOTERS, ObservedAddresses
 
 HERE, ME = Address("192.0.2.1", 4100), NodeId(b"m" * 32)
 
@@ -130,64 +129,6 @@ def test_hundreds_of_flooding_prefixes_are_noticed_by_newcomers_only(rng: Random
                 guard.admits(source, float(second), proven=False)
     assert not guard.admits(HERE, 9.0, proven=False)
     assert guard.admits(HERE, 9.0, proven=True)
-
-
-THERE = Address("192.0.2.1", 5)
-
-
-def test_our_address_is_what_most_networks_see() -> None:
-    observed = ObservedAddresses(private=False)
-    assert observed.best(ipv6=False) is None
-    for number in range(5):
-        observed.note(Address(f"20.1.{number}.1", 1), HERE)
-    for number in range(200):  # one liar with many ids in one /24
-        observed.note(Address(f"30.1.1.{number}", 1), Address("6.6.6.6", 6))
-    observed.note(Address.of("2a00::1", 1), HERE)  # a vote on the other family is void
-    assert observed.best(ipv6=False) == HERE
-    assert observed.best(ipv6=True) is None
-    for number in range(MAX_VOTERS):
-        observed.note(Address(f"40.1.{number}.1", 1), THERE)
-    assert observed.best(ipv6=False) == THERE
-
-
-def test_in_a_private_network_one_host_has_one_vote_however_many_ports() -> None:
-    observed = ObservedAddresses(private=True)
-    for number in range(2):
-        observed.note(Address(f"10.0.0.{number}", 4750), HERE)
-    for port in range(1, 41):
-        observed.note(Address("10.0.0.9", port), THERE)
-    assert observed.best(ipv6=False) == HERE
-
-
-def test_an_address_is_kept_until_more_than_half_see_another() -> None:
-    observed = ObservedAddresses(private=False)
-    for number in range(4):
-        observed.note(Address(f"20.1.{number}.1", 1), HERE)
-    for number in range(4):
-        observed.note(Address(f"30.1.{number}.1", 1), THERE)
-    assert observed.best(ipv6=False) == HERE
-    observed.note(Address("30.1.9.1", 1), THERE)
-    assert observed.best(ipv6=False) == THERE
-
-
-def test_callers_have_no_vote_beside_peers_that_we_chose() -> None:
-    observed = ObservedAddresses(private=False)
-    observed.note(Address("30.1.1.1", 1), HERE, chosen=False)
-    assert observed.best(ipv6=False) == HERE  # the first node of a network learns from its callers
-    for number in range(3):
-        observed.note(Address(f"20.1.{number}.1", 1), HERE)
-    for number in range(100):
-        observed.note(Address(f"30.2.{number}.1", 1), THERE, chosen=False)
-    assert observed.best(ipv6=False) == HERE
-
-
-def test_this_machine_has_no_vote_beside_others() -> None:
-    observed = ObservedAddresses(private=True)
-    for port in range(3):
-        observed.note(Address(f"127.0.0.{port + 1}", 1), Address("127.0.0.1", 4750))
-    assert observed.best(ipv6=False) == Address("127.0.0.1", 4750)
-    observed.note(Address("10.0.0.2", 1), HERE)
-    assert observed.best(ipv6=False) == HERE
 
 
 def test_vectors(vector_builder: ModuleType, stored_vectors: Callable[[str], Any]) -> None:

@@ -323,7 +323,8 @@ async def test_ids_on_one_host_do_not_dictate_our_address(
     autojump_clock: trio.testing.MockClock, lab: Lab, nursery: trio.Nursery
 ) -> None:
     nodes = await lab.grid(4)
-    node = nodes[1]
+    node = await lab.node("10.0.9.9", knows_itself=False)
+    await node.bootstrap(nodes[0].addresses)
     before = node.own_addresses()
     assert [address.port for address in before] == [4100]
     await node.bootstrap(await liars_on_one_host(lab, nursery, 40))

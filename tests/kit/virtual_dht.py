@@ -13,6 +13,7 @@ from blake3 import blake3
 from shoal.dht import Address, DhtService, Identity, NetworkParameters
 from shoal.dht.errors import ListenError
 
+HOST_OPTIONS = ("knows_itself", "interface")
 QUEUE = 2_000  # datagrams a virtual socket holds unread
 
 
@@ -34,7 +35,10 @@ class CheapSignatures:
 
 @dataclass
 class VirtualSocket:
+    """`place` is where it is; `address` is what it says of itself."""
+
     network: "VirtualNetwork"
+    place: Address
     address: Address
     inbox: Any = None
 
@@ -43,9 +47,9 @@ class VirtualSocket:
 
     async def send(self, data: bytes, address: Address) -> None:
         await trio.lowlevel.checkpoint()
-        if self.network.sockets.get(self.address) is not self:
+        if self.network.sockets.get(self.place) is not self:
             raise trio.ClosedResourceError("closed")
-        self.network.carry(data, self.address, address)
+        self.network.carry(data, self.place, address)
 
     async def receive(self) -> tuple[bytes, Address]:
         received: tuple[bytes, Address] = await self.inbox.receive()
@@ -58,16 +62,25 @@ class VirtualSocket:
             self.network.lost += 1
 
     def close(self) -> None:
-        self.network.sockets.pop(self.address, None)
+        self.network.sockets.pop(self.place, None)
         self.inbox.close()
 
 
 @dataclass
 class VirtualHost:
-    """One machine: what is bound to the wildcard address is reached at its own."""
+    """One machine: what is bound to the wildcard address is reached at its own.
+
+    knows_itself: sockets say where they are reached. Real ones do not: they say that they are bound to the wildcard.
+    interface: the address that the system names as the machine's own.
+    """
 
     network: "VirtualNetwork"
     ip: str
+    knows_itself: bool = True
+    interface: str | None = None
+
+    def local_host(self, *, ipv6: bool) -> str | None:
+        return None if self.interface is None or (":" in self.interface) != ipv6 else self.interface
 
     async def bind(self, address: Address) -> VirtualSocket:
         await trio.lowlevel.checkpoint()
@@ -78,7 +91,8 @@ class VirtualHost:
         place = Address.of(host, port)
         if place in self.network.sockets:
             raise ListenError(f"{place} is in use")
-        self.network.sockets[place] = VirtualSocket(self.network, place)
+        said = place if self.knows_itself else Address(address.host, place.port)
+        self.network.sockets[place] = VirtualSocket(self.network, place, said)
         return self.network.sockets[place]
 
 
@@ -101,8 +115,8 @@ class VirtualNetwork:
         self._count = 0
         self._more = trio.Event()
 
-    def host(self, ip: str) -> VirtualHost:
-        return VirtualHost(self, ip)
+    def host(self, ip: str, *, knows_itself: bool = True, interface: str | None = None) -> VirtualHost:
+        return VirtualHost(self, ip, knows_itself, interface)
 
     def free_port(self, host: str) -> int:
         return next(port for port in range(4000, 60000) if Address.of(host, port) not in self.sockets)
@@ -164,7 +178,7 @@ class Lab:
         service = DhtService(
             self.params,
             options.pop("identity"),
-            self.network.host(ip),
+            self.network.host(ip, **{name: options.pop(name) for name in HOST_OPTIONS if name in options}),
             rng=Random(self.rng.random()),
             entropy=self.rng.randbytes,
             **options,

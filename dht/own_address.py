@@ -1,0 +1,93 @@
+"""Where others reach this node. What it knows by itself comes before what strangers say."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import trio
+
+from shoal.dht.address import Address
+from shoal.dht.params import NetworkParameters
+from shoal.dht.transport import DatagramNetwork
+
+INTERFACE_CHECK_S = 60.0  # how long the system's answer is used
+
+
+class AddressSource(Enum):
+    """How a node knows its own address, the most trusted first."""
+
+    ADVERTISED = "advertised"  # the user said so
+    BOUND = "bound"  # a socket is bound to it
+    INTERFACE = "interface"  # it is a public address of this machine
+    OBSERVED = "observed"  # most peers see it
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAddress:
+    """An address of this node, and how it knows it."""
+
+    address: Address
+    source: AddressSource
+
+
+class OwnAddresses:
+    """Finds at most one address per family, IPv4 first.
+
+    listening: where the sockets are bound now.    observed: what most peers see in a family (True: IPv6).
+    """
+
+    def __init__(
+        self,
+        params: NetworkParameters,
+        network: DatagramNetwork,
+        advertised: Sequence[Address],
+        listening: Callable[[], tuple[Address, ...]],
+        observed: Callable[[bool], Address | None],
+    ) -> None:
+        self._params = params
+        self._network = network
+        self._advertised = tuple(advertised)
+        self._listening = listening
+        self._observed = observed
+        self._interfaces: dict[bool, str | None] = {}
+        self._checked_at = float("-inf")
+        self._found: tuple[OwnAddress, ...] = ()
+        self._found_by: object = None
+
+    def current(self) -> tuple[OwnAddress, ...]:
+        """What is known now."""
+        families = (False, True)
+        self._check_interfaces()
+        known = (self._listening(), *self._interfaces.values(), *(self._observed(family) for family in families))
+        if self._found_by != known:
+            found = (self._of_family(ipv6=family) for family in families)
+            self._found_by, self._found = known, tuple(each for each in found if each is not None)
+        return self._found
+
+    def _of_family(self, *, ipv6: bool) -> OwnAddress | None:
+        said = [each for each in self._advertised if each.is_ipv6 == ipv6]
+        bound = [each for each in self._listening() if each.is_ipv6 == ipv6]
+        candidates = [
+            *(OwnAddress(each, AddressSource.ADVERTISED) for each in said),
+            *(OwnAddress(each, AddressSource.BOUND) for each in bound),
+            *self._of_interface(bound, ipv6=ipv6),
+        ]
+        seen = self._observed(ipv6)
+        if seen is not None and not all(each.is_loopback for each in bound):
+            candidates.append(OwnAddress(seen, AddressSource.OBSERVED))
+        return next((each for each in candidates if self._params.allows(each.address)), None)
+
+    def _of_interface(self, bound: Sequence[Address], *, ipv6: bool) -> list[OwnAddress]:
+        """In a public network: the machine's public address, with the port of a socket that listens on all of them."""
+        host = self._interfaces.get(ipv6)
+        ports = [each.port for each in bound if each.is_wildcard]
+        if self._params.private or host is None or not ports:
+            return []
+        return [OwnAddress(Address.of(host, ports[0]), AddressSource.INTERFACE)]
+
+    def _check_interfaces(self) -> None:
+        now = trio.current_time()
+        if self._params.private or now - self._checked_at < INTERFACE_CHECK_S:
+            return
+        self._checked_at = now
+        self._interfaces = {family: self._network.local_host(ipv6=family) for family in (False, True)}
