@@ -15,7 +15,7 @@ from shoal.cli.output import Output, visible
 from shoal.cli.units import format_clock, format_rate, format_size
 
 if TYPE_CHECKING:
-    from shoal.node import Progress
+    from shoal.node import Phase, Progress
 
 REDRAW_S = 0.1  # ten times a second looks smooth and costs nothing
 EVENT_S = 1.0  # JSON events: enough for any bar drawn from them
@@ -115,7 +115,8 @@ class ProgressDisplay:
         self.drawn = drawn and output.redrawable
         self._output = output
         self._clock = clock
-        self._meter = RateMeter()
+        self._meter = RateMeter()  # of one phase: what another has done says nothing of the rate of this one
+        self._metered: Phase | None = None
         self._latest: Progress | None = None
         self._shown_at = float("-inf")
         self._shown_phase = ""
@@ -126,6 +127,8 @@ class ProgressDisplay:
     def __call__(self, progress: "Progress", /) -> None:
         now = self._clock()
         self._latest = progress
+        if progress.phase is not self._metered:
+            self._meter, self._metered = RateMeter(), progress.phase
         self._meter.add(now, progress.done_bytes)
         if self._output.verbose and progress.phase.value != self._told_phase:
             self._told_phase = progress.phase.value

@@ -20,7 +20,7 @@ PART_CHARS = 64  # base32 digits of 40 bytes
 ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyz234567")  # RFC 4648 in lower case; upper case is refused
 MAX_TEXT_CHARS = 4096  # what is pasted with a link included; nothing longer is looked at
 WRAPPING = frozenset(" \"'`<>«»‹›‘’‚‛“”„‟")  # with all that cannot be printed: no part of a link, wherever it stands
-BEFORE, AFTER = "([{*_", ".,;:!?…)]}*_"  # the same at its ends: marks of a sentence or a markup around it
+BEFORE, AFTER = "([{*_", ".,;!?…)]}*_"  # the same at its ends: marks of a sentence or a markup around it
 
 _id_checksum = labelled("link id checksum")
 _key_checksum = labelled("link key checksum")

@@ -249,13 +249,20 @@ def summary_fields(done: "Published") -> dict[str, object]:
 
 def success_words(done: "Published") -> str:
     """What a publish that reached its aim tells people."""
-    rate = f" ({format_rate(done.size / done.seconds)})" if done.size and done.seconds > 0 else ""
-    resumed = f", {format_size(done.resumed_bytes)} of it sent earlier" if done.resumed_bytes else ""
+    earlier = _sent_earlier(done)
+    now = done.size - earlier
+    rate = f" ({format_rate(now / done.seconds)})" if now and done.seconds > 0 else ""
+    resumed = f", {format_size(earlier)} of it sent earlier" if earlier else ""
     return (
         f"Published {format_size(done.size)} in {done.seconds:.1f} s{rate}{resumed}: "
         f"{plural(done.shares, 'share')} on {plural(done.hosts, 'host')}; {_survival(done)}; "
         f"kept until {day(done.lease_until)}."
     )
+
+
+def _sent_earlier(done: "Published") -> int:
+    """How much of the file an earlier run had sent: the same part as of the share bytes."""
+    return done.size * done.resumed_bytes // max(1, done.resumed_bytes + done.sent_bytes)
 
 
 def _survival(done: "Published") -> str:

@@ -153,6 +153,7 @@ async def open_stream(
     send, receive = trio.open_memory_channel[bytes](0)
     needed = max(1, -(-opened.metadata.size // reader.layout.segment_plain_bytes))  # not the segments that only pad
     report.done = min(opened.metadata.size, first_segment * reader.layout.segment_plain_bytes)
+    report(0)
     with receive:
         async with open_nursery() as nursery:
             nursery.start_soon(in_order, reader.runs(first_segment, needed), work, RUNS_AHEAD, send)

@@ -186,7 +186,7 @@ async def fetch_to_path(
     opened = await open_file(context, link)
     path = resolve_target(target, opened, force=force)
     with open_part(part_path(path, link)) as part:
-        first, received = await _verified_segments(context, opened, part)
+        first, received = await _verified_segments(context, opened, part, on_progress)
         resumed = min(first * opened.located.manifest.layout.segment_plain_bytes, opened.metadata.size)
         proven, more = await _fetch_rest(context, opened, part, first, on_progress)
         with _local_errors(f"Cannot write {printable(path)}"):
@@ -221,7 +221,9 @@ async def _fetch_rest(
             return stream.proven, stream.received_bytes
 
 
-async def _verified_segments(context: Context, opened: OpenedFile, part: PartFile) -> tuple[int, int]:
+async def _verified_segments(
+    context: Context, opened: OpenedFile, part: PartFile, on_progress: OnProgress | None
+) -> tuple[int, int]:
     """How many segments from the start are in the part and right, and the bytes it took to know."""
     layout = opened.located.manifest.layout
     complete = min(part.size(), opened.metadata.size) // layout.segment_plain_bytes
@@ -229,6 +231,13 @@ async def _verified_segments(context: Context, opened: OpenedFile, part: PartFil
         return 0, 0
     reader = make_reader(context, opened.located)
     good = 0
+
+    def report(segments: int) -> None:
+        if on_progress is not None:
+            step = layout.segment_plain_bytes
+            on_progress(Progress(Phase.VERIFYING, min(segments, complete) * step, complete * step))
+
+    report(0)
 
     async def check(first: int) -> int:
         count = min(MAX_RUN_SEGMENTS, complete - first)
@@ -241,6 +250,7 @@ async def _verified_segments(context: Context, opened: OpenedFile, part: PartFil
             nursery.start_soon(in_order, range(0, complete, MAX_RUN_SEGMENTS), check, CHECKS_AHEAD, send)
             async for matching in receive:
                 good += matching
+                report(good)
                 if matching < MAX_RUN_SEGMENTS:
                     break
             nursery.cancel_scope.cancel()

@@ -4,7 +4,7 @@ A lane has a task and a queue of one batch. A holder that fails ends its own lan
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -45,12 +45,16 @@ class DropReason(ToldReason):
     OUR_DISK_FAILED = "our disk failed", "was left, as our disk failed", "were left, as our disk failed"
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(eq=False)
 class Lane:
     """A share and its holder. An offer names no share: any host that agrees can take any number.
 
     `received` and `durable` count blocks the holder has, of these safe on its disk. `reason` says why a lane failed;
-    it is None while the lane is alive.
+    it is None while the lane is alive. `on_sent` is called whenever the holder has received something.
     """
 
     share: int
@@ -62,6 +66,7 @@ class Lane:
     resumed_bytes: int = 0
     reason: DropReason | None = None
     was_busy: bool = False  # its holder answered so at least once
+    on_sent: Callable[[], None] = field(default=_nothing, repr=False)
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope, repr=False)
     _queue: "trio.MemorySendChannel[tuple[Batch, bool]] | None" = field(default=None, repr=False)
 
@@ -152,6 +157,7 @@ class Lane:
             raise Misbehaved(f"{self.contact.address} did not do what it was asked to")
         self.received = max(self.received, batch.end, reply.received_blocks)  # another repairer may be ahead of us
         self.durable = max(self.durable, min(reply.durable_blocks, self.received))
+        self.on_sent()
 
     async def commit(self, context: Context, manifest: bytes, file_id: bytes, lease_s: int) -> HolderStatement | None:
         """Ask the holder to make the share durable; its signed statement, or None with `reason` set."""

@@ -60,7 +60,6 @@ class Publisher:
         self._refusals: Counter[DropReason] = Counter()
         self._marks: list[tuple[int, list[Any], bytes, int]] = []
         self._is_resumed = False
-        self._had = 0  # blocks that the holders had when a publish was resumed, at most
         self._entry: JournalEntry
 
     async def run(self) -> Published:
@@ -121,8 +120,7 @@ class Publisher:
             return False
         for lane in alive:  # segments before a checkpoint are all full
             lane.resumed_bytes = entry.segment * BLOCK_BYTES if layout is None else layout.share_bytes
-        self._is_resumed, self._had = True, max(lane.received for lane in alive)
-        self._entry, self._lanes = entry, lanes
+        self._is_resumed, self._entry, self._lanes = True, entry, lanes
         return True
 
     async def _is_as_sent(self, entry: JournalEntry, segments: int) -> bool:
@@ -146,7 +144,7 @@ class Publisher:
 
     async def _start_afresh(self) -> ShareEncoder:
         """Recruit hosts, settle k and n, and note everything in the journal before the first byte leaves."""
-        self._is_resumed, self._had, self._marks = False, 0, []
+        self._is_resumed, self._marks = False, []
         if self._source.fingerprint is not None:
             await self._source.seek(0)
         size = await self._source.peek(PEEK_BYTES)
@@ -202,6 +200,12 @@ class Publisher:
             raise
 
     async def _feed(self, sealer: Sealer) -> None:
+        def tell() -> None:
+            self._report(Phase.SENDING, min(sealer.size, self._sent_bytes()))
+
+        for lane in self._lanes:
+            lane.on_sent = tell
+        tell()
         checkpoint, due = sealer.size + FIRST_CHECKPOINT_BYTES, trio.current_time() + CHECKPOINT_S
         while (batch := await sealer.next_batch()) is not None:
             reached = batch.plain_bytes >= checkpoint or trio.current_time() >= due
@@ -213,8 +217,11 @@ class Publisher:
                 checkpoint, due = batch.plain_bytes + CHECKPOINT_BYTES, trio.current_time() + CHECKPOINT_S
                 self._marks.append((batch.end, batch.state, batch.chain, batch.plain_bytes))
             await self._checkpoint()
-            sent = batch.end > self._had  # else the holders have it: it was sealed again, and not sent
-            self._report(Phase.SENDING if sent else Phase.VERIFYING, batch.plain_bytes)
+
+    def _sent_bytes(self) -> int:
+        """Bytes of the file, padding included, that every living holder has received."""
+        blocks = min((lane.received for lane in self._lanes if lane.alive), default=0)
+        return blocks * Layout.for_plaintext(self._entry.k, self._entry.n, 0).segment_plain_bytes
 
     def _require_alive(self) -> None:
         alive = sum(lane.alive for lane in self._lanes)

@@ -137,7 +137,7 @@ class Leaver:
     def _report(self, total: int) -> None:
         if self._on_progress is not None:
             done = self._fates.total() - self._fates[Fate.REMAINING]
-            self._on_progress(Progress(Phase.SENDING, self._sent_bytes, None, done, total, done))
+            self._on_progress(Progress(Phase.SENDING, self._sent_bytes, shares=done, wanted_shares=total))
 
     async def _pages(self) -> AsyncIterator[list[HeldFile]]:
         after = b""

@@ -69,6 +69,24 @@ def test_the_rate_is_that_of_the_last_seconds_without_what_was_resumed() -> None
     assert meter.rate(20.0) == 0.0
 
 
+def test_the_rate_of_a_phase_is_its_own(recorded: Callable[..., Any]) -> None:
+    """What was there before a phase began is not its work, and what another phase did is not either."""
+    output, clock = recorded(json=True), Clock()
+    display = ProgressDisplay(output, clock=clock)
+    display(Progress(Phase.CONNECTING, 0, 2_000_000_000))
+    for second in range(3):
+        clock.now += 1.0
+        display(Progress(Phase.VERIFYING, (second + 1) * 300_000_000, 2_000_000_000))
+    for second in range(5):
+        clock.now += 1.0
+        display(Progress(Phase.SENDING, 1_000_000_000 + second * 1_000_000, 2_000_000_000))
+    rates = {message["phase"]: message["bytes_per_s"] for message in output.messages}
+    assert rates["verifying"] == pytest.approx(300_000_000, rel=0.01)
+    sending = [message["bytes_per_s"] for message in output.messages if message["phase"] == "sending"]
+    assert sending[0] == 0
+    assert all(rate == pytest.approx(1_000_000, rel=0.01) for rate in sending[1:])
+
+
 def test_a_stall_shows_in_the_rate() -> None:
     meter = RateMeter()
     for tenth in range(50):

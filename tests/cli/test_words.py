@@ -145,8 +145,10 @@ def test_the_other_number_is_the_one_the_library_chooses(needed: int | None, tot
 
 
 def test_a_resumed_publish(settings: Globals) -> None:
-    _, err = told(settings, replace(WIDE, resumed_bytes=96_000_000))
-    assert "96.0 MB of it sent earlier" in err
+    _, err = told(settings, replace(WIDE, sent_bytes=48_000_000, resumed_bytes=144_000_000))
+    assert err.startswith("Published 64.0 MB in 4.0 s (4.00 MB/s), 48.0 MB of it sent earlier: 48 shares")
+    _, err = told(settings, replace(WIDE, sent_bytes=0, resumed_bytes=192_000_000))
+    assert err.splitlines()[1].startswith("Published 64.0 MB in 4.0 s, 64.0 MB of it sent earlier: 48 shares")
 
 
 def test_the_command_that_fetches_it_on_a_terminal(

@@ -58,6 +58,7 @@ def test_many_files_are_handed_over_a_few_at_a_time(tmp_path: Path, monkeypatch:
         left = await busiest.node.leave(on_progress=seen.append)
         assert (left.handed_over, left.remaining) == (held, 0)
         assert {each.wanted_shares for each in seen} == {held}
+        assert {each.hosts for each in seen} == {0}, "shares are counted, and no hosts"
         assert seen[-1].done_bytes == left.sent_bytes
         return left, trio.current_time() - begun, [each.shares for each in seen]
 

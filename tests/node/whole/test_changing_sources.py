@@ -33,6 +33,10 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+def put(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
 def content(path: Path) -> bytes:
     return path.read_bytes()
 
@@ -109,18 +113,21 @@ def test_a_file_that_only_looks_different_is_resumed(tmp_path: Path, source: Pat
 def test_a_mixture_of_two_states_is_refused_and_nobody_keeps_it(tmp_path: Path, source: Path) -> None:
     async def story(world: World) -> None:
         await start_nodes(world, 8, 30)
-        phases = []
+        put(source, world.rng.randbytes(16_000_000))
+        phases: list[Phase] = []
+        changed: list[int] = []
 
         def change_on_the_way(progress: Progress) -> None:
             phases.append(progress.phase)
-            if phases.count(Phase.SENDING) == 1 and progress.phase is Phase.SENDING:
-                assert 0 < progress.done_bytes < 5_000_000
-                overwrite(source, 0, 5_999_999)
+            if progress.phase is Phase.SENDING and progress.done_bytes and not changed:
+                changed.append(progress.done_bytes)
+                overwrite(source, 0, 15_999_999)
 
         async with world.client("publisher") as client:
             with pytest.raises(LocalError, match="changed while it was being read"):
                 await client.publish(source, needed=2, total=6, on_progress=change_on_the_way)
             assert Phase.VERIFYING in phases
+            assert changed[0] < 8_000_000, "the end was not read yet"
             await trio.sleep(1)
             assert await uploads_everywhere(world) == 0
             assert not client.published()
