@@ -14,6 +14,7 @@ from shoal.node.channel.frames import FrameHead, FrameReader, FrameWriter
 from shoal.node.channel.hello import HELLO_TIMEOUT_S, NotProven, Role
 from shoal.node.channel.limits import Throttle
 from shoal.node.channel.memory import Grant, MemoryHolder
+from shoal.node.channel.memory_queue import MemoryQueue
 from shoal.node.channel.messages import AnyRequest, Failure, Identify, Reason, Reply, Status, UnknownRequest
 from shoal.node.channel.streams import Buffer, ByteStream
 
@@ -43,14 +44,7 @@ class Desk(Protocol):
     params: NetworkParameters
     entropy: Callable[[int], bytes]
     throttle: Throttle
-
-    async def reserve(self, holder: MemoryHolder, count: int) -> Grant | None:
-        """Wait for memory; None when there is none for a while."""
-        ...
-
-    def release(self, grant: Grant) -> None:
-        """Give memory back."""
-        ...
+    queue: MemoryQueue
 
     async def work(self, caller: Caller, request: AnyRequest, payload: Buffer) -> Reply | Failure:
         """Do one request, whatever happens."""
@@ -160,7 +154,7 @@ class Conversation:
         while self._slot.in_work >= MAX_REQUESTS_COUNT or self._bytes + cost > MAX_CONNECTION_BYTES:
             self._less_to_do = trio.Event()
             await self._less_to_do.wait()
-        grant = await self._server.reserve(self._holder, cost)
+        grant = await self._server.queue.reserve(self._holder, cost)
         if grant is None:
             await self._reader.skip_payload()
             failure = Failure(Status.BUSY, Reason.MEMORY, "no memory left for this now")
@@ -195,7 +189,7 @@ class Conversation:
         self._idle_since = trio.current_time()
         self._slot.end(self._idle_since)
         self._bytes -= grant.bytes_count
-        self._server.release(grant)
+        self._server.queue.release(grant)
         self._less_to_do.set()
 
     async def _fail(self, type_number: int, request_id: int, failure: Failure) -> None:

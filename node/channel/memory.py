@@ -1,8 +1,8 @@
 """Memory for payloads, shared among the places that peers come from. Pure: the caller gives the time.
 
 A place may hold a part of what is free. So the first one to come never gets everything, and there is room for the next.
-A full line of requests waits, because honest payloads move on within milliseconds. A connection that moves slower than
-`SLOW_BYTES_PER_S` is closed when others wait for what it holds.
+A connection that moves slower than `SLOW_BYTES_PER_S` is closed when others wait for what it holds. `memory_queue` does
+the waiting.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from shoal.node.channel.places import Origin, heaviest
 MAX_MEMORY_BYTES = 64 * 2**20  # payloads in memory for all connections of a server together
 FLOOR_BYTES = 2 * 2**20  # the largest single request: a place may hold it while there is room at all
 SLOW_BYTES_PER_S = 2**20 / 20  # 1 MiB must move on within 20 s when others wait
-SLOW_AGE_S = 2.0  # nobody is judged sooner: a far peer's TCP has found its speed by then
+SLOW_AGE_S = 1.0  # nobody is judged sooner: 0.3 s away, TCP has moved 98 KiB by then
 
 
 @dataclass(eq=False, slots=True)
@@ -25,6 +25,7 @@ class MemoryHolder:
     moved: Callable[[], int]
     evict: Callable[[], None]
     held_bytes: int = 0
+    done_bytes: int = 0  # held before, and given back
     is_evicted: bool = False
     grants: dict["Grant", None] = field(default_factory=dict)  # oldest first
 
@@ -52,14 +53,15 @@ class Grant:
 
     def wait_for_peer(self, now: float) -> None:
         """From now on it is the peer's turn."""
-        self.since = now
-        self.moved_before = self.holder.moved()
+        if self.bytes_count:
+            self.since = now
+            self.moved_before = self.holder.moved()
 
 
 class MemoryBudget:
     """How many bytes of payloads a server holds for all its connections together.
 
-    There is no queue: a peer that finds no room for a while is told that the node is busy.
+    Nothing waits here. A request that finds no room may `squeeze`, and try again.
     """
 
     def __init__(self, limit_bytes: int = MAX_MEMORY_BYTES) -> None:
@@ -70,6 +72,8 @@ class MemoryBudget:
 
     def take(self, holder: MemoryHolder, count: int, now: float) -> Grant | None:
         """Take `count` bytes, or None when there is no room for them. Give them back with `release`."""
+        if not count:
+            return Grant(0, holder, None, 0)
         if self._narrow_level(holder.origin, count) is not None:
             return None
         grant = Grant(count, holder, now, holder.moved())
@@ -80,11 +84,18 @@ class MemoryBudget:
 
     def release(self, grant: Grant) -> None:
         """Give a grant back. Once only."""
+        if not grant.bytes_count:
+            return
         holder = grant.holder
+        holder.done_bytes += grant.bytes_count
         del holder.grants[grant]
         if not holder.grants:
             del self._holders[holder]
         self._add(holder, -grant.bytes_count)
+
+    def claim(self, holder: MemoryHolder) -> tuple[int, int]:
+        """By what those who wait are served, the least first: places that hold little, then peers that did much."""
+        return self._held[0, holder.origin.places[0]], -holder.done_bytes
 
     def squeeze(self, holder: MemoryHolder, count: int, now: float, *, may_judge: bool) -> None:
         """Close a connection, if one has to give way to a request for `count` bytes that finds no room.
@@ -109,8 +120,6 @@ class MemoryBudget:
     def _narrow_level(self, origin: Origin, count: int) -> int | None:
         """Where `count` more bytes do not fit: 0 in the whole, 1 in the widest place, and so on. None if they do."""
         free = self.limit_bytes - self.used_bytes
-        if not count:
-            return None
         if count > free:
             return 0
         for level, (place, bound) in enumerate(zip(origin.places, origin.bounds, strict=True)):

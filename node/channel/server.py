@@ -15,12 +15,11 @@ from shoal.dht import Identity, NetworkParameters
 from shoal.node.channel.bugs import BugCount
 from shoal.node.channel.conversation import Caller, Conversation
 from shoal.node.channel.limits import Throttle
-from shoal.node.channel.memory import Grant, MemoryBudget, MemoryHolder
+from shoal.node.channel.memory import MemoryBudget
+from shoal.node.channel.memory_queue import MemoryQueue
 from shoal.node.channel.messages import AnyRequest, Failure, Reason, Reply, Status
 from shoal.node.channel.streams import Buffer, ByteStream
 
-MEMORY_WAIT_S = 5.0  # a burst of honest readers is over by then; after it the caller should try elsewhere
-SQUEEZE_EVERY_S = 0.25  # how often a request that waits looks whether a slow peer has to give way
 MAX_WORK_S = 300.0  # far beyond any honest request (announcing a file takes a minute at worst)
 
 log = logging.getLogger(__name__)
@@ -70,7 +69,7 @@ class PeerServer:
         self.entropy = entropy
         self.throttle = throttle or Throttle()
         self.memory = memory or MemoryBudget()
-        self._freed = trio.lowlevel.ParkingLot()  # tasks that wait for memory: at most one per connection
+        self.queue = MemoryQueue(self.memory, self.throttle)
         self._bugs = BugCount()
         self._connections = self._requests = self._failures = 0
 
@@ -90,29 +89,6 @@ class PeerServer:
         finally:
             self._connections -= 1
             await stream.aclose()
-
-    async def reserve(self, holder: MemoryHolder, count: int) -> Grant | None:
-        """Wait for memory for `count` bytes of payload. Returns None when there is none for a while."""
-        grant = self.memory.take(holder, count, trio.current_time())
-        if grant is None:
-            grant = await self._wait_for_memory(holder, count)
-        return grant
-
-    async def _wait_for_memory(self, holder: MemoryHolder, count: int) -> Grant | None:
-        give_up_at = trio.current_time() + MEMORY_WAIT_S
-        while (now := trio.current_time()) < give_up_at:
-            self.memory.squeeze(holder, count, now, may_judge=not self.throttle.holds_back(now))
-            with trio.move_on_after(SQUEEZE_EVERY_S):
-                await self._freed.park()
-            grant = self.memory.take(holder, count, trio.current_time())
-            if grant is not None:
-                return grant
-        return None
-
-    def release(self, grant: Grant) -> None:
-        """Give memory back."""
-        self.memory.release(grant)
-        self._freed.unpark_all()
 
     async def work(self, caller: Caller, request: AnyRequest, payload: Buffer) -> Reply | Failure:
         """Do one request, whatever happens."""

@@ -153,8 +153,16 @@ def test_a_peer_is_not_to_blame_for_our_own_work() -> None:
     peer.grants[0].wait_for_us()
     assert squeeze(budget, asking, [peer], 100.0) == []
     peer.grants[0].wait_for_peer(100.0)
-    assert squeeze(budget, asking, [peer], 101.0) == []
-    assert squeeze(budget, asking, [peer], 101.0 + SLOW_AGE_S) == [peer]
+    assert squeeze(budget, asking, [peer], 100.5) == []
+    assert squeeze(budget, asking, [peer], 100.0 + SLOW_AGE_S) == [peer]
+
+
+def test_those_who_wait_are_served_by_place_and_then_by_what_they_did() -> None:
+    budget, fast, fresh, elsewhere = MemoryBudget(), Peer("203.0.113.1"), Peer("203.0.113.2"), Peer("198.51.100.1")
+    assert fast.take(budget, MIB)
+    budget.release(fast.grants.pop())
+    assert Peer("203.0.113.3").take(budget, MIB)
+    assert sorted([fresh, fast, elsewhere], key=lambda each: budget.claim(each.holder)) == [elsewhere, fast, fresh]
 
 
 def test_the_books_are_right_whatever_happens(rng: random.Random) -> None:
