@@ -182,7 +182,12 @@ class Asker:
         async with self._limit:
             try:
                 clock, entries = await ask_survey(
-                    self._context, contact, ids, with_statements=with_statements, timeout_s=SURVEY_TIMEOUT_S
+                    self._context,
+                    contact,
+                    ids,
+                    with_statements=with_statements,
+                    timeout_s=SURVEY_TIMEOUT_S,
+                    patience_s=SURVEY_TIMEOUT_S,
                 )
             except PeerError as error:
                 return outcome_of(error, answered=False)

@@ -17,7 +17,7 @@ from shoal.node.care.findings import Findings, WatchedFile
 from shoal.node.care.rounds import Round
 from shoal.node.care.telling import Teller
 from shoal.node.channel import GetHolders, PeerError
-from shoal.node.context import Context
+from shoal.node.context import BUSY_PATIENCE_S, Context
 from shoal.node.errors import ShoalError
 from shoal.node.holders.known import KnownHolders
 from shoal.node.holders.refresh import Place, commonly_known, worth_keeping
@@ -125,7 +125,7 @@ class ListComparison:
             if len(lists) == COMPARED_LISTS:
                 break
             try:
-                reply = await self._context.ask(statement.contact, GetHolders(file.file_id))
+                reply = await self._context.ask(statement.contact, GetHolders(file.file_id), patience_s=BUSY_PATIENCE_S)
                 lists[statement.node_id] = await self._known_holders.read(file.file_id, bytes(reply.payload))
             except (PeerError, MalformedStatement):
                 continue

@@ -13,13 +13,14 @@ from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.findings import Findings
 from shoal.node.care.verdict import Verdict, hand_over, is_news
 from shoal.node.channel import Announce, PeerError, TellHolders
-from shoal.node.context import Context
+from shoal.node.context import BUSY_PATIENCE_S, Context
 from shoal.node.holders.announcing import Announcing
 from shoal.node.holders.known import KnownHolders
 from shoal.node.holders.refresh import YOUNG_S
 from shoal.node.holders.statements import (
     HolderStatement,
     MalformedStatement,
+    NotNow,
     check_statement,
     newest_by_share,
     pack_statements,
@@ -72,13 +73,22 @@ class Teller:
         return await self.tell(findings, [each for each in findings.statements if each.node_id == self._me])
 
     def news(self, findings: Findings) -> list[HolderStatement]:
-        """The statements that holders showed and that are worth telling. Checks signatures: called in a worker."""
+        """The statements that holders showed and that are worth telling. Checks signatures: called in a worker.
+
+        A holder that shows one that no honest holder makes is not listened to further.
+        """
         known = newest_by_share(findings.statements)
         fresh = []
+        liars: set[NodeId] = set()
         for said_by, signed in findings.shown.statements:
+            if said_by in liars:
+                continue
             try:
                 each = check_statement(signed, self._context.network, self._env.scheme, self._env.wall())
+            except NotNow:
+                continue
             except MalformedStatement:
+                liars.add(said_by)
                 continue
             old = known.get((each.share, each.node_id))
             if each.file_id == findings.file_id and each.node_id == said_by and is_news(each, old, findings):
@@ -100,7 +110,9 @@ class Teller:
         async def tell(statement: HolderStatement) -> None:
             nonlocal heard
             try:
-                await self._context.ask(statement.contact, TellHolders(findings.file_id), payload=[payload])
+                await self._context.ask(
+                    statement.contact, TellHolders(findings.file_id), payload=[payload], patience_s=BUSY_PATIENCE_S
+                )
                 heard += 1
             except PeerError:
                 return  # it hears of them at the next renewal, or when it compares lists
@@ -136,7 +148,9 @@ class Teller:
                     await self._announcing.announce(findings.file_id, patient=handover.patient, from_table=True)
                 else:
                     request = Announce(findings.file_id, handover.patient)
-                    await self._context.ask(contacts[node_id], request, timeout_s=ANNOUNCE_TIMEOUT_S)
+                    await self._context.ask(
+                        contacts[node_id], request, timeout_s=ANNOUNCE_TIMEOUT_S, patience_s=BUSY_PATIENCE_S
+                    )
             except (PeerError, StoreError):
                 continue
 

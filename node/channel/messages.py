@@ -83,6 +83,7 @@ class Reason(IntEnum):
     CONNECTIONS = 12  # too many connections
     MEMORY = 13
     TIME = 14  # the request took too long
+    SHARE = 17  # the caller has had its share of the node's time; `price` says for how long
     # with INTERNAL
     DISK_FAILED = 15
     # with UNSUPPORTED

@@ -16,6 +16,7 @@ from shoal.node.holders.statements import (
     HolderStatement,
     MalformedStatement,
     StatementChecker,
+    check_batch,
     make_statement,
     newest_by_share,
     unchecked_statement,
@@ -111,7 +112,7 @@ class KnownHolders:
     async def learn(self, file_id: FileId, payload: bytes) -> int:
         """Keep the valid statements of a payload; the number that is known afterwards.
 
-        Raises MalformedStatement for what is no list of statements, StoreError where the disk fails.
+        Raises MalformedStatement for what is no list of statements or has junk in it, StoreError where the disk fails.
         """
         return await self._env.call(self.take_in, file_id, payload)
 
@@ -122,12 +123,14 @@ class KnownHolders:
         signed = unpack_statements(payload)[:MAX_STATEMENTS]
         now = self._env.wall()
         known = {each.statement for each in self._store.statements(file_id) if each.expires > now}
-        new = self._valid_on(file_id, [item for item in signed if item not in known])
+        new = self._checked(file_id, [item for item in signed if item not in known])
         return self._keep(file_id, new) if new else len(known)
 
     async def read(self, file_id: FileId, payload: bytes) -> list[HolderStatement]:
-        """The valid statements of another's list, this node's too; nothing is kept. Raises MalformedStatement."""
-        return await self._env.call(self._valid_on, file_id, unpack_statements(payload)[:MAX_STATEMENTS])
+        """The valid statements of another's list, this node's too; nothing is kept. Raises MalformedStatement, for a
+        list with junk in it as well.
+        """
+        return await self._env.call(self._checked, file_id, unpack_statements(payload)[:MAX_STATEMENTS])
 
     async def keep(self, file_id: FileId, valid: Sequence[HolderStatement]) -> None:
         """Keep what others state, or what they were told of this node. Raises StoreError where the disk fails."""
@@ -170,9 +173,10 @@ class KnownHolders:
         self._store.add_statements(file_id, kept, self._env.wall())
         return self._store.statement_count(file_id)
 
-    def _valid_on(self, file_id: FileId, signed: Sequence[bytes]) -> list[HolderStatement]:
-        width = self._width(file_id)
-        return [each for each in self._valid(signed) if each.file_id == file_id and each.share < width]
+    def _checked(self, file_id: FileId, signed: Sequence[bytes]) -> list[HolderStatement]:
+        width, now = self._width(file_id), self._env.wall()
+        valid = check_batch(signed, file_id, lambda item: self._checker.check(item, now))
+        return [each for each in valid if each.share < width]
 
     def _valid(self, signed: Sequence[bytes]) -> list[HolderStatement]:
         """Those that are valid here and now. Blocking: each costs the check of a signature."""

@@ -20,6 +20,7 @@ from shoal.node.holders.leads import Leads
 from shoal.node.holders.statements import (
     HolderStatement,
     MalformedStatement,
+    check_batch,
     check_statement,
     newest_by_share,
     unpack_statements,
@@ -185,7 +186,10 @@ class Search:
 
     async def _take_statements(self, signed: list[bytes]) -> bool:
         """Note what a list says; whether there was anything valid in it."""
-        valid = await self._context.env.call(self._valid_statements, signed)
+        try:
+            valid = await self._context.env.call(self._valid_statements, signed)
+        except MalformedStatement:
+            return False  # no honest holder has such a list
         self._statements += valid
         self._leads.hear(Hint(each.share, Contact(each.node_id, each.address)) for each in valid)
         return bool(valid)
@@ -193,15 +197,7 @@ class Search:
     def _valid_statements(self, signed: list[bytes]) -> list[HolderStatement]:
         """Checks signatures, hence called in a worker."""
         env, network = self._context.env, self._context.network
-        valid = []
-        for item in signed:
-            try:
-                statement = check_statement(item, network, env.scheme, env.wall())
-            except MalformedStatement:
-                continue
-            if statement.file_id == self._file_id:
-                valid.append(statement)
-        return valid
+        return check_batch(signed, self._file_id, lambda item: check_statement(item, network, env.scheme, env.wall()))
 
     def _not_found(self) -> NotFound | NoPeers:
         if not self._context.dht.contacts():

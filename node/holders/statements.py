@@ -6,7 +6,7 @@ file's holders. Format: docs/format.md, "Holder statements".
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgpack
@@ -35,6 +35,12 @@ MAX_REMEMBERED = 4096  # a signature costs 0.1 ms to check, and each statement i
 
 class MalformedStatement(Exception):
     """Not a holder statement, or not a valid one here and now."""
+
+
+class NotNow(MalformedStatement):
+    """A statement that is out of its time, or of a later version. An honest peer may hand it on; no other that is not
+    valid, since it checks what it keeps.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +90,39 @@ def make_statement(
 
 
 def check_statement(signed: bytes, network: NetworkParameters, scheme: SignatureScheme, now: float) -> HolderStatement:
-    """`read_statement`, and whether its signer can be a holder of this network: its address, its proof of work."""
-    statement = read_statement(signed, network.network_id, scheme, now)
+    """`read_statement`, and whether its signer can be a holder of this network: its address, its proof of work.
+
+    The signature comes last, because it costs most. Raises MalformedStatement.
+    """
+    body, signature = _envelope(signed)
+    statement, public_key = _fields(body, signed)
+    if not _is_timely(statement, now):
+        raise NotNow("outside its time")
     if not network.allows(statement.address):
         raise MalformedStatement("no holder of this network can be at that address")
     if not has_proof(statement.node_id, network.pow_bits):
         raise MalformedStatement("its signer has no proof of work")
+    if not scheme.verify(public_key, _message(network.network_id, body), signature):
+        raise MalformedStatement("its signature is wrong")
     return statement
+
+
+def check_batch(
+    signed: Iterable[bytes], file_id: FileId, check: Callable[[bytes], HolderStatement]
+) -> list[HolderStatement]:
+    """Those of a peer's statements on one file that are valid now, as `check` finds them. Blocking.
+
+    Raises MalformedStatement at the first that no honest peer hands on: so a batch of junk costs one signature.
+    """
+    valid = []
+    for item in signed:
+        try:
+            if unchecked_statement(item).file_id != file_id:
+                raise MalformedStatement("it is about another file")
+            valid.append(check(item))
+        except NotNow:
+            continue
+    return valid
 
 
 class StatementChecker:
@@ -110,7 +142,7 @@ class StatementChecker:
         known = self._good.get(signed)
         if known is not None:
             if not _is_timely(known, now):
-                raise MalformedStatement("outside its time")
+                raise NotNow("outside its time")
             return known
         statement = check_statement(signed, self._network, self._scheme, now)
         with self._lock:
@@ -125,7 +157,7 @@ def read_statement(signed: bytes, network_id: bytes, scheme: SignatureScheme, no
     body, signature = _envelope(signed)
     statement, public_key = _fields(body, signed)
     if not _is_timely(statement, now):
-        raise MalformedStatement("outside its time")
+        raise NotNow("outside its time")
     if not scheme.verify(public_key, _message(network_id, body), signature):
         raise MalformedStatement("its signature is wrong")
     return statement
@@ -201,6 +233,8 @@ def _fields(body: bytes, signed: bytes) -> tuple[HolderStatement, bytes]:
             *_,
         ]:
             pass
+        case [int(version), *_] if version > VERSION:
+            raise NotNow("of a later version")
         case _:
             raise MalformedStatement("not the fields of a statement")
     if not (

@@ -34,6 +34,7 @@ from shoal.node.home.settings import NodeSettings
 from shoal.node.nursery import open_nursery
 from shoal.node.store import ShareStore, StoreError
 from shoal.node.volunteer.administration import Administration, Report
+from shoal.node.volunteer.budgets import BudgetedHandlers, CallerBudgets
 from shoal.node.volunteer.ending import Ending
 from shoal.node.volunteer.handlers import Handlers
 from shoal.node.volunteer.holder import HolderService
@@ -68,9 +69,9 @@ class Serving:
         self.started_at = trio.current_time()
         self.known_space = (float("-inf"), 0)
         self.handlers = Handlers()
-        self.server = PeerServer(
-            identity, network.parameters, self.handlers.answer, entropy=env.entropy, throttle=throttle
-        )
+        self.budgets = CallerBudgets(private=network.parameters.private)
+        budgeted = BudgetedHandlers(self.budgets, self.handlers.answer)
+        self.server = PeerServer(identity, network.parameters, budgeted.answer, entropy=env.entropy, throttle=throttle)
         self._throttle = throttle
         self.problems = Problems()
         self.ending = Ending()

@@ -20,6 +20,7 @@ from shoal.node.holders.statements import (
     HolderStatement,
     MalformedStatement,
     StatementChecker,
+    check_batch,
     check_statement,
     make_statement,
     newest_by_share,
@@ -276,3 +277,64 @@ def test_a_checker_checks_a_signature_once_and_the_times_always() -> None:
             checker.check(signed, outside)
     with pytest.raises(MalformedStatement):
         checker.check(signed[:-1] + bytes([signed[-1] ^ 1]), NOW)
+
+
+class CountingScheme(Ed25519):
+    """Counts the signatures that are checked: they are what costs."""
+
+    def __init__(self) -> None:
+        self.checked = 0
+
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
+        self.checked += 1
+        return super().verify(public_key, message, signature)
+
+
+def checked(batch: list[bytes], scheme: CountingScheme, *, pow_bits: int = 0) -> list[HolderStatement]:
+    network = NetworkParameters("batches", pow_bits, True)
+    return check_batch(batch, FILE_ID, lambda item: check_statement(item, network, scheme, NOW))
+
+
+def of_batch(share: int, *, file_id: FileId = FILE_ID, now: float = NOW) -> bytes:
+    network = NetworkParameters("batches", 0, True)
+    return make_statement(HOLDER, network.network_id, file_id, share, ADDRESS, LEASE_END, now).signed
+
+
+def forged_of_batch(share: int) -> bytes:
+    body, signature = msgpack.unpackb(of_batch(share))
+    packed: bytes = msgpack.packb([body, signature[:40] + bytes([signature[40] ^ 1]) + signature[41:]])
+    return packed
+
+
+def test_a_batch_of_junk_costs_one_signature() -> None:
+    scheme = CountingScheme()
+    with pytest.raises(MalformedStatement, match="signature"):
+        checked([forged_of_batch(share) for share in range(256)] * 4, scheme)
+    assert scheme.checked == 1
+
+
+@pytest.mark.parametrize(
+    "junk", [b"", bytes(200), of_batch(1, file_id=FileId(bytes(32)))], ids=["empty", "noise", "another file"]
+)
+def test_what_no_honest_peer_hands_on_ends_a_batch_before_any_signature(junk: bytes) -> None:
+    scheme = CountingScheme()
+    with pytest.raises(MalformedStatement):
+        checked([junk] * 1024, scheme)
+    assert scheme.checked == 0
+
+
+def test_a_signer_without_proof_of_work_costs_no_signature() -> None:
+    scheme = CountingScheme()
+    with pytest.raises(MalformedStatement, match="proof"):
+        checked([of_batch(share) for share in range(256)], scheme, pow_bits=64)
+    assert scheme.checked == 0
+
+
+def test_old_and_later_statements_do_not_end_a_batch() -> None:
+    """Honest peers hand them on: their clocks differ, and so do their versions."""
+    scheme = CountingScheme()
+    body, signature = msgpack.unpackb(of_batch(4))
+    later = msgpack.packb([msgpack.packb([2, *msgpack.unpackb(body)[1:]]), signature])
+    batch = [of_batch(1), of_batch(2, now=NOW - 2 * LIFETIME_S), of_batch(3, now=NOW + 86400), later, of_batch(5)]
+    assert [each.share for each in checked(batch, scheme)] == [1, 5]
+    assert scheme.checked == 2
