@@ -14,7 +14,7 @@ _WORDED = frozenset(
         *("shares", "files", "used_bytes", "capacity_bytes", "available_bytes", "free_disk_bytes", "reserve_bytes"),
         *("damaged_shares", "lost_shares", "soonest_lease_end", "audits_passed", "audits_failed", "repairs"),
         *("rebuilt_shares", "repair_bytes", "sent_bytes", "received_bytes", "bugs"),
-        *("uploads", "turns", "surveys", "audit_bytes", "records", "connections", "requests"),
+        *("uploads", "turns", "surveys", "audit_bytes", "records", "connections", "requests", "instance"),
     }
 )
 

@@ -14,7 +14,7 @@ from shoal.dht.contact import Contact
 from shoal.dht.errors import MisbehaviourError, NoReplyError, QueryError
 from shoal.dht.hearsay import HearsayBook
 from shoal.dht.identity import NodeId, has_proof
-from shoal.dht.messages import KnownRequest, Ping
+from shoal.dht.messages import KnownRequest, Nodes, Ping, Records
 from shoal.dht.observed import ObservedAddresses
 from shoal.dht.params import NetworkParameters
 from shoal.dht.routing import ContactTable
@@ -70,6 +70,7 @@ class Peers:
         self._nursery: trio.Nursery | None = None
         self._background_pings = 0
         self.observed = ObservedAddresses(private=params.private)
+        self.on_own_id: Callable[[Address], None] = lambda address: None  # hears where peers know our id to be
 
     def start(self, nursery: trio.Nursery) -> None:
         """Ping in the background in tasks of `nursery` from now on."""
@@ -171,11 +172,20 @@ class Peers:
             doubted = self.observed.note(answer.contact, answer.head.observed, trio.current_time(), chosen=chosen)
             for voter in doubted:
                 self._ping_soon(voter)
+        self._look_for_own_id(answer.reply)
         suspect = self._table.on_verified(answer.contact, trio.current_time())
         if len(self._table):
             self._on_contact()
         if suspect is not None:
             self._ping_soon(suspect)
+
+    def _look_for_own_id(self, reply: object) -> None:
+        """A peer names us to ourselves only where it knows our id at another address."""
+        if isinstance(reply, Nodes | Records):
+            for contact in reply.contacts:
+                if contact.node_id == self._own_id and self._params.allows(contact.address):
+                    self.on_own_id(contact.address)
+                    return
 
     def _ping_soon(self, contact: Contact) -> bool:
         """Ping in the background, unless too many such pings are under way."""

@@ -180,12 +180,17 @@ class Responder:
         return self._seal(answer_within(asker.limit, answer), frame, asker, now)
 
     def _nodes(self, target: bytes, asker: _Asker) -> Nodes:
-        return nodes_within(asker.limit, self.table.closest(target, exclude=asker.node_id))
+        return nodes_within(asker.limit, self.table.closest(target, exclude=self._excluded(asker)))
+
+    def _excluded(self, asker: _Asker) -> NodeId | None:
+        """The asker itself is no news to it; its id at another address is: somebody else may have its key."""
+        known = self.table.get(asker.node_id)
+        return asker.node_id if known is None or known.address == asker.address else None
 
     def _records(self, request: GetRecords, asker: _Asker, now: float) -> Records:
         held = self._store.get(request.record_kind, RecordKey(request.key), now)
         lacking = [record.encoded for record in held if record.tag not in request.have]
-        contacts = self.table.closest(request.key, exclude=asker.node_id) if request.want_contacts else []
+        contacts = self.table.closest(request.key, exclude=self._excluded(asker)) if request.want_contacts else []
         return records_within(asker.limit, contacts, lacking)
 
     def _put(self, encoded: bytes, asker: _Asker, now: float) -> StoreStatus:

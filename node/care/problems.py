@@ -15,11 +15,13 @@ class Problems:
     """What is wrong now.
 
     failure: what the last try to use the share store came to; empty where it worked.
+    twin: where another node runs with this node's key; empty where none is known.
     notices: what holds for as long as the node runs.
     unkept: by file id, which files on this home's list were not renewed when they were due.
     """
 
     failure: str = ""
+    twin: str = ""
     notices: list[str] = field(default_factory=list)
     unkept: dict[bytes, str] = field(default_factory=dict)
 
@@ -42,7 +44,7 @@ class Problems:
 
     def sentences(self, health: StoreHealth | None) -> list[str]:
         """All there is to say. `health` is None when the store could not even be asked."""
-        told = list(self.notices)
+        told = [*([self.twin] if self.twin else []), *self.notices]
         if self.failure:
             told.append(self.failure)
         if health is not None:

@@ -72,7 +72,8 @@ async def renew_used(context: Context, located: Located, proven: Sequence[Hint],
     until = shortest_promise(proven, located.statements)
     if len(hosts) >= located.manifest.k and until >= context.env.wall() + USED_BEFORE_S:
         return None
-    return await _renew_all(context, located.manifest, [*proven, *located.hints], MAX_LEASE_S, USED_TIMEOUT_S)
+    renewed = await _renew_all(context, located.manifest, [*proven, *located.hints], MAX_LEASE_S, USED_TIMEOUT_S)
+    return renewed if renewed.shares else None
 
 
 def shortest_promise(holders: Iterable[Hint], statements: Iterable[HolderStatement]) -> float:

@@ -19,6 +19,7 @@ from shoal.node.channel import (
     Caller,
     Commit,
     ConnectionSlots,
+    GetStatus,
     PeerServer,
     Survey,
     Throttle,
@@ -40,6 +41,7 @@ from shoal.node.volunteer.handlers import Handlers
 from shoal.node.volunteer.holder import HolderService
 from shoal.node.volunteer.store_calls import StoreCalls
 from shoal.node.volunteer.taking import Taking
+from shoal.node.volunteer.twin import INSTANCE_BYTES, Myself, TwinWatch
 
 PORT_TRIES = 16  # a free TCP port picked by the system may be taken for UDP; so many times in a row it is not
 CARE_BYTES_PER_S = 4 * 10**6  # repairs on a line without caps; a user's transfer beside them hardly notices
@@ -77,6 +79,7 @@ class Serving:
         self.ending = Ending()
         self.caretaker: Caretaker | None = None
         self.upkeep: Upkeep | None = None
+        self._instance = ""
         self._slots = ConnectionSlots(private=network.parameters.private)
 
     async def bind(self, nursery: trio.Nursery, address: Address) -> tuple[Address, trio.CancelScope]:
@@ -113,6 +116,24 @@ class Serving:
             self.handlers.update(part.handlers())
         await nursery.start(holder.run)
         await nursery.start(self._take_care, context, holder)
+        nursery.start_soon(self._watch_for_twin, context)
+
+    def instance(self) -> str:
+        """What tells this process from another one with the same key: made when it is first asked for."""
+        self._instance = self._instance or self._env.entropy(INSTANCE_BYTES).hex()
+        return self._instance
+
+    async def _watch_for_twin(self, context: Context) -> None:
+        """Until cancelled: see to it that nobody else runs with our key unnoticed."""
+
+        def addresses() -> list[Address]:
+            return [*context.dht.own_addresses(), *context.dht.addresses]
+
+        myself = Myself(self._identity, context.network, self.instance, addresses)
+        watch = TwinWatch(self._env, myself, self.problems)
+        context.dht.peers.on_own_id = watch.heard
+        self.handlers.after(GetStatus, lambda caller, request, payload: watch.asked(caller.remote))
+        await watch.run()
 
     def leave(self) -> None:
         """Take no further shares."""

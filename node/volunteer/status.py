@@ -19,6 +19,7 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
     reached = located.address if located else next(iter(addresses), None)
     status: dict[str, Any] = {
         "node_id": context.dht.identity.node_id.hex(),
+        "instance": "" if serving is None else serving.instance(),
         "version": __version__,
         "network": context.network.name,
         "address": str(reached) if reached else None,

@@ -1,0 +1,117 @@
+"""Another process that runs with this node's key, as when a backup was restored on a second machine.
+
+Peers keep one address for an id, the latest. So two processes with one key take each other's calls, and each fails the
+audits of the shares that the other has. Neither can be told to be the false one, and a thief of the key could end the
+right one if a node ended itself for that. So a node goes on, and says it loudly.
+
+Peers that know our id at another address say so when we ask them (docs/dht.md). Anybody may lie about that. So we call
+the address: the handshake proves the key, and the status says which process answers. That call tells the other one as
+well: nobody else has the key to ask for its status from another machine.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import trio
+
+from shoal.dht import Address, Identity, NetworkParameters
+from shoal.node.care.problems import Problems
+from shoal.node.channel import GetStatus, PeerError, Role, open_connection
+from shoal.node.environment import Environment
+from shoal.node.formats import unpack
+
+MAX_SUSPECTS = 8  # addresses at which our id is said to be; more are not looked at
+LOOK_EVERY_S = 60.0  # one address: all that a liar can have us call
+LOOK_TIMEOUT_S = 20.0
+AGAIN_S = 3600.0  # where nobody has our key, and where somebody has
+INSTANCE_BYTES = 8
+
+log = logging.getLogger(__name__)
+
+
+class Senseless(Exception):
+    """The answer is no status."""
+
+
+@dataclass(frozen=True)
+class Myself:
+    """This process. `addresses` are where it listens and where others reach it."""
+
+    identity: Identity
+    network: NetworkParameters
+    instance: Callable[[], str]
+    addresses: Callable[[], Iterable[Address]]
+
+
+class TwinWatch:
+    """Looks where our id is said to be, and tells `problems` of a twin for as long as it answers."""
+
+    def __init__(self, env: Environment, myself: Myself, problems: Problems) -> None:
+        self._env = env
+        self._myself = myself
+        self._problems = problems
+        self._suspects: dict[Address, float] = {}  # when each was looked at, or -inf
+        self._news = trio.Event()
+        self._twin: Address | None = None
+
+    def heard(self, address: Address) -> None:
+        """A peer says that our id is at this address."""
+        if address in self._suspects or address in self._myself.addresses():
+            return
+        if len(self._suspects) < MAX_SUSPECTS:
+            self._suspects[address] = float("-inf")
+            self._news.set()
+
+    def asked(self, remote: Address) -> None:
+        """Somebody with our key has asked for our status. From another machine that is a twin, at ports like ours."""
+        if not remote.is_loopback:
+            for port in {address.port for address in self._myself.addresses()}:
+                self.heard(Address(remote.host, port))
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._news.wait()
+            now = trio.current_time()
+            address = min(self._suspects, key=lambda each: self._suspects[each])
+            if self._suspects[address] + AGAIN_S <= now:
+                await self._look(address)
+            if not self._suspects:
+                self._news = trio.Event()
+            await trio.sleep(LOOK_EVERY_S)
+
+    async def _look(self, address: Address) -> None:
+        """Call one address; it stays a suspect while a twin answers there."""
+        is_twin = await self._is_twin(address)
+        if is_twin:
+            self._suspects[address] = trio.current_time()
+            self._tell(address)
+            return
+        del self._suspects[address]
+        if self._twin == address:
+            self._twin, self._problems.twin = None, ""
+
+    async def _is_twin(self, address: Address) -> bool:
+        me = self._myself
+        with trio.move_on_after(LOOK_TIMEOUT_S):
+            try:
+                async with open_connection(self._env.streams, address, me.identity.node_id) as peer:
+                    await peer.identify(me.identity, me.network, Role.ADMIN, timeout_s=LOOK_TIMEOUT_S)
+                    reply = await peer.request(GetStatus(), timeout_s=LOOK_TIMEOUT_S)
+                status = unpack(bytes(reply.payload), Senseless, most_items=1024, most_pairs=1024)
+            except (PeerError, Senseless):
+                return False
+            return isinstance(status, dict) and status.get("instance") != me.instance()
+        return False
+
+    def _tell(self, address: Address) -> None:
+        own = next(iter(self._myself.addresses()), None)
+        self._problems.twin = (
+            f"Another node runs with this node's key: it is at {address}, this one is at {own}. Each takes the calls "
+            "meant for the other, and files lose shares by that. Stop one of them. If both machines are to have a "
+            "node, make a new home for one with: shoal node init"
+        )
+        if self._twin != address:
+            log.warning("%s", self._problems.twin)
+        self._twin = address

@@ -1,0 +1,88 @@
+"""Two nodes with one key, as after a backup was restored on a second machine: both notice, and say so."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from kit.worlds import node_id, start_nodes
+from shoal.dht import Address
+from shoal.node.volunteer.twin import LOOK_EVERY_S, MAX_SUSPECTS
+from shoal.simulation.world import Machine, World, run_world
+
+HOUR_S = 3600.0
+
+
+async def start_copy(world: World, original: Machine) -> Machine:
+    """Another machine whose home has the key of the first."""
+    copy = world.machine("copy")
+    shutil.copy(original.home.key_file, copy.home.key_file)
+    await world.start("copy")
+    assert node_id(copy) == node_id(original)
+    return copy
+
+
+async def problems(machine: Machine) -> list[str]:
+    assert machine.node is not None
+    status: dict[str, Any] = await machine.node.status()
+    return [text for text in status["problems"] if "this node's key" in text]
+
+
+def test_both_say_so_with_both_addresses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(world: World) -> None:
+        await start_nodes(world, 6)
+        original = world.machines["node-2"]
+        copy = await start_copy(world, original)
+        await trio.sleep(HOUR_S)
+        for machine in (original, copy):
+            (told,) = await problems(machine)
+            assert str(original.address) in told
+            assert str(copy.address) in told
+            assert "Stop one of them" in told
+        assert not await problems(world.machines["node-0"])
+        warned = [each for each in caplog.records if "this node's key" in each.message]
+        assert len(warned) == 2
+
+        await world.stop("copy")
+        await trio.sleep(3 * HOUR_S)
+        assert not await problems(original)
+
+    with caplog.at_level(logging.WARNING, "shoal.node.volunteer.twin"):
+        run_world(71, tmp_path, story)
+
+
+def test_a_node_that_has_moved_has_no_twin(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await start_nodes(world, 6)
+        machine = world.machines["node-2"]
+        await world.stop(machine.name)
+        world.move(machine)
+        await world.start(machine.name)
+        await trio.sleep(2 * HOUR_S)
+        assert not await problems(machine)
+
+    run_world(72, tmp_path, story)
+
+
+def test_liars_cannot_invent_a_twin_and_cost_a_call_a_minute(tmp_path: Path) -> None:
+    """A liar says that our id is at its own address, at another node's, and at many where nobody is."""
+
+    async def story(world: World) -> None:
+        await start_nodes(world, 6)
+        victim = world.machines["node-2"]
+        assert victim.node is not None
+        before = world.streams.statistics().connections
+        heard = victim.node.context.dht.peers.on_own_id
+        for other in world.running():
+            heard(other.address)
+        for _ in range(10):
+            for port in range(1, 3 * MAX_SUSPECTS):
+                heard(Address("10.8.0.1", port))
+            await trio.sleep(LOOK_EVERY_S)
+        assert not await problems(victim)
+        assert world.streams.statistics().connections - before <= 60
+
+    run_world(73, tmp_path, story)
