@@ -29,6 +29,7 @@ from shoal.node.channel import (
     Status,
     Write,
 )
+from shoal.node.channel.slots import Slot
 from shoal.node.volunteer.handlers import Handler
 from shoal.simulation.world import Machine, World, run_world
 
@@ -213,11 +214,19 @@ def test_a_leave_tells_why_shares_stay(tmp_path: Path) -> None:
     run_world(56, tmp_path, story)
 
 
+class Taken(ConnectionSlots):
+    """All connections are taken, by others that are at work."""
+
+    def settle(self, slot: Slot, now: float) -> bool:
+        """There is no room."""
+        return False
+
+
 def test_a_node_without_a_free_connection_is_busy(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         file = await prepare(world, NODES, needed=K, total=N)
         for machine in file.holders:
-            world.streams.listeners[machine.address].slots = ConnectionSlots(total=0)
+            world.streams.listeners[machine.address].slots = Taken()
         async with world.client("reader") as client:
             with pytest.raises(NotFound, match=f"{N} answered that they are busy") as caught:
                 await client.info(file.published.link)
