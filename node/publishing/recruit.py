@@ -36,13 +36,18 @@ class Recruiter:
         rng: random.Random,
         *,
         meet: FileId | None = None,
+        once: bool = False,
     ) -> None:
-        """`meet`: a file that others may be repairing at this moment. Then hosts are asked in an order and by upload
-        ids that depend on the file alone, so that what two repairers send adds up instead of being kept twice. There a
-        host is asked for one number only, and those that were silent lately are left to the others."""
+        """
+        once: nobody is asked a second time, since the caller has a further try of its own.    meet: a file that others
+        may be repairing at this moment. Then hosts are asked in an order and by upload ids that depend on the file
+        alone, so that what two repairers send adds up instead of being kept twice. There a host is asked for one
+        number only, and those that were silent lately are not asked.
+        """
         self._context = context
         self._private = context.network.private
         self._meet = meet
+        self._once = once or meet is not None
         ranked = spread(candidates, share_bytes, private=self._private, rng=rng, salt=meet or b"")
         now = context.env.wall()
         silent = {contact.node_id for contact in ranked if context.silence.is_silent(contact, now)}
@@ -77,7 +82,7 @@ class Recruiter:
         """A lane for as many of `shares` as hosts agree; asks on until all are placed or nobody is left."""
         terms = Terms(size_bound, lease_s)
         lanes = await self._ask_around(list(shares), terms, again=False)
-        if len(lanes) < len(shares) and self._silent and self._meet is None:
+        if len(lanes) < len(shares) and self._silent and not self._once:
             self._queue, self._silent = self._silent, []
             placed = {lane.share for lane in lanes}
             lanes += await self._ask_around([share for share in shares if share not in placed], terms, again=True)
@@ -201,6 +206,13 @@ async def recruit_crew(
         k, n = narrower
     if len(lanes) < k:
         raise too_few(len(lanes), k, refusals)
+    if options.survives_more_than and n - k <= options.survives_more_than:
+        await abort_all(context, lanes)
+        told = in_words(+refusals)
+        raise Refused(
+            f"Only {len(lanes)} hosts took a share{f' ({told})' if told else ''}, so a new file would survive no more "
+            "losses than the old one. Nothing was published. Try again later."
+        )
     return Crew(k, n, max(n, possible_n), lanes, +refusals)
 
 

@@ -209,6 +209,16 @@ def test_a_files_life(commands: Commands, tmp_path: Path) -> None:
     code, seen = commands("repair", file_hash, home="other")
     assert (code, seen["rebuilt"], seen["complete"]) == (0, [], True)
     assert commands("delete", link, home="other")[0] == 2
+    told = commands("delete", link, home="other")[1]["message"]
+    assert "made there" in told
+    assert "shoal" not in told.lower(), "a command with this home's options would be of no use"
+    for command in ("check", "info", "repair", "renew", "keep", "unkeep"):
+        code, seen = commands(command, "source")
+        assert (code, seen["id"]) == (0, file_hash)
+        assert commands(command, "source", home="other")[0] == 2
+    assert commands("ls", "--receipt", "source")[1]["id"] == file_hash
+    code, seen = commands("fetch", "source", "-o", str(tmp_path / "by name"))
+    assert (code, (tmp_path / "by name").read_bytes()) == (0, (tmp_path / "source").read_bytes())
     assert commands("delete", "source", home="other")[0] == 2
     assert commands("delete", "no such name")[0] == 2
     code, seen = commands("ls", "--receipt", link)
