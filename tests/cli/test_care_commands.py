@@ -231,6 +231,23 @@ def test_a_files_life(commands: Commands, tmp_path: Path) -> None:
     assert commands("check", file_hash, home="other")[0] == 10
 
 
+def test_a_narrow_file_is_made_wider(commands: Commands, tmp_path: Path) -> None:
+    found = published(commands, tmp_path, "--needed", "1", "--total", "3")
+    for command in ("check", "keep"):
+        code, seen = commands(command, "source")
+        assert (code, seen["n"], seen["possible_n"], seen["could_survive"]) == (0, 3, 6, 4)
+        assert seen["network_hosts"] == 6
+    assert commands("republish", found["id"], home="other")[0] == 2  # the hash has no key
+    code, done = commands("republish", "source")
+    assert (code, done["k"], done["n"], done["survives"], done["old_survives"]) == (0, 2, 6, 4, 2)
+    assert (done["old_id"], done["kept"]) == (found["id"], True)
+    old, new = commands("ls")[1]["files"]
+    assert (old["replaced_by"], new["id"], new["name"]) == (done["id"], done["id"], "source")
+    assert commands("fetch", done["link"], "-o", str(tmp_path / "copy"), home="other")[0] == 0
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "source").read_bytes()
+    assert commands("republish", done["link"])[0] == 15  # it is as wide as this network allows
+
+
 def test_lost_shares_are_repaired(start_swarm: Any, inside: Any, tmp_path: Path) -> None:
     swarm = start_swarm(tmp_path / "swarm", 7)
     commands = Commands(inside, swarm.network_file, tmp_path)
