@@ -35,20 +35,20 @@ def link_of(settings: Globals, name: str) -> Link:
     """The link of the one file of that name in this home's list. BadUsageError where the name is not clear."""
     from shoal.node.home.ledger import Ledger
 
-    return named(Ledger(settings.locate_home().ledger_file).files(), name)
+    return named(Ledger(settings.locate_home().ledger_file).files(), name, look=settings.command("ls"))
 
 
-def named(files: "Sequence[PublishedFile]", name: str) -> Link:
+def named(files: "Sequence[PublishedFile]", name: str, *, look: str) -> Link:
     """The link of the one published file of that name. A deleted one is meant only where no other has the name.
 
-    Raises BadUsageError, with the candidates, where the name is not known or not clear.
+    look: the command that shows the names.    Raises BadUsageError, with the candidates, where the name is not known or not clear.
     """
     found = [file for file in files if file.name == name]
     found = [file for file in found if file.deleted_at is None] or found
     if not found:
         raise BadUsageError(
             f"This home has published no file named {name!r}, and it is no link: they start with {SCHEME}. "
-            "See the files of this home with: shoal ls"
+            f"See the files of this home with: {look}"
         )
     if len(found) > 1:
         lines = [f"  {file.link.hash}  {day(file.published_at)}  {format_size(file.size)}" for file in found]

@@ -226,12 +226,12 @@ def test_ls_has_a_total() -> None:
 def test_a_published_file_is_found_by_its_name() -> None:
     other, gone = (Link(FileId(bytes([number]) * 32), LinkKind.PRIVATE, bytes(32)) for number in (1, 2))
     first = PublishedFile(LINK, "x", 1, 1, 3, 3, 0.0, 0.0)
-    assert published.named([first, PublishedFile(gone, "x", 1, 1, 3, 3, 0.0, 0.0, 5.0)], "x") == LINK
-    assert published.named([PublishedFile(gone, "x", 1, 1, 3, 3, 0.0, 0.0, 5.0)], "x") == gone
+    assert published.named([first, PublishedFile(gone, "x", 1, 1, 3, 3, 0.0, 0.0, 5.0)], "x", look="shoal ls") == LINK
+    assert published.named([PublishedFile(gone, "x", 1, 1, 3, 3, 0.0, 0.0, 5.0)], "x", look="shoal ls") == gone
     with pytest.raises(BadUsageError, match="published no file named 'y'"):
-        published.named([first], "y")
+        published.named([first], "y", look="shoal ls")
     with pytest.raises(BadUsageError, match="2 files are named 'x'") as caught:
-        published.named([first, PublishedFile(other, "x", 5, 1, 3, 3, 0.0, 0.0)], "x")
+        published.named([first, PublishedFile(other, "x", 5, 1, 3, 3, 0.0, 0.0)], "x", look="shoal ls")
     assert LINK.hash in str(caught.value)
     assert other.hash in str(caught.value)
     assert "#" not in str(caught.value)
