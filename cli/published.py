@@ -41,7 +41,7 @@ def link_of(settings: Globals, name: str) -> Link:
 def named(files: "Sequence[PublishedFile]", name: str, *, look: str) -> Link:
     """The link of the one published file of that name. A deleted one is meant only where no other has the name.
 
-    look: the command that shows the names.    Raises BadUsageError, with the candidates, where the name is not known or not clear.
+    look: the command that shows the names.    Raises BadUsageError, with the candidates, where the name is not clear.
     """
     found = [file for file in files if file.name == name]
     found = [file for file in found if file.deleted_at is None] or found

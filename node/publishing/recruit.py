@@ -16,6 +16,7 @@ from shoal.node.publishing.lanes import UNBOUND, DropReason, Lane, abort_all, ca
 from shoal.node.publishing.offers import Offers, OfferTimes, Terms
 from shoal.node.publishing.options import PublishOptions
 
+PERHAPS = (DropReason.NO_ANSWER, DropReason.BUSY)  # hosts that may agree another time
 LEAST_ASKED = 8  # at once, after so many were silent: a row of the silent must not take minutes
 
 _shared_upload = labelled_hash("repair upload")
@@ -137,12 +138,12 @@ class Recruiter:
         self._reasons.pop(lane.contact.node_id, None)
         if lane.reason is not None:
             self._reasons[lane.contact.node_id] = lane.reason
+        if lane.reason in PERHAPS and not again:
+            self._silent.append(lane.contact)
         if lane.answers:
             self._context.silence.heard(lane.contact)
-            return
-        self._context.silence.note(lane.contact, self._context.env.wall())
-        if not again:
-            self._silent.append(lane.contact)
+        else:
+            self._context.silence.note(lane.contact, self._context.env.wall())
 
     async def _leave(self, offers: Offers, *, again: bool) -> None:
         """Nobody is needed any more: those that were late count as silent, the others may be asked another time."""
@@ -196,7 +197,7 @@ async def recruit_crew(
         recruiter = Recruiter(context, candidates, share_bound(k, n, size), context.env.rng)
         lanes = await recruiter.recruit(list(range(n)), share_bound(k, n, size), options.ttl_s)
         refusals.update(recruiter.refusals)
-        silent = recruiter.refusals[DropReason.NO_ANSWER]
+        silent = sum(recruiter.refusals[reason] for reason in PERHAPS)
         possible_n = possible_n or (n if len(lanes) == n else options.width(size, len(lanes) + silent)[1])
         narrower = options.width(size, len(lanes))
         if len(lanes) >= n or narrower == (k, n):
