@@ -310,6 +310,8 @@ class Uploads:
                 if other is None or not other.lock.acquire(blocking=False):
                     continue
                 locks.callback(other.lock.release)
+                if other.is_closed:
+                    continue
                 chosen.append(other)
                 missing -= freed
                 if missing <= 0:

@@ -1,8 +1,10 @@
 """Uploads that promise and do not send, that stop, or that are many: they give way to those that send."""
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -12,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from kit.stores import LEASE_END, NOW, Place, Published, publish, upload_id
 from shoal.dht import Address
 from shoal.erasure import BLOCK_BYTES
-from shoal.node.store import GaveWay, Limit, ShareStore, StoreFull, UnknownUpload
+from shoal.node.store import GaveWay, Limit, RealDisk, ShareStore, StoreFull, UnknownUpload
 from shoal.node.store.accounts import Accounts
 from shoal.node.store.displacing import Charge, Holdings
 from shoal.node.store.intake import Intake
@@ -350,6 +352,45 @@ def test_a_power_cut_while_uploads_give_way(sim: Callable[[], Place], long: Publ
             assert after > 3
             return
     raise AssertionError("the power never stayed on")
+
+
+def test_threads_that_take_each_others_room_neither_wait_for_ever_nor_miscount(tmp_path: Path, long: Published) -> None:
+    place = Place(RealDisk(), tmp_path / "store")
+    store = place.open(capacity=6 * MIB)
+    problems: list[BaseException] = []
+
+    def publish_often(thread: int) -> None:
+        rng = random.Random(thread)
+        for round_ in range(12):
+            number, now = 100 * thread + round_, NOW + 400.0 * round_
+            try:
+                store.begin(upload_id(number), bytes([10, 0, 0, thread % 3]), 0, now)
+                for first in range(0, rng.choice([8, 24, 40]), 8):
+                    write(store, long, number, first, 8, now)
+                    if rng.random() < 0.3:
+                        store.sync(upload_id(number), now)
+                if rng.random() < 0.3:
+                    store.abort(upload_id(number), now)
+            except (StoreFull, UnknownUpload):
+                continue
+            except BaseException as error:  # noqa: BLE001 - a thread's failure is the test's
+                problems.append(error)
+
+    threads = [threading.Thread(target=publish_often, args=(number,), daemon=True) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "two uploads wait for each other"
+    assert problems == []
+    uploads = store.uploads.by_id.values()
+    assert store.usage().upload_bytes == sum(share_cost_bytes(each.received_bytes) for each in uploads if each.blocks)
+    assert store.usage().used_bytes <= 6 * MIB + MIB // 4  # the database grows beside it
+    kept = {upload.upload_id: upload.durable_blocks for upload in uploads if upload.durable_blocks}
+    store.close()
+    store = place.open()
+    assert {upload.upload_id: upload.durable_blocks for upload in store.uploads.by_id.values()} == kept
+    store.close()
 
 
 # --- what moves

@@ -20,6 +20,7 @@ GB = 10**9
 GIB = 1 << 30
 LEASE_S = 86400
 UPLOADS_EACH = 20  # that trickle at each holder
+NEEDED, SHARES = 4, 12
 ONE_MBIT = 125_000  # bytes per second
 
 
@@ -41,9 +42,11 @@ async def send_all(node: Node, machine: Machine, upload_id: bytes, blocks: int) 
         await send(node, machine, upload_id, first, bytes(BLOCK_BYTES))
 
 
-async def publish(world: World, data: bytes, total: int, settings: NodeSettings | None = None) -> Published:
+async def publish(
+    world: World, data: bytes, total: int, settings: NodeSettings | None = None, needed: int = 1
+) -> Published:
     async with world.client(f"publisher {world.rng.random()}", settings=settings) as client:
-        return await client.publish(chunks(data), needed=1, total=total, happy=total)
+        return await client.publish(chunks(data), needed=needed, total=total, happy=total)
 
 
 async def assert_serves(world: World, total: int) -> None:
@@ -136,16 +139,16 @@ def test_a_publisher_on_a_slow_line_finishes_beside_a_host_that_trickles(tmp_pat
             await trio.sleep(60)
 
     async def story(world: World) -> None:
-        machines = await start(world, 4, 60_000_000)
+        machines = await start(world, SHARES, 60_000_000)
         data = world.rng.randbytes(3_000_000)
         async with world.client("attacker") as attacker, trio.open_nursery() as nursery:
             for machine in machines:
                 nursery.start_soon(squat, world, attacker, machine, 60_000_000)
             await trio.sleep(300)
             begun = trio.current_time()
-            published = await publish(world, data, 4, NodeSettings(up_bytes_per_s=ONE_MBIT))
+            published = await publish(world, data, SHARES, NodeSettings(up_bytes_per_s=ONE_MBIT), NEEDED)
             assert published.complete
-            assert trio.current_time() - begun >= 4 * len(data) / ONE_MBIT
+            assert trio.current_time() - begun >= SHARES / NEEDED * len(data) / ONE_MBIT
             nursery.cancel_scope.cancel()
         assert await fetched(world, published) == data
 
