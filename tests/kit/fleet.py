@@ -53,13 +53,14 @@ def free_ports(count: int) -> list[int]:
 class Daemon:
     """One volunteer. `starts_s`: how long each start took until it answered."""
 
-    def __init__(self, number: int, folder: Path, network_file: Path, port: int) -> None:
+    def __init__(self, number: int, folder: Path, network_file: Path, address: Address, *listen: Address) -> None:
+        """It listens on `listen`, by default on `address`, where others reach it."""
         self.number = number
         self.home = Home.at(folder)
-        self.address = Address("127.0.0.1", port)
+        self.address = address
         self.starts_s: list[float] = []
         self.network = Network.load(network_file)
-        settings = NodeSettings(listen=(self.address,), reserve_bytes=0)
+        settings = NodeSettings(listen=listen or (self.address,), reserve_bytes=0)
         self.node_id: NodeId = init_node(self.home, settings, self.network.parameters)
         self._network_file = network_file
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,6 +69,11 @@ class Daemon:
     def log_file(self) -> Path:
         """All that it says, in all its runs."""
         return self.home.data / "log"
+
+    @property
+    def pid(self) -> int | None:
+        """The id of its process; None while it does not run."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
 
     def start(self) -> float:
         """Start the process; when that was."""
@@ -87,14 +93,14 @@ class Daemon:
             )
         return begun
 
-    async def wait_up(self, begun: float) -> None:
+    async def wait_up(self, begun: float, limit_s: float = UP_LIMIT_S) -> None:
         """Wait until it answers, and note how long that took."""
         while True:
             try:
                 await self.status()
                 break
             except LocalError:
-                assert time.monotonic() - begun < UP_LIMIT_S, f"daemon {self.number} is not up: {self.last_words()}"
+                assert time.monotonic() - begun < limit_s, f"daemon {self.number} is not up: {self.last_words()}"
                 assert self._process is not None
                 assert self._process.poll() is None, f"daemon {self.number} has ended: {self.last_words()}"
                 await trio.sleep(POLL_S)
@@ -161,7 +167,8 @@ class Fleet:
         lines += [f'[[peer]]\naddress = "127.0.0.1:{port}"' for port in ports]
         self.network_file.write_text("\n".join(lines) + "\n")
         self.daemons = [
-            Daemon(number, folder / f"daemon-{number}", self.network_file, port) for number, port in enumerate(ports)
+            Daemon(number, folder / f"daemon-{number}", self.network_file, Address("127.0.0.1", port))
+            for number, port in enumerate(ports)
         ]
         self.epoch_s = EPOCH_S
         self._environment = real_environment()
