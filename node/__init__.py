@@ -50,8 +50,6 @@ from shoal.node.results import (
     PublishedFile,
     Renewed,
     Repaired,
-    Republished,
-    Width,
 )
 
 VERSION = __version__
@@ -94,11 +92,9 @@ __all__ = [
     "Refused",
     "Renewed",
     "Repaired",
-    "Republished",
     "ShoalError",
     "TooFewShares",
     "UsageError",
-    "Width",
     "WrongKey",
     "__version__",
     "causes_in_words",

@@ -1,5 +1,4 @@
-"""Names of files. In Python a name is a `str` everywhere: bytes that are no UTF-8 are lone surrogates, as in
-`os.fsdecode`. Only what is written or sent has the bytes."""
+"""Names of files: as bytes on disk, and as text that may be shown."""
 
 import os
 from pathlib import Path
@@ -15,11 +14,6 @@ def name_bytes(name: str) -> bytes:
     if len(raw) > MAX_NAME_BYTES:
         raise ValueError(f"longer than {MAX_NAME_BYTES} bytes")
     return raw
-
-
-def name_text(raw: bytes) -> str:
-    """The name whose bytes on disk are these; the inverse of `name_bytes`."""
-    return os.fsdecode(raw)
 
 
 def printable(path: Path | str) -> str:

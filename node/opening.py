@@ -230,9 +230,7 @@ class _Opener:
         if serving is not None:
             self._nursery.start_soon(Keeper(context, ledger, serving.problems).run)
             serving.ending.is_open = True
-        node = Node(context, plan.home, ledger, serving, joining)
-        self._stack.callback(node.close)
-        return node
+        return Node(context, plan.home, ledger, serving, joining)
 
 
 def _is_bare(disk: Disk, folder: Path) -> bool:

@@ -1,10 +1,9 @@
 """`shoal info`: what the network and a link tell of a file, without fetching it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shoal.cli.arguments import HashArgument, LinkFileOption
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import Code
 from shoal.cli.tables import columns, day, fields
@@ -17,8 +16,18 @@ if TYPE_CHECKING:
 
 def info(
     context: typer.Context,
-    link: HashArgument = None,
-    link_file: LinkFileOption = None,
+    link: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="LINK",
+            help="The link or the hash, or - to read it from standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    link_file: Annotated[
+        str | None,
+        typer.Option("--link-file", metavar="FILE", help="Read the link from a file.", show_default=False),
+    ] = None,
 ) -> Job:
     """Show what is known of a file: size, shares, and the hosts that claim them.
 
@@ -27,7 +36,7 @@ def info(
     from shoal.cli.links import take_link
 
     settings = globals_of(context)
-    wanted = take_link(link, link_file, needs_key=False, settings=settings)
+    wanted = take_link(link, link_file, needs_key=False)
     return settings.job(lambda: _info(settings, wanted))
 
 

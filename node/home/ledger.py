@@ -18,7 +18,7 @@ from shoal.node.results import KeptFile, Published, PublishedFile
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 10.0  # another command is writing its line
 
 _PUBLISHED = """
@@ -35,11 +35,9 @@ CREATE TABLE IF NOT EXISTS published (
     lease_end REAL NOT NULL
 ) STRICT
 """  # as in version 1
-_STEPS = (  # the version that a step leads to, and the step
-    (2, "ALTER TABLE published ADD COLUMN deleted_at REAL"),
-    (
-        2,
-        """
+_STEPS = (
+    "ALTER TABLE published ADD COLUMN deleted_at REAL",
+    """
 CREATE TABLE kept (
     file_id BLOB PRIMARY KEY,
     hash TEXT NOT NULL,
@@ -48,8 +46,6 @@ CREATE TABLE kept (
     lease_until REAL NOT NULL
 ) STRICT
 """,
-    ),
-    (3, "ALTER TABLE published ADD COLUMN replaced_by TEXT"),
 )
 
 
@@ -82,11 +78,11 @@ class Ledger:
             lease_end,
         )
         with self._open() as database, database:
-            database.execute("INSERT OR REPLACE INTO published VALUES (?,?,?,?,?,?,?,?,?,?,NULL,NULL)", row)
+            database.execute("INSERT OR REPLACE INTO published VALUES (?,?,?,?,?,?,?,?,?,?,NULL)", row)
 
     def files(self) -> list[PublishedFile]:
         """All publishes, the latest last."""
-        columns = "link, name, size, k, n, shares, published_at, lease_end, deleted_at, replaced_by"
+        columns = "link, name, size, k, n, shares, published_at, lease_end, deleted_at"
         return self._rows(_file, f"SELECT {columns} FROM published ORDER BY published_at")
 
     def owner_secret(self, file_id: FileId) -> bytes | None:
@@ -123,18 +119,6 @@ class Ledger:
         with self._open() as database, database:
             database.execute("UPDATE published SET deleted_at = ? WHERE file_id = ?", (now, file_id))
             database.execute("DELETE FROM kept WHERE file_id = ?", (file_id,))
-
-    def replace(self, old: Link, new: Link, now: float, lease_until: float) -> bool:
-        """Note that a file was published again under another link. Whether the old one is kept: then the new one is
-        kept from now on, too.
-        """
-        if not self._is_there():
-            return False
-        self._change("UPDATE published SET replaced_by = ? WHERE file_id = ?", new.hash, bytes(old.id))
-        is_kept = any(file.link.id == old.id for file in self.kept())
-        if is_kept:
-            self.keep(new, now, lease_until)
-        return is_kept
 
     # --- files that this home's node renews
 
@@ -212,14 +196,13 @@ def _prepare(database: sqlite3.Connection) -> None:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version < 1:
                 database.execute(_PUBLISHED)
-            for leads_to, step in _STEPS:
-                if version < leads_to:
+            if version < SCHEMA_VERSION:
+                for step in _STEPS:
                     database.execute(step)
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _file(row: tuple[Any, ...]) -> PublishedFile:
-    link, name, size, k, n, shares, published_at, lease_end, deleted_at, replaced_by = row
+    link, name, size, k, n, shares, published_at, lease_end, deleted_at = row
     shown = None if name is None else os.fsdecode(name)
-    times = (published_at, lease_end, deleted_at)
-    return PublishedFile(parse_link(link), shown, size, k, n, shares, *times, replaced_by=replaced_by)
+    return PublishedFile(parse_link(link), shown, size, k, n, shares, published_at, lease_end, deleted_at)
