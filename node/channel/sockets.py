@@ -18,7 +18,8 @@ import trio
 from shoal.dht import Address, AddressError
 from shoal.node.channel.errors import Unreachable
 
-BACKLOG_COUNT = 128  # calls the kernel keeps waiting while a start-up of many peers knocks at once
+BACKLOG_COUNT = 512  # calls the kernel keeps waiting; it drops those beyond, whosever they are
+ACCEPTS_COUNT = 128  # in one turn: a flood must reach the rules of `slots`, which know whom to drop
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 RESOURCE_PAUSE_S = 0.1  # accepting again at once would only spin; other connections end meanwhile
 _LISTENER_GONE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
@@ -69,21 +70,30 @@ async def accepted_sockets(listener: socket.socket) -> AsyncIterator[tuple[socke
     """Give every connection that arrives, with the caller's address. A lack of file descriptors does not end this."""
     while True:
         await trio.lowlevel.wait_readable(listener)
-        try:
-            sock, name = listener.accept()
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            await _survive(error)
-            continue
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            remote = Address.of(name[0], name[1])
-        except (OSError, AddressError):  # gone already, or a link-local address that means nothing elsewhere
-            sock.close()
-            continue
-        yield sock, remote
+        for _ in range(ACCEPTS_COUNT):
+            try:
+                sock, name = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                await _survive(error)
+                break
+            remote = _prepare(sock, name)
+            if remote is not None:
+                yield sock, remote
+
+
+def _prepare(sock: socket.socket, name: tuple[str, int]) -> Address | None:
+    """Make ready what was accepted. None, and closed, when it is gone already, or has a link-local address that means
+    nothing elsewhere.
+    """
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return Address.of(name[0], name[1])
+    except (OSError, AddressError):
+        sock.close()
+        return None
 
 
 def local_address(sock: socket.socket) -> Address:

@@ -39,6 +39,7 @@ from shoal.node.channel import (
     open_pool,
 )
 from shoal.node.channel.certificates import certificate_key, server_context
+from shoal.node.channel.sockets import accepted_sockets, listening_socket
 
 Serve = Callable[..., Awaitable[Any]]
 LOOPBACK = Address("127.0.0.1", 0)
@@ -311,6 +312,26 @@ async def test_accepting_survives_a_lack_of_descriptors(
         async with open_connection(served.network, served.address) as peer:
             assert await peer.request(FINE, timeout_s=5)
     assert failures == []
+
+
+async def test_a_flood_of_calls_does_not_wait_in_the_kernel(nursery: trio.Nursery) -> None:
+    """All that knock meanwhile are taken in one turn; else the kernel would choose whom to drop."""
+    listener, turns = listening_socket(LOOPBACK), 0
+    callers = [socket.create_connection(listener.getsockname()) for _ in range(100)]
+    accepted: list[socket.socket] = []
+
+    async def accept() -> None:
+        async for sock, _ in accepted_sockets(listener):
+            accepted.append(sock)
+
+    nursery.start_soon(accept)
+    while len(accepted) < len(callers) and turns < 1000:
+        await trio.lowlevel.checkpoint()
+        turns += 1
+    nursery.cancel_scope.cancel()
+    for sock in [*callers, *accepted, listener]:
+        sock.close()
+    assert turns < 20
 
 
 async def test_a_caller_that_makes_room_before_its_handshake_is_told(serve_tls: Serve, nursery: trio.Nursery) -> None:
