@@ -296,7 +296,8 @@ def test_anyone_renews_and_nobody_shortens(tmp_path: Path) -> None:
 
 def test_a_fetch_renews_what_has_less_than_sixty_days_left(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        published, data = await prepare(world, 13)
+        published, data, _ = await worlds.prepare(world, 4, 1000, needed=1, total=3)
+        await trio.sleep(31 * DAY_S)
         assert await fetched(world, published, "reader") == data
         async with world.client("checker") as client:
             checked = await client.check(published.link)
