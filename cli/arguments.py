@@ -6,7 +6,11 @@ import typer
 
 HashArgument = Annotated[
     str | None,
-    typer.Argument(metavar="LINK", help="The link or the hash; - reads it from standard input.", show_default=False),
+    typer.Argument(
+        metavar="LINK|NAME",
+        help="The link, the hash, or the name that shoal ls shows; - reads a link from standard input.",
+        show_default=False,
+    ),
 ]
 LinkFileOption = Annotated[
     str | None,

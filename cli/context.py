@@ -21,7 +21,9 @@ TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y", "on"})
 FALSE_WORDS = frozenset({"0", "false", "f", "no", "n", "off", ""})
 
 # A command in a message that works on a home or a network, in the library's words, which know neither.
-_BARE_COMMAND = re.compile(r"(?<!\S)shoal (?=(?:node|ls|publish|fetch|info|check|repair|renew|keep|unkeep|delete)\b)")
+_BARE_COMMAND = re.compile(
+    r"(?<!\S)shoal (?=(?:node|ls|publish|fetch|info|check|repair|renew|keep|unkeep|delete|republish)\b)"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,15 @@ import stat
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from shoal.cli.exits import BadUsageError, CommandError
 from shoal.cli.output import visible
 from shoal.erasure.errors import MalformedLink
 from shoal.erasure.link import MAX_TEXT_CHARS, PART_CHARS, SCHEME, Link, LinkKind, parse_link, unwrapped
+
+if TYPE_CHECKING:
+    from shoal.cli.context import Globals
 
 LINK_VARIABLE = "SHOAL_LINK"
 
@@ -27,16 +30,23 @@ def take_link(
     link_file: str | None,
     *,
     needs_key: bool,
+    settings: "Globals | None" = None,
     environment: Mapping[str, str] = os.environ,
     stdin: Callable[[], BinaryIO | None] = lambda: sys.stdin.buffer if sys.stdin else None,
 ) -> Link:
     """The link of a command: the argument, else --link-file, else $SHOAL_LINK, else standard input.
 
     Standard input is read when the argument is `-`, or when there is nothing else and it is no terminal.
-    `needs_key` refuses a private link without key. BadUsageError for whatever makes no link.
+    With `settings` the argument may also be the name of a file that their home has published. `needs_key` refuses a
+    private link without key. BadUsageError for whatever makes no link.
     """
     if argument is not None and link_file is not None:
         raise BadUsageError("Give the link as an argument or with --link-file, not both.")
+    if settings is not None and argument is not None:
+        from shoal.cli.published import is_name, link_of
+
+        if is_name(argument):
+            return link_of(settings, argument)
     link = _parse(_link_text(argument, link_file, environment, stdin))
     if needs_key and link.kind is LinkKind.PRIVATE and link.key is None:
         raise BadUsageError(

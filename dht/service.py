@@ -3,7 +3,7 @@
 service = DhtService(params, identity, UdpNetwork(), listen=[Address("0.0.0.0", 4100)])
 async with trio.open_nursery() as nursery:
     await nursery.start(service.run)
-    await service.bootstrap([Address.parse("192.0.2.7:4100")])
+    await service.bootstrap([Address.parse("192.0.2.7:4750")])
     async with service.search(key) as found:
         async for record in found: ...
 """

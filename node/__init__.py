@@ -50,6 +50,8 @@ from shoal.node.results import (
     PublishedFile,
     Renewed,
     Repaired,
+    Republished,
+    Width,
 )
 
 VERSION = __version__
@@ -92,9 +94,11 @@ __all__ = [
     "Refused",
     "Renewed",
     "Repaired",
+    "Republished",
     "ShoalError",
     "TooFewShares",
     "UsageError",
+    "Width",
     "WrongKey",
     "__version__",
     "causes_in_words",

@@ -6,6 +6,7 @@ same bytes, and other bytes can never meet a used nonce, even when a source chan
 Formats: docs/format.md, "Encryption".
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -20,7 +21,7 @@ from nacl.exceptions import CryptoError
 
 from shoal.erasure import SEGMENT_OVERHEAD, padded_size
 from shoal.node.formats import MAX_LEASE_S, unpack
-from shoal.node.names import MAX_NAME_BYTES
+from shoal.node.names import MAX_NAME_BYTES, name_text
 
 KEY_BYTES = 32
 NONCE_BYTES = 24  # XChaCha20
@@ -49,13 +50,13 @@ class FileKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a link's holder learns of a file besides its bytes. `name` is bytes: names need not be UTF-8.
+    """What a link's holder learns of a file besides its bytes.
 
     `lease_s` is what its publisher chose where that is less than the longest lease. Then a fetch does not renew it.
     """
 
     size: int
-    name: bytes | None = None
+    name: str | None = None
     media_type: str | None = None
     kind: int = FileKind.FILE
     lease_s: int | None = None
@@ -94,7 +95,8 @@ class FileCipher:
 
     def seal_metadata(self, metadata: Metadata, entropy: Callable[[int], bytes]) -> bytes:
         """Nonce ‖ ciphertext ‖ tag of the metadata, padded."""
-        fields = [FORMAT_VERSION, metadata.kind, metadata.name, metadata.size, metadata.media_type]
+        name = None if metadata.name is None else os.fsencode(metadata.name)
+        fields = [FORMAT_VERSION, metadata.kind, name, metadata.size, metadata.media_type]
         if metadata.lease_s is not None:
             fields.append(metadata.lease_s)
         body = msgpack.packb(fields, use_bin_type=True)
@@ -158,7 +160,8 @@ def _parse_metadata(padded: bytes) -> Metadata:
     lease_s = fields[5] if len(fields) > 5 else None
     if type(lease_s) is not int or not 0 < lease_s < MAX_LEASE_S:
         lease_s = None  # no wish that would change anything
-    return Metadata(size=size, name=name, media_type=media_type, kind=kind, lease_s=lease_s)
+    text = None if name is None else name_text(name)
+    return Metadata(size=size, name=text, media_type=media_type, kind=kind, lease_s=lease_s)
 
 
 def check_padding(size: int, padded: int) -> None:

@@ -48,6 +48,11 @@ class Joining:
         # A door may be cached, too.
         self.doors = list(dict.fromkeys([*doors, *(str(contact.address) for contact in cached)]))
 
+    @property
+    def met(self) -> tuple[Contact, ...]:
+        """The contacts of last time."""
+        return tuple(self._cached)
+
     async def run(self) -> None:
         """Knock wherever there is an address. The DHT goes on trying those by itself."""
         async with open_nursery() as nursery:

@@ -1,4 +1,5 @@
-"""Names of files: as bytes on disk, and as text that may be shown."""
+"""Names of files. In Python a name is a `str` everywhere: bytes that are no UTF-8 are lone surrogates, as in
+`os.fsdecode`. Only what is written or sent has the bytes."""
 
 import os
 from pathlib import Path
@@ -14,6 +15,11 @@ def name_bytes(name: str) -> bytes:
     if len(raw) > MAX_NAME_BYTES:
         raise ValueError(f"longer than {MAX_NAME_BYTES} bytes")
     return raw
+
+
+def name_text(raw: bytes) -> str:
+    """The name whose bytes on disk are these; the inverse of `name_bytes`."""
+    return os.fsdecode(raw)
 
 
 def printable(path: Path | str) -> str:

@@ -1,9 +1,11 @@
 """The public face of the library: an open node, and what one can do with it."""
 
 import logging
+import math
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from shoal.node.fetching.fetch import FetchStream, check_has_key, open_file, ope
 from shoal.node.fetching.targets import check_target, fetch_to_path
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.deletion import delete_file
+from shoal.node.holders.placement import one_per_host
 from shoal.node.holders.renewal import check_ttl, renew_file, renew_used
 from shoal.node.holders.search import Search
+from shoal.node.holders.width import width_among
 from shoal.node.home.home import Home
 from shoal.node.home.ledger import Ledger
 from shoal.node.home.receipts import Receipt
@@ -26,6 +30,7 @@ from shoal.node.joining import Joining, NoWayInError
 from shoal.node.publishing.journal import journal_for
 from shoal.node.publishing.options import DEFAULT_TTL_S, PublishOptions
 from shoal.node.publishing.publish import Publisher
+from shoal.node.publishing.republish import republish_file
 from shoal.node.publishing.sources import open_source
 from shoal.node.repairing.check import check_file
 from shoal.node.repairing.repair import repair_file
@@ -41,6 +46,7 @@ from shoal.node.results import (
     PublishedFile,
     Renewed,
     Repaired,
+    Republished,
 )
 from shoal.node.translate import translated
 from shoal.node.volunteer.leaving import Leaver
@@ -55,6 +61,8 @@ NOBODY = (
     "No peer is known: there is no public network yet. Join a network with --bootstrap HOST:PORT "
     "or --network FILE, or start one: shoal swarm --nodes 16 --dir ./swarm"
 )
+
+CLOSED = "This node is closed. Use it inside its block: async with open_node(...) as node: ..."
 
 
 class Node:
@@ -72,6 +80,27 @@ class Node:
         self._ledger = ledger
         self.serving = serving
         self._joining = joining
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Take no operation any more: the block of `open_node` has been left, which calls this."""
+        self._is_closed = True
+
+    @contextmanager
+    def _operation(self) -> Iterator[None]:
+        """What every operation runs in: its failures are of our own family.
+
+        :raises UsageError: the node is closed.
+        """
+        if self._is_closed:
+            raise UsageError(CLOSED)
+        with translated():
+            try:
+                yield
+            except RuntimeError as error:
+                if self._is_closed:  # it was under way when the block was left
+                    raise UsageError(CLOSED) from error
+                raise
 
     @property
     def node_id(self) -> NodeId:
@@ -88,6 +117,8 @@ class Node:
 
         :raises NoPeers: none answered in time, or no address is known to ask.
         """
+        if self._is_closed:
+            raise UsageError(CLOSED)
         if not self._joining.doors and not self.context.dht.contacts():
             if self.serving is not None:
                 return  # the first node of a network has nobody to wait for
@@ -139,13 +170,40 @@ class Node:
         :raises NoPeers: no peer answered.
         :raises Refused: peers answered, and too few took a share.
         """
-        options = PublishOptions(name, needed, total, happy, int(ttl_s), public, media_type)
-        options.check()
-        with translated():
+        with self._operation():
+            options = PublishOptions(name, needed, total, happy, _seconds(ttl_s), public, media_type)
+            options.check()
             async with aclosing(await open_source(source, self.context.env)) as opened:
                 await self.wait_joined()
                 journal = journal_for(self.home.journal_folder, opened.path, options.fields())
                 return await Publisher(self.context, self._ledger, opened, journal, options, on_progress).run()
+
+    async def republish(
+        self, link: Link | str, *, ttl_s: int | None = None, on_progress: OnProgress | None = None
+    ) -> Republished:
+        """Publish a file again under the widest code that the network allows now. The result has a new link.
+
+        The file streams from its hosts to the new ones and is never on this machine's disk. The old link goes on
+        working until its lease ends. An interrupted republish begins anew.
+
+        :param ttl_s: the new lease in seconds, from one hour to 90 days; by default what the old file was given.
+        :raises UsageError: the link is malformed or has no key, or `ttl_s` is out of range.
+        :raises Refused: the network allows no wider file, or too few hosts took a share.
+        :raises NotFound: nobody announces the file.
+        :raises TooFewShares: fewer than k shares can be read.
+        :raises NoPeers: no peer answered.
+        :raises WrongKey: the key is of another file.
+        :raises BadData: the publisher made shares that are no file.
+        :raises NeedsNewerShoal: this version does not know the kind of file.
+        :raises LocalError: the list of this home cannot be read or written.
+        """
+        with self._operation():
+            parsed, lease_s = _parsed(link), None if ttl_s is None else _seconds(ttl_s)
+            if lease_s is not None:
+                check_ttl(lease_s)
+            check_has_key(parsed)
+            await self.wait_joined()
+            return await republish_file(self.context, self._ledger, parsed, lease_s, on_progress)
 
     async def fetch(
         self,
@@ -168,9 +226,9 @@ class Node:
         :raises BadData: the publisher made shares that are no file.
         :raises NeedsNewerShoal: this version does not know the kind of file.
         """
-        with translated():
+        with self._operation():
             parsed = _parsed(link)
-            path = None if target is None else Path(target)
+            path = None if target is None else _path(target)
             check_target(path, force=force)
             check_has_key(parsed)
             await self.wait_joined()
@@ -188,7 +246,7 @@ class Node:
         Every chunk is verified before it is handed out, and only a few MiB are fetched ahead. The errors are those of
         `fetch`; each may also come in the middle of the stream.
         """
-        with translated():
+        with self._operation():
             parsed = _parsed(link)
             check_has_key(parsed)
             await self.wait_joined()
@@ -206,21 +264,20 @@ class Node:
         :raises NotFound: nobody announces the file.
         :raises NoPeers: no peer answered.
         """
-        with translated():
+        with self._operation():
             parsed = _parsed(link)
             await self.wait_joined()
             located = await Search(self.context, parsed.id).run()
             manifest = located.manifest
             locked = parsed.kind is LinkKind.PRIVATE and parsed.key is None
             metadata = None if locked else unlock(manifest, parsed)[1]
-            name = None if metadata is None or metadata.name is None else os.fsdecode(metadata.name)
             return FileInfo(
                 file_id=manifest.id,
                 public=parsed.kind is LinkKind.PUBLIC,
                 k=manifest.k,
                 n=manifest.n,
                 ciphertext_bytes=manifest.ciphertext_bytes,
-                name=name,
+                name=None if metadata is None else metadata.name,
                 size=None if metadata is None else metadata.size,
                 media_type=None if metadata is None else metadata.media_type,
                 holders=located.holders(),
@@ -236,7 +293,7 @@ class Node:
         :raises NoPeers: no peer answered.
         :raises BadData: the shares are good, and do not belong together.
         """
-        with translated():
+        with self._operation():
             parsed = _parsed(link)
             await self.wait_joined()
             checked = await check_file(self.context, parsed.id, verify=verify, on_progress=on_progress)
@@ -255,7 +312,7 @@ class Node:
         :raises BadData: the shares are good, and do not belong together.
         :raises UsageError: the lease has ended. Renew it first.
         """
-        with translated():
+        with self._operation():
             parsed = _parsed(link)
             await self.wait_joined()
             return await repair_file(self.context, parsed.id, on_progress)
@@ -269,11 +326,12 @@ class Node:
         :raises TooFewShares: holders of fewer than k shares promised to.
         :raises NoPeers: no peer answered.
         """
-        with translated():
+        with self._operation():
             parsed = _parsed(link)
-            check_ttl(int(ttl_s))
+            lease_s = _seconds(ttl_s)
+            check_ttl(lease_s)
             await self.wait_joined()
-            renewed = await renew_file(self.context, parsed.id, int(ttl_s))
+            renewed = await renew_file(self.context, parsed.id, lease_s)
         await self._note(self._ledger.extend, parsed.id, renewed.lease_until)
         return renewed
 
@@ -283,15 +341,17 @@ class Node:
         The hash is enough, and only the hash is written down. The errors are those of `renew`. After an error the file
         is not on the list.
         """
-        with translated():
+        with self._operation():
             parsed = _parsed(link)
-        renewed = await self.renew(parsed)
+            await self.wait_joined()
+            renewed = await renew_file(self.context, parsed.id, look_wider=True)
+        await self._note(self._ledger.extend, parsed.id, renewed.lease_until)
         await self.context.env.call(self._ledger.keep, parsed, self.context.env.wall(), renewed.lease_until)
         return renewed
 
     def unkeep(self, link: Link | str) -> bool:
         """Take a file off the list of what is kept. Return whether it was there. Its lease stays as it is."""
-        with translated():
+        with self._operation():
             return self._ledger.unkeep(_parsed(link))
 
     def kept(self) -> list[KeptFile]:
@@ -303,13 +363,13 @@ class Node:
 
         :raises UsageError: this home did not publish the file.
         """
-        with translated():
+        with self._operation():
             parsed = _parsed(link)
         secret = self._ledger.owner_secret(parsed.id)
         if secret is None:
             raise UsageError(
                 "This file was not published from this home, so its owner key is not here. Use the home that "
-                "published it, or a receipt made there: shoal ls --receipt LINK"
+                "published it, or delete it with --receipt FILE and a receipt that was made there with ls --receipt."
             )
         return Receipt(parsed.id, secret, parsed.kind)
 
@@ -327,7 +387,7 @@ class Node:
             if link is None:
                 raise UsageError("Name the file to delete, or give its receipt.")
             receipt = self.receipt(link)
-        with translated():
+        with self._operation():
             if link is not None and _parsed(link).id != receipt.file_id:
                 raise WrongKey("The receipt and the link are for different files.")
             await self.wait_joined()
@@ -353,7 +413,7 @@ class Node:
         """
         if self.serving is None:
             raise UsageError("Only a serving node has shares to hand over.")
-        with translated():
+        with self._operation():
             await self.wait_joined()
             self.serving.leave()
             return await Leaver(self.context, self.serving.store, self.serving.known_holders, on_progress).run()
@@ -370,13 +430,37 @@ class Node:
         return self.serving.ending.listen()
 
     def published(self) -> list[PublishedFile]:
-        """The files that this home has published, the latest last."""
-        return self._ledger.files()
+        """The files that this home has published, the latest last. Nobody is asked: the width of each is judged by the
+        hosts that this home has met lately."""
+        private = self.context.network.private
+        hosts = len(one_per_host([*self.context.dht.contacts(), *self._joining.met], private=private))
+        return [
+            file if file.deleted_at is not None else replace(file, width=width_among(file.k, file.n, file.size, hosts))
+            for file in self._ledger.files()
+        ]
 
     async def status(self) -> dict[str, Any]:
         """How this node is doing, as plain values. A serving node has the fields of `shoal node status`."""
-        return await node_status(self.context, self.serving)
+        with self._operation():
+            return await node_status(self.context, self.serving)
 
 
-def _parsed(link: Link | str) -> Link:
-    return link if isinstance(link, Link) else parse_link(link)
+def _parsed(link: object) -> Link:
+    if isinstance(link, Link):
+        return link
+    if not isinstance(link, str):
+        raise UsageError(f"A link is a str or a Link, and not of type {type(link).__name__}.")
+    return parse_link(link)
+
+
+def _path(target: object) -> Path:
+    if not isinstance(target, str | os.PathLike):
+        raise UsageError(f"A target is a str or a Path, and not of type {type(target).__name__}.")
+    path = os.fspath(target)
+    return Path(path if isinstance(path, str) else os.fsdecode(path))
+
+
+def _seconds(ttl_s: object) -> int:
+    if not isinstance(ttl_s, int | float) or not math.isfinite(ttl_s):
+        raise UsageError(f"A lease is a number of seconds, and not {ttl_s!r}.")
+    return int(ttl_s)

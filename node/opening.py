@@ -230,7 +230,9 @@ class _Opener:
         if serving is not None:
             self._nursery.start_soon(Keeper(context, ledger, serving.problems).run)
             serving.ending.is_open = True
-        return Node(context, plan.home, ledger, serving, joining)
+        node = Node(context, plan.home, ledger, serving, joining)
+        self._stack.callback(node.close)
+        return node
 
 
 def _is_bare(disk: Disk, folder: Path) -> bool:

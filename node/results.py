@@ -146,8 +146,59 @@ class FileInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Width:
+    """How wide a file is cut, and how wide a publish would cut it now (`Node.republish`).
+
+    :ivar possible_k: k of the widest code that the network allows; the file's own where that is no better.
+    :ivar possible_n: n of that code.
+    :ivar hosts: hosts with room that were found. Nobody is looked for where the file is as wide as its size allows.
+    """
+
+    k: int
+    n: int
+    possible_k: int
+    possible_n: int
+    hosts: int
+
+    @property
+    def survives(self) -> int:
+        """How many hosts may vanish, when all shares are good."""
+        return self.n - self.k
+
+    @property
+    def could_survive(self) -> int:
+        """How many might, after a republish."""
+        return self.possible_n - self.possible_k
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether a republish would gain anything."""
+        return self.could_survive > self.survives
+
+
+@dataclass(frozen=True, slots=True)
+class Republished:
+    """A file that was published again under a wider code.
+
+    :ivar published: the new file, with its link.
+    :ivar old: the old link. It works until its lease ends.
+    :ivar before: how wide the old file is.
+    :ivar is_kept: this home kept the old file, and keeps the new one too.
+    """
+
+    published: Published
+    old: Link
+    before: Width
+    is_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PublishedFile:
-    """A line of this home's own list of what it has published (`shoal ls`)."""
+    """A line of this home's own list of what it has published (`shoal ls`).
+
+    :ivar width: how wide it could be, by the hosts that this home has met lately; None for a deleted file.
+    :ivar replaced_by: the hash of the file that a republish has made of it.
+    """
 
     link: Link
     name: str | None
@@ -158,6 +209,8 @@ class PublishedFile:
     published_at: float
     lease_end: float
     deleted_at: float | None = None
+    width: Width | None = None
+    replaced_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +241,7 @@ class Checked:
         "busy".
     :ivar read_bytes: share bytes that were read for it.
     :ivar deleted: a holder shows that the file's owner has deleted it.
+    :ivar width: how wide the file could be on this network; None for one that is deleted or cannot be read.
     """
 
     file_id: FileId
@@ -204,6 +258,7 @@ class Checked:
     verified: bool
     deleted: bool
     seconds: float
+    width: Width | None = None
 
     @property
     def healthy(self) -> bool:
@@ -252,6 +307,7 @@ class Renewed:
     :ivar hosts: the hosts that promise them.
     :ivar causes: how many of the other hosts did not renew, by cause.
     :ivar lease_until: until when k shares are promised, in seconds since 1970.
+    :ivar width: how wide the file could be on this network, from `Node.keep` alone.
     """
 
     file_id: FileId
@@ -261,6 +317,7 @@ class Renewed:
     hosts: int
     causes: Mapping[str, int]
     lease_until: float
+    width: Width | None = None
 
 
 @dataclass(frozen=True, slots=True)

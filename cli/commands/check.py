@@ -13,7 +13,7 @@ from shoal.cli.units import format_size, plural
 
 if TYPE_CHECKING:
     from shoal.erasure import Link
-    from shoal.node import Checked
+    from shoal.node import Checked, Width
 
 BAD_WAYS = (  # outcomes, and how they are told
     ("wrong", "with wrong bytes"),
@@ -39,7 +39,7 @@ def check(
     from shoal.cli.links import take_link
 
     settings = globals_of(context)
-    wanted = take_link(link, link_file, needs_key=False)
+    wanted = take_link(link, link_file, needs_key=False, settings=settings)
     return settings.job(lambda: _check(settings, wanted, verify))
 
 
@@ -97,12 +97,31 @@ def notes(settings: Globals, link: "Link", found: "Checked") -> None:
             "Hosts drop a file two weeks after the end of its lease. Keep it with: "
             f"{settings.command('renew', link.hash)}"
         )
+    if found.width is not None and found.width.can_grow:
+        output.note(f"{wider_words(found.width)} {settings.command('republish', 'LINK')}")
     if found.readable and not found.healthy:
         output.note(
             f"Its hosts rebuild lost shares by themselves. To do it now: {settings.command('repair', link.hash)}"
         )
     elif not found.readable:
         output.note("Hosts that are away may come back with their shares. Check again later.")
+
+
+def wider_words(width: "Width") -> str:
+    """What a republish would gain; the command follows."""
+    return (
+        f"With all its shares it survives {plural(width.survives, 'loss', 'losses')}. "
+        f"On this network of {plural(width.hosts, 'host')} it could survive {width.could_survive}:"
+    )
+
+
+def width_fields(width: "Width | None") -> dict[str, object]:
+    """In the JSON summary, how wide the file could be; null where nobody has looked."""
+    return {
+        "possible_n": None if width is None else width.possible_n,
+        "could_survive": None if width is None else width.could_survive,
+        "network_hosts": None if width is None else width.hosts,
+    }
 
 
 def summary_fields(link: "Link", found: "Checked") -> dict[str, object]:
@@ -122,4 +141,5 @@ def summary_fields(link: "Link", found: "Checked") -> dict[str, object]:
         "deleted": found.deleted,
         "read_bytes": found.read_bytes,
         "seconds": round(found.seconds, 3),
+        **width_fields(found.width),
     }

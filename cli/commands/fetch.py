@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shoal.cli.arguments import LinkFileOption
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError, OutputClosedError
 from shoal.cli.output import abandon, visible
@@ -23,7 +24,11 @@ def fetch(
     context: typer.Context,
     link: Annotated[
         str | None,
-        typer.Argument(metavar="LINK", help="The link; - reads it from standard input.", show_default=False),
+        typer.Argument(
+            metavar="LINK|NAME",
+            help="The link, or the name that shoal ls shows; - reads a link from standard input.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[
         str | None,
@@ -36,10 +41,7 @@ def fetch(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
-    link_file: Annotated[
-        str | None,
-        typer.Option("--link-file", metavar="FILE", help="Read the link from a file.", show_default=False),
-    ] = None,
+    link_file: LinkFileOption = None,
 ) -> Job:
     """Get a file back from its link, checked to the last byte.
 
@@ -51,7 +53,7 @@ def fetch(
     from shoal.cli.links import take_link
 
     settings = globals_of(context)
-    wanted = take_link(link, link_file, needs_key=True)
+    wanted = take_link(link, link_file, needs_key=True, settings=settings)
     if out == STDOUT:
         settings.output.file_takes_stdout()
         return settings.job(lambda: _to_stdout(settings, wanted))

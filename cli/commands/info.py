@@ -1,9 +1,10 @@
 """`shoal info`: what the network and a link tell of a file, without fetching it."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from shoal.cli.arguments import HashArgument, LinkFileOption
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import Code
 from shoal.cli.tables import columns, day, fields
@@ -16,18 +17,8 @@ if TYPE_CHECKING:
 
 def info(
     context: typer.Context,
-    link: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="LINK",
-            help="The link or the hash, or - to read it from standard input.",
-            show_default=False,
-        ),
-    ] = None,
-    link_file: Annotated[
-        str | None,
-        typer.Option("--link-file", metavar="FILE", help="Read the link from a file.", show_default=False),
-    ] = None,
+    link: HashArgument = None,
+    link_file: LinkFileOption = None,
 ) -> Job:
     """Show what is known of a file: size, shares, and the hosts that claim them.
 
@@ -36,7 +27,7 @@ def info(
     from shoal.cli.links import take_link
 
     settings = globals_of(context)
-    wanted = take_link(link, link_file, needs_key=False)
+    wanted = take_link(link, link_file, needs_key=False, settings=settings)
     return settings.job(lambda: _info(settings, wanted))
 
 

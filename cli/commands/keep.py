@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from shoal.cli.arguments import HashArgument, LinkFileOption
+from shoal.cli.commands.check import wider_words, width_fields
 from shoal.cli.commands.renew import summary_fields, words
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import Code
@@ -24,7 +25,7 @@ def keep(context: typer.Context, link: HashArgument = None, link_file: LinkFileO
     from shoal.cli.links import take_link
 
     settings = globals_of(context)
-    wanted = take_link(link, link_file, needs_key=False)
+    wanted = take_link(link, link_file, needs_key=False, settings=settings)
     return settings.job(lambda: _keep(settings, wanted))
 
 
@@ -34,7 +35,9 @@ async def _keep(settings: Globals, link: "Link") -> int:
     settings.output.result(words(done))
     if not await _runs_node(settings):
         settings.output.warn(nobody_words(settings))
-    settings.output.summary(**summary_fields(link, done))
+    if done.width is not None and done.width.can_grow:
+        settings.output.note(f"{wider_words(done.width)} {settings.command('republish', 'LINK')}")
+    settings.output.summary(**summary_fields(link, done), **width_fields(done.width))
     return Code.OK
 
 

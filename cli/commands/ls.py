@@ -1,10 +1,12 @@
 """`shoal ls`: what this home has published, and what it keeps alive."""
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shoal.cli.commands.check import width_fields
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import Code
 from shoal.cli.tables import columns, day, shortened
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from shoal.erasure import Link
     from shoal.node import KeptFile, PublishedFile
 
+MOST_NOTES = 5
 NAME_COLUMNS = 40  # one very long name must not push the links of all files out of sight
 
 
@@ -23,7 +26,7 @@ def ls(
         str | None,
         typer.Option(
             "--receipt",
-            metavar="LINK",
+            metavar="LINK|NAME",
             help="Print the receipt of one file instead. Its owner can delete the file, but not read it.",
             show_default=False,
         ),
@@ -38,7 +41,7 @@ def ls(
         return settings.job(lambda: _ls(settings))
     from shoal.cli.links import take_link
 
-    wanted = take_link(receipt, None, needs_key=False)
+    wanted = take_link(receipt, None, needs_key=False, settings=settings)
     return settings.job(lambda: _receipt(settings, wanted))
 
 
@@ -62,8 +65,28 @@ async def _ls(settings: Globals) -> int:
         settings.output.result(f"{gap}{kept_table(kept)}")
     if files or kept:
         settings.output.result(f"\n{total(files, kept)}")
+    for text in wider_notes(settings, files):
+        settings.output.note(text)
     settings.output.summary(files=[file_fields(file) for file in files], kept=[kept_fields(file) for file in kept])
     return Code.OK
+
+
+def wider_notes(settings: Globals, files: Sequence["PublishedFile"]) -> list[str]:
+    """Which files could be wider; a few of them by name, the latest first."""
+    found = [(file, file.width) for file in reversed(files) if _is_narrow(file) and file.width is not None]
+    notes = [
+        f"{shortened(file.name or file.link.hash, NAME_COLUMNS)} survives {plural(width.survives, 'loss', 'losses')}; "
+        f"on this network of {plural(width.hosts, 'host')} it could survive {width.could_survive}: "
+        f"{settings.command('republish', file.name or 'LINK')}"
+        for file, width in found[:MOST_NOTES]
+    ]
+    more = len(found) - len(notes)
+    return [*notes, *([f"{plural(more, 'more file')} could be wider: see --json."] if more else [])]
+
+
+def _is_narrow(file: "PublishedFile") -> bool:
+    ended = file.lease_end < time.time()
+    return not ended and file.replaced_by is None and file.width is not None and file.width.can_grow
 
 
 def file_fields(file: "PublishedFile") -> dict[str, object]:
@@ -79,6 +102,9 @@ def file_fields(file: "PublishedFile") -> dict[str, object]:
         "published_at": round(file.published_at),
         "lease_end": round(file.lease_end),
         "deleted_at": None if file.deleted_at is None else round(file.deleted_at),
+        "survives": file.shares - file.k,
+        **width_fields(file.width),
+        "replaced_by": file.replaced_by,
     }
 
 

@@ -319,7 +319,10 @@ async def _wait_for_eof() -> None:
 
 
 def status(context: typer.Context) -> Job:
-    """Show how this machine's running node is doing."""
+    """Show how this machine's running node is doing.
+
+    Exit code: 0 when all is well, 3 when the node runs and something is wrong, 1 when no node answers.
+    """
     settings = globals_of(context)
     return settings.job(lambda: _status(settings))
 
@@ -336,4 +339,4 @@ async def _status(settings: Globals) -> int:
     found = await daemon_status(home, network=settings.load_network())
     settings.output.result(table(found, everything=bool(settings.output.verbose)))
     settings.output.summary(**found)
-    return Code.OK
+    return Code.PARTIAL if found["problems"] else Code.OK

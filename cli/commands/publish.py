@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -111,7 +110,7 @@ def publish(
         needed=_count("--needed", needed),
         total=_count("--total", total),
         happy=_count("--happy", happy),
-        ttl_s=_lease("--ttl", ttl),
+        ttl_s=lease("--ttl", ttl),
         public=public,
     )
     _check(order)
@@ -130,7 +129,8 @@ def _count(option: str, text: str | None) -> int | None:
         raise BadUsageError(f"{option}: {error}.") from error
 
 
-def _lease(option: str, text: str) -> int:
+def lease(option: str, text: str) -> int:
+    """The seconds that an option asks for. BadUsageError for what no host would grant."""
     try:
         lease_s = parse_duration(text)
     except UnitError as error:
@@ -182,7 +182,7 @@ async def _publish(settings: Globals, order: Order) -> int:
         output.note("Reading from the terminal. End with Ctrl-D.")
     async with settings.open_client() as node, open_progress(output, drawn=not typed) as progress:
         done = await node.publish(
-            _stdin_chunks() if order.from_stdin else Path(order.source),
+            _stdin_chunks() if order.from_stdin else order.source,
             name=order.name,
             needed=order.needed,
             total=order.total,
@@ -208,16 +208,16 @@ def report(settings: Globals, order: Order, done: "Published") -> None:
     output = settings.output
     if done.complete:
         output.note(success_words(done))
-        _warn_of_width(output, order, done)
+        _warn_of_width(settings, order, done)
     else:
-        output.complain(partial_words(done, resumable=not order.from_stdin))
-    _deliver(output, str(done.link))
+        output.complain(settings.in_full(partial_words(done, resumable=not order.from_stdin)))
+    deliver(output, str(done.link))
     if output.interactive:
         output.note(f"Fetch it with:\n  {settings.command('fetch', str(done.link), with_home=False)}")
     output.summary(**summary_fields(done))
 
 
-def _deliver(output: Output, link: str) -> None:
+def deliver(output: Output, link: str) -> None:
     """Print the link. When nobody takes it, the file is published all the same: say where the link can be had."""
     try:
         output.result(link)
@@ -292,7 +292,7 @@ def _advice(done: "Published", *, resumable: bool) -> str:
     if done.narrowed:
         return (
             f"With them the file could have {done.possible_n} shares instead of {done.n}. "
-            "Publish it again later; that makes a new link."
+            "Make it wider later with: shoal republish LINK"
         )
     if not done.can_complete:
         return (
@@ -317,11 +317,11 @@ def _refusal_sentence(reason: str, count: int) -> str:
     return words.format(hosts=plural(count, "host"), were="was" if count == 1 else "were")
 
 
-def _warn_of_width(output: Output, order: Order, done: "Published") -> None:
+def _warn_of_width(settings: Globals, order: Order, done: "Published") -> None:
     if done.hosts < done.n:
         reached = f"{done.hosts} of {done.n} hosts have a share; at least {done.happy} were wanted."
-        output.warn(" ".join((reached, *refusal_sentences(done.refusals))))
+        settings.output.warn(" ".join((reached, *refusal_sentences(done.refusals))))
     elif order.code is None and done.n < FULL_WIDTH_MIN:
         thin = f"Only {plural(done.n, 'host')} took a share, so the file is spread thinly."
-        again = "Publish it again when the network has more hosts."
-        output.warn(" ".join((thin, *refusal_sentences(done.refusals), again)))
+        again = "When the network has more hosts, make it wider with: shoal republish LINK"
+        settings.output.warn(settings.in_full(" ".join((thin, *refusal_sentences(done.refusals), again))))

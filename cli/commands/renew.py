@@ -35,7 +35,7 @@ def renew(
         ttl_s = parse_duration(ttl)
     except UnitError as error:
         raise BadUsageError(f"--ttl: {error}.") from error
-    wanted = take_link(link, link_file, needs_key=False)
+    wanted = take_link(link, link_file, needs_key=False, settings=settings)
     return settings.job(lambda: _renew(settings, wanted, ttl_s))
 
 

@@ -24,7 +24,7 @@ def repair(context: typer.Context, link: HashArgument = None, link_file: LinkFil
     from shoal.cli.links import take_link
 
     settings = globals_of(context)
-    wanted = take_link(link, link_file, needs_key=False)
+    wanted = take_link(link, link_file, needs_key=False, settings=settings)
     return settings.job(lambda: _repair(settings, wanted))
 
 

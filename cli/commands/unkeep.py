@@ -17,7 +17,7 @@ def unkeep(context: typer.Context, link: HashArgument = None, link_file: LinkFil
     from shoal.cli.links import take_link
 
     settings = globals_of(context)
-    wanted = take_link(link, link_file, needs_key=False)
+    wanted = take_link(link, link_file, needs_key=False, settings=settings)
     return settings.job(lambda: _unkeep(settings, wanted))
 
 

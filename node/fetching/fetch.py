@@ -87,8 +87,8 @@ class FetchStream:
         return self._opened.metadata.size
 
     @property
-    def name(self) -> bytes | None:
-        """The name its publisher gave it, as raw bytes."""
+    def name(self) -> str | None:
+        """The name its publisher gave it. It may be no plain file name: never open it unchecked."""
         return self._opened.metadata.name
 
     @property

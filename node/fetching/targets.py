@@ -23,7 +23,7 @@ from shoal.node.fetching.reading import MAX_RUN_SEGMENTS, in_order
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.renewal import renew_used
 from shoal.node.home.home import still_at
-from shoal.node.names import MAX_NAME_BYTES, name_bytes, printable
+from shoal.node.names import MAX_NAME_BYTES, name_bytes, name_text, printable
 from shoal.node.nursery import open_nursery
 from shoal.node.results import Fetched, OnProgress, Phase, Progress
 
@@ -166,11 +166,9 @@ def resolve_target(target: Path | None, opened: OpenedFile, *, force: bool) -> P
     if name is None:
         raise UsageError("This file was published without a name. Give one: -o NAME")
     try:
-        path = folder / os.fsdecode(name_bytes(os.fsdecode(name)))
+        path = folder / name_text(name_bytes(name))
     except ValueError as error:
-        raise UsageError(
-            f"The published name {os.fsdecode(name)!a} is {error}. Give a name of your own: -o NAME"
-        ) from error
+        raise UsageError(f"The published name {name!a} is {error}. Give a name of your own: -o NAME") from error
     _refuse_existing(path, force=force)
     return path
 
@@ -192,10 +190,9 @@ async def fetch_to_path(
         with _local_errors(f"Cannot write {printable(path)}"):
             await context.env.call(lambda: part.finish(path, force=force))
     renewed = await renew_used(context, opened.located, proven, opened.metadata.lease_s)
-    name = None if opened.metadata.name is None else os.fsdecode(opened.metadata.name)
     return Fetched(
         path=path,
-        name=name,
+        name=opened.metadata.name,
         size=opened.metadata.size,
         seconds=trio.current_time() - started,
         received_bytes=received + more,

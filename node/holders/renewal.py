@@ -4,6 +4,7 @@ A holder moves a lease to at most 90 days from now. So what is used, or kept by 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from shoal.erasure import FileId, Manifest
 from shoal.node import channel
@@ -17,6 +18,7 @@ from shoal.node.holders.placement import host_of
 from shoal.node.holders.search import Located, Search
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.holders.tally import believable, kth_longest
+from shoal.node.holders.width import look_for_width
 from shoal.node.results import Renewed
 
 RENEW_TIMEOUT_S = 15.0  # of all holders together
@@ -30,8 +32,10 @@ def check_ttl(ttl_s: int) -> None:
         raise UsageError("The time to live must be from 1h to 90d. To keep a file for longer, renew it again.")
 
 
-async def renew_file(context: Context, file_id: FileId, ttl_s: int = MAX_LEASE_S) -> Renewed:
-    """See `Node.renew`."""
+async def renew_file(
+    context: Context, file_id: FileId, ttl_s: int = MAX_LEASE_S, *, look_wider: bool = False
+) -> Renewed:
+    """See `Node.renew`. `look_wider`: also look whether the network would allow a wider file."""
     search = await Search(context, file_id).run()
     manifest, hints = search.manifest, search.hints
     if len({hint.share for hint in hints}) < manifest.n:
@@ -51,7 +55,7 @@ async def renew_file(context: Context, file_id: FileId, ttl_s: int = MAX_LEASE_S
             found=renewed.shares,
             causes=causes,
         )
-    return renewed
+    return replace(renewed, width=await look_for_width(context, manifest)) if look_wider else renewed
 
 
 def _told(causes: Mapping[Cause, int]) -> str:

@@ -18,7 +18,7 @@ from shoal.node.results import KeptFile, Published, PublishedFile
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 10.0  # another command is writing its line
 
 _PUBLISHED = """
@@ -35,9 +35,11 @@ CREATE TABLE IF NOT EXISTS published (
     lease_end REAL NOT NULL
 ) STRICT
 """  # as in version 1
-_STEPS = (
-    "ALTER TABLE published ADD COLUMN deleted_at REAL",
-    """
+_STEPS = (  # the version that a step leads to, and the step
+    (2, "ALTER TABLE published ADD COLUMN deleted_at REAL"),
+    (
+        2,
+        """
 CREATE TABLE kept (
     file_id BLOB PRIMARY KEY,
     hash TEXT NOT NULL,
@@ -46,6 +48,8 @@ CREATE TABLE kept (
     lease_until REAL NOT NULL
 ) STRICT
 """,
+    ),
+    (3, "ALTER TABLE published ADD COLUMN replaced_by TEXT"),
 )
 
 
@@ -78,11 +82,11 @@ class Ledger:
             lease_end,
         )
         with self._open() as database, database:
-            database.execute("INSERT OR REPLACE INTO published VALUES (?,?,?,?,?,?,?,?,?,?,NULL)", row)
+            database.execute("INSERT OR REPLACE INTO published VALUES (?,?,?,?,?,?,?,?,?,?,NULL,NULL)", row)
 
     def files(self) -> list[PublishedFile]:
         """All publishes, the latest last."""
-        columns = "link, name, size, k, n, shares, published_at, lease_end, deleted_at"
+        columns = "link, name, size, k, n, shares, published_at, lease_end, deleted_at, replaced_by"
         return self._rows(_file, f"SELECT {columns} FROM published ORDER BY published_at")
 
     def owner_secret(self, file_id: FileId) -> bytes | None:
@@ -119,6 +123,18 @@ class Ledger:
         with self._open() as database, database:
             database.execute("UPDATE published SET deleted_at = ? WHERE file_id = ?", (now, file_id))
             database.execute("DELETE FROM kept WHERE file_id = ?", (file_id,))
+
+    def replace(self, old: Link, new: Link, now: float, lease_until: float) -> bool:
+        """Note that a file was published again under another link. Whether the old one is kept: then the new one is
+        kept from now on, too.
+        """
+        if not self._is_there():
+            return False
+        self._change("UPDATE published SET replaced_by = ? WHERE file_id = ?", new.hash, bytes(old.id))
+        is_kept = any(file.link.id == old.id for file in self.kept())
+        if is_kept:
+            self.keep(new, now, lease_until)
+        return is_kept
 
     # --- files that this home's node renews
 
@@ -196,13 +212,14 @@ def _prepare(database: sqlite3.Connection) -> None:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version < 1:
                 database.execute(_PUBLISHED)
-            if version < SCHEMA_VERSION:
-                for step in _STEPS:
+            for leads_to, step in _STEPS:
+                if version < leads_to:
                     database.execute(step)
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _file(row: tuple[Any, ...]) -> PublishedFile:
-    link, name, size, k, n, shares, published_at, lease_end, deleted_at = row
+    link, name, size, k, n, shares, published_at, lease_end, deleted_at, replaced_by = row
     shown = None if name is None else os.fsdecode(name)
-    return PublishedFile(parse_link(link), shown, size, k, n, shares, published_at, lease_end, deleted_at)
+    times = (published_at, lease_end, deleted_at)
+    return PublishedFile(parse_link(link), shown, size, k, n, shares, *times, replaced_by=replaced_by)

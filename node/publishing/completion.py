@@ -87,15 +87,15 @@ class Completion:
         self._public = public
         self._happy = happy
         self._report = report
+        self._placed = 0
         self._manifest = Manifest.decode(entry.manifest)
-        self._settling = Settling(
-            context, self._manifest, lease_s=ttl_s, on_commit=lambda shares: report(Phase.COMMITTING, shares)
-        )
+        self._settling = Settling(context, self._manifest, lease_s=ttl_s, on_commit=self._note_commit)
 
     async def run(self, lanes: list[Lane], candidates: list[Contact], refusals: Counter[DropReason]) -> CommitOutcome:
         """All steps. `OtherBytes`, `Refused` or `NoPeers` when fewer than k shares are committed in the end."""
         refusals, settling = Counter(refusals), self._settling
-        self._report(Phase.COMMITTING, 0)
+        self._placed = sum(lane.alive for lane in lanes)
+        self._report(Phase.COMMITTING, self._placed)
         await settling.commit(lanes)
         refusals.update(reasons_of(lanes))
         if len(settling.shares) < self._entry.k:
@@ -116,6 +116,10 @@ class Completion:
             findable,
             refusals,
         )
+
+    def _note_commit(self, shares: int) -> None:
+        """Tell of progress; what was placed counts until it is known to be lost."""
+        self._report(Phase.COMMITTING, max(shares, self._placed))
 
     def _not_kept(self, refusals: Counter[DropReason]) -> Refused | NoPeers:
         text = (

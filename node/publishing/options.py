@@ -24,6 +24,7 @@ class PublishOptions:
     ttl_s: int = DEFAULT_TTL_S
     public: bool = False
     media_type: str | None = None
+    survives_more_than: int = 0  # losses; where hosts agree only to a narrower file, nothing is published
 
     @property
     def code(self) -> tuple[int, int] | None:
@@ -37,6 +38,7 @@ class PublishOptions:
 
     def check(self) -> None:
         """Raises UsageError for a number, a name or a media type that cannot be."""
+        self._check_types()
         code = self.code
         if code is not None:
             try:
@@ -55,6 +57,14 @@ class PublishOptions:
                 name_bytes(self.name)
             except ValueError as error:
                 raise UsageError(f"The name {printable(self.name)!r} is {error}.") from error
+
+    def _check_types(self) -> None:
+        for word, number in (("needed", self.needed), ("total", self.total), ("happy", self.happy)):
+            if number is not None and type(number) is not int:
+                raise UsageError(f"{word} is {number!r}, which is no number of hosts.")
+        for word, text in (("A name", self.name), ("A media type", self.media_type)):
+            if text is not None and not isinstance(text, str):
+                raise UsageError(f"{word} is a str, and not of type {type(text).__name__}.")
 
     def width(self, size: int | None, hosts: int) -> tuple[int, int]:
         """(k, n) for a file of `size` bytes (None: unknown, and large) when so many hosts would take a share.

@@ -243,7 +243,7 @@ class Publisher:
         roots = sealer.finish()
         name = self._options.name if self._options.name is not None else self._source.name
         metadata = Metadata(
-            sealer.size, _name_or_none(name), self._options.media_type, lease_s=self._options.short_lease_s
+            sealer.size, _checked_name(name), self._options.media_type, lease_s=self._options.short_lease_s
         )
         manifest = Manifest(
             k=self._entry.k,
@@ -299,10 +299,11 @@ def _notes(lanes: Iterable[Lane]) -> tuple[UploadNote, ...]:
     return tuple(UploadNote(lane.share, lane.contact, lane.upload_id) for lane in lanes)
 
 
-def _name_or_none(name: str | None) -> bytes | None:
+def _checked_name(name: str | None) -> str | None:
     if name is None:
         return None
     try:
-        return name_bytes(name)
+        name_bytes(name)
     except ValueError as error:
         raise LocalError(f"The file name {printable(name)} cannot be published: it is {error}. Use --name.") from error
+    return name

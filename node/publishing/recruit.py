@@ -16,6 +16,7 @@ from shoal.node.publishing.lanes import UNBOUND, DropReason, Lane, abort_all, ca
 from shoal.node.publishing.offers import Offers, OfferTimes, Terms
 from shoal.node.publishing.options import PublishOptions
 
+PERHAPS = (DropReason.NO_ANSWER, DropReason.BUSY)  # hosts that may agree another time
 LEAST_ASKED = 8  # at once, after so many were silent: a row of the silent must not take minutes
 
 _shared_upload = labelled_hash("repair upload")
@@ -36,13 +37,18 @@ class Recruiter:
         rng: random.Random,
         *,
         meet: FileId | None = None,
+        once: bool = False,
     ) -> None:
-        """`meet`: a file that others may be repairing at this moment. Then hosts are asked in an order and by upload
-        ids that depend on the file alone, so that what two repairers send adds up instead of being kept twice. There a
-        host is asked for one number only, and those that were silent lately are left to the others."""
+        """
+        once: nobody is asked a second time, since the caller has a further try of its own.    meet: a file that others
+        may be repairing at this moment. Then hosts are asked in an order and by upload ids that depend on the file
+        alone, so that what two repairers send adds up instead of being kept twice. There a host is asked for one
+        number only, and those that were silent lately are not asked.
+        """
         self._context = context
         self._private = context.network.private
         self._meet = meet
+        self._once = once or meet is not None
         ranked = spread(candidates, share_bytes, private=self._private, rng=rng, salt=meet or b"")
         now = context.env.wall()
         silent = {contact.node_id for contact in ranked if context.silence.is_silent(contact, now)}
@@ -77,7 +83,7 @@ class Recruiter:
         """A lane for as many of `shares` as hosts agree; asks on until all are placed or nobody is left."""
         terms = Terms(size_bound, lease_s)
         lanes = await self._ask_around(list(shares), terms, again=False)
-        if len(lanes) < len(shares) and self._silent and self._meet is None:
+        if len(lanes) < len(shares) and self._silent and not self._once:
             self._queue, self._silent = self._silent, []
             placed = {lane.share for lane in lanes}
             lanes += await self._ask_around([share for share in shares if share not in placed], terms, again=True)
@@ -132,12 +138,12 @@ class Recruiter:
         self._reasons.pop(lane.contact.node_id, None)
         if lane.reason is not None:
             self._reasons[lane.contact.node_id] = lane.reason
+        if lane.reason in PERHAPS and not again:
+            self._silent.append(lane.contact)
         if lane.answers:
             self._context.silence.heard(lane.contact)
-            return
-        self._context.silence.note(lane.contact, self._context.env.wall())
-        if not again:
-            self._silent.append(lane.contact)
+        else:
+            self._context.silence.note(lane.contact, self._context.env.wall())
 
     async def _leave(self, offers: Offers, *, again: bool) -> None:
         """Nobody is needed any more: those that were late count as silent, the others may be asked another time."""
@@ -191,7 +197,7 @@ async def recruit_crew(
         recruiter = Recruiter(context, candidates, share_bound(k, n, size), context.env.rng)
         lanes = await recruiter.recruit(list(range(n)), share_bound(k, n, size), options.ttl_s)
         refusals.update(recruiter.refusals)
-        silent = recruiter.refusals[DropReason.NO_ANSWER]
+        silent = sum(recruiter.refusals[reason] for reason in PERHAPS)
         possible_n = possible_n or (n if len(lanes) == n else options.width(size, len(lanes) + silent)[1])
         narrower = options.width(size, len(lanes))
         if len(lanes) >= n or narrower == (k, n):
@@ -201,6 +207,13 @@ async def recruit_crew(
         k, n = narrower
     if len(lanes) < k:
         raise too_few(len(lanes), k, refusals)
+    if options.survives_more_than and n - k <= options.survives_more_than:
+        await abort_all(context, lanes)
+        told = in_words(+refusals)
+        raise Refused(
+            f"Only {len(lanes)} hosts took a share{f' ({told})' if told else ''}, so a new file would survive no more "
+            "losses than the old one. Nothing was published. Try again later."
+        )
     return Crew(k, n, max(n, possible_n), lanes, +refusals)
 
 

@@ -177,7 +177,10 @@ class StreamSource:
         """Have `wanted` bytes in the buffer, fewer only at the end."""
         while len(self._buffer) < wanted and not self._ended:
             try:
-                self._buffer += await anext(self._chunks)
+                chunk = await anext(self._chunks)
+                if not isinstance(chunk, bytes | bytearray | memoryview):
+                    raise UsageError(f"A stream to publish gives bytes, and not {type(chunk).__name__}.")
+                self._buffer += chunk
             except StopAsyncIteration:
                 self._ended = True
             except OSError as error:
@@ -208,15 +211,16 @@ def changed(shown: str, how: str = "") -> SourceChanged:
 
 async def open_source(source: Path | str | AsyncIterable[bytes], env: Environment) -> Source:
     """A source for a path or a stream; `LocalError` or `UsageError` for anything that cannot be published."""
-    if not isinstance(source, (str, Path)):
+    if isinstance(source, AsyncIterable):
         return StreamSource(source)
+    if not isinstance(source, str | Path):
+        raise UsageError(f"A source is a path or an async iterable of bytes, and not of type {type(source).__name__}.")
     path = Path(source)
-    return FileSource(path, await env.call(_open_regular, path), env)
+    return FileSource(path, await env.call(_open_regular, path, printable(source)), env)
 
 
-def _open_regular(path: Path) -> int:
-    """A descriptor of a regular file; never blocks on a FIFO or a device."""
-    shown = printable(path)
+def _open_regular(path: Path, shown: str) -> int:
+    """A descriptor of a regular file; never blocks on a FIFO or a device. Messages have the path as `shown`."""
     try:
         kind = _kind_of(os.stat(path).st_mode)
         if kind is not None:

@@ -1,10 +1,13 @@
 """Checking a file: how many of its shares can be proven to be there now, and how much loss it would survive."""
 
+from dataclasses import replace
+
 import trio
 
 from shoal.erasure import FileId
 from shoal.node.context import Context
 from shoal.node.holders.search import Search
+from shoal.node.holders.width import look_for_width
 from shoal.node.repairing.audit import Audit, Audited
 from shoal.node.repairing.verification import Verification
 from shoal.node.results import Checked, OnProgress, Phase, Progress
@@ -22,7 +25,11 @@ async def check_file(
     audited = await Audit(context, located.manifest).run(located.hints)
     if verify:
         await _verify(context, audited, report)
-    return _result(context, audited, verified=verify, started=started)
+    checked = _result(context, audited, verified=verify, started=started)
+    if checked.deleted or not checked.readable:
+        return checked
+    width = await look_for_width(context, located.manifest)
+    return replace(checked, width=width, seconds=trio.current_time() - started)
 
 
 def _silent(progress: Progress) -> None:

@@ -102,7 +102,7 @@ class Repairer:
     async def _recruit(self, missing: list[int], candidates: list[Contact], meet: FileId | None) -> list[Lane]:
         """Lanes to hosts that agreed and that keep nothing of the file yet."""
         rng = self.context.env.rng
-        recruiter = Recruiter(self.context, candidates, self._share_bytes, rng, meet=meet)
+        recruiter = Recruiter(self.context, candidates, self._share_bytes, rng, meet=meet, once=True)
         self._exclude(recruiter, self._job.reluctant if meet is not None else ())
         lanes: list[Lane] = []
         while missing:

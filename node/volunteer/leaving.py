@@ -239,7 +239,7 @@ class Leaver:
         One that agrees and then fails is taken off the candidates.
         """
         share_bytes = manifest.layout.share_bytes
-        recruiter = Recruiter(self._context, candidates, share_bytes, self._env.rng)
+        recruiter = Recruiter(self._context, candidates, share_bytes, self._env.rng, once=True)
         recruiter.exclude(taken)
         recruiter.exclude_ids(each.node_id for each in taken)
         for _ in range(HOSTS_TRIED):

@@ -209,6 +209,16 @@ def test_a_files_life(commands: Commands, tmp_path: Path) -> None:
     code, seen = commands("repair", file_hash, home="other")
     assert (code, seen["rebuilt"], seen["complete"]) == (0, [], True)
     assert commands("delete", link, home="other")[0] == 2
+    told = commands("delete", link, home="other")[1]["message"]
+    assert "made there" in told
+    assert "shoal" not in told.lower(), "a command with this home's options would be of no use"
+    for command in ("check", "info", "repair", "renew", "keep", "unkeep"):
+        code, seen = commands(command, "source")
+        assert (code, seen["id"]) == (0, file_hash)
+        assert commands(command, "source", home="other")[0] == 2
+    assert commands("ls", "--receipt", "source")[1]["id"] == file_hash
+    code, seen = commands("fetch", "source", "-o", str(tmp_path / "by name"))
+    assert (code, (tmp_path / "by name").read_bytes()) == (0, (tmp_path / "source").read_bytes())
     assert commands("delete", "source", home="other")[0] == 2
     assert commands("delete", "no such name")[0] == 2
     code, seen = commands("ls", "--receipt", link)
@@ -219,6 +229,23 @@ def test_a_files_life(commands: Commands, tmp_path: Path) -> None:
     assert seen["confirmed"] == found["shares"]
     assert commands("fetch", link, "-o", str(tmp_path / "copy"), home="other")[0] == 10
     assert commands("check", file_hash, home="other")[0] == 10
+
+
+def test_a_narrow_file_is_made_wider(commands: Commands, tmp_path: Path) -> None:
+    found = published(commands, tmp_path, "--needed", "1", "--total", "3")
+    for command in ("check", "keep"):
+        code, seen = commands(command, "source")
+        assert (code, seen["n"], seen["possible_n"], seen["could_survive"]) == (0, 3, 6, 4)
+        assert seen["network_hosts"] == 6
+    assert commands("republish", found["id"], home="other")[0] == 2  # the hash has no key
+    code, done = commands("republish", "source")
+    assert (code, done["k"], done["n"], done["survives"], done["old_survives"]) == (0, 2, 6, 4, 2)
+    assert (done["old_id"], done["kept"]) == (found["id"], True)
+    old, new = commands("ls")[1]["files"]
+    assert (old["replaced_by"], new["id"], new["name"]) == (done["id"], done["id"], "source")
+    assert commands("fetch", done["link"], "-o", str(tmp_path / "copy"), home="other")[0] == 0
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "source").read_bytes()
+    assert commands("republish", done["link"])[0] == 15  # it is as wide as this network allows
 
 
 def test_lost_shares_are_repaired(start_swarm: Any, inside: Any, tmp_path: Path) -> None:

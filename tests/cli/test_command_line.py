@@ -20,7 +20,7 @@ from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
 
 LINK = str(Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32)))
-CARE = ("check", "repair", "renew", "keep", "unkeep", "delete")
+CARE = ("check", "repair", "renew", "keep", "unkeep", "delete", "republish")
 COMMANDS = ("publish", "fetch", "info", "ls", *CARE, "node", "demo", "swarm", "simulate", "completion")
 
 START_LIMIT_S = 0.75  # of the processor's time, whatever else the machine does; measured: 0.15 s
@@ -74,7 +74,7 @@ def test_version(shoal: Any) -> None:
     ("arguments", "words"),
     [
         (["bogus"], "No such command 'bogus'"),
-        (["publsh"], r"Did you mean 'publish'\? See: shoal --help"),
+        (["publsh"], r"Did you mean 'publish', 'republish'\? See: shoal --help"),
         (["--bogus", "ls"], "No such option: --bogus"),
         (["publish"], "Missing argument"),
         (["publish", "a", "b"], "unexpected extra argument"),

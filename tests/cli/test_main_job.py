@@ -233,6 +233,22 @@ def test_too_few_hosts_give_a_link_and_an_honest_word(client: Client) -> None:
     assert (summary["message_type"], summary["complete"], summary["shares"]) == ("summary", False, 6)
 
 
+def test_more_hosts_than_there_are_is_no_advice_to_try_again(client: Client) -> None:
+    source = str(client.file(b"x" * 1000))
+    done = client("publish", source, "--happy", "20")
+    assert done.returncode == 3
+    assert "(wanted: 20 hosts)" in done.stderr
+    assert "Publish it again when the network has 20 hosts" in done.stderr
+    assert "Run the same command" not in done.stderr
+    again = client("publish", source, "--happy", "4")
+    assert (again.returncode, again.stdout != done.stdout) == (0, True)
+
+
+def test_an_address_of_the_web_is_repeated_as_it_was_typed(client: Client) -> None:
+    done = client("publish", "https://example.org/a")
+    assert (done.returncode, "Cannot read https://example.org/a: " in done.stderr) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("chosen", "code"), [(("--needed", "2"), (2, 6)), (("--total", "5"), (1, 5)), (("--total", "2"), (1, 2))]
 )

@@ -169,6 +169,28 @@ def test_a_node_that_runs_says_what_is_wrong_with_its_disk(
     assert f"Warning: {tmp_path / 'home' / 'store'} is empty" in done.stderr
 
 
+def test_the_status_of_a_node_with_a_problem_has_a_code_of_its_own(
+    inside: Any, quick: dict[str, str], tmp_path: Path
+) -> None:
+    init(inside)
+    for problems, code in ((0, 0), (1, 3)):
+        with subprocess.Popen(
+            [sys.executable, "-m", "shoal.cli", "--json", "node", "run"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=quick,
+        ) as process:
+            assert process.stdout is not None
+            while json.loads(process.stdout.readline())["message_type"] != "status":
+                pass
+            done = inside("--json", "node", "status")
+            assert (done.returncode, len(json.loads(done.stdout)["problems"])) == (code, problems)
+            process.terminate()
+            process.communicate(timeout=30)
+        shutil.rmtree(tmp_path / "home" / "store")
+
+
 def test_people_see_one_clear_line(shoal: Any, inside: Any, quick: dict[str, str]) -> None:
     init(inside)
     done = shoal("node", "run", "--stop-on-eof", "--capacity", "1GB")

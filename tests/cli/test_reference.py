@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shoal.cli import reference
-from shoal.cli.commands import check, delete, fetch, info, ls, publish, renew, repair
+from shoal.cli.commands import check, delete, fetch, info, ls, publish, renew, repair, republish
 from shoal.cli.exits import MEANINGS
 from shoal.cli.manpage import man_page
 from shoal.cli.tree import commands
@@ -26,6 +26,8 @@ from shoal.node import (
     PublishedFile,
     Renewed,
     Repaired,
+    Republished,
+    Width,
 )
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -91,7 +93,12 @@ def test_summaries_of_care() -> None:
     repaired = Repaired(LINK.id, 1, 3, (), 3, 3, 3, 0, 0, 0.0, True, {}, 0.1)
     assert repair.summary_fields(LINK, repaired).keys() == documented("repair")
     renewed = Renewed(LINK.id, 1, 3, 3, 3, {}, 0.0)
-    assert renew.summary_fields(LINK, renewed).keys() == documented("renew`, `keep")
+    assert renew.summary_fields(LINK, renewed).keys() == documented("renew")
+    kept = renew.summary_fields(LINK, renewed) | check.width_fields(None)
+    assert kept.keys() == documented("keep")
+    published = Published(LINK, 1, 1, 3, 3, 3, 3, 0.1, 3, 0, 1_800_000_000.0)
+    again = Republished(published, LINK, Width(1, 3, 1, 3, 0), is_kept=False)
+    assert republish.summary_fields(again).keys() - documented("publish") == documented("republish")
     assert delete.summary_fields(LINK.hash, Deleted(LINK.id, 3, {})).keys() == documented("delete")
 
 

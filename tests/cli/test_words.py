@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from shoal.cli import volunteer
-from shoal.cli.commands import delete, fetch, info, leave, ls, publish
+from shoal.cli import published, volunteer
+from shoal.cli.commands import fetch, info, leave, ls, publish, republish
 from shoal.cli.context import Globals
 from shoal.cli.exits import BadUsageError, OutputClosedError
 from shoal.cli.tables import day
 from shoal.erasure.link import Link, LinkKind
 from shoal.erasure.manifest import FileId
-from shoal.node import Fetched, FileInfo, KeptFile, Left, Published, PublishedFile
+from shoal.node import Fetched, FileInfo, KeptFile, Left, Published, PublishedFile, Republished, Width
 from shoal.node.publishing.lanes import DropReason
 from shoal.node.publishing.options import PublishOptions
 
@@ -23,6 +23,7 @@ LINK = Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32))
 UNTIL = 1_800_000_000.0
 WIDE = Published(LINK, 64_000_000, 16, 48, 36, 48, 48, 4.0, 192_000_000, 0, UNTIL)
 PARTIAL = Published(LINK, 1000, 4, 12, 9, 7, 7, 1.0, 3000, 0, UNTIL, refusals={"full": 5})
+FULL = "shoal --home /h --network '/my net.toml' --bootstrap 1.2.3.4:5"
 ORDER = publish.Order("x", None, None, None, None, 3600, False)
 
 
@@ -82,7 +83,7 @@ def test_only_advice_that_can_come_true(settings: Globals) -> None:
     assert told(settings, narrowed)[1] == (
         "Published 6 of 6 shares on 6 hosts: the file survives the loss of any 4 of them (wanted: 9 hosts). "
         f"Kept until {day(UNTIL)}. 6 hosts did not answer. With them the file could have 12 shares instead of 6. "
-        "Publish it again later; that makes a new link.\n"
+        f"Make it wider later with: {FULL} republish LINK\n"
     )
     assert publish.summary_fields(narrowed)["possible_n"] == 12
     wanting = replace(PARTIAL, happy=20, shares=12, hosts=12, refusals={}, possible_n=12)
@@ -92,6 +93,36 @@ def test_only_advice_that_can_come_true(settings: Globals) -> None:
             f"Kept until {day(UNTIL)}. This file has only 12 shares, so 20 hosts will never have one. "
             "Publish it again when the network has 20 hosts; that makes a new link."
         )
+
+
+def test_a_republish_tells_what_is_gained(settings: Globals) -> None:
+    done = Republished(WIDE, LINK, Width(1, 3, 16, 48, 60), is_kept=False)
+    assert republish.gain_words(done) == "Before, it had 3 shares and survived 2 losses."
+    kept = replace(done, is_kept=True)
+    assert republish.gain_words(kept).endswith(" This home keeps both alive.")
+    assert republish.old_words(settings, done, is_ours=False).endswith("to those who have it.")
+    assert republish.old_words(settings, done, is_ours=True).endswith(f"with: {FULL} delete {LINK.hash}")
+    partial = replace(done, published=PARTIAL)
+    assert "delete" not in republish.old_words(settings, partial, is_ours=True)
+
+
+def test_ls_names_the_latest_files_that_could_be_wider(settings: Globals) -> None:
+    width, later = Width(1, 3, 4, 12, 30), time.time() + 1000
+    narrow = PublishedFile(LINK, "f.txt", 1, 1, 3, 3, 0.0, later, width=width)
+    assert ls.wider_notes(settings, [narrow]) == [
+        f"f.txt survives 2 losses; on this network of 30 hosts it could survive 8: {FULL} republish f.txt"
+    ]
+    for silent in (
+        replace(narrow, lease_end=time.time() - 1),
+        replace(narrow, replaced_by="shoal:x"),
+        replace(narrow, width=Width(1, 3, 1, 3, 5)),
+        replace(narrow, width=None, deleted_at=1.0),
+    ):
+        assert ls.wider_notes(settings, [silent]) == []
+    many = ls.wider_notes(settings, 8 * [narrow])
+    assert (len(many), many[-1]) == (ls.MOST_NOTES + 1, "3 more files could be wider: see --json.")
+    nameless = replace(narrow, name=None)
+    assert ls.wider_notes(settings, [nameless])[0].endswith("republish LINK")
 
 
 def test_a_link_that_nobody_takes_is_not_lost(recorded: Callable[..., Any], settings: Globals) -> None:
@@ -108,10 +139,10 @@ def test_warnings_about_width(settings: Globals) -> None:
     _, err = told(settings, replace(WIDE, k=2, n=6, happy=5, shares=6, hosts=6))
     assert err.splitlines()[-1] == (
         "Warning: Only 6 hosts took a share, so the file is spread thinly. "
-        "Publish it again when the network has more hosts."
+        f"When the network has more hosts, make it wider with: {FULL} republish LINK"
     )
     few = replace(WIDE, k=1, n=3, happy=3, shares=3, hosts=3, refusals={"full": 4})
-    assert "spread thinly. 4 hosts were full. Publish it again" in told(settings, few)[1]
+    assert "spread thinly. 4 hosts were full. When the network" in told(settings, few)[1]
 
 
 @pytest.mark.parametrize("chosen", [{"needed": 1}, {"total": 3}])
@@ -161,6 +192,11 @@ def test_the_command_that_fetches_it_on_a_terminal(
     monkeypatch.setenv("SHOAL_BOOTSTRAP", "1.2.3.4:5")
     assert watched.command("fetch", "x", with_home=False) == "shoal fetch x"
     assert watched.command("fetch", "x") == "shoal --home /h fetch x"
+    monkeypatch.setenv("SHOAL_NETWORK", "./my//net.toml")
+    relative = replace(watched, network=Path("my/net.toml"))
+    assert relative.command("fetch", "x") == "shoal --home /h fetch x"
+    monkeypatch.setenv("SHOAL_HOME", "/h/")
+    assert relative.command("fetch", "x") == "shoal fetch x"
 
 
 def test_a_fetch() -> None:
@@ -190,12 +226,12 @@ def test_ls_has_a_total() -> None:
 def test_a_published_file_is_found_by_its_name() -> None:
     other, gone = (Link(FileId(bytes([number]) * 32), LinkKind.PRIVATE, bytes(32)) for number in (1, 2))
     first = PublishedFile(LINK, "x", 1, 1, 3, 3, 0.0, 0.0)
-    assert delete.named([first, PublishedFile(gone, "x", 1, 1, 3, 3, 0.0, 0.0, 5.0)], "x") == LINK
-    assert delete.named([PublishedFile(gone, "x", 1, 1, 3, 3, 0.0, 0.0, 5.0)], "x") == gone
+    assert published.named([first, PublishedFile(gone, "x", 1, 1, 3, 3, 0.0, 0.0, 5.0)], "x", look="shoal ls") == LINK
+    assert published.named([PublishedFile(gone, "x", 1, 1, 3, 3, 0.0, 0.0, 5.0)], "x", look="shoal ls") == gone
     with pytest.raises(BadUsageError, match="published no file named 'y'"):
-        delete.named([first], "y")
+        published.named([first], "y", look="shoal ls")
     with pytest.raises(BadUsageError, match="2 files are named 'x'") as caught:
-        delete.named([first, PublishedFile(other, "x", 5, 1, 3, 3, 0.0, 0.0)], "x")
+        published.named([first, PublishedFile(other, "x", 5, 1, 3, 3, 0.0, 0.0)], "x", look="shoal ls")
     assert LINK.hash in str(caught.value)
     assert other.hash in str(caught.value)
     assert "#" not in str(caught.value)
@@ -205,10 +241,12 @@ def test_a_published_file_is_found_by_its_name() -> None:
     ("text", "expected"), [("holiday.mkv", True), ("https://x.org", True), ("-", False), ("", False)]
 )
 def test_what_can_only_be_a_name(text: str, expected: bool) -> None:
-    assert delete.is_name(text) == expected
-    assert not delete.is_name(f"shoal:{text}")
-    assert not delete.is_name(str(LINK))
-    assert not delete.is_name(LINK.hash.removeprefix("shoal:"))
+    assert published.is_name(text) == expected
+    assert not published.is_name(f"shoal:{text}")
+    assert not published.is_name(str(LINK))
+    assert not published.is_name(LINK.hash.removeprefix("shoal:"))
+    assert not published.is_name(str(LINK)[6:60])  # a piece of a link is not repeated in a message
+    assert not published.is_name(str(LINK).replace("shoal:", "shaol:"))
 
 
 def test_ls_escapes_names() -> None:

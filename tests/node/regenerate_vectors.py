@@ -28,6 +28,7 @@ from shoal.node.care.polls import pack_answer, pack_poll, pseudonym
 from shoal.node.cipher import FileCipher, Metadata
 from shoal.node.holders.announcers import CLASSES, Hint, announcers, class_key, class_of, pack_announcement, slice_for
 from shoal.node.holders.statements import make_statement
+from shoal.node.names import name_text
 
 BLOCK_BYTES = 65536
 NETWORK_ID = blake3(b"network").digest(8)
@@ -60,11 +61,11 @@ def build_cipher() -> dict[str, Any]:
 
 def example_metadata() -> dict[str, Metadata]:
     return {
-        "named": Metadata(140_000, b"fish.txt", "text/plain"),
+        "named": Metadata(140_000, "fish.txt", "text/plain"),
         "nameless": Metadata(0),
-        "not UTF-8": Metadata(1, b"\xff\n\x1b", None),
-        "short lease": Metadata(140_000, b"fish.txt", "text/plain", lease_s=3600),
-        "longest": Metadata(2**63 - 1, b"n" * 255, "m" * 127),
+        "not UTF-8": Metadata(1, name_text(b"\xff\n\x1b"), None),
+        "short lease": Metadata(140_000, "fish.txt", "text/plain", lease_s=3600),
+        "longest": Metadata(2**63 - 1, "n" * 255, "m" * 127),
     }
 
 
@@ -137,7 +138,7 @@ def publish(plaintext: bytes, k: int, n: int, *, public: bool) -> tuple[Manifest
         data_root=roots.data_root,
         share_roots=roots.share_roots,
         metadata=cipher.seal_metadata(
-            Metadata(len(plaintext), b"fish.txt", "text/plain"), fixed_entropy("metadata nonce")
+            Metadata(len(plaintext), "fish.txt", "text/plain"), fixed_entropy("metadata nonce")
         ),
         key_commitment=cipher.commitment,
         owner_key=Ed25519().public_key(bytes_for("owner secret")),

@@ -52,7 +52,7 @@ def test_a_stored_object_reads_back_from_its_last_shares(name: str, node_vectors
     check_padding(metadata.size, len(plaintext))
     assert plaintext[: metadata.size].hex() == case["plaintext"]
     assert not any(plaintext[metadata.size :])
-    assert (metadata.name, metadata.media_type) == (b"fish.txt", "text/plain")
+    assert (metadata.name, metadata.media_type) == ("fish.txt", "text/plain")
 
 
 # docs/format.md followed with nothing but BLAKE3, msgpack and libsodium

@@ -18,6 +18,7 @@ from shoal.node.errors import LocalError, ShoalError, UsageError
 from shoal.node.fetching.fetch import OpenedFile
 from shoal.node.fetching.targets import check_target, matching_segments, open_part, part_path, resolve_target
 from shoal.node.holders.search import Located
+from shoal.node.names import name_text
 
 LINK = Link(FileId(bytes(range(32))), LinkKind.PRIVATE, bytes(32))
 OTHER = Link(FileId(bytes(range(1, 33))), LinkKind.PRIVATE, bytes(32))
@@ -26,7 +27,7 @@ OTHER = Link(FileId(bytes(range(1, 33))), LinkKind.PRIVATE, bytes(32))
 def opened(name: bytes | None) -> OpenedFile:
     """A file that was found under this published name."""
     unused: Any = None
-    return OpenedFile(unused, unused, Metadata(5, name))
+    return OpenedFile(unused, unused, Metadata(5, None if name is None else name_text(name)))
 
 
 def finish(path: Path, target: Path, content: bytes = b"fetched", *, force: bool = False) -> None:

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -127,11 +127,30 @@ def test_all_shares_find_a_host_where_enough_agree(silent_hosts: int) -> None:
         hosts = list(range(12 + silent_hosts))
         silent = set(random.Random(seed).sample(hosts, silent_hosts))
         network = Network(silent=lambda host: host.node_id[0] in silent, answer_s=0.1)  # noqa: B023
-        network.env.rng, network.hangs = random.Random(seed), True
+        network.env.rng, network.hangs = random.Random(1000 + seed), True
         found, took_s = in_virtual_time(network, len(hosts), PublishOptions())
         assert (found.n, len(found.lanes), found.possible_n) == (12, 12, 12)
         assert sorted(lane.share for lane in found.lanes) == list(range(12))
         assert took_s <= 10.0
+
+
+@pytest.mark.parametrize("silent_hosts", [4, 8])
+def test_a_repair_finds_a_host_for_every_share_where_enough_agree(silent_hosts: int) -> None:
+    for seed in range(40):
+        hosts = list(range(2 + silent_hosts))
+        silent = set(random.Random(seed).sample(hosts, silent_hosts))
+        network = Network(silent=lambda host: host.node_id[0] in silent)  # noqa: B023
+        recruiter = Recruiter(cast(Any, network), [contact(number) for number in hosts], 0, random.Random(1000 + seed))
+        lanes = trio.run(recruiter.recruit, [3, 7], 0, 3600)
+        assert sorted(lane.share for lane in lanes) == [3, 7]
+        assert {host.node_id[0] for host in network.aborts} <= silent  # none that agreed is told off
+
+
+def test_who_is_asked_once_is_not_asked_again() -> None:
+    network = Network(silent=lambda host: True)
+    recruiter = Recruiter(cast(Any, network), [contact(number) for number in range(5)], 0, random.Random(1), once=True)
+    assert trio.run(recruiter.recruit, [0, 1], 0, 3600) == []
+    assert len(network.offers) == 5
 
 
 def test_silence_is_remembered_for_the_whole_command() -> None:

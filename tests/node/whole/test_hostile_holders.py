@@ -587,7 +587,7 @@ def forge(
             "ciphertext_bytes": roots.ciphertext_bytes,
             "data_root": tree.root(),
             "share_roots": (*roots.share_roots[:K], *(others if mixed else roots).share_roots[K:]),
-            "metadata": cipher.seal_metadata(Metadata(size if said is None else said, b"x"), rng.randbytes),
+            "metadata": cipher.seal_metadata(Metadata(size if said is None else said, "x"), rng.randbytes),
             "key_commitment": cipher.commitment,
             "owner_key": bytes(32),
             **fields,

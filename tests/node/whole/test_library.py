@@ -1,15 +1,16 @@
 """The library under load and in impatient hands: much at once, consumers that do not read, leave, or fail."""
 
 import random
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 
 from kit.worlds import chunks, start_nodes
 from shoal.erasure import BLOCK_BYTES, Link
-from shoal.node import TooFewShares
+from shoal.node import ShoalError, TooFewShares, UsageError
 from shoal.node.channel import PeerPool
 from shoal.node.fetching.reading import RUN_BYTES, RUNS_AHEAD
 from shoal.node.node import Node
@@ -34,7 +35,7 @@ def test_twenty_publishes_and_fetches_at_once(tmp_path: Path) -> None:
 
             async def fetch(at: int) -> None:
                 async with client.open_fetch(links[at]) as file:
-                    assert file.name == b"%d" % at
+                    assert file.name == f"{at}"
                     read[at] = b"".join([chunk async for chunk in file])
 
             for work in (publish, fetch):
@@ -129,3 +130,123 @@ def test_a_failure_reaches_the_consumer_as_itself(tmp_path: Path) -> None:
 
 def pool_of(client: Node) -> PeerPool:
     return client.context.pool
+
+
+@pytest.mark.parametrize("wrong", [None, b"shoal:x", 5])
+def test_what_is_no_link_is_a_usage_error(tmp_path: Path, wrong: Any) -> None:
+    async def story(world: World) -> None:
+        await world.start("node-0")
+        async with world.client("client") as client:
+            for operation in (client.fetch, client.info, client.check, client.repair, client.renew, client.keep):
+                with pytest.raises(UsageError):
+                    await operation(wrong)
+            for at_once in (client.unkeep, client.receipt):
+                with pytest.raises(UsageError):
+                    at_once(wrong)
+            with pytest.raises(UsageError):
+                async with client.open_fetch(wrong):
+                    raise AssertionError
+
+    run_world(30, tmp_path, story)
+
+
+def test_what_cannot_be_published_is_a_usage_error(tmp_path: Path) -> None:
+    async def texts() -> Any:
+        yield "text"
+
+    async def story(world: World) -> None:
+        await world.start("node-0")
+        async with world.client("client") as client:
+            for source in (None, 5, b"bytes", [b"bytes"]):
+                with pytest.raises(UsageError):
+                    await client.publish(cast(Any, source))
+            async with aclosing(texts()) as words:
+                with pytest.raises(UsageError):
+                    await client.publish(words)
+            choices: list[dict[str, Any]] = [
+                {"ttl_s": None},
+                {"ttl_s": float("nan")},
+                {"needed": "4"},
+                {"total": 4.0},
+                {"happy": True},
+                {"name": b"name"},
+                {"media_type": 5},
+            ]
+            for wrong in choices:
+                with pytest.raises(UsageError):
+                    await client.publish(chunks(b"hello"), **wrong)
+
+    run_world(31, tmp_path, story)
+
+
+def test_a_closed_node_says_so(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await start_nodes(world, 3, 20)
+        async with world.client("client") as client:
+            link = (await client.publish(chunks(b"hello"))).link
+        operations: list[Any] = [client.fetch, client.info, client.check, client.repair, client.renew, client.keep]
+        for operation in operations:
+            with pytest.raises(UsageError, match="is closed"):
+                await operation(link)
+        with pytest.raises(UsageError, match="is closed"):
+            await client.publish(chunks(b"hello"))
+        with pytest.raises(UsageError, match="is closed"):
+            await client.delete(link)
+        with pytest.raises(UsageError, match="is closed"):
+            await client.wait_joined()
+        with pytest.raises(UsageError, match="is closed"):
+            await client.status()
+
+    run_world(32, tmp_path, story)
+
+
+def test_an_operation_under_way_when_its_node_closes_fails_in_our_words(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await start_nodes(world, 3, 20)
+        failures: list[ShoalError] = []
+
+        async def publish(client: Node) -> None:
+            try:
+                await client.publish(chunks(random.Random(1).randbytes(3_000_000), 10_000))
+            except ShoalError as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery, world.client("client") as client:
+            nursery.start_soon(publish, client)
+            await trio.sleep(0.05)
+        assert len(failures) == 1
+
+    run_world(33, tmp_path, story)
+
+
+def test_the_shares_of_a_publish_never_fall_in_its_progress(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(300_000))
+
+    async def story(world: World) -> None:
+        await start_nodes(world, 6, 20)
+        seen: list[int] = []
+        async with world.client("client") as client:
+            published = await client.publish(source, on_progress=lambda progress: seen.append(progress.shares))
+        assert seen == sorted(seen)
+        assert seen[-1] == published.shares == 6
+
+    run_world(35, tmp_path / "world", story)
+
+
+def test_a_name_is_one_text_everywhere(tmp_path: Path) -> None:
+    name = "na\udcffme"  # the byte 0xff, which is no UTF-8
+
+    async def story(world: World) -> None:
+        await start_nodes(world, 3, 20)
+        async with world.client("client") as client:
+            link = (await client.publish(chunks(b"hello"), name=name)).link
+            assert (await client.info(link)).name == name
+            assert client.published()[0].name == name
+            async with client.open_fetch(link) as file:
+                assert file.name == name
+            fetched = await client.fetch(link, tmp_path)
+            assert fetched.name == name
+            assert fetched.path == tmp_path / name
+
+    run_world(34, tmp_path / "world", story)
