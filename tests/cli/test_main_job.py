@@ -249,6 +249,34 @@ def test_an_address_of_the_web_is_repeated_as_it_was_typed(client: Client) -> No
     assert (done.returncode, "Cannot read https://example.org/a: " in done.stderr) == (1, True)
 
 
+def test_a_publish_is_not_completed_with_the_old_content_of_a_file_whose_time_was_set_back(client: Client) -> None:
+    source = client.file(b"old content " * 5000)
+    command = ("publish", str(source), "--needed", "3", "--total", "10")
+    first, times = client(*command), os.stat(source)
+    source.write_bytes(b"new content " * 5000)
+    os.utime(source, ns=(times.st_atime_ns, times.st_mtime_ns))
+    second, third = client(*command), client(*command)
+    assert [done.returncode for done in (first, second, third)] == [3, 3, 3]
+    assert first.stdout != second.stdout
+    assert second.stdout == third.stdout, "what did not change is completed under its link"
+    fetched = client("fetch", second.stdout.strip(), "-o", str(client.folder / "got"), home="reader")
+    assert fetched.returncode == 0, fetched.stderr
+    assert (client.folder / "got").read_bytes() == source.read_bytes()
+
+
+def test_a_fetch_does_not_extend_the_lease_that_was_chosen(client: Client) -> None:
+    done = client("--json", "publish", str(client.file(b"for an hour")), "--ttl", "1h")
+    summary = last(done.stdout)
+    assert summary["lease_until"] == pytest.approx(time.time() + 3600, abs=60)
+    fetched = client("--json", "fetch", summary["link"], "-o", str(client.folder / "got"), home="reader")
+    assert last(fetched.stdout)["lease_until"] is None
+    assert last(client("--json", "check", summary["link"]).stdout)["lease_until"] == summary["lease_until"]
+    (listed,) = [file for file in last(client("--json", "ls").stdout)["files"] if file["link"] == summary["link"]]
+    assert listed["lease_end"] == summary["lease_until"]
+    renewed = client("--json", "renew", summary["link"])
+    assert last(renewed.stdout)["lease_until"] > time.time() + 89 * 86400
+
+
 @pytest.mark.parametrize(
     ("chosen", "code"), [(("--needed", "2"), (2, 6)), (("--total", "5"), (1, 5)), (("--total", "2"), (1, 2))]
 )

@@ -9,6 +9,7 @@ import trio
 
 from kit import worlds
 from kit.forging import publish_forgery
+from kit.later import seal_without_lease
 from kit.lying import handlers
 from kit.worlds import chunks, fetched, holders
 from shoal.erasure import BLOCK_BYTES, FileId, Link, LinkKind
@@ -294,7 +295,9 @@ def test_anyone_renews_and_nobody_shortens(tmp_path: Path) -> None:
     run_world(39, tmp_path, story)
 
 
-def test_a_fetch_renews_what_has_less_than_sixty_days_left(tmp_path: Path) -> None:
+def test_a_fetch_renews_what_has_less_than_sixty_days_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seal_without_lease(monkeypatch)
+
     async def story(world: World) -> None:
         published, data, _ = await worlds.prepare(world, 4, 1000, needed=1, total=3)
         await trio.sleep(31 * DAY_S)
