@@ -1,6 +1,7 @@
 """What happens to files when 40 % of the nodes vanish at once and half of those come back two days later.
 
     python benchmarks/durability.py [--nodes 60] [--files 40] [--size 128KiB] [--needed 8 --total 24] [--seed 1]
+    python benchmarks/durability.py --curve [--old OTHER_TREE/.venv/bin/python] [--seed 1]
 
 Whole nodes run on virtual networks and disks, in virtual time, and look after files as they always do. Clients publish
 the files and vanish. A day later the chosen nodes vanish in one moment. Two days later every second of them is back;
@@ -19,6 +20,10 @@ What is measured of repair:
 Exits with 1 if a file could not be read or the bar is missed.
 
 The nodes that vanish lose power: connections are reset and what was not on disk is lost.
+
+With --curve, machines die for good all the time instead, each replaced at once by an empty one, and none comes back.
+How many files are lost, at which rate of deaths? A model fills the table, with the rules of care that the code has and
+nothing else (parts/deaths.py). Whole nodes are run at some places of the table, by this tree and by that of --old.
 """
 
 import argparse
@@ -32,6 +37,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
+from parts.curve import Size, print_curve
 
 from shoal.cli.units import parse_size
 from shoal.dht import Address
@@ -337,7 +343,12 @@ def main() -> None:
     parser.add_argument("--total", type=int, help="n")
     parser.add_argument("--days", type=float, default=12.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--curve", action="store_true", help="deaths without end instead of one disaster")
+    parser.add_argument("--old", metavar="PYTHON", help="with --curve: an interpreter that has another tree installed")
     options = parser.parse_args()
+    if options.curve:
+        print_curve(Size(seed=options.seed), options.old, lambda text: print(text, flush=True))
+        return
     disaster = Disaster(
         seed=options.seed,
         nodes=options.nodes,

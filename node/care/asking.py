@@ -94,6 +94,25 @@ class Asker:
                 nursery.start_soon(self._survey, contact, list(shared.values()), heard)
         return [_answers(file, heard[file.file_id]) for file in files]
 
+    async def ask_again(self, file: WatchedFile, silent: Collection[NodeId]) -> Answers:
+        """Ask silent holders of a file by the channel; those not sought before in this absence wherever they are."""
+        heard: list[Heard] = []
+
+        async def ask(holder: NodeId) -> None:
+            contact = self.where(holder, file)
+            if self._presence.seek(holder):
+                said = await self._ask_wherever_it_is(contact, [file])
+            else:
+                said = await self._ask_by_channel(contact, [file])
+            if isinstance(said, Outcome):
+                self._presence.silent(holder, trio.current_time())
+            heard.extend(self._heard(contact, [file], said))
+
+        async with open_nursery() as nursery:
+            for holder in sorted(silent):
+                nursery.start_soon(ask, holder)
+        return _answers(file, heard)
+
     def where(self, holder: NodeId, file: WatchedFile) -> Contact:
         """Where to reach a holder of a file: where it was found in this round, else where it states that it is."""
         if holder in self._moved:

@@ -21,6 +21,7 @@ from shoal.node.care.counts import CareStatistics
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.findings import WatchedFile
 from shoal.node.care.looks import Looks
+from shoal.node.care.no_hosts import CHANGED_PARTS
 from shoal.node.care.own_shares import OwnShares
 from shoal.node.care.polls import Polls
 from shoal.node.care.presence import Presence
@@ -74,7 +75,7 @@ class Caretaker:
         self.clocks = ClockComparison()
         self.presence = Presence(self._epoch_s)
         self.doubts = Doubts(self._epoch_s)
-        self.turns = Turns(me, self._epoch_s)
+        self.turns = Turns(me, self._epoch_s, self._on_return)
         self.looks = Looks(
             context, me, known_holders, announcing, self.turns, self.presence, self.doubts, self.clocks, delete
         )
@@ -101,6 +102,9 @@ class Caretaker:
     def on_file(self, file_id: FileId) -> None:
         """A share of this file is kept here from now on."""
         self._new[file_id] = None
+        self._wake.set()
+
+    def _on_return(self) -> None:
         self._wake.set()
 
     def _on_own_share(self, file_id: FileId) -> None:
@@ -139,6 +143,7 @@ class Caretaker:
         woken_at = trio.current_time()
         await self._notice_absence()
         await self._take_new()
+        self._notice_hosts()
         due, missed = await self._take_due()
         due += await self.find_worse(missed)
         await self._announcing.review()
@@ -165,12 +170,13 @@ class Caretaker:
         return worse
 
     async def _sleep(self) -> None:
-        """Until the next turn, or until there is a new file."""
+        """Until the next turn, or until there is a new file or something to come back to."""
         if not self._new:
             self._wake = trio.Event()
         coming = [at for at in (self.turns.next_at(), self._after_absence.next_at()) if at is not None]
         left = min(coming, default=math.inf) - self._env.wall()
-        with trio.move_on_after(min(max(left, 0.0), LONGEST_SLEEP_S)):
+        longest_s = self._epoch_s / CHANGED_PARTS if len(self.looks.no_hosts) else LONGEST_SLEEP_S
+        with trio.move_on_after(min(max(left, 0.0), longest_s, LONGEST_SLEEP_S)):
             await self._wake.wait()
 
     # --- what is to be done, and when
@@ -206,6 +212,14 @@ class Caretaker:
             files = list(itertools.chain.from_iterable(await self.files.pages()))
             self._after_absence.plan(files, ask_anyway=was_ahead or away_s > long_absence_s(self._epoch_s))
         self._up_at, self._address = now, address
+
+    def _notice_hosts(self) -> None:
+        """Plan to look at files that lacked hosts, where peers have come that may be some. Nobody is asked for that."""
+        now, within_s = self._env.wall(), self._epoch_s / CHANGED_PARTS
+        for file_id in self.looks.no_hosts.due(self.looks.hosts(), trio.current_time()):
+            coming = self.turns.returns_at(file_id)
+            if coming is None or coming > now + within_s:
+                self.turns.return_to(file_id, now + within_s * self._env.rng.random())
 
     async def _take_new(self) -> None:
         """Schedule files that we have come to keep. Their next epoch is soon enough: the peer that published or mended

@@ -76,10 +76,15 @@ class Doubts:
         """All peers about which there is any doubt."""
         return list(self._doubts)
 
+    def since(self, peer: NodeId, file_id: FileId) -> float | None:
+        """Since when a peer claims a share of a file and does not show it; None where there is no doubt."""
+        doubt = self._doubts.get(peer, {}).get(file_id)
+        return None if doubt is None else doubt.since
+
     def lost_at(self, peer: NodeId, file_id: FileId) -> float | None:
         """When the grace of a peer ends that claims a share and does not show it; None where there is no doubt."""
-        doubt = self._doubts.get(peer, {}).get(file_id)
-        return None if doubt is None else doubt.since + self._grace_s
+        since = self.since(peer, file_id)
+        return None if since is None else since + self._grace_s
 
     def is_lost(self, peer: NodeId, file_id: FileId, now: float) -> bool:
         """Whether the peer has shown nothing of the file for its whole grace."""

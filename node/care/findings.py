@@ -112,6 +112,12 @@ class Findings:
             shown=self.shown + more.shown,
         )
 
+    def with_answers(self, answers: Answers) -> "Findings":
+        """The same, with what some holders said that were silent at first."""
+        heard = {(each.share, each.holder): each for each in answers.observations}
+        observations = [heard.pop((each.share, each.holder), each) for each in self.observations]
+        return replace(self, observations=(*observations, *heard.values()), shown=self.shown + answers.shown)
+
     def living(self, me: NodeId) -> list[HolderStatement]:
         """One statement of each holder but `me`. Left out are holders that were asked and have no share now."""
         silent = {each.holder for each in self.observations} - {holder for _, holder in self.there}

@@ -6,7 +6,8 @@
     it does not answer, answers no read,
     or says that it is busy                  counts until its grace ends
 
-A holder that does not answer may be back tomorrow. To wait for it saves the traffic of a repair.
+A holder that does not answer may be back tomorrow. To wait for it saves the traffic of a repair. How long that is worth
+the risk depends on how many shares answer (`urgency`).
 """
 
 from collections.abc import Iterable
@@ -23,7 +24,8 @@ EMERGENCY_MARGIN = 2  # shares above k at which a repair that failed is tried ag
 class Observation:
     """One holder's share as seen now.
 
-    `lost` says that its grace is over. `host` is what counts as one host; the holder itself where it is empty.
+    `lost` says that its grace is over, `overdue` that the file has too little to spare for the rest of it. `host` is
+    what counts as one host; the holder itself where it is empty.
     """
 
     share: int
@@ -31,26 +33,38 @@ class Observation:
     outcome: Outcome
     lost: bool = False
     host: bytes = b""
+    overdue: bool = False
+
+    @property
+    def place(self) -> tuple[int, bytes]:
+        """The share and what counts as its host."""
+        return self.share, self.host or self.holder
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the share is not shown, and counts because its holder may come back."""
+        return self.counts and self.outcome is not Outcome.OK
 
     @property
     def counts(self) -> bool:
         """Whether the share still counts as one of the healthy ones."""
         if self.outcome is Outcome.OK:
             return True
-        return self.outcome in (Outcome.OFFLINE, Outcome.STALLED, Outcome.BUSY) and not self.lost
+        return self.outcome in (Outcome.OFFLINE, Outcome.STALLED, Outcome.BUSY) and not (self.lost or self.overdue)
 
 
 @dataclass(frozen=True, slots=True)
 class FileHealth:
     """A file as this node sees it.
 
-    `readable` shares answer now, wherever they are. `counted` shares have a host of their own, and may be in their
-    grace.
+    `readable` shares answer now, wherever they are. `answering` is how many have a host of their own that answers, be
+    it that it is busy. `counted` shares have a host of their own, and may be in their grace.
     """
 
     k: int
     n: int
     readable: frozenset[int]
+    answering: int
     counted: frozenset[int]
 
     @classmethod
@@ -61,7 +75,8 @@ class FileHealth:
             k,
             n,
             frozenset(each.share for each in seen if each.outcome is Outcome.OK),
-            frozenset(match_hosts((each.share, each.host or each.holder) for each in seen if each.counts)),
+            len(match_hosts(each.place for each in seen if each.outcome in (Outcome.OK, Outcome.BUSY))),
+            frozenset(match_hosts(each.place for each in seen if each.counts)),
         )
 
     @property

@@ -8,7 +8,7 @@ a task of its own: where holders are slow, no other file waits for them.
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import trio
 
@@ -18,23 +18,29 @@ from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.comparing import ListComparison
 from shoal.node.care.counts import RoundCounts
 from shoal.node.care.doubts import Doubts
+from shoal.node.care.epochs import BACK_OFF_PARTS, epoch_of
 from shoal.node.care.findings import Findings, WatchedFile
 from shoal.node.care.health import repair_at
-from shoal.node.care.mending import Mender
+from shoal.node.care.hurry import Hurry
+from shoal.node.care.mending import Mender, turn_s
+from shoal.node.care.no_hosts import NoHosts
 from shoal.node.care.presence import Presence
 from shoal.node.care.rounds import Round
 from shoal.node.care.telling import Teller
 from shoal.node.care.turns import Turns
+from shoal.node.care.urgency import HURRIED_PARTS
 from shoal.node.care.verdict import Circumstances, Verdict, judge
 from shoal.node.channel import RequestError
 from shoal.node.context import Context
 from shoal.node.holders.announcing import Announcing
 from shoal.node.holders.deletion import Deletion, MalformedDeletion, read_deletion
 from shoal.node.holders.known import KnownHolders
+from shoal.node.holders.outcome import Outcome
 from shoal.node.repairing.repair import RepairJob
 from shoal.node.store import StoreError
 
 FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come back at once
+HURRY_SPREAD = 0.5  # of the pause, where that is shorter than an epoch
 PROVE_EPOCHS = 7.0  # all claims on a file are audited before a repair, so often at most: it may wait for hosts for long
 ROOM_WAIT_S = 600.0  # for room for one more repair, of all files that are looked at together
 
@@ -72,6 +78,8 @@ class Looks:
         self.comparison = ListComparison(context, me, known_holders, self._teller, clocks)
         self.no_file: set[bytes] = set()  # shares that are no file, by their publisher's doing: nothing can mend them
         self.mender = Mender(context, self.no_file)
+        self._hurry = Hurry(context, presence, doubts)
+        self.no_hosts = NoHosts(self._epoch_s)
         self._unfinished: set[bytes] = set()  # repairs that placed fewer shares than were missing
         self._proved: dict[bytes, float] = {}  # when all claims on a file were last audited (monotonic)
         self.counts = RoundCounts()
@@ -85,6 +93,8 @@ class Looks:
         self._unfinished.discard(file_id)
         self._proved.pop(file_id, None)
         self.no_file.discard(file_id)
+        self.no_hosts.forget(file_id)
+        self._hurry.forget(file_id)
         self.comparison.forget(file_id)
 
     async def look(self, files: Sequence[WatchedFile], mends: trio.Nursery) -> None:
@@ -93,7 +103,7 @@ class Looks:
         found = [await self._compare(each, round_) for each in await round_.look(files)]
         compared = await round_.refresh([each for each in found if each is not None])
         wait_until = trio.current_time() + ROOM_WAIT_S
-        for findings in compared:
+        for findings in sorted(compared, key=_spare):
             try:
                 if not await self.obey_deletion(findings):
                     await self.act(await self._prove(findings, round_), mends, wait_until)
@@ -118,13 +128,45 @@ class Looks:
         """
         try:
             findings = await self.comparison.compare(findings, round_)
-            health = findings.health
-            if len(health.counted) <= repair_at(health.k, health.n) and findings.file_id not in self.no_file:
+            findings = await self._hurry.confirm(findings, round_)
+            if self._is_search_due(findings):
+                is_hurried = any(each.overdue for each in findings.observations)
                 findings = await self.comparison.search(findings, round_)
+                findings = self._hurry.marked(findings) if is_hurried else findings
         except StoreError as error:  # of ours; the others' disks may well do
             log.warning("looking after a file failed: %s", error)
             return None
         return findings
+
+    def _is_search_due(self, findings: Findings) -> bool:
+        """Whether to learn of every holder that can be found: before a repair for which there may be hosts, or when
+        too few shares answer for one.
+        """
+        health = findings.health
+        if len(health.counted) > repair_at(health.k, health.n) or not self._is_mendable(findings.file_id):
+            return False
+        if not health.can_repair or self._free_hosts(findings):
+            return True
+        self._note_vain(findings)
+        return False
+
+    def _free_hosts(self, findings: Findings) -> set[bytes]:
+        """The peers that we know, that may have room, and that keep nothing of the file, as far as anybody knows."""
+        lost = {each.holder for each in findings.observations if each.outcome is Outcome.MISSING}
+        return self.hosts() - {bytes(each.node_id) for each in findings.statements if each.node_id not in lost}
+
+    def _note_vain(self, findings: Findings, before: Collection[bytes] = ()) -> float:
+        """No host was found. Returns the pause before the next search."""
+        hosts, is_danger = self.hosts().union(before), findings.health.is_emergency
+        return self.no_hosts.note(findings.file_id, hosts, trio.current_time(), is_danger=is_danger)
+
+    def _is_mendable(self, file_id: FileId) -> bool:
+        """Whether a repair could come to anything: the shares are a file, and there may be hosts for more of them."""
+        return file_id not in self.no_file and not self.no_hosts.is_vain(file_id, self.hosts(), trio.current_time())
+
+    def hosts(self) -> set[bytes]:
+        """The peers that we know and that may have room. The network has changed where there are others than before."""
+        return {bytes(each.node_id) for each in self._context.dht.contacts() if each.space != 0}
 
     async def obey_deletion(self, findings: Findings) -> bool:
         """Whether another holder showed that the file's owner has deleted it; then we drop it as well."""
@@ -140,7 +182,7 @@ class Looks:
         """Before a repair nobody is believed without proof."""
         now = trio.current_time()
         last = self._proved.get(findings.file_id, -math.inf)
-        mendable = findings.health.needs_repair and findings.file_id not in self.no_file
+        mendable = findings.health.needs_repair and self._is_mendable(findings.file_id)
         if not mendable or now - last < PROVE_EPOCHS * self._epoch_s:
             return findings
         self._proved[findings.file_id] = now
@@ -148,7 +190,7 @@ class Looks:
 
     async def _judge(self, findings: Findings) -> Verdict:
         news = await self._env.call(self._teller.news, findings)
-        may_repair = findings.file_id not in self.no_file and not self._clocks.misleads(trio.current_time())
+        may_repair = self._is_mendable(findings.file_id) and not self._clocks.misleads(trio.current_time())
         is_begun = findings.file_id in self._unfinished
 
         def grace_ends(holder: NodeId) -> float | None:
@@ -164,26 +206,56 @@ class Looks:
         verdict = await self._judge(findings)
         if verdict.job is not None:
             if await self.mender.reserve(findings.file_id, wait_until):
-                mends.start_soon(self._mend, verdict, verdict.job)
+                mends.start_soon(self._mend, verdict, verdict.job, wait_until)
                 return
-            self._turns.return_to(findings.file_id, self._env.wall(), soon=True)
+            self._return_to(findings.file_id, self._epoch_s / BACK_OFF_PARTS)
+        elif self._is_mendable(findings.file_id) and (pause_s := self._hurry.pause_s(findings)) is not None:
+            spread_s = pause_s * HURRY_SPREAD * self._env.rng.random()
+            self._turns.return_to(findings.file_id, self._env.wall() + pause_s + spread_s, pause_s=pause_s)
         elif verdict.absent_until is not None:
             jitter_s = self._env.rng.random() * FOLLOW_UP_SPREAD * self._epoch_s
             left_s = verdict.absent_until - trio.current_time()
             self._turns.ask_absent(findings.file_id, self._env.wall() + left_s + jitter_s)
         await self._teller.spread(verdict)
 
-    async def _mend(self, verdict: Verdict, job: RepairJob) -> None:
-        file_id, health = verdict.findings.file_id, verdict.findings.health
+    def _return_to(self, file_id: FileId, pause_s: float) -> None:
+        self._turns.return_to(file_id, self._env.wall() + pause_s)
+
+    async def _mend(self, verdict: Verdict, job: RepairJob, wait_until: float) -> None:
+        """Repair when it is our turn, unless another holder has done it by then."""
+        findings = verdict.findings
+        epoch = epoch_of(findings.file_id, self._env.wall(), self._epoch_s)
+        living = [each.node_id for each in findings.living(self._me)]
         try:
-            mended = await self.mender.mend(job)
-            if mended.is_done:
-                self._unfinished.discard(file_id)
-            else:
-                self._unfinished.add(file_id)
-                self._turns.return_to(file_id, self._env.wall(), soon=health.is_emergency)
-            await self._teller.spread(verdict.after_repair(mended.made))
+            await trio.sleep(turn_s(findings.file_id, epoch, self._me, living, self._env.rng))
+            async with self.mender.room(max(wait_until, trio.current_time() + ROOM_WAIT_S)) as has_room:
+                if not has_room or await self._teller.has_heard_of_more(findings):
+                    self._return_to(findings.file_id, self._epoch_s / HURRIED_PARTS)
+                else:
+                    await self._mend_now(verdict, job)
         except StoreError as error:
             log.warning("looking after a file failed: %s", error)
         finally:
-            self.mender.release(file_id)
+            self.mender.release(findings.file_id)
+
+    async def _mend_now(self, verdict: Verdict, job: RepairJob) -> None:
+        file_id, is_danger = verdict.findings.file_id, verdict.findings.health.is_emergency
+        hosts_before = self.hosts()
+        mended = await self.mender.mend(job)
+        if mended.is_done:
+            self._unfinished.discard(file_id)
+        else:
+            self._unfinished.add(file_id)
+        if mended.lacks_hosts:
+            self._return_to(file_id, self._note_vain(verdict.findings, hosts_before))
+        else:
+            self.no_hosts.forget(file_id)
+            if not mended.is_done:
+                self._return_to(file_id, self._epoch_s / (BACK_OFF_PARTS if is_danger else 1))
+        await self._teller.spread(verdict.after_repair(mended.made))
+
+
+def _spare(findings: Findings) -> float:
+    """What part of the shares that a file may lose still answers. Repairs begin with the file that has the least."""
+    health = findings.health
+    return (health.answering - health.k) / max(1, health.n - health.k)

@@ -4,11 +4,16 @@ A repair may take as long as it gets on. So a file whose hosts send slowly holds
 """
 
 import logging
-from contextlib import suppress
+import random
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import trio
 
+from shoal.dht import NodeId
+from shoal.erasure import FileId
+from shoal.node.care.epochs import rank_of
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile, ShoalError
 from shoal.node.holders.line import Headway, full_bytes_per_s
@@ -16,6 +21,9 @@ from shoal.node.holders.statements import HolderStatement
 from shoal.node.repairing.repair import Repairer, RepairJob
 
 MENDS_AT_ONCE = 4
+MENDS_QUEUED = 64  # that wait for their turn or for room; what is known of their files is in memory meanwhile
+TURN_S = 30.0  # between two holders that repair the same file: the first has sent blocks by then, as the second can see
+TURNS = 8  # holders of higher rank come with the last of these
 PATIENCE_S = 1800.0  # in so long a repair has to move its part of what a full line moves, or it ends
 
 log = logging.getLogger(__name__)
@@ -23,10 +31,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """What came of one repair: the promises of new holders, and whether anything is left to try later."""
+    """What came of one repair: the promises of new holders, and whether anything is left to try later.
+
+    `lacks_hosts` says that something is left because no further host takes a share.
+    """
 
     made: tuple[HolderStatement, ...]
     is_done: bool
+    lacks_hosts: bool = False
 
 
 class Mender:
@@ -35,26 +47,33 @@ class Mender:
     def __init__(self, context: Context, no_file: set[bytes]) -> None:
         self._context = context
         self._no_file = no_file
+        self._queue = trio.Semaphore(MENDS_QUEUED)
         self._room = trio.Semaphore(MENDS_AT_ONCE)
-        self.busy: set[bytes] = set()  # files that are being repaired
+        self.busy: set[bytes] = set()  # files that are being repaired, or are about to be
         self.repairs = self.rebuilt = self.moved_bytes = 0
 
     async def reserve(self, file_id: bytes, wait_until: float) -> bool:
-        """Whether there is room for a repair of this file, now or by then (monotonic). `release` gives it back."""
-        try:
-            self._room.acquire_nowait()
-        except trio.WouldBlock:
-            with trio.move_on_at(wait_until) as patience:
-                await self._room.acquire()
-            if patience.cancelled_caught:
-                return False
+        """Whether a repair of this file may be queued, now or by then (monotonic). `release` gives the place back."""
+        if not await _acquired(self._queue, wait_until):
+            return False
         self.busy.add(file_id)
         return True
 
     def release(self, file_id: bytes) -> None:
         """The repair has ended."""
         self.busy.discard(file_id)
-        self._room.release()
+        self._queue.release()
+
+    @asynccontextmanager
+    async def room(self, wait_until: float) -> AsyncIterator[bool]:
+        """Room for one of the repairs that go on at once, for as long as the block lasts. False: there was none."""
+        if not await _acquired(self._room, wait_until):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self._room.release()
 
     async def mend(self, job: RepairJob) -> Mended:
         """Make the lost shares again, put them on new hosts, and tell all holders of them.
@@ -69,7 +88,7 @@ class Mender:
         self.repairs += bool(made)
         self.rebuilt += len(made)
         is_done = {*job.missing} <= {each.share for each in made} or file_id in self._no_file
-        return Mended(tuple(made), is_done)
+        return Mended(tuple(made), is_done, lacks_hosts=repairer.lacks_hosts and not is_done)
 
     async def _run(self, repairer: Repairer, file_id: bytes, patience: trio.CancelScope) -> list[HolderStatement]:
         """The promises that a repair was given, also when it failed or was given up."""
@@ -90,6 +109,26 @@ class Mender:
     def _least_bytes(self) -> float:
         """What a repair is to move within PATIENCE_S."""
         return PATIENCE_S * full_bytes_per_s(self._context.throttle) / MENDS_AT_ONCE
+
+
+async def _acquired(places: trio.Semaphore, wait_until: float) -> bool:
+    """Whether there was a place, now or by then."""
+    try:
+        places.acquire_nowait()
+    except trio.WouldBlock:
+        with trio.move_on_at(wait_until) as patience:
+            await places.acquire()
+        return not patience.cancelled_caught
+    return True
+
+
+def turn_s(file_id: FileId, epoch: int, me: NodeId, living: Collection[NodeId], rng: random.Random) -> float:
+    """How long a holder waits before it repairs a file, so that those who found the same do not begin together.
+
+    `living` are the other holders that answer, as far as this one has seen.
+    """
+    rank = rank_of(file_id, epoch, me, living)
+    return TURN_S * (min(rank, TURNS) + rng.random() / 4)
 
 
 class RepairPatience:

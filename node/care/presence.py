@@ -1,5 +1,7 @@
 """Which peers were seen when. A holder that does not answer is away; after its grace it counts as lost.
 
+The grace here is the whole one. A file with little to spare waits less for its holders (`urgency`).
+
 Only what this node saw itself counts: no peer can declare another one dead. A peer is one entry, however many files it
 shares with us, so any answer is a sign of life for all of them.
 
@@ -54,12 +56,15 @@ class Presence:
             seen.away_since = now
         self._bound(now)
 
-    def lost_at(self, peer: NodeId) -> float | None:
-        """When the grace of an absent peer ends; None for a peer that is there, or was not asked."""
+    def away_since(self, peer: NodeId) -> float | None:
+        """When we first noticed the absence of a peer; None for a peer that is there, or was not asked."""
         seen = self._peers.get(peer)
-        if seen is None or seen.away_since is None:
-            return None
-        return seen.away_since + self._grace_s
+        return None if seen is None else seen.away_since
+
+    def lost_at(self, peer: NodeId) -> float | None:
+        """When the whole grace of an absent peer ends; None for a peer that is there, or was not asked."""
+        since = self.away_since(peer)
+        return None if since is None else since + self._grace_s
 
     def is_lost(self, peer: NodeId, now: float) -> bool:
         """Whether it has been away, as far as we know, for the whole grace."""
@@ -86,9 +91,14 @@ class Presence:
 
     def is_to_be_sought(self, peer: NodeId, now: float) -> bool:
         """Whether to look for a peer at another address before it counts as lost. True once in an absence."""
-        if not self.is_lost(peer, now) or self._peers[peer].sought:
+        return self.is_lost(peer, now) and self.seek(peer)
+
+    def seek(self, peer: NodeId) -> bool:
+        """Note that an absent peer is looked for at another address. False where it was, during this absence."""
+        seen = self._peers.get(peer)
+        if seen is None or seen.away_since is None or seen.sought:
             return False
-        self._peers[peer].sought = True
+        seen.sought = True
         return True
 
     def away(self) -> list[NodeId]:

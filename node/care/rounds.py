@@ -65,6 +65,12 @@ class Round:
         self._note_shares(findings)
         return findings
 
+    async def ask_again(self, findings: Findings, silent: Collection[NodeId]) -> Findings:
+        """Ask some silent holders of a file once more, wherever they are. What they claim is not audited here."""
+        findings = findings.with_answers(await self._asker.ask_again(findings.file, silent))
+        self._note_shares(findings)
+        return findings
+
     async def prove(self, findings: Findings) -> Findings:
         """Audit every claim on a file that is not proven, so that nobody is believed without proof."""
         (proven,) = await self._prover.audit([findings], self._choice.everything)

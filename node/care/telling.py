@@ -72,6 +72,12 @@ class Teller:
         """Tell all other holders what we keep; how many have heard it."""
         return await self.tell(findings, [each for each in findings.statements if each.node_id == self._me])
 
+    async def has_heard_of_more(self, findings: Findings) -> bool:
+        """Whether somebody has told us of holders since then that nobody knew. Raises StoreError."""
+        before = {(each.share, each.node_id) for each in findings.statements}
+        known = await self._known_holders.known(findings.file_id)
+        return any((each.share, each.node_id) not in before for each in known)
+
     def news(self, findings: Findings) -> list[HolderStatement]:
         """The statements that holders showed and that are worth telling. Checks signatures: called in a worker.
 

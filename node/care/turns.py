@@ -5,16 +5,18 @@ notices it: that is a claim to have looked. A claim counts where it can have bee
 bookkeeping: callers bring the time and the holders.
 """
 
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from shoal.dht import NodeId
 from shoal.erasure import FileId
 from shoal.node.care.agenda import Agenda, Errand
-from shoal.node.care.epochs import BACK_OFF_PARTS, end_of_epoch, epoch_of, may_act, next_turn
+from shoal.node.care.epochs import end_of_epoch, epoch_of, may_act, next_turn
 
 TOGETHER_PARTS = 64  # of an epoch: turns that come so soon after one another are taken together
 EARLY_PARTS = 4  # of an epoch: turns come in its first half; a claim that comes so much before it counts for it
+MAX_PUT_OFF = 2  # in a row: so often a look of another holder has us return later to a file
 MAX_CLAIMS = 16  # remembered of one file; a node that floods us with surveys has us look ourselves
 
 
@@ -36,14 +38,20 @@ class Taken:
 
 
 class Turns:
-    """The turns of one node, and its other errands about the same files. All times are of the wall clock."""
+    """The turns of one node, and its other errands about the same files. All times are of the wall clock.
 
-    def __init__(self, me: NodeId, epoch_s: float) -> None:
+    `on_return` hears that a file is to be looked at again: that may be sooner than anything else.
+    """
+
+    def __init__(self, me: NodeId, epoch_s: float, on_return: Callable[[], None] = lambda: None) -> None:
         self._me = me
+        self._on_return = on_return
         self._epoch_s = epoch_s
         self._ahead_s = epoch_s / TOGETHER_PARTS
         self._agenda = Agenda()
         self._claims: dict[FileId, list[Claim]] = {}  # of each file those of one epoch
+        self._asked_at: dict[FileId, float] = {}  # when anybody last asked about a file that is kept here
+        self._pauses: dict[FileId, tuple[float, int]] = {}  # of returns, and how often each may be put off
 
     # --- what others do
 
@@ -51,6 +59,7 @@ class Turns:
         """A peer asks about these files. Whether it can be its turn is judged when ours comes."""
         for file_id in file_ids:
             if self.knows(file_id):
+                self._asked_at[file_id] = now
                 epoch = epoch_of(file_id, now + self._epoch_s / EARLY_PARTS, self._epoch_s)
                 claims = self._claims.setdefault(file_id, [])
                 if claims and claims[0].epoch != epoch:
@@ -76,9 +85,19 @@ class Turns:
         """The next turn at this file comes at `when`, and not when it was to come before."""
         self._agenda.put(Errand.TURN, file_id, when)
 
-    def return_to(self, file_id: FileId, now: float, *, soon: bool) -> None:
-        """Look at a file again in the next epoch, or soon, whichever holder's turn it is."""
-        self._agenda.put(Errand.RETURN, file_id, now + self._epoch_s / (BACK_OFF_PARTS if soon else 1))
+    def return_to(self, file_id: FileId, when: float, *, pause_s: float = 0.0) -> None:
+        """Look at a file again at `when`, whichever holder's turn it is.
+
+        `pause_s`: how long after a look of another holder that would be soon enough. It is put off so, a few times in
+        a row at most, since anybody may ask about a file and do nothing.
+        """
+        self._agenda.put(Errand.RETURN, file_id, when)
+        self._pauses[file_id] = (pause_s, MAX_PUT_OFF)
+        self._on_return()
+
+    def returns_at(self, file_id: FileId) -> float | None:
+        """When `return_to` has us look at a file; None where it has not, or that was done."""
+        return self._agenda.when(Errand.RETURN, file_id)
 
     def ask_absent(self, file_id: FileId, when: float) -> None:
         """Ask the absent holders of a file again at `when`."""
@@ -92,6 +111,8 @@ class Turns:
         """Nothing of a file is kept here any more."""
         self._agenda.forget(file_id)
         self._claims.pop(file_id, None)
+        self._asked_at.pop(file_id, None)
+        self._pauses.pop(file_id, None)
 
     # --- what is due
 
@@ -105,7 +126,19 @@ class Turns:
         if next_at is None or next_at > now:
             return Taken(now)
         until = now + self._ahead_s
-        return Taken(until, tuple((when, errand, FileId(raw)) for when, errand, raw in self._agenda.take(until)))
+        errands = [(when, errand, FileId(raw)) for when, errand, raw in self._agenda.take(until)]
+        return Taken(until, tuple(each for each in errands if each[1] is not Errand.RETURN or not self._puts_off(each)))
+
+    def _puts_off(self, taken: tuple[float, Errand, FileId]) -> bool:
+        """Whether another holder looked at a file so lately that we return to it later."""
+        when, errand, file_id = taken
+        pause_s, times = self._pauses.get(file_id, (0.0, 0))
+        looked_at = self._asked_at.get(file_id, -math.inf)
+        if not times or looked_at <= when - pause_s / 2:
+            return False
+        self._agenda.put(errand, file_id, max(when, looked_at) + pause_s)
+        self._pauses[file_id] = (pause_s, times - 1)
+        return True
 
     def put_back(self, taken: Taken) -> None:
         """What was taken could not be looked into."""

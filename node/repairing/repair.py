@@ -1,8 +1,9 @@
 """Repair: shares that are gone are made again from any k others, without a key, and put on hosts that hold none.
 
 The command and the holders' own care do the same. Two who repair one file at once ask the same hosts in the same order,
-under the same upload ids: what they send adds up at the holder, who keeps one copy, and the slower stops when it sees
-that. Nothing that is said is believed: a share counts when its holder has proven a block of it.
+under the same upload ids. So the second finds that blocks of an upload are there already: it waits while they grow in
+number, and goes on from there when they do not. Nothing that is said is believed: a share counts when its holder has
+proven a block of it.
 """
 
 from collections import Counter
@@ -31,6 +32,8 @@ from shoal.node.repairing.audit import Audit, Audited
 from shoal.node.results import OnProgress, Phase, Progress, Repaired
 
 WATCH_EVERY_S = 10.0  # how often we look whether somebody else has put the same share there
+GROWS_WITHIN_S = 30.0  # an upload of another repairer that got nothing in this time is given up by it
+HAND_SPREAD_S = 10.0  # people who repair the same file at the same moment begin within this time
 
 
 _UNHEARD = {  # a host that does not say what it keeps of the file, and why not
@@ -75,6 +78,7 @@ class Repairer:
         self._known = set(self.settling.statements)
         self._full_hosts: list[Contact] = []
         self.refusals: Counter[DropReason] = Counter()
+        self.lacks_hosts = False  # whether the last round found fewer hosts than shares were missing
         self.sent_bytes = self.received_bytes = 0
 
     async def run(self) -> list[HolderStatement]:
@@ -83,7 +87,9 @@ class Repairer:
         for meet in (self.manifest.id, None):  # the second time for what failed, where nobody can interfere
             missing = [share for share in self._job.missing if share not in self._placed()]
             lanes = await self._recruit(missing, candidates, meet) if missing else []
-            if lanes:
+            self.lacks_hosts = len(lanes) < len([share for share in missing if share not in self._placed()])
+            await self._let_others_go_on(lanes)
+            if any(lane.alive for lane in lanes):
                 await self._fill(lanes)
             elif not self._job.reluctant:
                 break
@@ -146,6 +152,19 @@ class Repairer:
                 lane.drop(_UNHEARD.get(frozenset(found), DropReason.ALREADY_THERE))
                 self._full_hosts.append(lane.contact)
 
+    async def _let_others_go_on(self, lanes: Sequence[Lane]) -> None:
+        """Wait while uploads grow that another repairer fills. Shares that it commits are taken as placed."""
+        while begun := [lane for lane in lanes if lane.alive and lane.received]:
+            before = {lane.upload_id: lane.received for lane in begun}
+            await trio.sleep(GROWS_WITHIN_S)
+            await self._notice(begun, sending=True)
+            async with open_nursery() as nursery:
+                for lane in begun:
+                    if lane.alive:
+                        nursery.start_soon(lane.offer, self.context, self._share_bytes, self._lease_s)
+            if not any(lane.alive and lane.received > before[lane.upload_id] for lane in begun):
+                return
+
     # --- filling them
 
     async def _fill(self, lanes: list[Lane]) -> None:
@@ -205,6 +224,8 @@ async def repair_file(context: Context, file_id: FileId, on_progress: OnProgress
         report(Progress(Phase.REBUILDING, done * shares, total, len(job.missing), len(job.missing)))
 
     repairer = Repairer(context, job, on_bytes)
+    if job.missing:
+        await trio.sleep(context.env.rng.random() * HAND_SPREAD_S)
     made = await repairer.run()
     settling = repairer.settling
     report(Progress(Phase.ANNOUNCING))

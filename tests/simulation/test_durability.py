@@ -1,20 +1,27 @@
 """The disaster of benchmarks/durability.py, small and in short epochs: nothing is lost, and repair is sparing."""
 
+import importlib
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from types import ModuleType
 
 import pytest
 
-from kit.scripts import benchmark_script
+from kit.scripts import ROOT, benchmark_script
 from shoal.node.care.health import repair_at
 
 HOUR_S = 3_600.0
 
 
 @pytest.fixture(scope="module")
-def durability() -> ModuleType:
-    """The benchmark as a module."""
-    return benchmark_script("durability")
+def durability() -> Iterator[ModuleType]:
+    """The benchmark as a module, with the package that it finds beside itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        yield benchmark_script("durability")
+        for name in [name for name in sys.modules if name.split(".")[0] == "parts"]:
+            del sys.modules[name]
 
 
 def test_files_outlive_a_disaster_at_little_traffic(durability: ModuleType) -> None:
@@ -75,3 +82,33 @@ def test_the_disaster_is_told_as_it_is(durability: ModuleType) -> None:
     assert found.least_spare < 0
     assert lines
     assert any("FAILURES" in line for line in durability.describe(disaster, found))
+
+
+def test_where_machines_die_all_the_time_patience_by_spare_loses_few_files(durability: ModuleType) -> None:
+    """By the model: one death in eight hours among sixteen machines."""
+    curve, deaths = (importlib.import_module(f"parts.{name}") for name in ("curve", "deaths"))
+    lost = {
+        (k, name): deaths.run_model(k, n, 18.75, rule, seed=1, files=60, days=20.0).lost
+        for k, n in ((1, 3), (4, 12), (8, 24))
+        for name, rule in curve.RULES.items()
+    }
+    assert [lost[k, "fixed"] > 30 for k in (1, 4, 8)] == [True, True, True]
+    assert [lost[k, "by spare"] < 12 for k in (1, 4, 8)] == [True, True, True]
+
+
+def test_a_file_of_the_model_that_nothing_happens_to_is_never_repaired(durability: ModuleType) -> None:
+    curve, deaths = (importlib.import_module(f"parts.{name}") for name in ("curve", "deaths"))
+    found = deaths.run_model(4, 12, 1e-9, curve.BY_SPARE, seed=1, files=3, days=20.0)
+    assert (found.lost, found.moved_shares) == (0, 0)
+    table = list(curve.model_table(curve.Size(files=2, days=2.0), [(1, 3)], [1e-9]))
+    assert table[-1] == "| 1 of 3 | by spare | 0 %, 0.00 |"
+
+
+def test_whole_nodes_go_through_deaths_as_the_model_does(durability: ModuleType) -> None:
+    curve = importlib.import_module("parts.curve")
+    size = curve.Size(files=2, days=2.0, whole_files=2, whole_days=2.0)
+    *_, row = curve.whole_table(size, None, [(1, 3, 10.0)])
+    code, rate, name, whole, model = (cell.strip() for cell in row.strip("|").split("|"))
+    assert (code, rate, name) == ("1 of 3", "10", "by spare")
+    assert whole.endswith(tuple("0123456789"))
+    assert model.split("%")[0].strip() == "0"

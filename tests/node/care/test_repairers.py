@@ -41,32 +41,59 @@ def kept(world: World, published: Published) -> list[int]:
     return sorted(each.share_number for each in found)
 
 
-@pytest.mark.parametrize(("seed", "apart_s", "most"), [(31, 20.0, 1.1), (32, 0.0, 3.1)])
-def test_three_holders_that_repair_at_once_waste_little_and_keep_each_share_once(
-    tmp_path: Path, seed: int, apart_s: float, most: float
+MOST = 1.2  # of the bytes that one repairer alone fetches and sends
+
+
+@pytest.mark.parametrize(("seed", "apart_s"), [(31, 20.0), (32, 0.0), (36, 0.0)])
+def test_holders_that_repair_at_once_waste_little_and_keep_each_share_once(
+    tmp_path: Path, seed: int, apart_s: float
 ) -> None:
-    """Turns are hours apart and whoever comes back for the absent comes when chance says, so that 20 s is near; and
-    when all three start at the same moment, nobody sends more than he would alone."""
+    """Five begin together, over slow lines. Each waits for its rank's turn, and sees then that another is at it."""
 
     async def story(world: World) -> None:
         published, _, first = await prepare(world, 17, K * SHARE_BYTES - 2_000)
         world.streams.bytes_per_s = 60_000.0
-        sent: list[int] = []
-        on_write(world, lambda caller, count: sent.append(count))
         lost = [machine.node.node_id for machine in first[:4] if machine.node is not None]
         for machine in first[:4]:
             await world.crash(machine.name)
+        repairers = first[4:9]
         async with trio.open_nursery() as nursery:
-            for machine in first[4:7]:
+            for machine in repairers:
                 care: Any = machine.serving.caretaker
                 for each in lost:
                     care.presence.silent(each, -10 * EPOCH_S)
                 nursery.start_soon(care.look_after, [FileId(published.link.id)])
                 await trio.sleep(apart_s)
-        while any(caretaker_of(machine).looks.mender.busy for machine in first[4:7]):  # noqa: ASYNC110 - no event for it
+        while any(caretaker_of(machine).looks.mender.busy for machine in repairers):  # noqa: ASYNC110 - no event for it
             await trio.sleep(1)
         assert kept(world, published) == list(range(N))
-        assert sum(sent) <= most * 4 * SHARE_BYTES
+        moved = sum(caretaker_of(machine).looks.mender.moved_bytes for machine in repairers)
+        assert moved <= MOST * (K + 4) * SHARE_BYTES
+
+    run_world(seed, tmp_path, story, epoch_s=EPOCH_S)
+
+
+@pytest.mark.parametrize("seed", [37, 38, 39])
+def test_people_that_repair_at_once_waste_little(tmp_path: Path, seed: int) -> None:
+    """Five type the command in the same moment."""
+
+    async def story(world: World) -> None:
+        published, _, first = await prepare(world, 17, K * SHARE_BYTES - 2_000)
+        for machine in first[:4]:
+            await world.retire(machine.name)
+        moved: list[int] = []
+
+        async def repair(number: int) -> None:
+            async with world.client(f"person-{number}", through=first[4 + number].name) as person:
+                repaired = await person.repair(published.link)
+            moved.append(repaired.sent_bytes + repaired.received_bytes)
+            assert repaired.good_after == N
+
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(repair, number)
+        assert kept(world, published) == list(range(N))
+        assert sum(moved) <= MOST * (K + 4) * SHARE_BYTES
 
     run_world(seed, tmp_path, story, epoch_s=EPOCH_S)
 

@@ -42,7 +42,7 @@ def second_turn() -> tuple[Turns, float, NodeId]:
 def test_nothing_is_due_before_its_time_and_then_what_comes_soon_as_well() -> None:
     turns, when = scheduled()
     turns.ask_absent(FILE, when + 0.5 * DAY_S / TOGETHER_PARTS)
-    turns.return_to(FILE, when, soon=False)
+    turns.return_to(FILE, when + DAY_S)
     assert turns.next_at() == when
     assert turns.take(when - 1).errands == ()
     taken = turns.take(when)
@@ -125,8 +125,12 @@ def test_what_is_put_back_is_taken_again_and_what_is_forgotten_is_not() -> None:
     assert not turns.knows(FILE)
 
 
-def test_a_return_comes_soon_or_an_epoch_later() -> None:
-    for soon, at_s in ((True, DAY_S / 16), (False, DAY_S)):
-        turns = Turns(ME, DAY_S)
-        turns.return_to(FILE, START, soon=soon)
-        assert turns.next_at() == START + at_s
+def test_a_return_comes_when_it_was_set_last() -> None:
+    turns = Turns(ME, DAY_S)
+    assert turns.returns_at(FILE) is None
+    turns.return_to(FILE, START + DAY_S)
+    turns.return_to(FILE, START + 60)
+    assert turns.next_at() == turns.returns_at(FILE) == START + 60
+    assert len(turns.take(START + 60).errands) == 1
+    assert turns.returns_at(FILE) is None
+    assert turns.take(START + 2 * DAY_S).errands == ()
