@@ -78,6 +78,7 @@ class Asker:
         self._counts = counts
         self._limit = limit
         self._moved: dict[NodeId, Contact] = {}  # holders that were found at another address
+        self._still_silent: dict[NodeId, Outcome] = {}  # holders that were asked again in vain; not once for each file
 
     async def survey(self, files: Sequence[WatchedFile], only: Collection[NodeId] | None = None) -> list[Answers]:
         """Ask each other holder once; where `only` is given, only those, and take it that the others are well."""
@@ -100,12 +101,14 @@ class Asker:
 
         async def ask(holder: NodeId) -> None:
             contact = self.where(holder, file)
-            if self._presence.seek(holder):
+            said: Said | None = self._still_silent.get(holder)
+            if said is None and self._presence.seek(holder):
                 said = await self._ask_wherever_it_is(contact, [file])
-            else:
+            elif said is None:
                 said = await self._ask_by_channel(contact, [file])
             if isinstance(said, Outcome):
                 self._presence.silent(holder, trio.current_time())
+                self._still_silent[holder] = said
             heard.extend(self._heard(contact, [file], said))
 
         async with open_nursery() as nursery:

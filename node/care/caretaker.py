@@ -121,6 +121,7 @@ class Caretaker:
         """A datagram may be kept and sent again by others, so it is heeded only about when it was made."""
         if abs(clock - self._env.wall()) <= self._epoch_s / EARLY_PARTS:
             self.on_survey(caller, file_ids)
+            self.turns.note_polls(caller, file_ids, self._env.wall())
 
     # --- the task
 

@@ -9,25 +9,27 @@ a task of its own: where holders are slow, no other file waits for them.
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 
 import trio
 
-from shoal.dht import NodeId
+from shoal.dht import NodeId, QueryError
 from shoal.erasure import FileId
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.comparing import ListComparison
 from shoal.node.care.counts import RoundCounts
 from shoal.node.care.doubts import Doubts
-from shoal.node.care.epochs import BACK_OFF_PARTS, epoch_of
+from shoal.node.care.epochs import BACK_OFF_PARTS, epoch_of, rank_of
 from shoal.node.care.findings import Findings, WatchedFile
 from shoal.node.care.health import repair_at
 from shoal.node.care.hurry import Hurry
 from shoal.node.care.mending import Mender, turn_s
 from shoal.node.care.no_hosts import NoHosts
+from shoal.node.care.polls import MalformedPoll, poll
 from shoal.node.care.presence import Presence
 from shoal.node.care.rounds import Round
 from shoal.node.care.telling import Teller
-from shoal.node.care.turns import Turns
+from shoal.node.care.turns import HINT_AFTER_S, Turns
 from shoal.node.care.urgency import HURRIED_PARTS
 from shoal.node.care.verdict import Circumstances, Verdict, judge
 from shoal.node.channel import RequestError
@@ -212,11 +214,23 @@ class Looks:
         elif self._is_mendable(findings.file_id) and (pause_s := self._hurry.pause_s(findings)) is not None:
             spread_s = pause_s * HURRY_SPREAD * self._env.rng.random()
             self._turns.return_to(findings.file_id, self._env.wall() + pause_s + spread_s, pause_s=pause_s)
+            mends.start_soon(self._ask_deputy, findings)
         elif verdict.absent_until is not None:
             jitter_s = self._env.rng.random() * FOLLOW_UP_SPREAD * self._epoch_s
             left_s = verdict.absent_until - trio.current_time()
             self._turns.ask_absent(findings.file_id, self._env.wall() + left_s + jitter_s)
         await self._teller.spread(verdict)
+
+    async def _ask_deputy(self, findings: Findings) -> None:
+        """Have the next in rank watch a file that has little to spare, by a second poll: this node may die."""
+        epoch = epoch_of(findings.file_id, self._env.wall(), self._epoch_s)
+        living = findings.living(self._me)
+        ids = [each.node_id for each in living]
+        living.sort(key=lambda each: rank_of(findings.file_id, epoch, each.node_id, ids))
+        await trio.sleep(min(HINT_AFTER_S, self._epoch_s / (2 * HURRIED_PARTS)))
+        for deputy in living[:1]:
+            with suppress(QueryError, MalformedPoll):
+                await poll(self._context, deputy.contact, [findings.file_id])
 
     def _return_to(self, file_id: FileId, pause_s: float) -> None:
         self._turns.return_to(file_id, self._env.wall() + pause_s)

@@ -13,9 +13,11 @@ from shoal.dht import NodeId
 from shoal.erasure import FileId
 from shoal.node.care.agenda import Agenda, Errand
 from shoal.node.care.epochs import end_of_epoch, epoch_of, may_act, next_turn
+from shoal.node.care.urgency import HURRIED_PARTS
 
 TOGETHER_PARTS = 64  # of an epoch: turns that come so soon after one another are taken together
 EARLY_PARTS = 4  # of an epoch: turns come in its first half; a claim that comes so much before it counts for it
+HINT_AFTER_S = 20.0  # a second poll so long after the first is no repetition of it, and asks to watch the file
 MAX_PUT_OFF = 2  # in a row: so often a look of another holder has us return later to a file
 MAX_CLAIMS = 16  # remembered of one file; a node that floods us with surveys has us look ourselves
 
@@ -51,6 +53,7 @@ class Turns:
         self._agenda = Agenda()
         self._claims: dict[FileId, list[Claim]] = {}  # of each file those of one epoch
         self._asked_at: dict[FileId, float] = {}  # when anybody last asked about a file that is kept here
+        self._polled: dict[FileId, tuple[NodeId, float]] = {}  # who polled us last about a file, and when
         self._pauses: dict[FileId, tuple[float, int]] = {}  # of returns, and how often each may be put off
 
     # --- what others do
@@ -66,6 +69,20 @@ class Turns:
                     claims.clear()
                 if len(claims) < MAX_CLAIMS:
                     claims.append(Claim(epoch, caller, now))
+
+    def note_polls(self, caller: NodeId, file_ids: Iterable[FileId], now: float) -> None:
+        """A peer polls us about these files. If it does so again within minutes, it asks us to watch the file as well.
+
+        Then we look at it some minutes later, unless somebody looks before: the peer may die, or do nothing.
+        """
+        shortest_s = self._epoch_s / HURRIED_PARTS
+        for file_id in file_ids:
+            if not self.knows(file_id):
+                continue
+            before = self._polled.get(file_id)
+            self._polled[file_id] = (caller, now)
+            if before is not None and before[0] == caller and HINT_AFTER_S / 2 <= now - before[1] < shortest_s:
+                self.return_to(file_id, now + 2 * shortest_s, pause_s=2 * shortest_s)
 
     def claims(self, file_id: FileId) -> tuple[Claim, ...]:
         """The claims on a file that wait for our turn."""
@@ -113,6 +130,7 @@ class Turns:
         self._claims.pop(file_id, None)
         self._asked_at.pop(file_id, None)
         self._pauses.pop(file_id, None)
+        self._polled.pop(file_id, None)
 
     # --- what is due
 

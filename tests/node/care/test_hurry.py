@@ -49,6 +49,18 @@ def test_a_file_with_little_to_spare_is_made_whole_within_minutes(
     run_world(61, tmp_path, story)
 
 
+def test_the_next_in_rank_goes_on_where_the_holder_that_looked_dies(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        prepared = await prepare(world, 20)
+        await lose(world, prepared.holders[:7])
+        await look(prepared, prepared.holders[-1])
+        await trio.sleep(2 * MINUTE_S)
+        await lose(world, prepared.holders[-1:])
+        await until(lambda: is_whole(world, prepared), HOUR_S, 30.0)
+
+    run_world(68, tmp_path, story)
+
+
 def test_turns_find_a_file_with_little_to_spare_and_nobody_has_to_ask_for_it(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         prepared = await prepare(world, 20)

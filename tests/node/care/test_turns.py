@@ -134,3 +134,37 @@ def test_a_return_comes_when_it_was_set_last() -> None:
     assert len(turns.take(START + 60).errands) == 1
     assert turns.returns_at(FILE) is None
     assert turns.take(START + 2 * DAY_S).errands == ()
+
+
+def test_a_second_poll_within_minutes_asks_us_to_watch_a_file() -> None:
+    minute_s = 60.0
+    for first, second, gap_s, is_asked in (
+        (HOLDERS[1], HOLDERS[1], minute_s, True),
+        (HOLDERS[1], HOLDERS[1], 5.0, False),  # a repetition
+        (HOLDERS[1], HOLDERS[1], 15 * minute_s, False),  # another look
+        (HOLDERS[1], HOLDERS[2], minute_s, False),
+    ):
+        turns, _ = scheduled()
+        turns.note_polls(first, [FILE], START)
+        turns.note_polls(second, [FILE], START + gap_s)
+        assert turns.returns_at(FILE) == (START + gap_s + 30 * minute_s if is_asked else None)
+        turns.forget(FILE)
+        turns.note_polls(first, [FILE], START)
+        assert turns.returns_at(FILE) is None
+
+
+def test_a_return_is_put_off_twice_at_most_by_those_that_ask_meanwhile() -> None:
+    turns, _ = scheduled(START + 40 * DAY_S)
+    pause_s = 900.0
+    turns.return_to(FILE, START, pause_s=pause_s)
+    times = []
+    now = START
+    while True:
+        turns.note_claim(STRANGER, [FILE], now - 60)
+        if turns.take(now).errands:
+            break
+        coming = turns.returns_at(FILE)
+        assert coming is not None
+        times.append(coming - START)
+        now = coming
+    assert times == [pause_s, 2 * pause_s]
