@@ -18,8 +18,8 @@ from shoal.node.care.urgency import grace_epochs, pause_epochs
 
 SCRIPT = Path(__file__).with_name("deaths.py")
 CODES = ((1, 3), (2, 6), (4, 12), (8, 24), (16, 48))
-RATES = (1.0, 2.0, 5.0, 10.0, 20.0)
-PLACES = ((1, 3, 20.0), (2, 6, 10.0), (4, 12, 20.0))  # where whole nodes are asked
+RATES = (2, 5, 10, 20, 40)
+PLACES = ((1, 3, 20), (4, 12, 20))  # where whole nodes are asked
 BY_SPARE = Rule(grace_epochs, pause_epochs)
 RULES = {"fixed": FIXED, "by spare": BY_SPARE}
 
@@ -31,7 +31,7 @@ class Size:
     """How much is run: files and days of the model, and of whole nodes."""
 
     seed: int = 1
-    files: int = 400
+    files: int = 100
     days: float = 30.0
     whole_files: int = 10
     whole_days: float = 10.0
