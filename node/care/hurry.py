@@ -67,7 +67,8 @@ class Hurry:
         A look that can change nothing is repeated after growing pauses, until turns are as frequent.
         """
         health, file_id = findings.health, findings.file_id
-        left = [self._left_s(each, findings) for each in findings.observations if each.is_waited_for and is_silent(each)]
+        waited_for = [each for each in findings.observations if each.is_waited_for and is_silent(each)]
+        left = [self._left_s(each, findings) for each in waited_for]
         longest_s = pause_epochs(health.k, health.n, health.answering) * self._epoch_s
         if not left or longest_s == math.inf:
             self._idle_looks.pop(file_id, None)
@@ -88,9 +89,7 @@ class Hurry:
         return frozenset(
             each
             for each in findings.observations
-            if is_silent(each)
-            and replace(each, overdue=False).is_waited_for
-            and self._left_s(each, findings) <= 0
+            if is_silent(each) and replace(each, overdue=False).is_waited_for and self._left_s(each, findings) <= 0
         )
 
     def _left_s(self, each: Observation, findings: Findings) -> float:
