@@ -221,7 +221,18 @@ def test_what_counts_and_what_does_not() -> None:
         (Outcome.OFFLINE, True): False,
         (Outcome.STALLED, False): True,
         (Outcome.STALLED, True): False,
+        (Outcome.BUSY, False): True,
+        (Outcome.BUSY, True): False,
     }
+
+
+def test_a_busy_holder_answers_and_cannot_be_read() -> None:
+    holders = nodes(6)
+    seen = [Observation(share, holder, Outcome.OK) for share, holder in enumerate(holders[:3])]
+    seen += [Observation(share, holders[share], Outcome.BUSY) for share in (3, 4)]
+    seen += [Observation(5, holders[5], Outcome.OFFLINE, overdue=True)]
+    health = FileHealth.of(2, 6, seen)
+    assert (len(health.readable), health.answering, len(health.counted)) == (3, 5, 5)
 
 
 def test_a_clock_is_believed_only_with_enough_peers_that_agree() -> None:
