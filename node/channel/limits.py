@@ -143,10 +143,11 @@ class Patience:
             begun, before = trio.current_time(), moved()
             with trio.move_on_after(self._left_s) as scope:
                 result = await operation()
-            self._left_s -= trio.current_time() - begun
             if not scope.cancelled_caught:
+                self._left_s -= trio.current_time() - begun
                 self._credit(moved() - before)
                 return result
+            self._left_s = 0.0  # all of it, even where it was too little for the clock to show
             self._credit(moved() - before)
         raise TimedOut(f"the peer moves less than {MIN_RATE_BYTES_PER_S} bytes per second")
 

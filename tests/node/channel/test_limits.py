@@ -112,3 +112,19 @@ async def test_what_moved_long_ago_buys_no_more_than_the_usual_patience(
     with pytest.raises(TimedOut):
         await patience.wait(until(10_000), peer.moved)
     assert trio.current_time() <= 10 + 2 * PATIENCE_S
+
+
+async def test_patience_that_is_too_short_for_the_clock_is_over(mock_clock: trio.testing.MockClock) -> None:
+    """One byte brings back a millisecond. Late in the life of a clock such steps are lost in rounding."""
+    mock_clock.jump(2.0**44)
+    mock_clock.autojump_threshold = 0
+    tries = 0
+
+    async def nothing() -> None:
+        nonlocal tries
+        tries += 1
+        assert tries < 10
+        await trio.sleep_forever()
+
+    with pytest.raises(TimedOut):
+        await Patience().wait(nothing, lambda: min(tries, 1))
