@@ -87,14 +87,14 @@ def _set_up_logging(output: "Output") -> None:
     """What the library logs is shown with -v; without, only what is serious."""
     import logging
 
-    class Shown(logging.Handler):
+    class LogLines(logging.Handler):
         """Shows records as lines beside the others, which wait for no reader."""
 
         def emit(self, record: logging.LogRecord) -> None:
             output.insist(self.format(record))
 
     level = {0: logging.ERROR, 1: logging.INFO}.get(output.verbose, logging.DEBUG)
-    logging.basicConfig(level=level, handlers=[Shown()], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=level, handlers=[LogLines()], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def _print_traceback(error: BaseException) -> None:
