@@ -146,6 +146,7 @@ class Conversation:
         return True
 
     async def _turn_away(self, type_number: int, request_id: int) -> None:
+        await self._reader.skip_payload()  # what is unread at the close would cost the caller our answer
         await self._fail(type_number, request_id, Failure(Status.BUSY, Reason.CONNECTIONS, "too many connections"))
         self._scope.cancel()
 

@@ -86,6 +86,19 @@ async def connect_with_a_tiny_window(host: str, address: Address) -> TlsStream:
     return stream
 
 
+async def test_the_kernel_keeps_little_for_a_peer_that_does_not_read(serve_tls: Serve) -> None:
+    """Of 4 MiB all but some hundred KiB stay where they count against the peer."""
+    served = await serve_tls()
+    stream = await connect_with_a_tiny_window("127.0.0.1", served.address)
+    await stream.send(GREETING, *(frame(m.encode_request(number, READ)) for number in range(4)))
+    with trio.move_on_after(1):
+        while served.server.memory.used_bytes < 4 * 2**20:  # noqa: ASYNC110 - no event tells this
+            await trio.sleep(0.01)
+    await trio.sleep(0.5)
+    assert served.server.memory.used_bytes == 4 * 2**20
+    stream.abort()
+
+
 async def read_slowly(host: str, address: Address) -> None:
     """Ask for as much as a connection may, take a few bytes now and then, and come again when it is closed."""
     requests = [frame(m.encode_request(number, READ)) for number in range(8)]
