@@ -223,18 +223,16 @@ class Membership:
         limiter = trio.CapacityLimiter(MAX_PARALLEL_PINGS)
 
         async def ping(address: Address, node_id: NodeId | None) -> None:
-            try:
-                await self._ping(address, node_id)
-            except QueryError:
-                return
-            finally:
-                limiter.release_on_behalf_of(address)
-            if opened is not None:
-                opened.set()
+            async with limiter:
+                try:
+                    await self._ping(address, node_id)
+                except QueryError:
+                    return
+                if opened is not None:
+                    opened.set()
 
         async with trio.open_nursery() as nursery:
             for address, node_id in doors:
-                await limiter.acquire_on_behalf_of(address)
                 await self._pace.turn()
                 nursery.start_soon(ping, address, node_id)
 
