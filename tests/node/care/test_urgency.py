@@ -1,6 +1,7 @@
 """How long a file waits for silent holders, and when it is looked at again: plain rules."""
 
 import math
+from math import comb
 
 import pytest
 from hypothesis import given
@@ -59,6 +60,28 @@ def test_the_graces_of_the_usual_codes_in_hours() -> None:
 def test_the_pauses_of_a_file_of_twelve_in_hours() -> None:
     found = [round(24 * pause_epochs(4, 12, answering), 1) for answering in range(4, 9)]
     assert found == [0.2, 0.2, 1.7, 7.2, math.inf]
+
+
+def hurried_traffic(k: int, n: int, away: float, days: float) -> float:
+    """What repairs move that would have waited, where a part of all machines is away for some days, and half of those
+    for ever: in shares, for each share that is lost for good. Each file is repaired once, whatever comes back.
+    """
+    chances = {
+        answering: comb(n, answering) * (1 - away) ** answering * away ** (n - answering) for answering in range(n)
+    }
+    hurried = [answering for answering in range(k, n) if grace_epochs(k, n, answering) < days]
+    return sum(chances[answering] * (k + n - answering) for answering in hurried) / (away / 2 * n)
+
+
+@pytest.mark.parametrize(
+    ("code", "most"), [((16, 48), 1.0), ((8, 24), 1.0), ((4, 12), 1.5), ((2, 6), 2.0), ((1, 3), 3.0)]
+)
+def test_forty_percent_that_are_away_for_two_days_make_no_storm(code: tuple[int, int], most: float) -> None:
+    assert 0.5 < hurried_traffic(*code, away=0.4, days=2) <= most
+
+
+def test_a_tenth_that_is_away_hurries_hardly_any_wide_file() -> None:
+    assert [round(hurried_traffic(*code, away=0.1, days=2), 2) for code in ((4, 12), (8, 24), (16, 48))] == [0.01, 0, 0]
 
 
 def test_looks_in_vain_come_after_growing_pauses() -> None:
