@@ -15,7 +15,7 @@ What is measured of repair:
   in vain          those of them of which another copy lives: the original came back, or two repairers made the same
   traffic          share bytes that repairs fetched and sent, as the nodes count them themselves: the k shares read for
                    each repair, and the placed ones
-  bar              traffic / lost for good < 1.5. The ratio of placed to lost for good is printed beside it
+  bar              traffic / lost for good < 2. The ratio of placed to lost for good is printed beside it
 
 Exits with 1 if a file could not be read or the bar is missed.
 
@@ -49,7 +49,7 @@ from shoal.simulation.checks import Key, StoreWatch, Violations, shares_of
 from shoal.simulation.plan import DAY_S, HOUR_S, Hazards
 from shoal.simulation.world import Machine, World, run_world
 
-BAR = 1.5  # bytes fetched and sent by repairs for each byte lost for good
+BAR = 2.0  # bytes fetched and sent by repairs for each byte lost for good
 OPENING_S = 300.0  # in which the machines start, one after another
 PUBLISH_FROM_S = 600.0
 FILES_PER_CLIENT = 10

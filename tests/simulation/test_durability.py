@@ -51,13 +51,13 @@ def test_files_outlive_a_disaster_at_little_traffic(durability: ModuleType) -> N
 
 
 def test_repair_traffic_is_the_bar_and_not_what_was_placed(durability: ModuleType) -> None:
-    found = durability.Findings(lost_bytes=100, placed_bytes=100, traffic_bytes=149)
+    found = durability.Findings(lost_bytes=100, placed_bytes=100, traffic_bytes=199)
     assert found.good
-    found.traffic_bytes = 150
+    found.traffic_bytes = 200
     assert found.ratio == 1.0
     assert not found.good
     lines = durability.describe(durability.Disaster(), replace(found, final=[(12, 12)]))
-    assert any(line.startswith("traffic / lost") and "1.50 (bar: below 1.5)" in line for line in lines)
+    assert any(line.startswith("traffic / lost") and "2.00 (bar: below 2.0)" in line for line in lines)
     assert any(line.startswith("placed / lost") and "bar" not in line for line in lines)
 
 
