@@ -99,7 +99,7 @@ def row(outcome: Outcome) -> list[str | float]:
 
 
 def measured(network: str, attacks: list[str], times: Times, epoch_s: float) -> Iterator[Outcome]:
-    """Attack after attack on one network; on a new one after an attack that left something behind."""
+    """Attack after attack on one network; on a new one after an attack that ended a daemon."""
     with tempfile.TemporaryDirectory(prefix="shoal-attack-") as folder, ExitStack() as stack:
         stage: Stage | None = None
         for number, attack in enumerate(attacks):
@@ -107,7 +107,7 @@ def measured(network: str, attacks: list[str], times: Times, epoch_s: float) -> 
                 stage = stack.enter_context(open_stage(network, Path(folder) / str(number), epoch_s=epoch_s))
             outcome = stage.run(attack, times)
             yield outcome
-            if missed(outcome):
+            if outcome.ended or outcome.attacker_failure:
                 stack.close()
                 stage = None
 
@@ -143,7 +143,7 @@ def main() -> int:
     parser.add_argument("--after", type=float, default=30.0, metavar="S")
     parser.add_argument("--epoch", type=float, default=EPOCH_S, metavar="S", help="rhythm of the volunteers' care")
     parser.add_argument("--markdown", action="store_true", help="tables for a page")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--json", type=Path, help="write all figures to this file, after each attack")
     options = parser.parse_args()
     attacks = options.only.split(",")
     if unknown := set(attacks) - set(ATTACKS):
@@ -156,6 +156,8 @@ def main() -> int:
         try:
             for outcome in measured(network, attacks, times, options.epoch):
                 here.append(outcome)
+                if options.json:
+                    options.json.write_text(json.dumps([vars(each) for each in [*found, *here]]))
                 print(f"{network}, {outcome.attack}: {', '.join(missed(outcome)) or 'held'}", file=sys.stderr)
         except NotAllowedError as error:
             print(f"The {network} network is left out. {error}")
@@ -163,8 +165,6 @@ def main() -> int:
         print(f"\nThe {network} network: {times.before_s:g} s before, {times.during_s:g} s of attack, ", end="")
         print(f"{times.rest_s:g} s of rest, {times.after_s:g} s after\n")
         print(*shown(here, markdown=options.markdown), sep="\n")
-    if options.json:
-        options.json.write_text(json.dumps([vars(each) for each in found]))
     return 1 if any(missed(each) for each in found) else 0
 
 

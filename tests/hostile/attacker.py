@@ -20,7 +20,6 @@ from hostile.attacks import ATTACKS
 from hostile.machines import Brief
 from hostile.means import Means
 
-NICE = (
     10  # in life it has a processor of its own: what it costs the volunteers is measured, not what it takes from them
 )
 LINE_BYTES = 4_096
@@ -82,5 +81,4 @@ def _say(message: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(NICE)
     trio.run(serve)

@@ -13,8 +13,6 @@ from hostile.means import Means
 class Attack(Protocol):
     """Runs until it is cancelled."""
 
-    __doc__: str | None
-
     async def __call__(self, means: Means, *, task_status: trio.TaskStatus[None]) -> None:
         """Attack; report through `task_status` when in position."""
         ...
