@@ -20,8 +20,6 @@ from hostile.attacks import ATTACKS
 from hostile.machines import Brief
 from hostile.means import Means
 
-    10  # in life it has a processor of its own: what it costs the volunteers is measured, not what it takes from them
-)
 LINE_BYTES = 4_096
 
 
