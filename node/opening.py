@@ -194,7 +194,13 @@ class _Opener:
         parameters = self._plan.network.parameters
         dials = Dials(private=parameters.private, is_met=dht.has_met)
         pool = await self._stack.enter_async_context(
-            open_pool(self._env.streams, throttle=self._throttle, bugs=bugs, dials=dials)
+            open_pool(
+                self._env.streams,
+                params=self._plan.network.parameters,
+                throttle=self._throttle,
+                bugs=bugs,
+                dials=dials,
+            )
         )
         own_address = _OwnAddress(dht) if dht.serving else None
         silence = Silence(self._plan.home.silence_file(parameters.network_id))

@@ -147,7 +147,9 @@ class OwnShares:
         tries = self.tried.get(key, (0, now))[0]
         self.tried[key] = (tries + 1, now + min(2**tries, LONGEST_PAUSE_EPOCHS) * self._epoch_s)
         own, dials = self._context, self._context.pool.dials
-        async with open_pool(self._env.streams, throttle=own.throttle, bugs=own.bugs, dials=dials) as pool:
+        async with open_pool(
+            self._env.streams, params=own.network, throttle=own.throttle, bugs=own.bugs, dials=dials
+        ) as pool:
             try:
                 with trio.move_on_after(MEND_TIMEOUT_S):
                     await self._make_again(replace(self._context, pool=pool), key, contact)

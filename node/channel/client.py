@@ -192,13 +192,17 @@ async def connect_peer(
     address: Address,
     node_id: NodeId | None,
     *,
+    params: NetworkParameters | None = None,
     throttle: Throttle | None = None,
     bugs: BugCount | None = None,
 ) -> PeerConnection:
     """Connect to the node `node_id`, or to any node there when it is None. Its replies are read in `nursery`.
 
-    Raises Unreachable; Misbehaved when another node answers or something that is no node; ConversationFailed when our
-    own code fails on what the peer sent, which `bugs` counts. Bounded in time.
+    params: of the network that the peer has to belong to; by default any.
+
+    Raises Unreachable; Misbehaved when another node answers or something that is no node, OtherNetwork when it belongs
+    to another network; ConversationFailed when our own code fails on what the peer sent, which `bugs` counts. Bounded
+    in time.
     """
     throttle, bugs = throttle or Throttle(), bugs or BugCount()
     try:
@@ -206,7 +210,7 @@ async def connect_peer(
         try:
             reader = FrameReader(stream, throttle)
             with trio.move_on_after(HELLO_TIMEOUT_S):
-                greeting = await _exchange_hellos(stream, reader, node_id)
+                greeting = await _exchange_hellos(stream, reader, node_id, params)
                 connection = PeerConnection(stream, reader, throttle, greeting, bugs)
                 nursery.start_soon(connection.read_replies)
                 return connection
@@ -227,23 +231,27 @@ async def open_connection(
     address: Address,
     node_id: NodeId | None = None,
     *,
+    params: NetworkParameters | None = None,
     throttle: Throttle | None = None,
 ) -> AsyncIterator[PeerConnection]:
     """A connection for the length of a block; see `connect_peer`."""
     async with open_background() as nursery:
-        connection = await connect_peer(nursery, network, address, node_id, throttle=throttle)
+        connection = await connect_peer(nursery, network, address, node_id, params=params, throttle=throttle)
         try:
             yield connection
         finally:
             await connection.aclose()
 
 
-async def _exchange_hellos(stream: ByteStream, reader: FrameReader, expected: NodeId | None) -> ServerHello:
-    await FrameWriter(stream, Throttle()).send(messages.encode_hello(hello.client_hello()))
+async def _exchange_hellos(
+    stream: ByteStream, reader: FrameReader, expected: NodeId | None, params: NetworkParameters | None
+) -> ServerHello:
+    await FrameWriter(stream, Throttle()).send(messages.encode_hello(hello.client_hello(params)))
     await reader.wait()  # the whole has its time limit already
     head = await reader.read_head()
     greeting = messages.decode_hello(head.header, ServerHello)
     if head.payload_bytes:
         raise MalformedMessage("a hello with a payload")
     hello.check_server(greeting, stream.peer_key, expected)
+    hello.check_network(greeting, params)
     return greeting

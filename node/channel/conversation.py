@@ -99,11 +99,13 @@ class Conversation:
 
     async def _exchange_hellos(self) -> None:
         assert self._challenge is not None
-        greeting = hello.server_hello(self._server.identity, self._challenge)
+        greeting = hello.server_hello(self._server.identity, self._server.params, self._challenge)
         await self._writer.send(messages.encode_hello(greeting))
         await self._reader.wait()  # the whole has its time limit already
         head = await self._reader.read_head()
-        hello.check_version(messages.decode_hello(head.header, messages.ClientHello))
+        caller = messages.decode_hello(head.header, messages.ClientHello)
+        hello.check_version(caller)
+        hello.check_network(caller, self._server.params)
         await self._reader.skip_payload()
 
     async def _more(self) -> bool:

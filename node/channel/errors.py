@@ -48,6 +48,10 @@ class Misbehaved(PeerError):
     cause = Cause.LIED
 
 
+class OtherNetwork(Misbehaved):
+    """The peer belongs to another network. The message has both names."""
+
+
 class MalformedMessage(Misbehaved):
     """Bytes that are no valid message. The only error that decoding raises.
 

@@ -3,11 +3,14 @@
 from enum import StrEnum
 
 from shoal.dht import Identity, NetworkParameters, NodeId, has_proof, node_id_of
-from shoal.node.channel.errors import Misbehaved
+from shoal.dht.params import NETWORK_ID_BYTES
+from shoal.node.channel.errors import Misbehaved, OtherNetwork
 from shoal.node.channel.messages import VERSION, ClientHello, Identify, ServerHello
 
 FEATURES = 0  # a bit for each thing a node can do beyond its version; none yet
 HELLO_TIMEOUT_S = 5.0  # one round trip on top of the handshake, which has as much
+
+UNSAID = bytes(NETWORK_ID_BYTES)  # for a network's id, of callers that do not say
 
 _LABEL = b"shoal/1 identify\0"
 
@@ -24,14 +27,26 @@ class NotProven(Exception):
     """The caller is not who it says it is, or not entitled to the role."""
 
 
-def server_hello(identity: Identity, challenge: bytes) -> ServerHello:
+def server_hello(identity: Identity, params: NetworkParameters, challenge: bytes) -> ServerHello:
     """What a server says first. `challenge` is 32 fresh random bytes."""
-    return ServerHello(VERSION, VERSION, FEATURES, identity.node_id, identity.id_nonce, challenge)
+    own = (identity.node_id, identity.id_nonce, challenge)
+    return ServerHello(VERSION, VERSION, FEATURES, *own, params.network_id, params.name)
 
 
-def client_hello() -> ClientHello:
-    """What a caller says first."""
-    return ClientHello(VERSION, VERSION, FEATURES)
+def client_hello(params: NetworkParameters | None = None) -> ClientHello:
+    """What a caller says first; `params` of the network that it belongs to, if it says so."""
+    network = (UNSAID, "") if params is None else (params.network_id, params.name)
+    return ClientHello(VERSION, VERSION, FEATURES, *network)
+
+
+def check_network(hello: ServerHello | ClientHello, params: NetworkParameters | None) -> None:
+    """Raises OtherNetwork when one side belongs to another network than the other. Both have to have said which."""
+    if params is None or hello.network_id in (params.network_id, UNSAID):
+        return
+    raise OtherNetwork(
+        f"the peer belongs to the network {hello.network!r} ({hello.network_id.hex()}), not to {params.name!r} "
+        f"({params.network_id.hex()})"
+    )
 
 
 def check_version(hello: ServerHello | ClientHello) -> int:

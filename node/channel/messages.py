@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from shoal.dht.identity import ID_NONCE_BYTES, NODE_ID_BYTES
+from shoal.dht.params import MAX_NAME_BYTES, NETWORK_ID_BYTES
 from shoal.dht.signatures import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 from shoal.erasure import BLOCK_BYTES, HASH_BYTES, MAX_MANIFEST_BYTES, FileId, split_nodes
 from shoal.node.channel import wire
@@ -133,7 +134,10 @@ class Request(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class ServerHello:
-    """First frame from the server. `node_id` belongs to the key of the TLS certificate and `id_nonce`."""
+    """First frame from the server. `node_id` belongs to the key of the TLS certificate and `id_nonce`.
+
+    `network_id` and `network`, its name, say which network the server belongs to.
+    """
 
     min_version: int = field(metadata=_U16)
     max_version: int = field(metadata=_U16)
@@ -141,15 +145,22 @@ class ServerHello:
     node_id: bytes = field(metadata=wire.exactly(NODE_ID_BYTES))
     id_nonce: bytes = field(metadata=wire.exactly(ID_NONCE_BYTES))
     challenge: bytes = field(metadata=wire.exactly(CHALLENGE_BYTES))
+    network_id: bytes = field(metadata=wire.exactly(NETWORK_ID_BYTES))
+    network: str = field(metadata=wire.text(MAX_NAME_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
 class ClientHello:
-    """First frame from the caller. It says nothing of the caller's identity."""
+    """First frame from the caller. It says nothing of the caller's identity.
+
+    `network_id` and `network` as in the server's; 8 zero bytes and no name of a caller that does not say.
+    """
 
     min_version: int = field(metadata=_U16)
     max_version: int = field(metadata=_U16)
     features: int = field(metadata=wire.uint())
+    network_id: bytes = field(metadata=wire.exactly(NETWORK_ID_BYTES))
+    network: str = field(metadata=wire.text(MAX_NAME_BYTES))
 
 
 @dataclass(frozen=True, slots=True)

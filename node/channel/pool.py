@@ -69,6 +69,7 @@ class PeerPool:
         *,
         throttle: Throttle,
         identity: tuple[Identity, NetworkParameters] | None,
+        params: NetworkParameters | None,
         max_connections: int,
         bugs: BugCount,
         dials: Dials | None,
@@ -79,6 +80,7 @@ class PeerPool:
         self._network = network
         self._throttle = throttle
         self._identity = identity
+        self._params = params
         self._max_connections = max_connections
         self._entries: dict[PeerKey, _Entry] = {}  # least recently used first
         self._occupied = trio.Event()
@@ -163,7 +165,13 @@ class PeerPool:
             if self.dials is not None:
                 self.dials.begin(node_id, address)
             connection = await connect_peer(
-                self._nursery, self._network, address, node_id, throttle=self._throttle, bugs=self._bugs
+                self._nursery,
+                self._network,
+                address,
+                node_id,
+                params=self._params,
+                throttle=self._throttle,
+                bugs=self._bugs,
             )
             if self.dials is not None:
                 self.dials.succeeded(address)
@@ -210,6 +218,7 @@ async def open_pool(
     *,
     throttle: Throttle | None = None,
     identity: tuple[Identity, NetworkParameters] | None = None,
+    params: NetworkParameters | None = None,
     max_connections: int = MAX_CONNECTIONS_COUNT,
     bugs: BugCount | None = None,
     dials: Dials | None = None,
@@ -217,6 +226,7 @@ async def open_pool(
     """A pool for the length of a block; leaving it closes every connection.
 
     With `identity` every connection begins by proving it (role "peer"); without, the pool is anonymous.
+    `params` are of the network that peers have to belong to; by default those of the identity, else any.
     `bugs` counts the calls on which our own code failed. `dials` bounds connections that bring no peer.
     """
     async with open_background() as nursery:
@@ -225,6 +235,7 @@ async def open_pool(
             network,
             throttle=throttle or Throttle(),
             identity=identity,
+            params=params or (identity[1] if identity else None),
             max_connections=max_connections,
             bugs=bugs or BugCount(),
             dials=dials,

@@ -16,6 +16,7 @@ from shoal.dht import Address, AddressError, Identity, NetworkParameters, NodeId
 from shoal.node.channel import (
     Disconnected,
     GetStatus,
+    OtherNetwork,
     PeerConnection,
     PeerError,
     RemoteError,
@@ -113,7 +114,7 @@ class _Administrator:
         """A connection whose other end knows who asks. PeerError."""
         async with (
             open_nursery(),
-            open_connection(self.env.streams, address, self.identity.node_id) as connection,
+            open_connection(self.env.streams, address, self.identity.node_id, params=self.parameters) as connection,
         ):
             await connection.identify(self.identity, self.parameters, Role.ADMIN, timeout_s=ANSWER_TIMEOUT_S)
             yield connection
@@ -128,6 +129,8 @@ class _Administrator:
                 return True
             except RemoteError as error:
                 self._check_refusal(error)
+            except OtherNetwork as error:
+                raise AlreadyRunning(f"The node on {self.home.data} runs on another network: {error}.") from error
             except PeerError:
                 continue
         return False

@@ -12,8 +12,9 @@ from shoal.dht import Address
 from shoal.node.channel import PeerError
 from shoal.node.channel.certificates import client_context
 from shoal.node.channel.frames import FrameReader
+from shoal.node.channel.hello import client_hello
 from shoal.node.channel.limits import Throttle
-from shoal.node.channel.messages import ClientHello, ServerHello, decode_hello, encode_hello
+from shoal.node.channel.messages import ServerHello, decode_hello, encode_hello
 from shoal.node.channel.tls import TlsStream
 
 CONNECTIONS = 512  # to each victim: as many as it may have in all
@@ -99,7 +100,7 @@ async def _junk(means: Means, sock: CountedSocket, stream: TlsStream, where: int
         return
     await stream.handshake()
     if where == 2:
-        await stream.send(_frame(encode_hello(ClientHello(1, 1, 0))))
+        await stream.send(_frame(encode_hello(client_hello())))
         for _ in range(8):
             await stream.send(_frame(means.rng.randbytes(means.rng.randrange(200))))
         await stream.send(_frame(bytes([0x93, means.rng.randrange(20), 1]) + means.rng.randbytes(9)))
@@ -157,7 +158,7 @@ async def _say_hello(sock: CountedSocket, address: Address) -> TlsStream:
     await stream.handshake()
     head = await FrameReader(stream, Throttle()).read_head()
     decode_hello(head.header, ServerHello)
-    await stream.send(_frame(encode_hello(ClientHello(1, 1, 0))))
+    await stream.send(_frame(encode_hello(client_hello())))
     return stream
 
 

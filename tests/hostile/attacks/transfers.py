@@ -26,8 +26,9 @@ from shoal.node.channel import (
     Write,
 )
 from shoal.node.channel.frames import FrameReader
+from shoal.node.channel.hello import client_hello
 from shoal.node.channel.limits import Throttle
-from shoal.node.channel.messages import ClientHello, encode_hello, encode_request
+from shoal.node.channel.messages import encode_hello, encode_request
 from shoal.node.holders.statements import MAX_STATEMENTS, make_statement
 from shoal.node.holders.surveys import unpack_survey
 
@@ -181,7 +182,7 @@ async def _send_and_hold(means: Means, victim: Target, number: int, frames: Sequ
     sock, stream = await means.streams.connect_by(victim[0])
     try:
         await FrameReader(stream, Throttle()).read_head()
-        await stream.send(_frame(encode_hello(ClientHello(1, 1, 0)), 0), *frames)
+        await stream.send(_frame(encode_hello(client_hello()), 0), *frames)
         while sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == ESTABLISHED:  # noqa: ASYNC110
             await trio.sleep(AGAIN_S)
     finally:

@@ -23,6 +23,7 @@ from shoal.node.channel import (
     HeldShares,
     MemoryBudget,
     Misbehaved,
+    OtherNetwork,
     Read,
     Reason,
     RemoteError,
@@ -36,6 +37,7 @@ from shoal.node.channel import (
 )
 from shoal.node.channel import messages as m
 from shoal.node.channel.conversation import FIRST_REQUEST_S, MAX_REQUESTS_COUNT
+from shoal.node.channel.frames import FrameReader, FrameWriter
 from shoal.node.channel.hello import client_hello
 from shoal.node.channel.limits import PATIENCE_S
 from shoal.node.channel.memory import MemoryHolder
@@ -160,6 +162,30 @@ async def test_the_wrong_node_is_noticed(autojump_clock: Clock, serve_virtual: S
     with pytest.raises(Misbehaved, match="another node"):
         async with open_connection(served.network, served.address, other.node_id):
             pass
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+async def test_networks_do_not_mix(
+    autojump_clock: Clock, serve_virtual: Serve, params: NetworkParameters, says_so: bool
+) -> None:
+    """Either side refuses, with both names. A caller that names no network may belong to any."""
+    served = await serve_virtual()
+    other = NetworkParameters("elsewhere", 0, private=True)
+    with pytest.raises(OtherNetwork) as caught:
+        async with open_connection(served.network, served.address, params=other):
+            pass
+    assert repr(params.name) in str(caught.value)
+    assert "'elsewhere'" in str(caught.value)
+    async with open_connection(served.network, served.address, params=params if says_so else None) as peer:
+        await peer.request(FINE, timeout_s=5)
+    stream = await served.network.connect(served.address)
+    await FrameWriter(stream, Throttle()).send(m.encode_hello(client_hello(other)))
+    reader = FrameReader(stream, Throttle())
+    with trio.fail_after(5):
+        assert await reader.wait()
+        await reader.read_head()
+        assert not await reader.wait()  # the server has closed
+    stream.abort()
 
 
 async def test_identify_as_a_peer(

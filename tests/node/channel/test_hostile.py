@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from shoal.dht import Address, Identity
+from shoal.dht import Address, Identity, NetworkParameters
 from shoal.node.channel import (
     ByteStream,
     ConnectionSlots,
@@ -193,6 +193,7 @@ async def test_a_flood_of_connections_leaves_others_served(serve_tls: Serve) -> 
 
 # --- servers that break the rules -------------------------------------------------------------------------------------
 
+PARAMS = NetworkParameters("test", 0, private=True)
 Script = Callable[[ByteStream], Awaitable[None]]
 
 
@@ -203,7 +204,7 @@ def serve_script(nursery: trio.Nursery, world: Any, identity: Identity) -> Calla
     async def serve(script: Script, *, hello: bytes | None = None) -> tuple[Any, Address]:
         async def handler(stream: ByteStream) -> None:
             with suppress(PeerError):
-                await stream.send(hello or frame(m.encode_hello(server_hello(identity, bytes(32)))))
+                await stream.send(hello or frame(m.encode_hello(server_hello(identity, PARAMS, bytes(32)))))
                 await stream.receive_into(memoryview(bytearray(1000)))
                 await script(stream)
 

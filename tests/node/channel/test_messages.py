@@ -28,8 +28,9 @@ def counting(length: int, start: int) -> bytes:
 FILE_ID = counting(32, 0)
 UPLOAD = counting(16, 0xA0)
 HELLOS: list[Any] = [
-    m.ServerHello(1, 1, 0, counting(32, 0x10), counting(8, 0x30), counting(32, 0x40)),
-    m.ClientHello(1, 3, 5),
+    m.ServerHello(1, 1, 0, counting(32, 0x10), counting(8, 0x30), counting(32, 0x40), counting(8, 0x60), "reef"),
+    m.ClientHello(1, 3, 5, bytes(8), ""),
+    m.ClientHello(1, 1, 0, counting(8, 0x60), "reef"),
 ]
 REQUESTS: list[m.AnyRequest] = [
     m.Identify("peer", counting(32, 0x50), counting(8, 0x70), counting(64, 0x80)),
