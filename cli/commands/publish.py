@@ -40,6 +40,7 @@ _REASON_WORDS = {
     "stalled": "{hosts} {were} too slow.",
     "lost what it had": "{hosts} lost the bytes received.",
     "has other bytes": "{hosts} had other bytes from an earlier run.",
+    "another time": "{hosts} {have} another time than this machine: look at its clock.",
     "broke the protocol": "{hosts} broke the protocol.",
 }
 
@@ -314,7 +315,8 @@ def refusal_sentences(refusals: Mapping[str, int]) -> list[str]:
 
 def _refusal_sentence(reason: str, count: int) -> str:
     words = _REASON_WORDS.get(reason, "{hosts} dropped out: " + visible(reason).replace("{", "").replace("}", "") + ".")
-    return words.format(hosts=plural(count, "host"), were="was" if count == 1 else "were")
+    one = count == 1
+    return words.format(hosts=plural(count, "host"), were="was" if one else "were", have="has" if one else "have")
 
 
 def _warn_of_width(settings: Globals, order: Order, done: "Published") -> None:

@@ -4,6 +4,7 @@ By a wrong clock nothing is deleted and nothing repaired. It takes good statemen
 would make again what is not missing.
 """
 
+import math
 import statistics
 from collections import OrderedDict
 
@@ -23,6 +24,9 @@ LEAST_PEERS = 5  # fewer may all be wrong, or lie
 TOLERANCE_S = 86400.0
 MAX_AGE_S = 3 * 86400.0  # of a comparison
 MAX_HOSTS = 101
+MOVED_S = 60.0  # by which a clock has to move to be looked at at once
+LOOK_AGE_S = 600.0
+LOOK_TIMEOUT_S = 2.0  # somebody waits for the node's status
 # Seconds since 1970. No clock in use says more, and no statement could be made of it. A bound around our own clock
 # would not do: a machine that forgets the time begins at 1970, and has to learn that.
 MAX_CLOCK = 2.0**40
@@ -46,6 +50,10 @@ class ClockComparison:
     def forget(self) -> None:
         """Our clock was set."""
         self._offsets.clear()
+
+    def hosts(self, now: float) -> int:
+        """How many hosts were heard lately."""
+        return sum(now - at <= MAX_AGE_S for at, _ in self._offsets.values())
 
     def agrees(self, now: float) -> bool:
         """Whether leases may end by our clock: enough peers were heard lately, and their median is a day off at most.
@@ -73,9 +81,9 @@ class ClockComparison:
         return (statistics.median_low(recent), statistics.median_high(recent)) if len(recent) >= least else ()
 
 
-async def ask_clocks(context: Context) -> ClockComparison:
-    """Ask some peers for their clocks. None may answer. Takes as long as a datagram may."""
-    clocks = ClockComparison()
+async def ask_clocks(context: Context, clocks: ClockComparison | None = None) -> ClockComparison:
+    """Ask some peers for their clocks, and note them in `clocks`. None may answer. Takes as long as a datagram may."""
+    noted = ClockComparison() if clocks is None else clocks
 
     async def ask(contact: Contact) -> None:
         no_file = FileId(context.env.entropy(HASH_BYTES))  # a poll is about a file, and this one is none
@@ -84,9 +92,32 @@ async def ask_clocks(context: Context) -> ClockComparison:
         except (QueryError, MalformedPoll):
             return
         host = host_of(contact, private=context.network.private)
-        clocks.note(host, float(clock), context.env.wall(), trio.current_time())
+        noted.note(host, float(clock), context.env.wall(), trio.current_time())
 
     async with open_nursery() as nursery:
         for contact in context.dht.sample(ASKED):
             nursery.start_soon(ask, contact)
-    return clocks
+    return noted
+
+
+class ClockLook:
+    """Compares clocks anew for somebody who asks how the node does: a clock that was just moved is told at once."""
+
+    def __init__(self, context: Context, clocks: ClockComparison) -> None:
+        self._context = context
+        self._clocks = clocks
+        self._looked_at = -math.inf
+        self._offset: float | None = None  # of the wall clock from the steady one, when we last looked
+
+    async def refresh(self) -> None:
+        """Ask some peers, if the clock has moved since or it is a while ago. Takes `LOOK_TIMEOUT_S` at most."""
+        now = trio.current_time()
+        offset = self._context.env.wall() - now
+        has_moved = self._offset is not None and abs(offset - self._offset) > MOVED_S
+        if not has_moved and now - self._looked_at < LOOK_AGE_S:
+            return
+        if has_moved:
+            self._clocks.forget()
+        self._looked_at, self._offset = now, offset
+        with trio.move_on_after(LOOK_TIMEOUT_S):
+            await ask_clocks(self._context, self._clocks)

@@ -17,7 +17,7 @@ from shoal.node.context import BUSY_PATIENCE_S, Context
 from shoal.node.errors import Cause, ToldReason
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.line import LONGEST_S, Line, Stalled
-from shoal.node.holders.statements import HolderStatement, MalformedStatement, check_statement
+from shoal.node.holders.statements import HolderStatement, MalformedStatement, NotNow, check_statement
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.sealing import Batch
 
@@ -40,6 +40,7 @@ class DropReason(ToldReason):
     STALLED = "stalled", "was too slow", "were too slow"
     LOST_BLOCKS = "lost what it had", "lost what it had received", "lost what they had received"
     OTHER_BYTES = "has other bytes", "has other bytes than the file", "have other bytes than the file"
+    OTHER_TIME = "another time", "has another time than this machine", "have another time than this machine"
     BROKE_THE_PROTOCOL = "broke the protocol", "broke the protocol", "broke the protocol"
     ALREADY_THERE = "somebody else was faster", "has a share already", "have a share already"
     OUR_DISK_FAILED = "our disk failed", "was left, as our disk failed", "were left, as our disk failed"
@@ -174,6 +175,9 @@ class Lane:
         except PeerError as error:
             self.reason = reason_of(error)
             return None
+        except NotNow:  # by our clock: one of the two is wrong
+            self.reason = DropReason.OTHER_TIME
+            return None
         except MalformedStatement:
             self.reason = DropReason.BROKE_THE_PROTOCOL
             return None
@@ -227,6 +231,7 @@ _CAUSES = {
     DropReason.NO_ANSWER: Cause.SILENT,
     DropReason.STALLED: Cause.SILENT,
     DropReason.OTHER_BYTES: Cause.REFUSED,
+    DropReason.OTHER_TIME: Cause.REFUSED,
 }
 
 

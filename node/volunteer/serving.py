@@ -9,7 +9,7 @@ import trio
 from shoal.dht import Address, Identity, space_class
 from shoal.erasure import manifest_id
 from shoal.node.care.caretaker import Caretaker
-from shoal.node.care.clocks import ClockComparison
+from shoal.node.care.clocks import ClockComparison, ClockLook
 from shoal.node.care.counts import CareStatistics
 from shoal.node.care.polls import TOPIC as POLL_TOPIC
 from shoal.node.care.problems import Problems
@@ -78,6 +78,7 @@ class Serving:
         self.problems = Problems()
         self.ending = Ending()
         self.caretaker: Caretaker | None = None
+        self.clock_look: ClockLook | None = None
         self.upkeep: Upkeep | None = None
         self._instance = ""
         self._slots = ConnectionSlots(private=network.parameters.private)
@@ -154,6 +155,7 @@ class Serving:
                 own, self._identity.node_id, self.store, self.known_holders, self.announcing, holder.delete
             )
             self._tell_care(self.caretaker)
+            self.clock_look = ClockLook(own, self.caretaker.clocks)
             own.dht.serve(POLL_TOPIC, self.caretaker.polls.answer)
             own_shares = self.caretaker.own_shares
             self.upkeep = Upkeep(

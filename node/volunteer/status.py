@@ -7,6 +7,7 @@ import trio
 from shoal import __version__
 from shoal.node.care.problems import no_room
 from shoal.node.context import Context
+from shoal.node.holders.statements import MAX_SKEW_S
 from shoal.node.store import StoreError, StoreHealth, Usage
 from shoal.node.volunteer.serving import Serving
 
@@ -32,6 +33,8 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
     }
     if serving is None:
         return status
+    if serving.clock_look is not None:
+        await serving.clock_look.refresh()
     usage: Usage | None = None
     health: StoreHealth | None = None
     try:
@@ -69,15 +72,20 @@ def _of_store(serving: Serving, usage: Usage | None, health: StoreHealth | None)
 
 
 def _of_clock(serving: Serving) -> list[str]:
-    """A sentence where the clock is so wrong that nothing is repaired from here."""
+    """A sentence where this machine's clock and those of its peers do not agree."""
     clocks, now = serving.clocks, trio.current_time()
-    ahead_s = clocks.peers_ahead_s(now) if clocks is not None else None
-    if clocks is None or ahead_s is None or not clocks.misleads(now):
+    ahead_s = clocks.peers_ahead_s(now, least=1) if clocks is not None else None
+    if clocks is None or ahead_s is None or abs(ahead_s) <= MAX_SKEW_S:
         return []
+    apart = f"{abs(ahead_s) / 3600:.0f} hours"
+    if not clocks.misleads(now):  # too few to tell whose clock is wrong
+        hosts = clocks.hosts(now)
+        peers = "the clock of 1 peer" if hosts == 1 else f"the clocks of {hosts} peers"
+        return [f"The clock of this machine and {peers} are {apart} apart. Set right the one that is wrong."]
     which = "behind" if ahead_s > 0 else "ahead of"
     return [
-        f"The clock of this machine is {abs(ahead_s) / 3600:.0f} hours {which} the clocks of its peers. Set it right: "
-        "until then this node repairs no files."
+        f"The clock of this machine is {apart} {which} the clocks of its peers. Set it right: until then this node "
+        "repairs no files."
     ]
 
 

@@ -17,7 +17,7 @@ from shoal.node.care.counts import RoundCounts
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.presence import Presence
 from shoal.node.holders.outcome import Outcome
-from shoal.simulation.world import World, run_world
+from shoal.simulation.world import Machine, World, run_world
 
 HOUR_S = 3600.0
 K, N, NODES = 4, 12, 20
@@ -135,17 +135,42 @@ def test_who_has_a_wrong_clock_leaves_repair_to_others(tmp_path: Path) -> None:
         observations = tuple(lost.get(at, each) for at, each in enumerate(findings.observations))
         findings = replace(findings, observations=observations)
         assert findings.health.needs_repair
-        wall, now = keeper.clock.read(), trio.current_time()
-        for each in findings.statements:
-            care.clocks.note(each.node_id, wall + 3 * HOUR_S, wall, now)
+        keeper.clock.ahead_s -= 3 * HOUR_S
+        (problem,) = (await keeper.node.status())["problems"]
+        assert "clock of this machine is 3 hours behind" in problem
         async with trio.open_nursery() as mends:
             await care.looks.act(findings, mends)
         assert care.statistics().repairs == 0
-        (problem,) = (await keeper.node.status())["problems"]
-        assert "clock of this machine is 3 hours behind" in problem
-        care.clocks.forget()
+        keeper.clock.ahead_s += 3 * HOUR_S
+        assert (await keeper.node.status())["problems"] == []
         async with trio.open_nursery() as mends:
             await care.looks.act(findings, mends)
         assert care.statistics().repairs == 1
 
     run_world(3, tmp_path, story)
+
+
+async def problems_of(machine: Machine) -> list[str]:
+    assert machine.node is not None
+    problems: list[str] = (await machine.node.status())["problems"]
+    return problems
+
+
+@pytest.mark.parametrize(("nodes", "words"), [(3, "8760 hours apart"), (8, "8760 hours ahead of the clocks")])
+def test_a_clock_that_is_moved_is_told_at_once_by_both_sides(tmp_path: Path, nodes: int, words: str) -> None:
+    """By the node whose clock it is, and by a publish that its statement reaches from another time."""
+
+    async def story(world: World) -> None:
+        machines = [await world.start(f"node-{number}") for number in range(nodes)]
+        await trio.sleep(60)
+        machines[0].clock.ahead_s = 365 * 24 * HOUR_S
+        found = [await problems_of(machine) for machine in machines]
+        assert [len(problems) for problems in found] == [1] + [0] * (nodes - 1)
+        assert words in found[0][0]
+        async with world.client("publisher") as client:
+            published = await client.publish(chunks(world.rng.randbytes(20_000)), needed=1, total=nodes, happy=1)
+        assert published.refusals == {"another time": 1}
+        machines[0].clock.ahead_s = 0.0
+        assert await problems_of(machines[0]) == []
+
+    run_world(5, tmp_path, story)
