@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from shoal.node.channel.places import Origin, heaviest
 
-MAX_MEMORY_BYTES = 64 * 2**20  # payloads in memory for all connections of a server together
+MAX_MEMORY_BYTES = 32 * 2**20  # payloads in memory for all connections of a server together
 FLOOR_BYTES = 2 * 2**20  # the largest single request: a place may hold it while there is room at all
 SLOW_BYTES_PER_S = 2**20 / 20  # 1 MiB must move on within 20 s when others wait
 SLOW_AGE_S = 1.0  # nobody is judged sooner: 0.3 s away, TCP has moved 98 KiB by then
