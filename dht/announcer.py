@@ -284,13 +284,16 @@ class Announcer:
         """Stop renewing it. Other nodes forget it within its lifetime."""
         self._kept.pop((kind, key), None)
 
-    def on_tick(self) -> None:
-        """Check whether our addresses have changed. Items announced with other addresses are due now."""
+    def on_tick(self) -> bool:
+        """Check whether our addresses have changed: what was announced with others is due now. Whether anything is."""
         addresses, now = self._own_addresses(), trio.current_time()
+        moved = False
         for kept in self._kept.values():
             if kept.addresses and addresses and kept.addresses != addresses:
                 kept.due = min(kept.due, now)
                 self._changed.set()
+                moved = True
+        return moved
 
     async def run(self) -> None:
         """Renew what is due, until cancelled."""

@@ -36,7 +36,7 @@ UPKEEP_S = 7200.0
 # A bucket in which nobody searched for so long is refreshed. A week is enough: lookups of files refresh most buckets,
 # and contacts are probed besides.
 REFRESH_AGE_S = 7 * 24 * 3600.0
-# how often one bootstrap address is pinged although all is well: it joins severed halves
+# how often one bootstrap address is asked although all is well: it joins halves that do not know that they are severed
 REUNION_S = 3 * 3600.0
 FOLLOW_UP_S = PROBE_SPACING_S + 0.5  # after a silence the table names the silent for probing from 5 s on
 MAX_DOORS = 1_000  # bootstrap addresses remembered
@@ -52,15 +52,25 @@ class Membership:
     """Keeps the routing table alive through `ping` and `look_up`, which put what they learn into the
     table.
 
+    introduce: as `ping`, until our address is proven there.
     serving: whether others are to find us; a client needs no more than somebody to ask.
     """
 
     def __init__(
-        self, own_id: NodeId, table: ContactTable, ping: Ping, look_up: LookUp, rng: Random, *, serving: bool
+        self,
+        own_id: NodeId,
+        table: ContactTable,
+        ping: Ping,
+        look_up: LookUp,
+        rng: Random,
+        *,
+        introduce: Ping,
+        serving: bool,
     ) -> None:
         self._own_id = own_id
         self._table = table
         self._ping = ping
+        self._introduce = introduce
         self._look_up = look_up
         self._rng = rng
         self._serving = serving
@@ -96,7 +106,7 @@ class Membership:
         with trio.move_on_after(timeout_s):
             await self._joined.wait()
         if not self._joined.is_set():
-            tried = len(self._all_doors())
+            tried = len(self.doors())
             raise NobodyAnsweredError(f"no peer answered within {timeout_s:g} s ({tried} addresses tried)")
 
     async def wait_acquainted(self) -> None:
@@ -117,6 +127,11 @@ class Membership:
                 self._joined = trio.Event()
             self._wake_join.set()
 
+    def on_lost(self, contact: Contact) -> None:
+        """Tell that a contact has left the table by silence: it is a way in, should all others go."""
+        self._cached[contact.address] = contact.node_id
+        _cut(self._cached, MAX_CACHED, self._rng)
+
     async def run_join(self) -> None:
         """Join whenever the table is empty, and settle in afterwards. Runs until cancelled."""
         retry_s = FIRST_RETRY_S
@@ -128,7 +143,7 @@ class Membership:
                 if len(self._table):
                     await self._wake_join.wait()
                 continue
-            doors = self._all_doors()
+            doors = self.doors()
             if await self._knock(doors) and len(self._table):
                 await self._look_around()
                 continue
@@ -172,7 +187,7 @@ class Membership:
 
     def _some_will_do(self) -> bool:
         """Whether few contacts will do: for a client, or for a node that knows many from last time."""
-        return not self._serving or len(self._all_doors()) >= LARGE_COUNT
+        return not self._serving or len(self.doors()) >= LARGE_COUNT
 
     async def _look_around(self) -> None:
         """Look for our neighbours, and note whether that found new ones."""
@@ -181,13 +196,19 @@ class Membership:
         self._settled_with = known if len(self._table) == known else -1
 
     async def _seek_reunion(self) -> None:
-        doors = self._all_doors()
+        doors = self.doors()
         if not doors or trio.current_time() < self._reunion_at:
             return
         self._reunion_at = trio.current_time() + REUNION_S * self._rng.uniform(0.5, 1.5)
-        await self._ping_all([self._rng.choice(list(doors.items()))])
+        known = set(self._table.contacts())
+        try:
+            met = await self._introduce(*self._rng.choice(list(doors.items())))
+        except QueryError:
+            return
+        if met not in known:
+            await self._look_around()
 
-    def _all_doors(self) -> dict[Address, NodeId | None]:
+    def doors(self) -> dict[Address, NodeId | None]:
         """Whoever is at a door that was given to us will do; at the others it must be the contact of last time."""
         return {**self._cached, **self._doors}
 
@@ -199,7 +220,7 @@ class Membership:
         given, cached = ([each for each in doors if each in addresses] for doors in (self._doors, self._cached))
         self._rng.shuffle(given)
         self._rng.shuffle(cached)
-        doors = self._all_doors()
+        doors = self.doors()
         mixed = (each for pair in zip_longest(given, cached) for each in pair if each is not None)
         due = [(each, doors[each]) for each in dict.fromkeys(mixed) if each not in self._trying]
         trying = {address for address, _ in due}

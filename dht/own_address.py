@@ -85,6 +85,10 @@ class OwnAddresses:
             return []
         return [OwnAddress(Address.of(host, ports[0]), AddressSource.INTERFACE)]
 
+    def look_again(self) -> None:
+        """The machine may have another address: ask the system again."""
+        self._checked_at = float("-inf")
+
     def _check_interfaces(self) -> None:
         now = trio.current_time()
         if self._params.private or now - self._checked_at < INTERFACE_CHECK_S:

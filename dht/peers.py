@@ -43,7 +43,8 @@ class Peers:
     """Asks peers and keeps the books.
 
     own_addresses: the addresses we listen on.    on_contact, on_silence: called when a peer has answered, and when a
-    contact of the table has not.
+    contact of the table has not.    on_lost: a contact has left the table by silence.    on_answer: who has answered,
+    once it is in the table.    on_moved: most peers see us at another address than before.
     """
 
     def __init__(
@@ -56,6 +57,9 @@ class Peers:
         *,
         on_contact: Callable[[], None],
         on_silence: Callable[[], None],
+        on_lost: Callable[[Contact], None],
+        on_answer: Callable[[NodeId], None],
+        on_moved: Callable[[], None],
     ) -> None:
         self._params = params
         self._own_id = own_id
@@ -64,6 +68,9 @@ class Peers:
         self._listening = listening
         self._on_contact = on_contact
         self._on_silence = on_silence
+        self._on_lost = on_lost
+        self._on_answer = on_answer
+        self._on_moved = on_moved
         self._hearsay = HearsayBook(private=params.private)
         self._trying: dict[Address, trio.Event] = {}
         self._greeted: OrderedDict[Address, float] = OrderedDict()
@@ -106,13 +113,26 @@ class Peers:
 
     async def ping(self, address: Address, node_id: NodeId | None) -> Contact:
         """Ask an address we were given for a sign of life; None for whoever is there. Raises QueryError."""
+        return (await self._ping(address, node_id)).contact
+
+    async def _ping(self, address: Address, node_id: NodeId | None) -> Answer:
         if node_id is not None:
             ask = self._request if self._params.private else self.ask
-            return (await ask(Contact(node_id, address), Ping())).contact
+            return await ask(Contact(node_id, address), Ping())
         answer = await self._caller.request(address, None, Ping())
         if answer.contact.node_id == self._own_id:
             raise NoReplyError(f"{address} is our own address")
         self._note_answer(answer)
+        return answer
+
+    async def introduce(self, address: Address, node_id: NodeId | None) -> Contact:
+        """Ping until our address is proven to the peer: the first answer brings the cookie that the second ping shows.
+
+        None for whoever is there. Raises QueryError.
+        """
+        answer = await self._ping(address, node_id)
+        if not answer.head.validated:
+            answer = await self._ping(address, answer.contact.node_id)
         return answer.contact
 
     def greet(self, newcomer: Contact) -> None:
@@ -156,7 +176,8 @@ class Peers:
     def _note_failure(self, contact: Contact) -> None:
         now = trio.current_time()
         verified = self._is_verified(contact)
-        self._table.on_failure(contact, now)
+        if self._table.on_failure(contact, now):
+            self._on_lost(contact)
         self.observed.note_silence(contact, now)
         self._greeted.pop(contact.address, None)  # if it comes back, it is welcome at once
         if verified:
@@ -169,13 +190,18 @@ class Peers:
         self._hearsay.note_life(answer.contact.address, trio.current_time())
         if any(bound.is_ipv6 == answer.contact.address.is_ipv6 for bound in self._listening()):
             chosen = answer.contact.address not in self._greeted
+            ipv6 = answer.contact.address.is_ipv6
+            before = self.observed.best(ipv6=ipv6)
             doubted = self.observed.note(answer.contact, answer.head.observed, trio.current_time(), chosen=chosen)
             for voter in doubted:
                 self._ping_soon(voter)
+            if before is not None and self.observed.best(ipv6=ipv6) != before:
+                self._on_moved()
         self._look_for_own_id(answer.reply)
         suspect = self._table.on_verified(answer.contact, trio.current_time())
         if len(self._table):
             self._on_contact()
+        self._on_answer(answer.contact.node_id)
         if suspect is not None:
             self._ping_soon(suspect)
 

@@ -251,6 +251,10 @@ class ContactTable:
         entries = sorted(self._entries(), key=lambda entry: entry.answered_at, reverse=True)
         return [entry.contact for entry in entries]
 
+    def silent_since(self, moment: float) -> list[Contact]:
+        """All contacts that have not answered since then."""
+        return [entry.contact for entry in self._entries() if entry.answered_at < moment]
+
     def get(self, node_id: NodeId) -> Contact | None:
         """The contact kept for `node_id`."""
         entry = self.bucket_of(int.from_bytes(node_id, "big")).nodes.get(node_id)

@@ -30,17 +30,19 @@ from shoal.dht.identity import Entropy, Identity, NodeId, has_proof
 from shoal.dht.lookup import PATHS, THOROUGH_PATHS, Lookup
 from shoal.dht.membership import Membership
 from shoal.dht.messages import MAX_QUERY_BYTES, Answered, Query, QueryStatus, StoreStatus
-from shoal.dht.own_address import OwnAddress, OwnAddresses
+from shoal.dht.own_address import AddressSource, OwnAddress, OwnAddresses
 from shoal.dht.params import NetworkParameters
 from shoal.dht.peers import Peers
 from shoal.dht.records import Record, RecordKey, RecordKind
 from shoal.dht.responder import QueryHandler, Responder, Table
+from shoal.dht.reunion import Reunion
 from shoal.dht.routing import ContactTable
 from shoal.dht.store import RecordStore, StoreLimits
 from shoal.dht.transport import DatagramNetwork
 
 EXPIRY_SWEEP_S = 2700.0  # how often dead records are looked for at most; they are never handed out in between
-ADDRESS_CHECK_S = 600.0  # how often we check whether we are still at the address we announced
+# After a change of the own address all is announced again at once; after the next one not before so long.
+MOVE_SPACING_S = 600.0
 
 
 class DhtService:
@@ -101,8 +103,13 @@ class DhtService:
             lambda: self._endpoint.addresses,
             on_contact=lambda: self._membership.on_contact(),
             on_silence=lambda: self._membership.on_silence(),
+            on_lost=self._on_lost,
+            on_answer=lambda node_id: self._reunion.on_answer(node_id),
+            on_moved=lambda: self._reunion.notice(),
         )
-        self._sweep_at = self._address_check_at = -math.inf
+        self._sweep_at = -math.inf
+        self._moved = trio.Event()
+        self.on_moved: Callable[[], None] = lambda: None  # called when our own address may have changed
         self._own = OwnAddresses(
             params,
             self._network,
@@ -111,7 +118,23 @@ class DhtService:
             lambda ipv6: self.peers.observed.best(ipv6=ipv6),
         )
         self._membership = Membership(
-            identity.node_id, self._table, self.peers.ping, self.find_closest, self._rng, serving=self.serving
+            identity.node_id,
+            self._table,
+            self.peers.ping,
+            self.find_closest,
+            self._rng,
+            introduce=self.peers.introduce,
+            serving=self.serving,
+        )
+        self._reunion = Reunion(
+            identity.node_id,
+            self._table,
+            self.peers,
+            self.find_closest,
+            self._membership.doors,
+            self._rng,
+            depends=self._depends_on_peers,
+            on_done=self._on_known_again,
         )
         self._announcer = Announcer(
             params,
@@ -143,6 +166,10 @@ class DhtService:
                 nursery.start_soon(self._membership.run_join)
                 nursery.start_soon(self._membership.run_upkeep, self._on_tick)
                 nursery.start_soon(self._keep_announcing)
+                nursery.start_soon(self._announce_moves)
+                if self.serving:
+                    nursery.start_soon(self._reunion.run)
+                    nursery.start_soon(self._watch_machine)
                 task_status.started()
         finally:
             self._endpoint.close()
@@ -359,11 +386,37 @@ class DhtService:
     def _store_own(self, record: Record) -> StoreStatus:
         return self._store.put(record, trio.current_time())
 
+    def _on_lost(self, contact: Contact) -> None:
+        self._membership.on_lost(contact)
+        self._reunion.on_lost(contact)
+
+    def _depends_on_peers(self) -> bool:
+        """Whether only our peers can tell us that our address has changed."""
+        located = self.located()
+        return not located or any(each.source is AddressSource.OBSERVED for each in located)
+
+    async def _watch_machine(self) -> None:
+        """Until cancelled: when the machine has slept or moved, make ourselves known."""
+        while True:
+            await self._network.wait_for_change()
+            self._own.look_again()
+            self._reunion.notice()
+
+    def _on_known_again(self) -> None:
+        self._moved.set()
+        self.on_moved()
+
+    async def _announce_moves(self) -> None:
+        """Until cancelled: announce at a new address what was announced at another one."""
+        while True:
+            await self._moved.wait()
+            self._moved = trio.Event()
+            if self._announcer.on_tick():
+                await trio.sleep(MOVE_SPACING_S)
+
     def _on_tick(self) -> None:
         now = trio.current_time()
-        if now >= self._address_check_at:
-            self._address_check_at = now + ADDRESS_CHECK_S
-            self._announcer.on_tick()
+        self._moved.set()
         if now >= self._sweep_at:
             self._sweep_at = now + EXPIRY_SWEEP_S
             self._store.expire(now)

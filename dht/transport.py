@@ -6,6 +6,7 @@ import errno
 import socket
 import struct
 import sys
+import time
 from collections import OrderedDict
 from typing import Protocol, cast
 
@@ -21,6 +22,9 @@ _PAUSE_S = 0.05  # after a local error that would return at once, such as want o
 # Anywhere on the internet, to see which way the system would go. Nobody has these addresses (RFC 5737, RFC 3849).
 _SOMEWHERE = {False: "192.0.2.1", True: "2001:db8::1"}
 _DISCARD_PORT = 9
+
+LOOK_EVERY_S = 15.0  # whether the machine has slept or has another address
+ABSENCE_S = 20.0  # a sleep so long is one: shorter ones no peer has noticed
 
 # Receiving on an unconnected UDP socket reports at most these about *earlier* sends; they concern one peer,
 # not us.
@@ -68,6 +72,10 @@ class DatagramNetwork(Protocol):
 
     def local_host(self, *, ipv6: bool) -> str | None:
         """The machine's own address from which it would send to the internet; None when it cannot. Sends nothing."""
+        ...
+
+    async def wait_for_change(self) -> None:
+        """Return when the machine has another address or route than before, or has slept."""
         ...
 
 
@@ -201,3 +209,21 @@ class UdpNetwork:
                 return Address.of(sock.getsockname()[0], _DISCARD_PORT).host
         except (OSError, AddressError):
             return None
+
+    async def wait_for_change(self) -> None:
+        """See DatagramNetwork. Two sockets are opened and closed for each look, some 50 µs.
+
+        A machine that sleeps stops its monotonic clock, but not its wall clock. A wall clock that is set has the same
+        look, and costs two look-ups.
+        """
+        hosts, before = self._hosts(), (time.time(), time.monotonic())
+        while True:
+            await trio.sleep(LOOK_EVERY_S)
+            now = (time.time(), time.monotonic())
+            is_late = now[1] - before[1] > LOOK_EVERY_S + ABSENCE_S
+            if is_late or abs((now[0] - before[0]) - (now[1] - before[1])) > ABSENCE_S or self._hosts() != hosts:
+                return
+            before = now
+
+    def _hosts(self) -> list[str | None]:
+        return [self.local_host(ipv6=ipv6) for ipv6 in (False, True)]

@@ -112,6 +112,14 @@ class VirtualDatagrams:
         """A socket was closed."""
         self._sockets.pop(place, None)
 
+    def move(self, before: str, host: str) -> None:
+        """What is bound to all addresses of a machine is reached at another one from now on."""
+        for place, socket in [each for each in self._sockets.items() if each[0].host == before]:
+            if socket.address.is_wildcard:
+                del self._sockets[place]
+                socket.move_to(Address(host, place.port))
+                self._sockets[Address(host, place.port)] = socket
+
     def _post(self, data: bytes, source: Address, destination: Address) -> None:
         weather = self.weather
         delay_s = self._rng.uniform(*weather.latency_s)
@@ -140,6 +148,7 @@ class VirtualDatagramNetwork:
     def __init__(self, world: VirtualDatagrams, hosts: tuple[str, ...]) -> None:
         self._world = world
         self._hosts = hosts
+        self._changed = trio.Event()
 
     async def bind(self, address: Address) -> DatagramSocket:
         """See DatagramNetwork. The wildcard address of a family stands for the machine's own."""
@@ -153,6 +162,21 @@ class VirtualDatagramNetwork:
     def local_host(self, *, ipv6: bool) -> str | None:
         """See DatagramNetwork."""
         return next((host for host in self._hosts if (":" in host) == ipv6), None)
+
+    async def wait_for_change(self) -> None:
+        """See DatagramNetwork."""
+        await self._changed.wait()
+        self._changed = trio.Event()
+
+    def change(self) -> None:
+        """The system notices that it has slept, or that its address is another one."""
+        self._changed.set()
+
+    def move_to(self, host: str) -> None:
+        """The machine, or its line, has another address of the same family; sockets that listen on all stay open."""
+        for before in [each for each in self._hosts if (":" in each) == (":" in host)]:
+            self._world.move(before, host)
+        self._hosts = (*(each for each in self._hosts if (":" in each) != (":" in host)), host)
 
 
 class VirtualSocket:
@@ -196,6 +220,10 @@ class VirtualSocket:
         self._arrived.clear()
         self._world.forget(self._place)
         self._changed.set()
+
+    def move_to(self, place: Address) -> None:
+        """It is reached elsewhere from now on."""
+        self._place = place
 
     def expect(self) -> bool:
         """A datagram is under way. False if there is no room for it, and it is lost."""

@@ -126,6 +126,7 @@ class VirtualStreamNetwork:
     def __init__(self, world: VirtualStreams, host: str) -> None:
         self._world = world
         self._host = host
+        self._everywhere: set[_Listener] = set()  # those bound to all addresses of this machine
 
     async def connect(self, address: Address) -> "VirtualStream":
         """Call `address`. Raises Unreachable when nobody listens or a partition is in between."""
@@ -158,15 +159,28 @@ class VirtualStreamNetwork:
         """Listen on `address` until cancelled; see `StreamNetwork.serve`."""
         if not address.port:
             address = Address(address.host, self._world.new_port())
-        if address in self._world.listeners:
+        place = Address(self._host, address.port) if address.is_wildcard else address
+        if place in self._world.listeners:
             raise OSError(f"{address} is in use")
         async with trio.open_nursery() as nursery:
-            self._world.listeners[address] = _Listener(identity, handler, slots or ConnectionSlots(), nursery)
+            listener = _Listener(identity, handler, slots or ConnectionSlots(), nursery)
+            self._world.listeners[place] = listener
+            self._everywhere |= {listener} if address.is_wildcard else set()
             try:
                 task_status.started(address)
                 await trio.sleep_forever()
             finally:
-                del self._world.listeners[address]
+                for each in [place for place, other in self._world.listeners.items() if other is listener]:
+                    del self._world.listeners[each]
+
+    def move_to(self, host: str) -> None:
+        """The machine has another address. Its connections are dead; who listens on all addresses goes on."""
+        self._world.kill(self._host)
+        for place, listener in list(self._world.listeners.items()):
+            if listener in self._everywhere:
+                del self._world.listeners[place]
+                self._world.listeners[Address(host, place.port)] = listener
+        self._host = host
 
 
 class VirtualStream:

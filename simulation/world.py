@@ -31,11 +31,11 @@ from shoal.node.node import Node
 from shoal.node.opening import open_node
 from shoal.node.volunteer.serving import Serving
 from shoal.simulation.courier import Courier
-from shoal.simulation.datagrams import Separated, VirtualDatagrams, Weather
+from shoal.simulation.datagrams import Separated, VirtualDatagramNetwork, VirtualDatagrams, Weather
 from shoal.simulation.disk import SimDisk
 from shoal.simulation.scheduler import run_seeded
 from shoal.simulation.signatures import FastSignatures
-from shoal.simulation.streams import VirtualStreams
+from shoal.simulation.streams import VirtualStreamNetwork, VirtualStreams
 
 T = TypeVar("T")
 
@@ -43,6 +43,7 @@ PORT = 4750
 EPOCH_START = 1_800_000_000.0  # the wall clock when a simulation begins; any time after 2020 would do
 STOP_TIMEOUT_S = 30.0  # of virtual time: a node that does not stop is a bug
 CAPACITY_BYTES = 10**9
+ANY_HOST = "0.0.0.0"
 
 
 OnStart: TypeAlias = Callable[[Callable[[], None]], None]
@@ -94,8 +95,22 @@ class Machine:
         return serving
 
     @property
+    def network(self) -> VirtualDatagramNetwork:
+        """Its door to the datagrams of the world."""
+        network = self.environment.datagrams
+        assert isinstance(network, VirtualDatagramNetwork), "a simulated machine has a simulated network"
+        return network
+
+    @property
+    def streams(self) -> VirtualStreamNetwork:
+        """Its door to the streams of the world."""
+        streams = self.environment.streams
+        assert isinstance(streams, VirtualStreamNetwork), "a simulated machine has a simulated network"
+        return streams
+
+    @property
     def address(self) -> Address:
-        """Where its node listens."""
+        """Where others reach its node."""
         return Address(self.host, self.port)
 
 
@@ -125,15 +140,26 @@ class World:
         self._nursery = nursery
         self._scheme = scheme or FastSignatures()
         self._hosts = 0
+        self._asleep: set[str] = set()  # the hosts of suspended machines
 
     # --- machines
 
-    def machine(self, name: str, *, capacity_bytes: int = CAPACITY_BYTES, clock: Clock | None = None) -> Machine:
-        """The machine of that name; set up with a fresh volunteer's identity when there is none yet."""
+    def machine(
+        self,
+        name: str,
+        *,
+        capacity_bytes: int = CAPACITY_BYTES,
+        clock: Clock | None = None,
+        everywhere: bool = False,
+    ) -> Machine:
+        """The machine of that name; set up with a fresh volunteer's identity when there is none yet.
+
+        everywhere: it listens on all its addresses, as volunteers do, so that its address may change while it runs.
+        """
         if name not in self.machines:
             clock = clock or Clock()
             environment, host = self._environment(name, clock)
-            settings = NodeSettings(capacity_bytes, 0, listen=(Address(host, PORT),))
+            settings = NodeSettings(capacity_bytes, 0, listen=(Address(ANY_HOST if everywhere else host, PORT),))
             home = Home.at(self._folder / name)
             init_node(home, settings, self.network.parameters, scheme=self._scheme, entropy=environment.entropy)
             disk = environment.disk
@@ -172,6 +198,32 @@ class World:
             machine.environment, datagrams=self.datagrams.at(machine.host), streams=self.streams.at(machine.host)
         )
 
+    def readdress(self, machine: Machine, *, unnoticed: bool = False) -> None:
+        """Give a running machine that listens everywhere another address.
+
+        unnoticed: it is the line's address that has changed, which the machine's system does not know.
+        """
+        machine.host = self._new_host()
+        machine.network.move_to(machine.host)
+        machine.streams.move_to(machine.host)
+        if not unnoticed:
+            machine.network.change()
+
+    def suspend(self, machine: Machine) -> None:
+        """Nothing reaches a machine or leaves it until `resume`. Its node goes on, where a real one would sleep."""
+        self._asleep.add(machine.host)
+        self._separate_sleepers()
+
+    def resume(self, machine: Machine) -> None:
+        """The machine is awake again, and its system knows that it has slept."""
+        self._asleep.discard(machine.host)
+        self._separate_sleepers()
+        machine.network.change()
+
+    def _separate_sleepers(self) -> None:
+        asleep = set(self._asleep)
+        self.separate(lambda one, other: one in asleep or other in asleep)
+
     def running(self) -> list[Machine]:
         """The machines whose nodes run, in the order in which they were set up."""
         return [machine for machine in self.machines.values() if machine.running]
@@ -189,10 +241,15 @@ class World:
     # --- life and death
 
     async def start(
-        self, name: str, *, capacity_bytes: int = CAPACITY_BYTES, doors: Sequence[Address] | None = None
+        self,
+        name: str,
+        *,
+        capacity_bytes: int = CAPACITY_BYTES,
+        doors: Sequence[Address] | None = None,
+        everywhere: bool = False,
     ) -> Machine:
         """Start a machine's node. It knows `doors`, by default the first machine, and whom it met before."""
-        machine = self.machine(name, capacity_bytes=capacity_bytes)
+        machine = self.machine(name, capacity_bytes=capacity_bytes, everywhere=everywhere)
         known = self._doors(machine) if doors is None else doors
         await self._nursery.start(self._live, machine, known)
         return machine

@@ -17,6 +17,7 @@ from shoal.node.nursery import open_nursery
 from shoal.node.store import StoreError
 
 WITHIN_S = 3600.0  # of a start; not all files at once
+MOVED_WITHIN_S = 60.0  # of a change of our address: until then our shares are sought where we are not
 EVERY_S = 2.0  # where there are so many that an hour is too short for them
 TRIES = 5  # where nobody is found: after an hour or two, twice that, and so on; then looks have to do
 AT_ONCE = 16  # files: turns must not wait for more
@@ -36,10 +37,10 @@ class AfterAbsence:
         self._ask_anyway: set[bytes] = set()
         self._tried: dict[bytes, int] = {}
 
-    def plan(self, files: Sequence[FileId], *, ask_anyway: bool) -> None:
+    def plan(self, files: Sequence[FileId], *, ask_anyway: bool, within_s: float = WITHIN_S) -> None:
         """Do it soon for these files; what is overdue stays so. `ask_anyway`: whatever the others were told of us."""
         now = self._env.wall()
-        spread_s = max(WITHIN_S, len(files) * EVERY_S)
+        spread_s = max(within_s, len(files) * EVERY_S)
         for file_id in files:
             when = self._agenda.when(Errand.REJOIN, file_id)
             if when is None or when > now + spread_s:

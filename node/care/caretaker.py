@@ -14,7 +14,7 @@ import trio
 
 from shoal.dht import Address, NodeId
 from shoal.erasure import FileId
-from shoal.node.care.after_absence import AfterAbsence
+from shoal.node.care.after_absence import MOVED_WITHIN_S, WITHIN_S, AfterAbsence
 from shoal.node.care.agenda import Errand
 from shoal.node.care.clocks import ClockComparison
 from shoal.node.care.counts import CareStatistics
@@ -184,6 +184,7 @@ class Caretaker:
 
     async def _load(self) -> None:
         self._up_at = self._up_at or await self._env.call(self._store.last_up)
+        self.context.dht.on_moved = self._on_return
         await self._schedule_all(self._env.wall())
         await self._notice_absence()
 
@@ -209,9 +210,11 @@ class Caretaker:
             await self._schedule_all(now)
         if was_away:
             self.clocks.forget()
+        has_moved = self._address is not None and address != self._address  # while we ran: nobody knows yet
         if was_away or address != self._address:
             files = list(itertools.chain.from_iterable(await self.files.pages()))
-            self._after_absence.plan(files, ask_anyway=was_ahead or away_s > long_absence_s(self._epoch_s))
+            ask_anyway = was_ahead or away_s > long_absence_s(self._epoch_s)
+            self._after_absence.plan(files, ask_anyway=ask_anyway, within_s=MOVED_WITHIN_S if has_moved else WITHIN_S)
         self._up_at, self._address = now, address
 
     def _notice_hosts(self) -> None:

@@ -82,6 +82,9 @@ class VirtualHost:
     def local_host(self, *, ipv6: bool) -> str | None:
         return None if self.interface is None or (":" in self.interface) != ipv6 else self.interface
 
+    async def wait_for_change(self) -> None:
+        await trio.sleep_forever()
+
     async def bind(self, address: Address) -> VirtualSocket:
         await trio.lowlevel.checkpoint()
         host = self.ip if address.is_wildcard else address.host
