@@ -10,6 +10,7 @@ from shoal.cli.units import format_duration, format_rate, format_size, plural
 _WORDED = frozenset(
     {
         *("node_id", "version", "network", "address", "address_source", "addresses", "peers", "codec"),
+        *("peers_answered", "last_answer_s", "line"),
         *("problems", "uptime_s"),
         *("shares", "files", "used_bytes", "capacity_bytes", "available_bytes", "free_disk_bytes", "reserve_bytes"),
         *("damaged_shares", "lost_shares", "soonest_lease_end", "audits_passed", "audits_failed", "repairs"),
@@ -17,6 +18,9 @@ _WORDED = frozenset(
         *("uploads", "turns", "surveys", "audit_bytes", "records", "connections", "requests", "instance"),
     }
 )
+
+
+JUST_NOW_S = 60.0  # older answers are asked for again before a status is told
 
 
 def table(found: Mapping[str, Any], *, everything: bool = False) -> str:
@@ -47,9 +51,23 @@ def _who(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("network", str(found.get("network", ""))),
         ("address", f"{address or ''}{words}"),
         ("listens", "" if listens == [address] else ", ".join(listens)),
-        ("peers", plural(found["peers"], "verified contact") if "peers" in found else ""),
+        ("peers", _peers(found)),
         ("codec", str(found.get("codec", ""))),
     ]
+
+
+def _peers(found: Mapping[str, Any]) -> str:
+    """How many are known, how many of these answered lately, and when one last did."""
+    if "peers" not in found:
+        return ""
+    known = plural(found["peers"], "verified contact")
+    if "peers_answered" not in found:
+        return known
+    last_s = found.get("last_answer_s")
+    if last_s is None:
+        return f"{known}, none has ever answered"
+    last = "just now" if last_s < JUST_NOW_S else f"{format_duration(last_s)} ago"
+    return f"{known}, {found['peers_answered']} answered within 15 minutes, the last {last}"
 
 
 def _kept(found: Mapping[str, Any]) -> list[tuple[str, str]]:

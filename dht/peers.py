@@ -77,6 +77,7 @@ class Peers:
         self._nursery: trio.Nursery | None = None
         self._background_pings = 0
         self.observed = ObservedAddresses(private=params.private)
+        self.answered_at = float("-inf")  # when a peer last answered a request of ours
         self.on_own_id: Callable[[Address], None] = lambda address: None  # hears where peers know our id to be
 
     def start(self, nursery: trio.Nursery) -> None:
@@ -187,7 +188,8 @@ class Peers:
 
     def _note_answer(self, answer: Answer) -> None:
         """The peer answered from its address: the one way into the table."""
-        self._hearsay.note_life(answer.contact.address, trio.current_time())
+        self.answered_at = trio.current_time()
+        self._hearsay.note_life(answer.contact.address, self.answered_at)
         if any(bound.is_ipv6 == answer.contact.address.is_ipv6 for bound in self._listening()):
             chosen = answer.contact.address not in self._greeted
             ipv6 = answer.contact.address.is_ipv6

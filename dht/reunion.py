@@ -115,11 +115,6 @@ class Reunion:
         self._losses = [*[at for at in self._losses if now - at < LATELY_S][-MAX_WAVE:], now]
         self._a_loss.set()
 
-    @property
-    def last_answer_at(self) -> float:
-        """When a peer last answered; -inf when none has."""
-        return self._answered_at
-
     def lost(self) -> list[Contact]:
         """Contacts that fell silent, those lost last at the end."""
         return self._lost.contacts()

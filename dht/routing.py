@@ -251,6 +251,10 @@ class ContactTable:
         entries = sorted(self._entries(), key=lambda entry: entry.answered_at, reverse=True)
         return [entry.contact for entry in entries]
 
+    def answered_since(self, moment: float) -> int:
+        """How many contacts have answered since then."""
+        return sum(entry.answered_at >= moment for entry in self._entries())
+
     def silent_since(self, moment: float) -> list[Contact]:
         """All contacts that have not answered since then."""
         return [entry.contact for entry in self._entries() if entry.answered_at < moment]

@@ -24,7 +24,7 @@ from shoal.dht.contact import Contact
 from shoal.dht.counters import DhtStatistics
 from shoal.dht.crawl import MAX_FOUND, NodeCrawl, RecordSearch
 from shoal.dht.endpoint import Endpoint
-from shoal.dht.errors import UnsupportedError
+from shoal.dht.errors import ListenError, UnsupportedError
 from shoal.dht.guard import CookieMint, RequestGuard
 from shoal.dht.identity import Entropy, Identity, NodeId, has_proof
 from shoal.dht.lookup import PATHS, THOROUGH_PATHS, Lookup
@@ -346,6 +346,27 @@ class DhtService:
     def has_met(self, node_id: NodeId, address: Address) -> bool:
         """Whether that node has answered us from that address: it is in our table, or was heard of minutes ago."""
         return self.peers.has_met(node_id, address)
+
+    def lost_contacts(self) -> list[Contact]:
+        """Contacts that fell silent and have not answered since, 256 at most. A client remembers none."""
+        return self._reunion.lost()
+
+    def answers(self, within_s: float) -> tuple[int, float | None]:
+        """How many contacts have answered within so many seconds, and how long ago any peer last did; None: never."""
+        now, at = trio.current_time(), self.peers.answered_at
+        return self._table.answered_since(now - within_s), None if at == -math.inf else now - at
+
+    def local_host(self, towards: Address) -> str | None:
+        """The machine's own address from which it would send there; None when it has no way."""
+        return self._network.local_host(ipv6=towards.is_ipv6, towards=towards.host)
+
+    async def is_ours(self, address: Address) -> bool:
+        """Whether the machine has the address that a socket is bound to."""
+        try:
+            (await self._network.bind(Address(address.host, 0))).close()
+        except ListenError:
+            return False
+        return True
 
     def sample(self, count: int) -> list[Contact]:
         """Up to `count` verified contacts, picked at random."""

@@ -70,8 +70,10 @@ class DatagramNetwork(Protocol):
         """Bind to `address`; port 0 takes any free one. Raises ListenError."""
         ...
 
-    def local_host(self, *, ipv6: bool) -> str | None:
-        """The machine's own address from which it would send to the internet; None when it cannot. Sends nothing."""
+    def local_host(self, *, ipv6: bool, towards: str | None = None) -> str | None:
+        """The machine's own address from which it would send to `towards`, a numeric host; by default anywhere on the
+        internet. None when it has no way there. Sends nothing.
+        """
         ...
 
     async def wait_for_change(self) -> None:
@@ -201,11 +203,11 @@ class UdpNetwork:
             raise
         return UdpSocket(sock)
 
-    def local_host(self, *, ipv6: bool) -> str | None:
+    def local_host(self, *, ipv6: bool, towards: str | None = None) -> str | None:
         """See DatagramNetwork. Connecting a UDP socket makes the system choose its source address."""
         try:
             with socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                sock.connect((_SOMEWHERE[ipv6], _DISCARD_PORT))
+                sock.connect((towards or _SOMEWHERE[ipv6], _DISCARD_PORT))
                 return Address.of(sock.getsockname()[0], _DISCARD_PORT).host
         except (OSError, AddressError):
             return None

@@ -149,6 +149,7 @@ class VirtualDatagramNetwork:
         self._world = world
         self._hosts = hosts
         self._changed = trio.Event()
+        self._is_plugged = True
 
     async def bind(self, address: Address) -> DatagramSocket:
         """See DatagramNetwork. The wildcard address of a family stands for the machine's own."""
@@ -159,9 +160,19 @@ class VirtualDatagramNetwork:
                 return self._world.open(own, address)
         raise ListenError(f"cannot listen on {address}: Cannot assign requested address")
 
-    def local_host(self, *, ipv6: bool) -> str | None:
+    def local_host(self, *, ipv6: bool, towards: str | None = None) -> str | None:
         """See DatagramNetwork."""
-        return next((host for host in self._hosts if (":" in host) == ipv6), None)
+        return next((host for host in self._hosts if self._is_plugged and (":" in host) == ipv6), None)
+
+    def unplug(self) -> None:
+        """The machine has no address any more, as its system says; what is cut off is the world's to say."""
+        self._is_plugged = False
+        self.change()
+
+    def plug_in(self) -> None:
+        """It has its address again."""
+        self._is_plugged = True
+        self.change()
 
     async def wait_for_change(self) -> None:
         """See DatagramNetwork."""

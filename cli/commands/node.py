@@ -25,7 +25,7 @@ T = TypeVar("T")
 JOIN_NOTICE_S = 30.0  # thirty nodes started at once have joined by then, so silence is worth a word
 STDIN_DRAIN_BYTES = 4096
 LEAST_BARE_BYTES = 10**6
-LOOK_EVERY_S = 60.0  # at what is wrong with the disk
+LOOK_EVERY_S = 60.0  # at what is wrong
 
 Capacity = Annotated[
     str | None,
@@ -271,12 +271,12 @@ async def _report_joining(settings: Globals, node: "Node") -> None:
 
 
 async def _report_problems(settings: Globals, node: "Node", news: News) -> None:
-    """Say what is wrong with the disk, once."""
+    """Say what is wrong, once."""
     was_good = news.is_good
     for text in news.of((await node.status())["problems"]):
         settings.output.warn(text)
     if news.is_good and not was_good:
-        settings.output.note("The disk is working again.")
+        settings.output.note("Nothing is wrong any more.")
         settings.output.status(event="recovered")
 
 

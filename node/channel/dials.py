@@ -27,6 +27,7 @@ class Dials:
     def __init__(self, *, private: bool, is_met: Callable[[NodeId, Address], bool] = lambda node_id, address: False):
         self._budget = KnockBudget(HOST_DIALS, PREFIX_DIALS, private=private)
         self._is_met = is_met
+        self.succeeded_at = float("-inf")  # when a connection last reached the peer that was meant
 
     def begin(self, node_id: NodeId | None, address: Address) -> None:
         """Count a connection that is about to be made. Raises Unreachable when too many went there for nothing."""
@@ -37,4 +38,5 @@ class Dials:
 
     def succeeded(self, address: Address) -> None:
         """The peer that was meant has answered there."""
-        self._budget.note_life(address, trio.current_time())
+        self.succeeded_at = trio.current_time()
+        self._budget.note_life(address, self.succeeded_at)

@@ -42,7 +42,7 @@ async def connect_socket(address: Address) -> socket.socket:
             await trio.lowlevel.wait_writable(sock)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            raise Unreachable(f"{address}: {os.strerror(code)}")
+            raise Unreachable(f"{address}: {os.strerror(code)}") from OSError(code, os.strerror(code))
         if sock.getsockname() == sock.getpeername():  # happens on loopback when nobody listens there any more
             raise Unreachable(f"{address}: the socket met itself")
     except OSError as error:

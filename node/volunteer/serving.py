@@ -36,6 +36,7 @@ from shoal.node.nursery import open_nursery
 from shoal.node.store import ShareStore, StoreError
 from shoal.node.volunteer.administration import Administration, Report
 from shoal.node.volunteer.budgets import BudgetedHandlers, CallerBudgets
+from shoal.node.volunteer.connectivity import Connectivity
 from shoal.node.volunteer.ending import Ending
 from shoal.node.volunteer.handlers import Handlers
 from shoal.node.volunteer.holder import HolderService
@@ -76,6 +77,7 @@ class Serving:
         self.server = PeerServer(identity, network.parameters, budgeted.answer, entropy=env.entropy, throttle=throttle)
         self._throttle = throttle
         self.problems = Problems()
+        self.connectivity = Connectivity()
         self.ending = Ending()
         self.caretaker: Caretaker | None = None
         self.clock_look: ClockLook | None = None

@@ -11,12 +11,23 @@ from shoal.node.holders.statements import MAX_SKEW_S
 from shoal.node.store import StoreError, StoreHealth, Usage
 from shoal.node.volunteer.serving import Serving
 
+ANSWERED_LATELY_S = 900.0  # an answer as old as this still counts as lately
+
 
 async def node_status(context: Context, serving: Serving | None) -> dict[str, Any]:
+    """What `shoal status` shows. See `_status`. Where no peer has answered for a minute, some are asked first."""
+    if serving is None:
+        return await _status(context, serving)
+    await serving.connectivity.look(context)
+    return await _status(context, serving)
+
+
+async def _status(context: Context, serving: Serving | None) -> dict[str, Any]:
     """What `shoal status` shows. The fields of the store are there only where the node has one. Bytes are counts."""
     dht = context.dht.statistics()
     addresses = context.dht.addresses
     located = next(iter(context.dht.located()), None)
+    answered, last_s = context.dht.answers(ANSWERED_LATELY_S)
     reached = located.address if located else next(iter(addresses), None)
     status: dict[str, Any] = {
         "node_id": context.dht.identity.node_id.hex(),
@@ -27,6 +38,8 @@ async def node_status(context: Context, serving: Serving | None) -> dict[str, An
         "address_source": located.source.value if located else "unknown",
         "addresses": [str(address) for address in addresses],
         "peers": dht.contacts,
+        "peers_answered": answered,
+        "last_answer_s": None if last_s is None else int(last_s),
         "codec": context.codec.name,
         "sent_bytes": context.throttle.sent_bytes + dht.bytes_out,  # to peers, and in datagrams
         "received_bytes": context.throttle.received_bytes + dht.bytes_in,
@@ -52,6 +65,7 @@ def _of_store(serving: Serving, usage: Usage | None, health: StoreHealth | None)
     """What is kept; None for what a failed disk does not tell. `problems`: sentences, none when all is well."""
     settings = serving.settings
     return {
+        "line": serving.connectivity.line.value,
         "shares": usage and usage.shares,
         "files": usage and usage.files,
         "uploads": usage and usage.uploads,
@@ -67,6 +81,7 @@ def _of_store(serving: Serving, usage: Usage | None, health: StoreHealth | None)
             *serving.problems.sentences(health),
             *(no_room(usage.free_disk_bytes, usage.reserve_bytes) if usage else ()),
             *_of_clock(serving),
+            *serving.connectivity.sentences(),
         ],
     }
 

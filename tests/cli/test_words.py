@@ -327,6 +327,19 @@ def test_status_for_people() -> None:
     assert "\nturns:" in volunteer.table(STATUS, everything=True)
 
 
+@pytest.mark.parametrize(
+    ("last_answer_s", "words"),
+    [
+        (None, "1 verified contact, none has ever answered"),
+        (59, "1 verified contact, 1 answered within 15 minutes, the last just now"),
+        (7_500, "1 verified contact, 1 answered within 15 minutes, the last 2 h 5 min ago"),
+    ],
+)
+def test_status_tells_when_a_peer_last_answered(last_answer_s: int | None, words: str) -> None:
+    text = volunteer.table(STATUS | {"peers_answered": 1, "last_answer_s": last_answer_s})
+    assert f"peers:     {words}\n" in text
+
+
 def test_status_tells_what_is_wrong() -> None:
     lowered = volunteer.table(STATUS | {"available_bytes": 0, "damaged_shares": 1, "problems": ["A disk rots."]})
     assert "room:      none: this node takes nothing new" in lowered

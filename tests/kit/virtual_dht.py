@@ -79,7 +79,7 @@ class VirtualHost:
     knows_itself: bool = True
     interface: str | None = None
 
-    def local_host(self, *, ipv6: bool) -> str | None:
+    def local_host(self, *, ipv6: bool, towards: str | None = None) -> str | None:
         return None if self.interface is None or (":" in self.interface) != ipv6 else self.interface
 
     async def wait_for_change(self) -> None:
