@@ -4,8 +4,10 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from shoal.dht import Address
-from shoal.node import Home, Network, NodeSettings, init_node, open_node
+from shoal.node import AlreadyRunning, Home, Network, NodeSettings, UsageError, init_node, open_node
 
 NETWORK = Network.parse(b'network = "opening"\npow_bits = 0\nprivate = true\n', "here")
 
@@ -34,3 +36,30 @@ async def test_a_start_removes_what_interrupted_writes_have_left(tmp_path: Path)
         assert not [path for path in old if path.exists()]
         assert young.exists(), "another process may be writing it"
         assert other.exists(), "it is none of ours"
+
+
+async def test_two_homes_do_not_use_one_store(tmp_path: Path) -> None:
+    """Each has a lock of its own; the store that both link to has another."""
+    settings = NodeSettings(listen=(Address("127.0.0.1", 0),))
+    for name in ("one", "two"):
+        init_node(Home.at(tmp_path / name), settings, NETWORK.parameters)
+    (tmp_path / "disk").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / name / "store").symlink_to(tmp_path / "disk")
+    async with open_node(tmp_path / "one", network=NETWORK, serve=True, settings=settings):
+        with pytest.raises(AlreadyRunning, match="store"):
+            async with open_node(tmp_path / "two", network=NETWORK, serve=True, settings=settings):
+                pass
+    async with open_node(tmp_path / "two", network=NETWORK, serve=True, settings=settings):
+        pass
+
+
+async def test_a_node_is_not_started_on_another_network(tmp_path: Path) -> None:
+    """It would serve its shares there, and repair them into it."""
+    settings = NodeSettings(listen=(Address("127.0.0.1", 0),))
+    init_node(Home.at(tmp_path), settings, NETWORK.parameters)
+    other = Network.parse(b'network = "elsewhere"\npow_bits = 0\nprivate = true\n', "there")
+    with pytest.raises(UsageError, match="belongs to the network 'opening', not to 'elsewhere'"):
+        async with open_node(tmp_path, network=other, serve=True, settings=settings):
+            pass
+    assert not (tmp_path / "store").exists()

@@ -6,12 +6,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from shoal.dht import Address
-from shoal.node import Home, Network, Node, NodeSettings, init_node, open_node
-from shoal.node.care.problems import Problems
+from shoal.node import Home, Network, Node, NodeSettings, init_node, open_node, real_environment
+from shoal.node.care.problems import Problems, no_room
+from shoal.node.channel import RequestError
 from shoal.node.store import DiskFailed, Limit, ShareDamaged, StoreFull, StoreHealth
+from shoal.node.volunteer.store_calls import StoreCalls
 
 NETWORK = Network.parse(b'network = "problems"\npow_bits = 0\nprivate = true\nepoch = "1s"\n', "here")
 WELL = StoreHealth(3, 0, 0, 0, None, 0, 0, 0, 5.0, None)
@@ -42,6 +45,40 @@ def test_what_is_said() -> None:
     lost, damaged = problems.sentences(StoreHealth(3, 1, 2, 0, None, 2, 0, 0, 5.0, None))
     assert lost.startswith("1 share is missing from the disk")
     assert damaged.startswith("2 shares are damaged")
+
+
+@pytest.mark.parametrize(
+    ("free", "reserve", "words"),
+    [
+        (0, 0, ["0 MB of the disk are free", "Make room on the disk."]),
+        (2 * 10**9, 3 * 10**9, ["2 GB of the disk are free, and 3 GB are to stay free", "or lower the reserve"]),
+        (10**9, 10**9, ["1 GB of the disk are free"]),
+    ],
+)
+def test_a_disk_without_room_is_told_with_its_numbers(free: int, reserve: int, words: list[str]) -> None:
+    (text,) = no_room(free, reserve)
+    assert all(each in text for each in words)
+
+
+def test_a_disk_with_room_is_no_news() -> None:
+    assert no_room(10**9 + 1, 10**9) == []
+
+
+async def test_a_quota_that_is_used_up_is_told() -> None:
+    """The system refuses bytes although its figures show room; a limit of our own is no problem of the machine."""
+
+    async def refuse(error: StoreFull) -> None:
+        raise error
+
+    problems = Problems()
+    calls = StoreCalls(real_environment(), problems)
+    with pytest.raises(RequestError):
+        await calls.asked(refuse(StoreFull(Limit.CAPACITY, 10, 5)))
+    assert problems.sentences(WELL) == []
+    with pytest.raises(RequestError):
+        await calls.asked(refuse(StoreFull(Limit.DISK, 0, 0)))
+    (text,) = problems.sentences(WELL)
+    assert "or a quota on it is used up" in text
 
 
 async def test_a_disk_that_disappears_does_not_end_the_node(tmp_path: Path) -> None:

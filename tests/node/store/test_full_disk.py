@@ -6,6 +6,7 @@ The disk is a real one, of 4 MiB, in a mount namespace of its own. Systems that 
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ INSIDE = "SHOAL_TEST_SMALL_DISK"
 
 def in_a_small_disk(test: str, tmp_path: Path) -> None:
     """Run one test of this file in a process that has a small file system mounted on `tmp_path`."""
-    script = f'mount -t tmpfs -o size=4m none {tmp_path} && exec "$@"'
+    script = f'mount -t tmpfs -o size=4m,nr_inodes=100 none {tmp_path} && exec "$@"'
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::{test}"]
     result = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script, "sh", *command],
@@ -103,3 +104,15 @@ def test_a_killed_daemons_note_is_written_over(disk: Path | None) -> None:
     fill(disk)
     with pytest.raises(LocalError, match="No space left"):
         write_note(home, NOTE)
+
+
+def test_a_disk_without_an_inode_has_no_room(disk: Path | None) -> None:
+    """It has megabytes free, and takes no file."""
+    if disk is None:
+        return
+    assert RealDisk().free_bytes(disk) > 2**20
+    with suppress(OSError):
+        for number in range(200):
+            (disk / str(number)).touch()
+    assert os.statvfs(disk).f_bavail > 0
+    assert RealDisk().free_bytes(disk) == 0
