@@ -23,7 +23,7 @@ PINGS_S = 1.0  # for the first answer; two attempts fit into it
 DIALS_S = 1.0  # for the first connection
 
 
-class Line(Enum):
+class LineState(Enum):
     """What a node has found out about its line."""
 
     GOOD = "good"  # a peer has answered
@@ -39,7 +39,7 @@ class Connectivity:
     """What the last look found. `look` takes two seconds at most."""
 
     def __init__(self) -> None:
-        self.line = Line.ALONE
+        self.line = LineState.ALONE
         self._dialled_at = float("-inf")
         self._looking = trio.Lock()
         self._told = ""
@@ -53,59 +53,59 @@ class Connectivity:
         async with self._looking:
             self.line, self._told = await self._judge(context)
 
-    async def _judge(self, context: Context) -> tuple[Line, str]:
+    async def _judge(self, context: Context) -> tuple[LineState, str]:
         contacts, lost = list(context.dht.contacts()), context.dht.lost_contacts()
         known = list({each.address: each for each in [*contacts, *lost]}.values())
         if not known:
-            return Line.ALONE, ""
+            return LineState.ALONE, ""
         asked = context.env.rng.sample(known, min(ASKED, len(known)))
         if _answered_lately(context) or await _is_answered(context, asked):
             return await self._judge_connections(context, contacts)
         peers = "The only peer that this node knows" if len(known) == 1 else f"None of the {len(known)} peers it knows"
         gone = [each for each in context.dht.addresses if not each.is_wildcard and not await context.dht.is_ours(each)]
         if gone:
-            return Line.NO_ADDRESS, (
+            return LineState.NO_ADDRESS, (
                 f"No peer answers: this machine no longer has the address {gone[0].host}, on which the node listens. "
                 "Restart the node with another --listen, or connect the machine again."
             )
         if all(context.dht.local_host(each.address) is None for each in known):
-            return Line.NO_ADDRESS, (
+            return LineState.NO_ADDRESS, (
                 "No peer answers: this machine has no address or no route to any of them. Look at its network "
                 "connection. The node goes on by itself when there is one."
             )
         reached, refused = await _dial(context, asked[:DIALLED])
         if reached:
-            return Line.NO_DATAGRAMS, (
+            return LineState.NO_DATAGRAMS, (
                 f"No peer answers datagrams (UDP), although connections (TCP) to {reached[0]} work. A firewall or "
                 f"router drops UDP: allow it, in and out, for port {_port(context)}."
             )
         if refused:
-            return Line.THEY_ARE_GONE, (
+            return LineState.THEY_ARE_GONE, (
                 f"{peers} answers, while this machine's line works: {refused[0].host} says that no node runs there. "
                 "They have stopped, or moved. The node finds them when they come back; a new address can be given "
                 "with --bootstrap."
             )
-        return Line.SILENCE, (
+        return LineState.SILENCE, (
             f"{peers} answers, neither datagrams nor connections. This machine has an address and a route, so the line "
             "behind it is cut, a firewall drops everything, or all peers are gone. Look whether other programs reach "
             "the internet."
         )
 
-    async def _judge_connections(self, context: Context, contacts: Sequence[Contact]) -> tuple[Line, str]:
+    async def _judge_connections(self, context: Context, contacts: Sequence[Contact]) -> tuple[LineState, str]:
         """Datagrams pass. Whether connections do is tried once in a while, and after a failure at each look."""
         now = trio.current_time()
-        wait_s = FRESH_S if self.line is Line.NO_CONNECTIONS else CONNECTED_S
+        wait_s = FRESH_S if self.line is LineState.NO_CONNECTIONS else CONNECTED_S
         if now - _connected_at(context) < CONNECTED_S or not contacts:
-            return Line.GOOD, ""
+            return LineState.GOOD, ""
         if now - self._dialled_at < wait_s:
-            is_bad = self.line is Line.NO_CONNECTIONS
-            return (self.line, self._told) if is_bad else (Line.GOOD, "")
+            is_bad = self.line is LineState.NO_CONNECTIONS
+            return (self.line, self._told) if is_bad else (LineState.GOOD, "")
         self._dialled_at = now
         dialled = contacts[:DIALLED]  # those that answered last
         reached, refused = await _dial(context, dialled)
         if reached or refused:
-            return Line.GOOD, ""
-        return Line.NO_CONNECTIONS, (
+            return LineState.GOOD, ""
+        return LineState.NO_CONNECTIONS, (
             f"Peers answer datagrams (UDP), but no connection (TCP) to {_told(dialled)} works, so no share can be "
             "moved or checked. A firewall or router drops TCP: allow connections out to any port, and in to port "
             f"{_port(context)}."
