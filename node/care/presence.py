@@ -7,7 +7,8 @@ shares with us, so any answer is a sign of life for all of them.
 
 The grace is for holders that were there once. Otherwise made-up names could keep a lost share counted for ever: new
 names would come whenever the grace of the old ones ends. So we also note since when no holder has had a share. A holder
-that never answered us has no more grace than its share has left.
+that never answered us has no more grace than its share has left. A note that no look has confirmed for long says
+nothing: others may have made the share again meanwhile, on a host that we have not met.
 """
 
 from collections.abc import Collection
@@ -18,9 +19,10 @@ from shoal.erasure import FileId
 
 GRACE_EPOCHS = 3.0  # most machines that vanish are back within three days
 SLACK_EPOCHS = 0.1  # turns come a little early or late; holders that left together are to be lost together
+CONFIRMED_EPOCHS = 4.0  # a look that finds holders silent returns when their grace ends, or half an epoch after that
 FORGET_EPOCHS = 30.0  # after we last asked a peer
 MAX_PEERS = 20_000  # a few numbers each; more than any one node shares files with
-MAX_SHARES = 50_000  # that no holder had: a number each
+MAX_SHARES = 50_000  # that no holder had: two numbers each
 
 
 @dataclass(slots=True)
@@ -31,6 +33,12 @@ class _Seen:
     sought: bool = False  # whether it was looked for elsewhere during this absence
 
 
+@dataclass(slots=True)
+class _Gone:
+    since: float
+    noted: float  # by the latest look
+
+
 class Presence:
     """Times are monotonic seconds, given by the caller."""
 
@@ -38,7 +46,8 @@ class Presence:
         self._epoch_s = epoch_s
         self._grace_s = (GRACE_EPOCHS - SLACK_EPOCHS) * epoch_s
         self._peers: dict[NodeId, _Seen] = {}
-        self._gone: dict[tuple[FileId, int], float] = {}  # shares that no holder had, and since when
+        self._confirmed_s = CONFIRMED_EPOCHS * epoch_s
+        self._gone: dict[tuple[FileId, int], _Gone] = {}  # shares that no holder had
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -74,20 +83,23 @@ class Presence:
     def note_shares(self, file_id: FileId, count: int, there: Collection[int], now: float) -> None:
         """All holders of a file were asked. Those that answered have the shares `there`, of `count` in all."""
         for share in range(count):
-            if share in there:
-                self._gone.pop((file_id, share), None)
-            else:
-                self._gone.setdefault((file_id, share), now)
+            gone = self._gone.pop((file_id, share), None)
+            if share not in there:
+                since = gone.since if gone is not None and self._is_confirmed(gone, now) else now
+                self._gone[file_id, share] = _Gone(since, now)
         while len(self._gone) > MAX_SHARES:
             del self._gone[next(iter(self._gone))]
 
     def is_without_grace(self, file_id: FileId, share: int, peer: NodeId, now: float) -> bool:
-        """Whether a silent peer never answered us, and its share has been gone for a whole grace."""
+        """Whether a silent peer never answered us, and its share has been gone for a whole grace, look after look."""
         seen = self._peers.get(peer)
         if seen is not None and seen.last_answer > float("-inf"):
             return False
-        gone_since = self._gone.get((file_id, share))
-        return gone_since is not None and now >= gone_since + self._grace_s
+        gone = self._gone.get((file_id, share))
+        return gone is not None and self._is_confirmed(gone, now) and now >= gone.since + self._grace_s
+
+    def _is_confirmed(self, gone: _Gone, now: float) -> bool:
+        return now - gone.noted <= self._confirmed_s
 
     def is_to_be_sought(self, peer: NodeId, now: float) -> bool:
         """Whether to look for a peer at another address before it counts as lost. True once in an absence."""

@@ -7,7 +7,6 @@ import trio
 
 from kit.worlds import chunks, fetched, start_nodes
 from shoal.node import Published
-from shoal.node.care.health import repair_at
 from shoal.simulation.world import World, run_world
 
 EPOCH_S = 3600.0  # a day of a network that beats faster
@@ -76,7 +75,7 @@ def test_a_file_outlives_most_of_its_first_holders(tmp_path: Path) -> None:
                 await world.crash(name)
             await trio.sleep(7 * EPOCH_S)
         left = {share for held in keepers(world, published).values() for share in held}
-        assert len(left) > repair_at(4, 12), "a single one may be missing: that is no reason for a repair"
+        assert left == set(range(12))
         assert await fetched(world, published, "reader") == data
 
     run_world(4, tmp_path, story, epoch_s=EPOCH_S)

@@ -185,7 +185,7 @@ def test_whoever_has_no_grace_is_asked_by_the_channel_at_once(tmp_path: Path, mo
         published, _, holders = await prepare(world, 14, b"kept")
         file_id = FileId(published.link.id)
         care = caretaker(holders[0])
-        care.presence.note_shares(file_id, 12, set(), trio.current_time() - 10 * EPOCH_S)
+        care.presence.note_shares(file_id, 12, set(), trio.current_time() - 3 * EPOCH_S)
         monkeypatch.setattr(asking, "poll", silent)
         (findings,) = await care.looks.begin_round().survey([await care.files.read(file_id)])
         assert {each.outcome for each in findings.observations} == {Outcome.OK}

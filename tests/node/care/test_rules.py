@@ -101,6 +101,27 @@ def test_a_name_nobody_has_met_has_no_more_grace_than_the_share_it_claims() -> N
     assert not presence.is_without_grace(FILE, 0, fresh, 4 * DAY)
 
 
+def test_a_share_that_no_look_has_sought_for_long_has_its_whole_grace_again() -> None:
+    """Others had made it again: the new holder, away for an hour, was lost at once by a note of weeks ago."""
+    presence = Presence(DAY)
+    (fresh,) = nodes(1)
+    presence.note_shares(FILE, 1, set(), 0.0)
+    presence.silent(fresh, 12 * DAY)
+    assert not presence.is_without_grace(FILE, 0, fresh, 12 * DAY)
+    presence.note_shares(FILE, 1, set(), 12 * DAY)
+    assert not presence.is_without_grace(FILE, 0, fresh, 14 * DAY)
+    assert presence.is_without_grace(FILE, 0, fresh, 15 * DAY)
+
+
+def test_names_made_up_for_ever_get_one_grace_where_looks_follow_each_other() -> None:
+    presence = Presence(DAY)
+    for at, name in enumerate(nodes(4)):
+        now = 3.4 * at * DAY
+        presence.silent(name, now)
+        assert presence.is_without_grace(FILE, 0, name, now) is (at > 0)
+        presence.note_shares(FILE, 1, set(), now)
+
+
 def test_a_silence_is_a_reason_to_search_once_in_an_absence() -> None:
     """Each silence of a holder was once a lookup in the DHT, for as long as it was away."""
     presence = Presence(DAY)
