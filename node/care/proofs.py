@@ -31,6 +31,7 @@ from shoal.node.repairing.audit import outcome_of
 ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
 AUDIT_TIMEOUT_S = 30.0  # or longer, where our own cap is so low that the blocks asked for at once need more,
 LONGEST_AUDIT_S = 600.0  # as over 3.5 kB/s
+TIMED_OUT_PART = 0.99  # of the time-out: differences of clock readings are rounded, and 30 s may come out as less
 STALLED_S = 60.0  # a peer that did not answer is not asked again for so long: each time costs half a minute
 AUDIT_EPOCHS = 7.0  # between audits of one share: at most 64 KiB a week where an epoch is a day
 MORE_AUDITS, MORE_PART = 4, 0.25  # of the other claims on a file, when one was false: so many at least, and such a part
@@ -148,6 +149,7 @@ class Prover:
         self._counts = counts
         self._where = where
         self._stalled: dict[NodeId, float] = {}  # peers that did not answer an audit in time, and when
+        self._asked: dict[NodeId, trio.Event] = {}  # holders that were asked, and whether the first read has ended
 
     async def audit(self, findings: Sequence[Findings], choose: Choose) -> list[Findings]:
         """Audit what `choose` picks of each file; the findings after that, in the same order."""
@@ -178,7 +180,7 @@ class Prover:
 
         async def audit(place: int, contact: Contact) -> None:
             claim = findings.observations[place]
-            outcome = await self._outcome(findings.file.manifest, claim, contact)
+            outcome = await self._outcome_in_order(findings.file.manifest, claim, contact)
             if outcome is not None:
                 shown[place] = self._choice.judge(claim, findings.file_id, outcome, trio.current_time())
 
@@ -187,6 +189,20 @@ class Prover:
                 nursery.start_soon(audit, place, self._where(findings.observations[place].holder, findings.file))
         observations = tuple(shown.get(at, each) for at, each in enumerate(findings.observations))
         return replace(findings, observations=observations, proven=findings.proven.union(shown))
+
+    async def _outcome_in_order(self, manifest: Manifest, claim: Observation, contact: Contact) -> Outcome | None:
+        """As `_outcome`; the first read of each holder goes alone. One that is silent takes one place for one time-out,
+        whatever it claims: with more, the silences of two holders would follow each other.
+        """
+        first = self._asked.get(claim.holder)
+        if first is not None:
+            await first.wait()
+            return await self._outcome(manifest, claim, contact)
+        self._asked[claim.holder] = ended = trio.Event()
+        try:
+            return await self._outcome(manifest, claim, contact)
+        finally:
+            ended.set()
 
     async def _outcome(self, manifest: Manifest, claim: Observation, contact: Contact) -> Outcome | None:
         """What an audit of one claim comes to; None where our own line was too busy to tell."""
@@ -197,7 +213,7 @@ class Prover:
             else:
                 outcome = await self._read_block(manifest, claim.share, contact)
         waited_s = trio.current_time() - began
-        if outcome is Outcome.STALLED and waited_s >= self._audit_timeout_s():  # else it was not asked
+        if outcome is Outcome.STALLED and waited_s >= TIMED_OUT_PART * self._audit_timeout_s():  # else it was not asked
             if self._moved_bytes() - moved > waited_s * full_bytes_per_s(self._context.throttle):
                 return None  # the repairs that go on beside this filled our line
             self._stalled[claim.holder] = trio.current_time()

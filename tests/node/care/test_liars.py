@@ -418,7 +418,7 @@ def test_who_leaves_gives_no_second_share_to_the_host_of_another_holder(tmp_path
 
 
 def test_who_does_not_answer_costs_a_look_one_time_out(tmp_path: Path) -> None:
-    """However many shares it claims: of 24 claims 16 are audited at once."""
+    """However many shares it claims, and however many others are as silent: each is asked for one block."""
 
     async def story(world: World) -> None:
         published, _, _ = await prepare(world, 13)
@@ -439,13 +439,14 @@ def test_who_does_not_answer_costs_a_look_one_time_out(tmp_path: Path) -> None:
         (findings,) = await round_.survey(await care.read_all([published.link.id]))
         begun = trio.current_time()
         findings = await round_.prove(findings)
-        assert 30 <= trio.current_time() - begun < 45
-        assert 0 < len(asked) <= 16
+        assert 29.9 <= trio.current_time() - begun < 45
+        assert len(asked) == len(sybils)
         of_sybils = [each for each in findings.observations if each.holder in map(node_id, sybils)]
         assert len(of_sybils) == 2 * N
         assert not any(each.outcome is Outcome.OK for each in of_sybils)
 
-    run_world(9, tmp_path, story, epoch_s=EPOCH_S, private=False)
+    for seed in (9, 4009):  # with the second, 30 s once came out as a little less, and cost 30 more
+        run_world(seed, tmp_path / str(seed), story, epoch_s=EPOCH_S, private=False)
 
 
 def test_a_repair_that_trickles_holds_up_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
