@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 POINTS = int(os.environ.get("SHOAL_CRASH_POINTS", "8"))
 SEED = int(os.environ.get("SHOAL_CRASH_SEED", "1"))
-START_LIMIT_S = 5.0
+START_LIMIT_S = 5.0  # of CPU time; by the clock a start may take longer where other processes want the machine
 LIVE_FILES = 12  # older ones are checked once more, and deleted: every epoch all are looked at
 PUBLISH_SIZES = [3000, 60_000, 900_000, 6_000_000]  # in the database, one short block, some blocks, some requests
 REPAIR_SIZE = 4_000_000  # a second's work at the rate that daemons allow themselves
@@ -470,6 +470,7 @@ async def test_no_acknowledged_share_is_lost_by_kill_9(fleet: Any, tmp_path: Pat
     assert set(fleet.stop()) == {130}
     for daemon in fleet.daemons:
         check_disk(daemon, ledger.live)
+    assert max(fleet.starts_cpu_s) < START_LIMIT_S
     starts_s = sorted(fleet.starts_s)
     median_s = starts_s[len(starts_s) // 2]
     slow = sum(start_s >= START_LIMIT_S for start_s in starts_s)
