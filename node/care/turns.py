@@ -73,7 +73,8 @@ class Turns:
     def note_polls(self, caller: NodeId, file_ids: Iterable[FileId], now: float) -> None:
         """A peer polls us about these files. If it does so again within minutes, it asks us to watch the file as well.
 
-        Then we look at it some minutes later, unless somebody looks before: the peer may die, or do nothing.
+        Then we look at it some minutes later, unless somebody looks before: the peer may die, or do nothing. A look
+        that comes sooner is never moved: anybody may poll without end.
         """
         shortest_s = self._epoch_s / HURRIED_PARTS
         for file_id in file_ids:
@@ -82,7 +83,9 @@ class Turns:
             before = self._polled.get(file_id)
             self._polled[file_id] = (caller, now)
             if before is not None and before[0] == caller and HINT_AFTER_S / 2 <= now - before[1] < shortest_s:
-                self.return_to(file_id, now + 2 * shortest_s, pause_s=2 * shortest_s)
+                coming, when = self.returns_at(file_id), now + 2 * shortest_s
+                if coming is None or coming > when:
+                    self.return_to(file_id, when, pause_s=2 * shortest_s)
 
     def claims(self, file_id: FileId) -> tuple[Claim, ...]:
         """The claims on a file that wait for our turn."""

@@ -153,6 +153,21 @@ def test_a_second_poll_within_minutes_asks_us_to_watch_a_file() -> None:
         assert turns.returns_at(FILE) is None
 
 
+@pytest.mark.parametrize("every_s", [15.0, 60.0, 890.0])
+@pytest.mark.parametrize("is_planned", [True, False])
+def test_a_peer_that_polls_without_end_puts_off_no_look_for_long(every_s: float, is_planned: bool) -> None:
+    """Whether we were to return soon by ourselves, or only watch the file since we were asked to."""
+    turns, _ = scheduled(START + 40 * DAY_S)
+    if is_planned:
+        turns.return_to(FILE, START + 900.0, pause_s=900.0)
+    now = START
+    while not turns.take(now).errands:
+        turns.note_claim(STRANGER, [FILE], now)
+        turns.note_polls(STRANGER, [FILE], now)
+        now += every_s
+        assert now < START + 3 * (900.0 if is_planned else 1800.0) + 2 * 900.0
+
+
 def test_a_return_is_put_off_twice_at_most_by_those_that_ask_meanwhile() -> None:
     turns, _ = scheduled(START + 40 * DAY_S)
     pause_s = 900.0
