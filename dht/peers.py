@@ -78,7 +78,8 @@ class Peers:
         self._background_pings = 0
         self.observed = ObservedAddresses(private=params.private)
         self.answered_at = float("-inf")  # when a peer last answered a request of ours
-        self.on_own_id: Callable[[Address], None] = lambda address: None  # hears where peers know our id to be
+        # Hears where our id is said to be, and the address that says so.
+        self.on_own_id: Callable[[Address, Address], None] = lambda address, said_by: None
 
     def start(self, nursery: trio.Nursery) -> None:
         """Ping in the background in tasks of `nursery` from now on."""
@@ -199,7 +200,7 @@ class Peers:
                 self._ping_soon(voter)
             if before is not None and self.observed.best(ipv6=ipv6) != before:
                 self._on_moved()
-        self._look_for_own_id(answer.reply)
+        self._look_for_own_id(answer.reply, answer.contact.address)
         suspect = self._table.on_verified(answer.contact, trio.current_time())
         if len(self._table):
             self._on_contact()
@@ -207,12 +208,12 @@ class Peers:
         if suspect is not None:
             self._ping_soon(suspect)
 
-    def _look_for_own_id(self, reply: object) -> None:
+    def _look_for_own_id(self, reply: object, said_by: Address) -> None:
         """A peer names us to ourselves only where it knows our id at another address."""
         if isinstance(reply, Nodes | Records):
             for contact in reply.contacts:
                 if contact.node_id == self._own_id and self._params.allows(contact.address):
-                    self.on_own_id(contact.address)
+                    self.on_own_id(contact.address, said_by)
                     return
 
     def _ping_soon(self, contact: Contact) -> bool:

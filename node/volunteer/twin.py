@@ -7,9 +7,14 @@ right one if a node ended itself for that. So a node goes on, and says it loudly
 Peers that know our id at another address say so when we ask them (docs/dht.md). Anybody may lie about that. So we call
 the address: the handshake proves the key, and the status says which process answers. That call tells the other one as
 well: nobody else has the key to ask for its status from another machine.
+
+Each host that says so has one address that waits to be called, and these are called in turn. So a liar does not keep
+an honest peer's word from us.
 """
 
 import logging
+import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -21,7 +26,7 @@ from shoal.node.channel import GetStatus, PeerError, Role, open_connection
 from shoal.node.environment import Environment
 from shoal.node.formats import unpack
 
-MAX_SUSPECTS = 8  # addresses at which our id is said to be; more are not looked at
+MAX_SUSPECTS = 64  # hosts that say where our id is, each with one address; more are not listened to
 LOOK_EVERY_S = 60.0  # one address: all that a liar can have us call
 LOOK_TIMEOUT_S = 20.0
 AGAIN_S = 3600.0  # where nobody has our key, and where somebody has
@@ -51,46 +56,48 @@ class TwinWatch:
         self._env = env
         self._myself = myself
         self._problems = problems
-        self._suspects: dict[Address, float] = {}  # when each was looked at, or -inf
+        self._suspects: OrderedDict[bytes, Address] = OrderedDict()  # by the place that said so, longest waiting first
         self._news = trio.Event()
         self._twin: Address | None = None
+        self._look_at_twin_at = math.inf
 
-    def heard(self, address: Address) -> None:
+    def heard(self, address: Address, said_by: Address) -> None:
         """A peer says that our id is at this address."""
-        if address in self._suspects or address in self._myself.addresses():
-            return
-        if len(self._suspects) < MAX_SUSPECTS:
-            self._suspects[address] = float("-inf")
+        self._suspect(address, said_by.host_key() if self._myself.network.private else said_by.prefix())
+
+    def _suspect(self, address: Address, place: bytes) -> None:
+        known = (self._twin, *self._suspects.values(), *self._myself.addresses())
+        if address not in known and place not in self._suspects and len(self._suspects) < MAX_SUSPECTS:
+            self._suspects[place] = address
             self._news.set()
 
     def asked(self, remote: Address) -> None:
         """Somebody with our key has asked for our status. From another machine that is a twin, at ports like ours."""
         if not remote.is_loopback:
             for port in {address.port for address in self._myself.addresses()}:
-                self.heard(Address(remote.host, port))
+                address = Address(remote.host, port)
+                self._suspect(address, address.pack())  # it has proven our key: each port counts by itself
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self._news.wait()
-            now = trio.current_time()
-            address = min(self._suspects, key=lambda each: self._suspects[each])
-            if self._suspects[address] + AGAIN_S <= now:
-                await self._look(address)
+            with trio.move_on_at(self._look_at_twin_at):
+                await self._news.wait()
+            if self._twin is not None and trio.current_time() >= self._look_at_twin_at:
+                await self._look(self._twin)
+            elif self._suspects:
+                await self._look(self._suspects.popitem(last=False)[1])
             if not self._suspects:
                 self._news = trio.Event()
             await trio.sleep(LOOK_EVERY_S)
 
     async def _look(self, address: Address) -> None:
-        """Call one address; it stays a suspect while a twin answers there."""
-        is_twin = await self._is_twin(address)
-        if is_twin:
-            self._suspects[address] = trio.current_time()
+        """Call one address. Where a twin answers, it is called again after a while."""
+        if await self._is_twin(address):
+            self._look_at_twin_at = trio.current_time() + AGAIN_S
             self._tell(address)
-            return
-        del self._suspects[address]
-        if self._twin == address:
-            self._twin, self._problems.twin = None, ""
+        elif self._twin == address:
+            self._twin, self._look_at_twin_at, self._problems.twin = None, math.inf, ""
 
     async def _is_twin(self, address: Address) -> bool:
         me = self._myself

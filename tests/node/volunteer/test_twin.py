@@ -77,12 +77,39 @@ def test_liars_cannot_invent_a_twin_and_cost_a_call_a_minute(tmp_path: Path) -> 
         before = world.streams.statistics().connections
         heard = victim.node.context.dht.peers.on_own_id
         for other in world.running():
-            heard(other.address)
+            heard(other.address, other.address)
         for _ in range(10):
             for port in range(1, 3 * MAX_SUSPECTS):
-                heard(Address("10.8.0.1", port))
+                heard(Address("10.8.0.1", port), Address.of(f"10.8.1.{port}", 1))
             await trio.sleep(LOOK_EVERY_S)
         assert not await problems(victim)
         assert world.streams.statistics().connections - before <= 60
 
     run_world(73, tmp_path, story)
+
+
+def test_a_liar_that_never_stops_hides_no_twin(tmp_path: Path) -> None:
+    """One host invents an address for our id all the time. Within minutes of an honest word the twin is known."""
+
+    async def story(world: World) -> None:
+        await start_nodes(world, 6)
+        original = world.machines["node-2"]
+        assert original.node is not None
+        heard, liar = original.node.context.dht.peers.on_own_id, world.machines["node-4"].address
+
+        async def lie() -> None:
+            port = 1
+            while True:
+                port = port % 60_000 + 1
+                heard(Address("10.8.0.1", port), liar)
+                await trio.sleep(0.5)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lie)
+            await trio.sleep(MAX_SUSPECTS)
+            await start_copy(world, original)
+            await trio.sleep(HOUR_S)
+            assert len(await problems(original)) == 1
+            nursery.cancel_scope.cancel()
+
+    run_world(74, tmp_path, story)
