@@ -1,6 +1,7 @@
 """Where datagrams come in and go out. The sockets feed the first checks, which pass on to caller or responder."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import trio
@@ -19,6 +20,7 @@ from shoal.dht.transport import DatagramNetwork, DatagramSocket
 from shoal.dht.wire import ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, OtherNetworkError, open_envelope
 
 MAX_WORK = 64  # replies that are being worked on; what comes beyond that is dropped, and asked again soon
+MAX_WORK_OF_PLACE = 32  # of these for one /24 or /48, or for one host in a private network
 WORK_LIMIT_S = 10.0  # nobody waits for a reply longer than 9 s
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ class Endpoint:
         self._sockets = SocketSet(network)
         self._on_newcomer = on_newcomer
         self._nursery: trio.Nursery | None = None
-        self._working = 0
+        self._working: Counter[bytes] = Counter()  # replies in work, by place
         self.counters = Counters()
         self.caller = RequestSender(params, identity, entropy, self._send)
 
@@ -113,13 +115,15 @@ class Endpoint:
 
     def _start_work(self, sock: DatagramSocket, work: Work, source: Address) -> bool:
         """Work on a reply in a task of its own, unless there are too many of them."""
-        if self._nursery is None or self._working >= MAX_WORK:
+        place = source.host_key() if self._params.private else source.prefix()
+        is_full = self._working.total() >= MAX_WORK or self._working[place] >= MAX_WORK_OF_PLACE
+        if self._nursery is None or is_full:
             return False
-        self._working += 1
-        self._nursery.start_soon(self._work, sock, work, source)
+        self._working[place] += 1
+        self._nursery.start_soon(self._work, sock, work, source, place)
         return True
 
-    async def _work(self, sock: DatagramSocket, work: Work, source: Address) -> None:
+    async def _work(self, sock: DatagramSocket, work: Work, source: Address, place: bytes) -> None:
         try:
             with trio.move_on_after(WORK_LIMIT_S):
                 datagram = await work()
@@ -134,7 +138,9 @@ class Endpoint:
             log.exception("a query failed on a bug")
             self.counters.dropped["bug"] += 1
         finally:
-            self._working -= 1
+            self._working[place] -= 1
+            if not self._working[place]:
+                del self._working[place]
 
     def _take(self, data: bytes, source: Address, responder: Responder | None) -> Response:
         """Handle one datagram, in the order of checks that `guard` describes. Never raises."""

@@ -85,7 +85,7 @@ class QueryStatus(IntEnum):
     """What became of a query. A number unknown to the reader means "not answered"."""
 
     ANSWERED = 0
-    NO_COOKIE = 1  # the answer is longer than the request, which carried no valid cookie; the reply carries one
+    NO_COOKIE = 1  # the request carried no valid cookie, and is too short or comes amid many; the reply carries one
     NOT_SERVED = 2  # a topic that this node knows nothing of, or a question it does not understand
 
 

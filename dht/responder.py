@@ -51,6 +51,10 @@ QueryHandler = Callable[[NodeId, bytes], Awaitable[bytes | None]]
 """Answers a query of one topic: who asks, and the payload; None for what is not understood. What it raises is a bug."""
 
 
+QueryGate = Callable[[Address | None, int, float], bool]
+"""Whether to work on a query: where it comes from (None where that is not proven), its payload's length, the time."""
+
+
 Work = Callable[[], Awaitable[bytes | None]]
 """Gives the datagram of a reply, or None when there is none to send."""
 
@@ -114,15 +118,15 @@ class Responder:
         self._mint = mint
         self._guard = guard
         self._space = space
-        self._topics: dict[int, QueryHandler] = {}
+        self._topics: dict[int, tuple[QueryHandler, QueryGate]] = {}
 
     def serves(self, topic: int) -> bool:
         """Whether there is a handler for a topic."""
         return topic in self._topics
 
-    def serve(self, topic: int, handler: QueryHandler) -> None:
-        """Let `handler` answer the queries of one topic (u8) from now on."""
-        self._topics[topic] = handler
+    def serve(self, topic: int, handler: QueryHandler, gate: QueryGate) -> None:
+        """Let `handler` answer those queries of one topic (u8) from now on that `gate` admits."""
+        self._topics[topic] = handler, gate
 
     def respond(self, envelope: Envelope, frame: Frame, source: Address, size: int, now: float) -> Response:
         """Answer the request in `frame`, a datagram of `size` bytes from `source`; `now` is monotonic."""
@@ -139,7 +143,7 @@ class Responder:
             return Response(dropped="schema")
         limit = MAX_DATAGRAM_BYTES if proven else size
         asker = _Asker(envelope.node_id, envelope.public_key, source, proven, limit)
-        if isinstance(request, Query) and request.topic in self._topics:
+        if isinstance(request, Query) and self._is_for_above(request, asker, now):
             return Response(newcomer=self._newcomer(frame, asker), work=partial(self._work, request, frame, asker, now))
         datagram = self._seal(self._answer(request, asker, now), frame, asker, now)
         if datagram is None:
@@ -168,13 +172,22 @@ class Responder:
             case Store(records):
                 return Stored(tuple(self._put(record, asker, now) for record in records))
             case Query():
-                return Answered(QueryStatus.NOT_SERVED, b"")
+                is_refused = request.topic in self._topics and not asker.proven
+                return Answered(QueryStatus.NO_COOKIE if is_refused else QueryStatus.NOT_SERVED, b"")
             case _:
                 return Unsupported(request.kind)
 
+    def _is_for_above(self, query: Query, asker: _Asker, now: float) -> bool:
+        """Whether the layer above answers a query. One that it refuses for now comes again with a cookie."""
+        if query.topic not in self._topics:
+            return False
+        _, admits = self._topics[query.topic]
+        return admits(asker.address if asker.proven else None, len(query.payload), now)
+
     async def _work(self, query: Query, frame: Frame, asker: _Asker, now: float) -> bytes | None:
         """The reply to a query that the layer above answers."""
-        answer = await self._topics[query.topic](asker.node_id, query.payload)
+        handler, _ = self._topics[query.topic]
+        answer = await handler(asker.node_id, query.payload)
         if answer is None or len(answer) > MAX_QUERY_BYTES:
             return self._seal(Answered(QueryStatus.NOT_SERVED, b""), frame, asker, now)
         return self._seal(answer_within(asker.limit, answer), frame, asker, now)

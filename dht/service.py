@@ -34,7 +34,7 @@ from shoal.dht.own_address import AddressSource, OwnAddress, OwnAddresses
 from shoal.dht.params import NetworkParameters
 from shoal.dht.peers import Peers
 from shoal.dht.records import Record, RecordKey, RecordKind
-from shoal.dht.responder import QueryHandler, Responder, Table
+from shoal.dht.responder import QueryGate, QueryHandler, Responder, Table
 from shoal.dht.reunion import Reunion
 from shoal.dht.routing import ContactTable
 from shoal.dht.store import RecordStore, StoreLimits
@@ -279,11 +279,11 @@ class DhtService:
 
     # -- asking for the layer above ----------------------------------------------------------------------
 
-    def serve(self, topic: int, handler: QueryHandler) -> None:
+    def serve(self, topic: int, handler: QueryHandler, gate: QueryGate = lambda source, size, now: True) -> None:
         """Let `handler(asker, payload)` answer the queries of one topic (u8). The asker has proven the key behind its
-        id.
+        id. `gate` says of each query whether it may be worked on now. One without a cookie that it refuses comes again.
         """
-        self._responder.serve(topic, handler)
+        self._responder.serve(topic, handler, gate)
 
     async def query(self, contact: Contact, topic: int, payload: bytes) -> bytes:
         """Ask one contact a question of at most 1,024 bytes; so long may the answer be. Both are signed, not secret.

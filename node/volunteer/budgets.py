@@ -15,14 +15,18 @@ from dataclasses import dataclass, field
 import trio
 
 from shoal.dht import Address
+from shoal.node.care.polls import PSEUDONYM_BYTES
 from shoal.node.channel import (
+    Abort,
     Announce,
     AnyRequest,
     Buffer,
     Caller,
+    Commit,
     Delete,
     GetHolders,
     HolderList,
+    Offer,
     Reason,
     Renew,
     Reply,
@@ -31,6 +35,7 @@ from shoal.node.channel import (
     Status,
     Survey,
     TellHolders,
+    Write,
 )
 from shoal.node.channel.limits import acquire
 
@@ -40,10 +45,12 @@ MAX_CALLERS = 4_096  # remembered, at some 500 bytes each
 
 # CPU seconds, rounded up.
 REQUEST_S = 0.0003  # of any request, with its frames
+POLL_S = 0.0007  # of a poll by datagram: two signatures, and the disk is asked. Each file as in a survey
 SURVEYED_S = 0.000015  # each file of a survey,
 SIGNED_S = 0.00006  # and its statement, where it has to be signed
 CHECKED_S = 0.0001  # each statement whose signature is checked
-RENEWED_S = 0.002  # a write to the disk
+RENEWED_S = 0.002  # a write to the disk: what is synced, and what is committed
+UPLOAD_S = 0.0004  # each step of an upload, beyond a request
 ANNOUNCED_S = 0.02  # three lookups, and the records that follow
 LEAST_STATEMENT_BYTES = 200  # a packed statement is longer
 
@@ -67,6 +74,7 @@ class CallerBudgets:
     def __init__(self, *, private: bool) -> None:
         self._private = private
         self._accounts: dict[bytes, Account] = {}
+        self._unproven = Account()  # of all polls whose sender may be forged
         self.refused = 0  # requests, since the start
         self.peak_s = 0.0  # the most that a caller has used of its burst, since the start
 
@@ -98,6 +106,15 @@ class CallerBudgets:
         """The node works, or has worked, so long for a caller."""
         account.free_at = max(account.free_at, now) + cost_s / PART
         self.peak_s = max(self.peak_s, (account.free_at - now) * PART)
+
+    def admits_poll(self, source: Address | None, size: int, now: float) -> bool:
+        """Whether to work on a poll of so many bytes, which then counts. All with no proven source have one budget."""
+        account = self._unproven if source is None else self.account(source, now)
+        if self.wait_s(account, now):
+            self.refused += 1
+            return False
+        self.charge(account, POLL_S + size // PSEUDONYM_BYTES * SURVEYED_S, now)
+        return True
 
 
 class BudgetedHandlers:
@@ -146,6 +163,10 @@ def cost_s(request: AnyRequest, payload_bytes: int) -> float:
             return REQUEST_S + -(-payload_bytes // LEAST_STATEMENT_BYTES) * CHECKED_S
         case Delete():
             return REQUEST_S + CHECKED_S
+        case Write(sync=True) | Commit():
+            return REQUEST_S + UPLOAD_S + RENEWED_S
+        case Offer() | Write() | Abort():
+            return REQUEST_S + UPLOAD_S
         case Renew():
             return REQUEST_S + RENEWED_S
         case Announce():

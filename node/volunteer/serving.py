@@ -158,7 +158,7 @@ class Serving:
             )
             self._tell_care(self.caretaker)
             self.clock_look = ClockLook(own, self.caretaker.clocks)
-            own.dht.serve(POLL_TOPIC, self.caretaker.polls.answer)
+            own.dht.serve(POLL_TOPIC, self.caretaker.polls.answer, self.budgets.admits_poll)
             own_shares = self.caretaker.own_shares
             self.upkeep = Upkeep(
                 own, self.store, self.caretaker.clocks, self.problems, own_shares.note, self.announcing.forget

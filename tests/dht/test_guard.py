@@ -10,6 +10,7 @@ import pytest
 from shoal.dht import Address, NodeId
 from shoal.dht.guard import (
     COOKIE_ROTATION_S,
+    PROVEN_PER_PLACE,
     STORES_PER_HOST,
     STORES_PER_PREFIX,
     UNPROVEN_PER_PREFIX,
@@ -78,11 +79,20 @@ def test_a_flood_from_everywhere_is_bounded_and_cookies_still_work(rng: Random) 
     assert guard.admits(HERE, 0.0, proven=True)
 
 
-def test_in_a_private_network_only_the_total_counts(rng: Random) -> None:
+@pytest.mark.parametrize("private", [False, True])
+def test_a_cookie_does_not_let_one_place_have_all(rng: Random, private: bool) -> None:
+    guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=private)
+    flood = [Address("20.1.1.1" if private else f"20.1.1.{n % 250}", 1 + n) for n in range(5_000)]
+    assert sum(guard.admits(each, 0.0, proven=True) for each in flood) == PROVEN_PER_PLACE.burst
+    assert sum(guard.admits(each, 4.0, proven=True) for each in flood) == 4 * PROVEN_PER_PLACE.per_second
+    assert guard.admits(Address("20.1.2.1", 1), 4.0, proven=True)
+
+
+def test_in_a_private_network_unproven_requests_share_one_total(rng: Random) -> None:
     guard = RequestGuard(CookieMint(rng.randbytes, 0.0), 0.0, private=True)
     floods = [Address("10.0.0.1", 1), Address.of("2a00:1:1::1", 1)]
     assert sum(guard.admits(source, 0.0, proven=False) for source in floods for _ in range(5000)) >= 1_000
-    assert all(guard.admits(HERE, 0.0, proven=True) for _ in range(5000))
+    assert all(guard.admits(HERE, 0.0, proven=True) for _ in range(2000))
     newcomers = [Address(f"10.0.0.{number}", 1) for number in range(10, 250)]
     assert all(guard.admits(each, 0.0, proven=False) for each in newcomers for _ in range(3))
 

@@ -8,8 +8,8 @@ import trio
 import trio.testing
 
 from kit.virtual_dht import Lab
-from shoal.dht import Contact, DhtService, NetworkParameters, NoReplyError, UnsupportedError
-from shoal.dht.endpoint import MAX_WORK
+from shoal.dht import Address, Contact, DhtService, NetworkParameters, NoReplyError, UnsupportedError
+from shoal.dht.endpoint import MAX_WORK, MAX_WORK_OF_PLACE
 from shoal.dht.messages import MAX_QUERY_BYTES
 
 TOPIC = 7
@@ -105,16 +105,61 @@ async def test_work_is_bounded_in_number_and_in_time(
             await asking.query(contact, TOPIC, b"?")
 
     async with trio.open_nursery() as nursery:
-        for _ in range(2 * MAX_WORK):
+        for _ in range(2 * MAX_WORK_OF_PLACE):
             nursery.start_soon(ask)
         await trio.sleep(0.1)
-        assert begun == MAX_WORK
+        assert begun == MAX_WORK_OF_PLACE
         assert await asking.find_closest(bytes(32)) != []
-    assert answering.statistics().dropped["busy"] >= MAX_WORK
+    assert answering.statistics().dropped["busy"] >= MAX_WORK_OF_PLACE
     await trio.sleep(20)
     begun = 0
     await ask()
     assert begun == 3
+
+
+async def test_one_place_leaves_room_for_others(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
+    flooding, asking, answering = await lab.grid(3)
+    (contact,) = [each for each in asking.contacts() if each.node_id == answering.identity.node_id]
+
+    async def handler(node_id: bytes, payload: bytes) -> bytes:
+        if node_id == flooding.identity.node_id:
+            await trio.sleep(3_600)
+        return b"here"
+
+    answering.serve(TOPIC, handler)
+
+    async def flood() -> None:
+        with pytest.raises(NoReplyError):
+            await flooding.query(contact, TOPIC, b"?")
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2 * MAX_WORK):
+            nursery.start_soon(flood)
+        await trio.sleep(0.1)
+        begun = trio.current_time()
+        assert await asking.query(contact, TOPIC, b"?") == b"here"
+        assert trio.current_time() - begun < 0.5
+
+
+async def test_what_the_gate_refuses_comes_again_with_a_cookie(
+    autojump_clock: trio.testing.MockClock, pair: tuple[DhtService, DhtService, Contact]
+) -> None:
+    asking, answering, contact = pair
+    admitted: list[Address | None] = []
+
+    async def handler(node_id: bytes, payload: bytes) -> bytes:
+        return payload
+
+    def only_proven(source: Address | None, size: int, now: float) -> bool:
+        admitted.append(source)
+        return source is not None and size < 3
+
+    answering.serve(TOPIC, handler, only_proven)
+    await trio.sleep(3_600)  # cookies are good for minutes
+    assert await asking.query(contact, TOPIC, b"ab") == b"ab"
+    assert [source and source.host for source in admitted] == [None, asking.addresses[0].host]
+    with pytest.raises(UnsupportedError):
+        await asking.query(contact, TOPIC, b"abc")
 
 
 async def test_a_handler_that_fails_is_counted_and_ends_nothing(

@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from shoal.dht import Address, NodeId
+from shoal.node.care.polls import MAX_POLLED, PSEUDONYM_BYTES
 from shoal.node.channel import (
     MAX_SURVEY_COUNT,
     AnyRequest,
     Buffer,
     Caller,
+    Commit,
     GetHeld,
     HeldShares,
     HolderList,
+    Offer,
     Reason,
     Reply,
     RequestError,
@@ -28,6 +31,7 @@ from shoal.node.channel import (
     Survey,
     Surveyed,
     TellHolders,
+    Write,
 )
 from shoal.node.volunteer.budgets import BURST_S, MAX_CALLERS, PART, BudgetedHandlers, CallerBudgets, cost_s
 
@@ -114,6 +118,32 @@ async def test_who_counts_as_one_caller(autojump_clock: MockClock, private: bool
     assert await node.ask(replace(SOMEBODY, role=Role.PEER, node_id=NodeId(bytes(32))), SURVEY) > 0  # an id is free
     assert (await node.ask(NEIGHBOUR, SURVEY) == 0.0) == private  # and so are addresses of one /24
     assert await node.ask(STRANGER, SURVEY) == 0.0
+
+
+@pytest.mark.parametrize("private", [False, True])
+async def test_polls_count_like_requests(autojump_clock: MockClock, private: bool) -> None:
+    node = Node(private=private)
+    size = MAX_POLLED * PSEUDONYM_BYTES
+    answered = sum(node.budgets.admits_poll(SOMEBODY.remote, size, at / 1000) for at in range(60_000))
+    assert (BURST_S + MINUTE_S * PART) / 0.0020 < answered < (BURST_S + MINUTE_S * PART) / 0.0015
+    await trio.sleep(MINUTE_S)
+    assert await node.ask(SOMEBODY, SURVEY) > 0
+    assert await node.ask(STRANGER, SURVEY) == 0.0
+    assert node.budgets.admits_poll(STRANGER.remote, size, MINUTE_S)
+
+
+async def test_forged_polls_use_up_one_budget_and_nobody_s(autojump_clock: MockClock) -> None:
+    node = Node()
+    while node.budgets.admits_poll(None, 0, 0.0):
+        pass
+    assert node.budgets.admits_poll(SOMEBODY.remote, 0, 0.0)
+    assert await node.ask(SOMEBODY, SURVEY) == 0.0
+
+
+def test_a_tiny_file_costs_what_its_upload_costs_the_node() -> None:
+    upload = bytes(16)
+    steps = (Offer(upload, 0, 1, b""), Write(upload, 0, bytes(32), False), Commit(upload, 0, 1))
+    assert sum(cost_s(each, 1) for each in steps) >= 0.0024
 
 
 async def test_the_administrator_has_no_budget(autojump_clock: MockClock) -> None:
