@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,21 +77,21 @@ class Daemon:
         """The id of its process; None while it does not run."""
         return None if self._process is None or self._process.poll() is not None else self._process.pid
 
-    def start(self) -> float:
-        """Start the process; when that was."""
+    def start(self, *options: str, environment: Mapping[str, str] | None = None) -> float:
+        """Start the process with further options of `node run` and further variables; when that was."""
         assert self._process is None, f"daemon {self.number} runs already"
         begun = time.monotonic()
         with open(self.log_file, "ab") as log:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-P", "-m", "shoal.cli", "--home", str(self.home.data)),
-                    *("--network", str(self._network_file), "--json", "node", "run", "--stop-on-eof"),
+                    *("--network", str(self._network_file), "--json", "node", "run", "--stop-on-eof", *options),
                 ],
                 stdin=subprocess.PIPE,  # ends with this process, and so does the daemon
                 stdout=log,
                 stderr=log,
                 cwd=self.home.data,
-                env=plain_environment(),
+                env=plain_environment() | dict(environment or {}),
             )
         return begun
 
