@@ -31,6 +31,8 @@ MAX_INTRODUCED = 512  # contacts that are asked until our address is proven to t
 MAX_DOORS_ASKED = 8
 INTRODUCTIONS_PER_S = 32.0  # two exchanges each
 
+RETURN_SPACING_S = 20.0  # peers that fall silent and come back, on purpose, can have us return no more often
+
 SEEK_S = 50.0  # while many are lost; three datagrams of 192 bytes to each of
 SOUGHT = 4  # the lost, by chance, and one door
 WAVE = 3  # contacts asked when one was lost; as many more for each that was lost within the last minute
@@ -136,6 +138,7 @@ class Reunion:
             if self._is_noticed:
                 self._is_noticed = False
                 await self._return()
+                await trio.sleep(RETURN_SPACING_S)
             elif self._is_severed():
                 await self._seek()
 

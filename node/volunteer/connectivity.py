@@ -4,8 +4,9 @@ Nothing is asked before somebody wants to know, and nothing while peers answer b
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from enum import Enum
-from functools import partial
 
 import trio
 
@@ -19,8 +20,9 @@ FRESH_S = 60.0  # an answer so young shows that datagrams pass
 CONNECTED_S = 900.0
 ASKED = 8  # contacts that are pinged, by chance
 DIALLED = 3  # contacts that are called
-PINGS_S = 1.0  # for the first answer; two attempts fit into it
-DIALS_S = 1.0  # for the first connection
+LOOK_S = 1.9  # for answers and connections
+HEAD_START_S = 0.6  # of pings: nobody is called when one is answered at once
+FAILED_LOOKS = 2  # in a row before it is said that connections fail: the three that were called may just be busy
 
 
 class LineState(Enum):
@@ -43,6 +45,7 @@ class Connectivity:
         self._dialled_at = float("-inf")
         self._looking = trio.Lock()
         self._told = ""
+        self._failed_looks = 0  # in a row, at which no connection could be made
 
     def sentences(self) -> list[str]:
         """What is wrong, and what to do about it. Nothing when peers answer, or when there is nobody to ask."""
@@ -54,13 +57,16 @@ class Connectivity:
             self.line, self._told = await self._judge(context)
 
     async def _judge(self, context: Context) -> tuple[LineState, str]:
+        begun = trio.current_time()
         contacts, lost = list(context.dht.contacts()), context.dht.lost_contacts()
         known = list({each.address: each for each in [*contacts, *lost]}.values())
         if not known:
             return LineState.ALONE, ""
         asked = context.env.rng.sample(known, min(ASKED, len(known)))
-        if _answered_lately(context) or await _is_answered(context, asked):
-            return await self._judge_connections(context, contacts)
+        signs = _Signs(answered=True) if _answered_lately(context) else await _signs_of(context, asked, asked[:DIALLED])
+        if signs.answered:
+            return await self._judge_connections(context, contacts, LOOK_S - (trio.current_time() - begun))
+        self._failed_looks = 0
         peers = "The only peer that this node knows" if len(known) == 1 else f"None of the {len(known)} peers it knows"
         gone = [each for each in context.dht.addresses if not each.is_wildcard and not await context.dht.is_ours(each)]
         if gone:
@@ -73,16 +79,15 @@ class Connectivity:
                 "No peer answers: this machine has no address or no route to any of them. Look at its network "
                 "connection. The node goes on by itself when there is one."
             )
-        reached, refused = await _dial(context, asked[:DIALLED])
-        if reached:
+        if signs.reached:
             return LineState.NO_DATAGRAMS, (
-                f"No peer answers datagrams (UDP), although connections (TCP) to {reached[0]} work. A firewall or "
-                f"router drops UDP: allow it, in and out, for port {_port(context)}."
+                f"No peer answers datagrams (UDP), although connections (TCP) to {signs.reached[0]} work. A firewall "
+                f"or router drops UDP: allow it, in and out, for port {_port(context)}."
             )
-        if refused:
+        if signs.refused:
             return LineState.THEY_ARE_GONE, (
-                f"{peers} answers, while this machine's line works: {refused[0].host} says that no node runs there. "
-                "They have stopped, or moved. The node finds them when they come back; a new address can be given "
+                f"{peers} answers, while this machine's line works: {signs.refused[0].host} says that no node runs "
+                "there. They have stopped, or moved. The node finds them when they come back. A new address is given "
                 "with --bootstrap."
             )
         return LineState.SILENCE, (
@@ -91,19 +96,23 @@ class Connectivity:
             "the internet."
         )
 
-    async def _judge_connections(self, context: Context, contacts: Sequence[Contact]) -> tuple[LineState, str]:
+    async def _judge_connections(
+        self, context: Context, contacts: Sequence[Contact], left_s: float
+    ) -> tuple[LineState, str]:
         """Datagrams pass. Whether connections do is tried once in a while, and after a failure at each look."""
         now = trio.current_time()
-        wait_s = FRESH_S if self.line is LineState.NO_CONNECTIONS else CONNECTED_S
+        wait_s = FRESH_S if self._failed_looks else CONNECTED_S
         if now - _connected_at(context) < CONNECTED_S or not contacts:
+            self._failed_looks = 0
             return LineState.GOOD, ""
         if now - self._dialled_at < wait_s:
             is_bad = self.line is LineState.NO_CONNECTIONS
             return (self.line, self._told) if is_bad else (LineState.GOOD, "")
         self._dialled_at = now
         dialled = contacts[:DIALLED]  # those that answered last
-        reached, refused = await _dial(context, dialled)
-        if reached or refused:
+        signs = await _signs_of(context, [], dialled, left_s)
+        self._failed_looks = 0 if signs.reached or signs.refused else self._failed_looks + 1
+        if self._failed_looks < FAILED_LOOKS:
             return LineState.GOOD, ""
         return LineState.NO_CONNECTIONS, (
             f"Peers answer datagrams (UDP), but no connection (TCP) to {_told(dialled)} works, so no share can be "
@@ -122,46 +131,46 @@ def _connected_at(context: Context) -> float:
     return float("-inf") if context.pool.dials is None else context.pool.dials.succeeded_at
 
 
-async def _is_answered(context: Context, contacts: Sequence[Contact]) -> bool:
-    """Whether any of them answers a ping in time."""
-    answered = False
-    with trio.move_on_after(PINGS_S):
+@dataclass
+class _Signs:
+    """What came back: any answer to a ping, where a connection was made, and where one was refused at once."""
+
+    answered: bool = False
+    reached: list[Address] = field(default_factory=list)
+    refused: list[Address] = field(default_factory=list)
+
+
+async def _signs_of(
+    context: Context, pinged: Sequence[Contact], dialled: Sequence[Contact], within_s: float = LOOK_S
+) -> _Signs:
+    """Ping and call contacts. An answer to a ping ends it; without pings the first connection does."""
+    signs = _Signs()
+
+    async def ping(contact: Contact) -> None:
+        with suppress(QueryError):
+            await context.dht.peers.ping(contact.address, contact.node_id)
+            signs.answered = True
+            nursery.cancel_scope.cancel()
+
+    async def dial(contact: Contact) -> None:
+        await trio.sleep(HEAD_START_S if pinged else 0.0)
+        try:
+            (await context.env.streams.connect(contact.address)).abort()
+        except PeerError as error:
+            if isinstance(error.__cause__, ConnectionRefusedError):
+                signs.refused.append(contact.address)
+            return
+        signs.reached.append(contact.address)
+        if not pinged:
+            nursery.cancel_scope.cancel()
+
+    with trio.move_on_after(within_s):
         async with open_nursery() as nursery:
-
-            async def ping(contact: Contact) -> None:
-                nonlocal answered
-                try:
-                    await context.dht.peers.ping(contact.address, contact.node_id)
-                except QueryError:
-                    return
-                answered = True
-                nursery.cancel_scope.cancel()
-
-            for contact in contacts:
+            for contact in pinged:
                 nursery.start_soon(ping, contact)
-    return answered
-
-
-async def _dial(context: Context, contacts: Sequence[Contact]) -> tuple[list[Address], list[Address]]:
-    """Call them: where a connection was made, and where one was refused at once. The first of either is enough."""
-    reached: list[Address] = []
-    refused: list[Address] = []
-    with trio.move_on_after(DIALS_S):
-        async with open_nursery() as nursery:
-
-            async def dial(contact: Contact) -> None:
-                try:
-                    (await context.env.streams.connect(contact.address)).abort()
-                except PeerError as error:
-                    if isinstance(error.__cause__, ConnectionRefusedError):
-                        refused.append(contact.address)
-                    return
-                reached.append(contact.address)
-                nursery.cancel_scope.cancel()
-
-            for contact in contacts:
-                nursery.start_soon(partial(dial, contact))
-    return reached, refused
+            for contact in dialled:
+                nursery.start_soon(dial, contact)
+    return signs
 
 
 def _port(context: Context) -> int:

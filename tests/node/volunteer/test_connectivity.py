@@ -17,11 +17,11 @@ Cut = Callable[[World, Machine], None]
 
 
 async def status(machine: Machine) -> dict[str, Any]:
-    """It takes two seconds at most."""
+    """Peers are asked for two seconds at most; what is read from the store comes on top."""
     assert machine.node is not None
     begun = trio.current_time()
     found = await machine.node.status()
-    assert trio.current_time() - begun <= 2.0
+    assert trio.current_time() - begun <= 3.0
     return found
 
 
@@ -65,6 +65,8 @@ def test_it_says_which_it_is(tmp_path: Path, cut: Cut, line: str, words: str, la
         await trio.sleep(901)  # the connection that this status made is no proof any more
         cut(world, machine)
         await trio.sleep(later_s)
+        await status(machine)  # one look at which no connection could be made is not enough
+        await trio.sleep(61)
         found = await status(machine)
         assert found["line"] == line
         assert len(found["problems"]) == 1
