@@ -190,9 +190,12 @@ class World:
             return f"{10 + high}.{middle}.{low}.1"
         return f"{44 + high}.{low}.{middle}.1"
 
-    def move(self, machine: Machine) -> None:
-        """Give a stopped machine another address, as home lines do; everything else on it stays."""
-        machine.host = self._new_host()
+    def move(self, machine: Machine, *, to: str | None = None) -> None:
+        """Give a stopped machine another address, as home lines do; everything else on it stays.
+
+        to: an address that nobody has any more; by default a new one.
+        """
+        machine.host = self._new_host() if to is None else to
         machine.settings = replace(machine.settings, listen=(machine.address,))
         machine.environment = replace(
             machine.environment, datagrams=self.datagrams.at(machine.host), streams=self.streams.at(machine.host)

@@ -200,9 +200,9 @@ async def connect_peer(
 
     params: of the network that the peer has to belong to; by default any.
 
-    Raises Unreachable; Misbehaved when another node answers or something that is no node, OtherNetwork when it belongs
-    to another network; ConversationFailed when our own code fails on what the peer sent, which `bugs` counts. Bounded
-    in time.
+    Raises Unreachable, and OtherNode of that family when another node answers; Misbehaved when something answers that
+    is no node, OtherNetwork when it belongs to another network; ConversationFailed when our own code fails on what the
+    peer sent, which `bugs` counts. Bounded in time.
     """
     throttle, bugs = throttle or Throttle(), bugs or BugCount()
     try:

@@ -38,12 +38,16 @@ class Disconnected(Unreachable):
     happened."""
 
 
+class OtherNode(Unreachable):
+    """Another node answers at the address. It is honest: the one that was meant has moved or is gone."""
+
+
 class TimedOut(PeerError):
     """The peer did not answer within the time the caller gave it."""
 
 
 class Misbehaved(PeerError):
-    """The peer broke the protocol, or is not the node it was taken for. The connection is closed."""
+    """The peer broke the protocol. The connection is closed."""
 
     cause = Cause.LIED
 

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from shoal.dht import Identity, NetworkParameters, NodeId, has_proof, node_id_of
 from shoal.dht.params import NETWORK_ID_BYTES
-from shoal.node.channel.errors import Misbehaved, OtherNetwork
+from shoal.node.channel.errors import Misbehaved, OtherNetwork, OtherNode
 from shoal.node.channel.messages import VERSION, ClientHello, Identify, ServerHello
 
 FEATURES = 0  # a bit for each thing a node can do beyond its version; none yet
@@ -58,13 +58,16 @@ def check_version(hello: ServerHello | ClientHello) -> int:
 
 
 def check_server(hello: ServerHello, peer_key: bytes | None, expected: NodeId | None) -> NodeId:
-    """The server's node id, proven by the key of its certificate. Raises Misbehaved when it is another's."""
+    """The server's node id, proven by the key of its certificate.
+
+    Raises Misbehaved when it is not proven, and OtherNode when it is not the node that was expected.
+    """
     check_version(hello)
     node_id = node_id_of(peer_key or b"", hello.id_nonce)
     if node_id != hello.node_id:
         raise Misbehaved("the server's key does not belong to the node id it claims")
     if expected is not None and node_id != expected:
-        raise Misbehaved("another node answers at this address")
+        raise OtherNode("another node answers at this address")
     return node_id
 
 

@@ -22,8 +22,8 @@ from shoal.node.channel import (
     GetStatus,
     HeldShares,
     MemoryBudget,
-    Misbehaved,
     OtherNetwork,
+    OtherNode,
     Read,
     Reason,
     RemoteError,
@@ -159,7 +159,7 @@ async def test_a_request_of_somebody_cancelled_already_leaves_the_connection_in_
 async def test_the_wrong_node_is_noticed(autojump_clock: Clock, serve_virtual: Serve, rng: random.Random) -> None:
     served = await serve_virtual()
     other = Identity.create(0, rng.randbytes)
-    with pytest.raises(Misbehaved, match="another node"):
+    with pytest.raises(OtherNode, match="another node"):
         async with open_connection(served.network, served.address, other.node_id):
             pass
 

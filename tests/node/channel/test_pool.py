@@ -18,7 +18,7 @@ from shoal.node.channel import (
     ConversationFailed,
     GetHeld,
     HeldShares,
-    Misbehaved,
+    OtherNode,
     Reply,
     Unreachable,
     open_pool,
@@ -87,7 +87,7 @@ async def test_the_wrong_node_never_gets_a_request(autojump_clock: Clock, serve_
     served = await serve_virtual()
     stranger = Identity.create(0, rng.randbytes).node_id
     async with open_pool(served.network) as pool:
-        with pytest.raises(Misbehaved):
+        with pytest.raises(OtherNode):
             await pool.request(stranger, served.address, FINE, timeout_s=5)
     assert served.server.statistics().requests == 0
 
