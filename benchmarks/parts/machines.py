@@ -21,6 +21,7 @@ DISK_MIB = 96  # of a machine whose disk can be filled
 RESERVE_BYTES = MIB
 DOORS = 4  # machines whose first addresses stand in the network file; these do not move
 SHARE = re.compile(r"([0-9a-f]{64})\.(\d+)")
+COMPLAINTS = ("Traceback", "bug in Shoal", "ERROR", '"error"')  # in a log; an orderly end is an error of code 130
 CLOCK_LIBRARIES = ("/usr/lib", "/usr/local/lib", "/lib")
 Shares = set[tuple[str, int]]
 """The file id in hexadecimal digits, and the number of the share."""
@@ -220,7 +221,8 @@ class Park:
         """Lines of tracebacks and bugs in any log."""
         for log in self._logs:
             for line in log.read_text(errors="replace").splitlines():
-                if "Traceback" in line or "bug in Shoal" in line or "ERROR" in line or '"error"' in line:
+                is_farewell = '"code": 130' in line
+                if not is_farewell and any(sign in line for sign in COMPLAINTS):
                     yield f"{log.parent.name}: {line[:300]}"
 
     def end(self) -> None:
