@@ -156,10 +156,10 @@ def test_who_is_silent_is_asked_by_the_channel_before_it_is_lost(
         monkeypatch.setattr(care.context.pool, "request", noted)
 
         async def look() -> int:
-            asked.clear()
+            """How often the silent holder has been asked by the channel, by this look or one of the node's own."""
             file = await care.files.read(FileId(published.link.id))
             await care.looks.begin_round().look_for(holder_ids - {looker_id}, [file])
-            return sum(node_id not in holder_ids - {gone_id} for node_id in asked)
+            return asked.count(gone_id)
 
         file = await care.files.read(FileId(published.link.id))
         ids = {each.share: each.node_id for each in file.statements}
