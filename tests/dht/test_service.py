@@ -424,7 +424,9 @@ async def test_cancelled_requests_leave_nothing(autojump_clock: trio.testing.Moc
             async with nodes[0].search(RecordKind.PROVIDER, KEY) as found:
                 async for _ in found:
                     pass
-    assert nodes[0].statistics().pending <= 5  # pings of the contacts that were lost
+    # Five contacts were lost. Each may be pinged as a door, as one of the lost, and as one that is in doubt.
+    # What twelve cancelled operations leave would be more.
+    assert nodes[0].statistics().pending <= 3 * 5
 
 
 async def test_leaving_a_search_early_ends_it_and_errors_stay_bare(
