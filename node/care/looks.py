@@ -213,8 +213,10 @@ class Looks:
             self._return_to(findings.file_id, self._epoch_s / BACK_OFF_PARTS)
         elif self._is_mendable(findings.file_id) and (pause_s := self._hurry.pause_s(findings)) is not None:
             spread_s = pause_s * HURRY_SPREAD * self._env.rng.random()
+            watched_for = self._turns.watched_for(findings.file_id)
             self._turns.return_to(findings.file_id, self._env.wall() + pause_s + spread_s, pause_s=pause_s)
-            mends.start_soon(self._ask_deputy, findings)
+            if watched_for not in {each.node_id for each in findings.living(self._me)}:
+                mends.start_soon(self._ask_deputy, findings)  # else that peer returns, and this would go on for ever
         elif verdict.absent_until is not None:
             jitter_s = self._env.rng.random() * FOLLOW_UP_SPREAD * self._epoch_s
             left_s = verdict.absent_until - trio.current_time()

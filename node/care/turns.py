@@ -54,6 +54,7 @@ class Turns:
         self._claims: dict[FileId, list[Claim]] = {}  # of each file those of one epoch
         self._asked_at: dict[FileId, float] = {}  # when anybody last asked about a file that is kept here
         self._polled: dict[FileId, tuple[NodeId, float]] = {}  # who polled us last about a file, and when
+        self._watched_for: dict[FileId, NodeId] = {}  # files that we look at again because this peer asked us to
         self._pauses: dict[FileId, tuple[float, int]] = {}  # of returns, and how often each may be put off
 
     # --- what others do
@@ -86,6 +87,7 @@ class Turns:
                 coming, when = self.returns_at(file_id), now + 2 * shortest_s
                 if coming is None or coming > when:
                     self.return_to(file_id, when, pause_s=2 * shortest_s)
+                    self._watched_for[file_id] = caller
 
     def claims(self, file_id: FileId) -> tuple[Claim, ...]:
         """The claims on a file that wait for our turn."""
@@ -113,11 +115,16 @@ class Turns:
         """
         self._agenda.put(Errand.RETURN, file_id, when)
         self._pauses[file_id] = (pause_s, MAX_PUT_OFF)
+        self._watched_for.pop(file_id, None)
         self._on_return()
 
     def returns_at(self, file_id: FileId) -> float | None:
         """When `return_to` has us look at a file; None where it has not, or that was done."""
         return self._agenda.when(Errand.RETURN, file_id)
+
+    def watched_for(self, file_id: FileId) -> NodeId | None:
+        """The peer that asked us to look at a file again; None where we do so by ourselves, or not at all."""
+        return self._watched_for.get(file_id)
 
     def ask_absent(self, file_id: FileId, when: float) -> None:
         """Ask the absent holders of a file again at `when`."""
@@ -134,6 +141,7 @@ class Turns:
         self._asked_at.pop(file_id, None)
         self._pauses.pop(file_id, None)
         self._polled.pop(file_id, None)
+        self._watched_for.pop(file_id, None)
 
     # --- what is due
 

@@ -46,7 +46,7 @@ def test_a_check_blames_no_holder_for_our_own_line(tmp_path: Path) -> None:
         for rate, most_s in ((None, 2.0), (250_000, 20.0), (60_000, 70.0)):
             async with capped(world, f"checker at {rate}", rate) as client:
                 checked = await client.check(published.link)
-            assert checked.outcomes == {"ok": N, "wrong": 0, "missing": 0, "offline": 0, "stalled": 0}
+            assert {outcome: count for outcome, count in checked.outcomes.items() if count} == {"ok": N}
             assert checked.healthy
             assert checked.read_bytes > ALL_BYTES
             assert ALL_BYTES / (rate or 10**9) < checked.seconds < most_s
