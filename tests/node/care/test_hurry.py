@@ -7,6 +7,7 @@ import trio
 
 from kit.worlds import Prepared, caretaker_of, fetched, keepers, node_id, prepare, publish, until
 from shoal.erasure import FileId
+from shoal.node.care.urgency import pause_epochs
 from shoal.simulation.world import Machine, World, run_world
 
 MINUTE_S = 60.0
@@ -145,7 +146,8 @@ def test_a_file_with_enough_to_spare_waits_for_its_holders_as_before(tmp_path: P
         await trio.sleep(5 * DAY_S)
         statistics = [each.serving.care_statistics() for each in world.running()]
         assert sum(each.repairs for each in statistics) == 0
-        assert sum(each.turns for each in statistics) - turns <= 20  # of several holders, some times a day
+        pauses = 2 / pause_epochs(4, 12, 7)  # in two days: seven; each has the looker's look and two of its deputy
+        assert sum(each.turns for each in statistics) - turns <= 3 * pauses + 9  # and a turn each day
         assert sorted(each.name for each in world.running() if node_id(each)) == sorted(world.machines)
 
     run_world(66, tmp_path, story)

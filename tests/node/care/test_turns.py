@@ -153,6 +153,20 @@ def test_a_second_poll_within_minutes_asks_us_to_watch_a_file() -> None:
         assert turns.returns_at(FILE) is None
 
 
+def test_a_look_on_request_is_known_for_one_until_the_file_is_left_to_a_later_look() -> None:
+    """Each watcher once asked the next one, and a file with little to spare was looked at each half hour for ever."""
+    turns, _ = scheduled(START + 40 * DAY_S)
+    turns.return_to(FILE, START + 3600.0)
+    assert turns.watched_for(FILE) is None
+    for at in (START, START + 20.0):
+        turns.note_polls(HOLDERS[1], [FILE], at)
+    assert turns.watched_for(FILE) == HOLDERS[1]
+    assert turns.take(START + 1820.0).errands
+    assert turns.watched_for(FILE) == HOLDERS[1]
+    turns.return_to(FILE, START + 9000.0)
+    assert turns.watched_for(FILE) is None
+
+
 @pytest.mark.parametrize("every_s", [15.0, 60.0, 890.0])
 @pytest.mark.parametrize("is_planned", [True, False])
 def test_a_peer_that_polls_without_end_puts_off_no_look_for_long(every_s: float, is_planned: bool) -> None:
