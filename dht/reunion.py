@@ -33,6 +33,7 @@ INTRODUCTIONS_PER_S = 32.0  # two exchanges each
 
 RETURN_SPACING_S = 20.0  # peers that fall silent and come back, on purpose, can have us return no more often
 
+SEEK_PARTS = 240  # pauses grow to so small a part of the time since: a minute after 4 h, 6 after a day, 42 after a week
 SEEK_S = 50.0  # while many are lost; three datagrams of 192 bytes to each of
 SOUGHT = 4  # the lost, by chance, and one door
 WAVE = 3  # contacts asked when one was lost; as many more for each that was lost within the last minute
@@ -132,7 +133,7 @@ class Reunion:
 
     async def _return_when_noticed(self) -> None:
         while True:
-            with trio.move_on_after(SEEK_S * self._rng.uniform(0.8, 1.0) if self._is_severed() else math.inf):
+            with trio.move_on_after(self._seek_pause_s()):
                 await self._stirred.wait()
             self._stirred = trio.Event()
             if self._is_noticed:
@@ -141,6 +142,14 @@ class Reunion:
                 await trio.sleep(RETURN_SPACING_S)
             elif self._is_severed():
                 await self._seek()
+
+    def _seek_pause_s(self) -> float:
+        """Until the lost are sought again: longer the longer they are away, endless while none are sought."""
+        now = trio.current_time()
+        if not self._lost.is_severed(now):
+            return math.inf
+        pause_s = max(SEEK_S, self._lost.severed_for_s(now) / SEEK_PARTS)
+        return pause_s * self._rng.uniform(0.8, 1.0)
 
     def _is_severed(self) -> bool:
         return self._lost.is_severed(trio.current_time())

@@ -19,6 +19,7 @@ class LostContacts:
     def __init__(self) -> None:
         self._lost: OrderedDict[NodeId, tuple[Contact, float]] = OrderedDict()
         self._severed_until = float("-inf")
+        self._severed_at = float("-inf")
 
     def __len__(self) -> int:
         return len(self._lost)
@@ -31,7 +32,7 @@ class LostContacts:
             self._lost.popitem(last=False)
         gone = sum(now - at <= BURST_S for _, at in self._lost.values())
         if SEVERED_PART * gone >= known + gone and (gone >= FEWEST_LOST or not known):
-            self._severed_until = now + SOUGHT_FOR_S
+            self._severed_at, self._severed_until = now, now + SOUGHT_FOR_S
 
     def found(self, node_id: NodeId) -> bool:
         """A peer has answered. Whether it was one of the lost."""
@@ -40,6 +41,10 @@ class LostContacts:
     def is_severed(self, now: float) -> bool:
         """Whether the lost are to be sought: many fell silent at once."""
         return now < self._severed_until and bool(self._lost)
+
+    def severed_for_s(self, now: float) -> float:
+        """How long ago many fell silent at once."""
+        return now - self._severed_at
 
     def contacts(self) -> list[Contact]:
         """Those that are still lost."""
