@@ -165,7 +165,7 @@ def test_a_share_that_others_have_made_again_meanwhile_is_not_made_twice(tmp_pat
         assert victim.serving.care_statistics().repair_bytes == 0
         assert victim.serving.store.usage().uploads == 0
 
-    run_world(77, tmp_path, story, epoch_s=EPOCH_S)
+    run_world(80, tmp_path, story, epoch_s=EPOCH_S)
 
 
 def test_a_holder_that_dies_while_it_makes_its_share_again_makes_it_after_its_start(tmp_path: Path) -> None:
