@@ -33,7 +33,7 @@ from shoal.node.results import OnProgress, Phase, Progress, Repaired
 
 WATCH_EVERY_S = 10.0  # how often we look whether somebody else has put the same share there
 GROWS_WITHIN_S = 30.0  # an upload of another repairer that got nothing in this time is given up by it
-HAND_SPREAD_S = 10.0  # people who repair the same file at the same moment begin within this time
+HAND_SPREAD_S = 10.0  # people who repair the same file at the same moment send within this time
 
 
 _UNHEARD = {  # a host that does not say what it keeps of the file, and why not
@@ -65,13 +65,22 @@ class Repairer:
     """Does one job. Afterwards `settling` knows all holders, and the counters say what it took."""
 
     def __init__(
-        self, context: Context, job: RepairJob, on_bytes: Callable[[int, int], None] = lambda done, shares: None
+        self,
+        context: Context,
+        job: RepairJob,
+        on_bytes: Callable[[int, int], None] = lambda done, shares: None,
+        *,
+        spread_s: float = 0.0,
     ) -> None:
-        """`on_bytes` hears how many bytes of each of how many shares have been made; each round begins anew."""
+        """`on_bytes` hears how many bytes of each of how many shares have been made; each round begins anew.
+
+        `spread_s`: once hosts have agreed, the first block is sent at a random moment within this time.
+        """
         self.context = context
         self._job = job
         self.manifest = job.manifest
         self._on_bytes = on_bytes
+        self._spread_s = spread_s
         self._share_bytes = job.manifest.layout.share_bytes
         self._lease_s = max(0, min(MAX_LEASE_S, int(job.lease_end - context.env.wall())))  # liars promise centuries
         self.settling = Settling(context, job.manifest, lease_s=self._lease_s, statements=job.healthy)
@@ -153,17 +162,27 @@ class Repairer:
                 self._full_hosts.append(lane.contact)
 
     async def _let_others_go_on(self, lanes: Sequence[Lane]) -> None:
-        """Wait while uploads grow that another repairer fills. Shares that it commits are taken as placed."""
+        """Wait while uploads grow that another repairer fills. Shares that it commits are taken as placed.
+
+        Several who begin together wait for a random moment first, and look then: what the first has sent is there.
+        """
+        if lanes and self._spread_s:
+            await trio.sleep(self.context.env.rng.random() * self._spread_s)
+            await self._look_again([lane for lane in lanes if lane.alive])
         while begun := [lane for lane in lanes if lane.alive and lane.received]:
             before = {lane.upload_id: lane.received for lane in begun}
             await trio.sleep(GROWS_WITHIN_S)
-            await self._notice(begun, sending=True)
-            async with open_nursery() as nursery:
-                for lane in begun:
-                    if lane.alive:
-                        nursery.start_soon(lane.offer, self.context, self._share_bytes, self._lease_s)
+            await self._look_again(begun)
             if not any(lane.alive and lane.received > before[lane.upload_id] for lane in begun):
                 return
+
+    async def _look_again(self, lanes: Sequence[Lane]) -> None:
+        """What has come of uploads meanwhile: shares that are placed by now, and blocks that are there."""
+        await self._notice(lanes, sending=True)
+        async with open_nursery() as nursery:
+            for lane in lanes:
+                if lane.alive:
+                    nursery.start_soon(lane.offer, self.context, self._share_bytes, self._lease_s)
 
     # --- filling them
 
@@ -223,9 +242,7 @@ async def repair_file(context: Context, file_id: FileId, on_progress: OnProgress
     def on_bytes(done: int, shares: int) -> None:
         report(Progress(Phase.REBUILDING, done * shares, total, len(job.missing), len(job.missing)))
 
-    repairer = Repairer(context, job, on_bytes)
-    if job.missing:
-        await trio.sleep(context.env.rng.random() * HAND_SPREAD_S)
+    repairer = Repairer(context, job, on_bytes, spread_s=HAND_SPREAD_S)
     made = await repairer.run()
     settling = repairer.settling
     report(Progress(Phase.ANNOUNCING))

@@ -1,9 +1,8 @@
 """Studies that failed once, or stand for one that did, each with the bug that it showed: they must end well for ever.
 
 The studies that found these bugs were long, and what they were made of has changed since, so the plans here are small
-ones with more of the same hazards. Where `most_repairs` is given, the test goes red without the mending (tried when
-it was written). The others are kept because a study once failed so; today more than one thing stands in the bug's way,
-and the exact cases are tests of their own in tests/node.
+ones with more of the same hazards. They are kept because a study once failed so. Today more than one thing stands in
+each bug's way, and the exact cases are tests of their own in tests/node.
 """
 
 from dataclasses import dataclass
@@ -34,7 +33,8 @@ IMMORTAL_DAYS = 1e4
 CASES = {
     "missed statements": Case(
         StudyPlan(
-            seed=1, nodes=12, days=8, files=3, size_bytes=1_000, mean_life_days=IMMORTAL_DAYS, k=2, n=8, hazards=calm()
+            seed=1, nodes=12, days=6, files=3, size_bytes=1_000, mean_life_days=IMMORTAL_DAYS, uptime=0.8,
+            absences=120, k=2, n=8, hazards=calm(),
         ),
         "Holders that had been away took shares for lost whose new statements they had missed, and made them again.",
         most_repairs=0,

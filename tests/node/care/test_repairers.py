@@ -73,9 +73,9 @@ def test_holders_that_repair_at_once_waste_little_and_keep_each_share_once(
     run_world(seed, tmp_path, story, epoch_s=EPOCH_S)
 
 
-@pytest.mark.parametrize("seed", [37, 38, 39])
+@pytest.mark.parametrize("seed", [38, 45])
 def test_people_that_repair_at_once_waste_little(tmp_path: Path, seed: int) -> None:
-    """Five type the command in the same moment."""
+    """Five type the command in the same moment. The first block that is sent shows the others who is at it."""
 
     async def story(world: World) -> None:
         published, _, first = await prepare(world, 17, K * SHARE_BYTES - 2_000)

@@ -224,8 +224,7 @@ def test_two_repairers_at_once_waste_little_and_break_nothing(tmp_path: Path) ->
         ]
         assert len(kept) == N
         lost_bytes = 5 * max(len(data) / K, 1)
-        # On lines this slow the second begins before the first has sent a block that would show it at work.
-        assert sum(each.sent_bytes for each in results) < 1.75 * lost_bytes
+        assert sum(each.sent_bytes for each in results) <= 1.2 * lost_bytes
         assert await fetched(world, published, "reader") == data
 
     run_world(36, tmp_path, story)
