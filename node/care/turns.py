@@ -20,6 +20,7 @@ EARLY_PARTS = 4  # of an epoch: turns come in its first half; a claim that comes
 HINT_AFTER_S = 20.0  # a second poll so long after the first is no repetition of it, and asks to watch the file
 MAX_PUT_OFF = 2  # in a row: so often a look of another holder has us return later to a file
 MAX_CLAIMS = 16  # remembered of one file; a node that floods us with surveys has us look ourselves
+MAX_POLLERS = 4  # remembered of one file: so many others must poll between two polls of a holder to hide its request
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Turns:
         self._agenda = Agenda()
         self._claims: dict[FileId, list[Claim]] = {}  # of each file those of one epoch
         self._asked_at: dict[FileId, float] = {}  # when anybody last asked about a file that is kept here
-        self._polled: dict[FileId, tuple[NodeId, float]] = {}  # who polled us last about a file, and when
+        self._polled: dict[FileId, tuple[tuple[NodeId, float], ...]] = {}  # lately, by which peer and when; latest last
         self._watched_for: dict[FileId, NodeId] = {}  # files that we look at again because this peer asked us to
         self._pauses: dict[FileId, tuple[float, int]] = {}  # of returns, and how often each may be put off
 
@@ -81,9 +82,11 @@ class Turns:
         for file_id in file_ids:
             if not self.knows(file_id):
                 continue
-            before = self._polled.get(file_id)
-            self._polled[file_id] = (caller, now)
-            if before is not None and before[0] == caller and HINT_AFTER_S / 2 <= now - before[1] < shortest_s:
+            polls = [each for each in self._polled.get(file_id, ()) if now - each[1] < shortest_s]
+            before = max((at for peer, at in polls if peer == caller), default=now)
+            others = [each for each in polls if each[0] != caller]
+            self._polled[file_id] = (*others[1 - MAX_POLLERS :], (caller, now))
+            if now - before >= HINT_AFTER_S / 2:
                 coming, when = self.returns_at(file_id), now + 2 * shortest_s
                 if coming is None or coming > when:
                     self.return_to(file_id, when, pause_s=2 * shortest_s)

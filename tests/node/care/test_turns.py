@@ -8,7 +8,7 @@ from shoal.dht import NodeId
 from shoal.erasure import FileId
 from shoal.node.care.agenda import Errand
 from shoal.node.care.epochs import epoch_of, rank_of
-from shoal.node.care.turns import EARLY_PARTS, MAX_CLAIMS, TOGETHER_PARTS, Turns
+from shoal.node.care.turns import EARLY_PARTS, MAX_CLAIMS, MAX_POLLERS, TOGETHER_PARTS, Turns
 
 DAY_S = 86400.0
 START = 1.8e9
@@ -151,6 +151,27 @@ def test_a_second_poll_within_minutes_asks_us_to_watch_a_file() -> None:
         turns.forget(FILE)
         turns.note_polls(first, [FILE], START)
         assert turns.returns_at(FILE) is None
+
+
+@pytest.mark.parametrize(("between", "is_asked"), [(1, True), (MAX_POLLERS - 1, True), (MAX_POLLERS, False)])
+def test_others_that_poll_in_between_hide_no_request_to_watch_a_file(between: int, is_asked: bool) -> None:
+    """One stranger that polled between the two polls of an honest holder once hid its request."""
+    turns, _ = scheduled()
+    turns.note_polls(HOLDERS[1], [FILE], START)
+    for number in range(between):
+        for at in (1, 2, 3):  # as often as they like
+            turns.note_polls(NodeId(bytes([number]) * 32), [FILE], START + at)
+    turns.note_polls(HOLDERS[1], [FILE], START + 20.0)
+    assert turns.watched_for(FILE) == (HOLDERS[1] if is_asked else None)
+
+
+def test_pollers_that_were_here_long_ago_make_way_by_themselves() -> None:
+    turns, _ = scheduled()
+    for number in range(MAX_POLLERS):
+        turns.note_polls(NodeId(bytes([number]) * 32), [FILE], START)
+    for at in (1000.0, 1020.0):
+        turns.note_polls(HOLDERS[1], [FILE], START + at)
+    assert turns.watched_for(FILE) == HOLDERS[1]
 
 
 def test_a_look_on_request_is_known_for_one_until_the_file_is_left_to_a_later_look() -> None:
