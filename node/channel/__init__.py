@@ -11,6 +11,7 @@ from shoal.node.channel.dials import Dials
 from shoal.node.channel.errors import (
     ConversationFailed,
     Disconnected,
+    LeftAlone,
     MalformedMessage,
     Misbehaved,
     Occupied,
@@ -101,6 +102,7 @@ __all__ = [
     "HolderList",
     "Identify",
     "LeaseRenewed",
+    "LeftAlone",
     "MalformedMessage",
     "ManifestBytes",
     "MemoryBudget",

@@ -10,6 +10,7 @@ from shoal.dht import Address, Identity, NetworkParameters, NodeId
 from shoal.node.channel import hello, messages
 from shoal.node.channel.background import open_background
 from shoal.node.channel.bugs import BugCount
+from shoal.node.channel.dials import Dials
 from shoal.node.channel.errors import (
     ConversationFailed,
     Disconnected,
@@ -195,22 +196,29 @@ async def connect_peer(
     params: NetworkParameters | None = None,
     throttle: Throttle | None = None,
     bugs: BugCount | None = None,
+    dials: Dials | None = None,
 ) -> PeerConnection:
     """Connect to the node `node_id`, or to any node there when it is None. Its replies are read in `nursery`.
 
     params: of the network that the peer has to belong to; by default any.
+    dials: bounds connections that bring no peer.
 
-    Raises Unreachable, and OtherNode of that family when another node answers; Misbehaved when something answers that
+    Raises Unreachable, and of that family OtherNode when another node answers, LeftAlone when `dials` forbids the call;
+    Misbehaved when something answers that
     is no node, OtherNetwork when it belongs to another network; ConversationFailed when our own code fails on what the
     peer sent, which `bugs` counts. Bounded in time.
     """
     throttle, bugs = throttle or Throttle(), bugs or BugCount()
     try:
+        if dials is not None:
+            dials.begin(node_id, address)
         stream = await network.connect(address)
         try:
             reader = FrameReader(stream, throttle)
             with trio.move_on_after(HELLO_TIMEOUT_S):
                 greeting = await _exchange_hellos(stream, reader, node_id, params)
+                if dials is not None:
+                    dials.succeeded(address)
                 connection = PeerConnection(stream, reader, throttle, greeting, bugs)
                 nursery.start_soon(connection.read_replies)
                 return connection
@@ -233,10 +241,13 @@ async def open_connection(
     *,
     params: NetworkParameters | None = None,
     throttle: Throttle | None = None,
+    dials: Dials | None = None,
 ) -> AsyncIterator[PeerConnection]:
     """A connection for the length of a block; see `connect_peer`."""
     async with open_background() as nursery:
-        connection = await connect_peer(nursery, network, address, node_id, params=params, throttle=throttle)
+        connection = await connect_peer(
+            nursery, network, address, node_id, params=params, throttle=throttle, dials=dials
+        )
         try:
             yield connection
         finally:

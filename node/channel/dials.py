@@ -10,7 +10,7 @@ from collections.abc import Callable
 import trio
 
 from shoal.dht import Address, Allowance, KnockBudget, NodeId
-from shoal.node.channel.errors import Unreachable
+from shoal.node.channel.errors import LeftAlone
 
 # Connections to one place that have brought no peer, at once; they come back within ten minutes.
 HOST_DIALS = Allowance(16, 16)
@@ -18,7 +18,7 @@ PREFIX_DIALS = Allowance(64, 64)
 
 
 class Dials:
-    """Shared by all pools of a node.
+    """Shared by all pools of a node, and by its calls to where its own id is said to be.
 
     private: a place from which any peer has answered is not limited. is_met: whether that node is known to be at that
     address by other means.
@@ -30,11 +30,11 @@ class Dials:
         self.succeeded_at = float("-inf")  # when a connection last reached the peer that was meant
 
     def begin(self, node_id: NodeId | None, address: Address) -> None:
-        """Count a connection that is about to be made. Raises Unreachable when too many went there for nothing."""
+        """Count a connection that is about to be made. Raises LeftAlone when too many went there for nothing."""
         if node_id is not None and self._is_met(node_id, address):
             return
         if not self._budget.take(address, 1, trio.current_time()):
-            raise Unreachable(f"{address} is left alone: too many connections to that host brought no peer lately")
+            raise LeftAlone(f"{address} is left alone: too many connections to that host brought no peer lately")
 
     def succeeded(self, address: Address) -> None:
         """The peer that was meant has answered there."""

@@ -38,6 +38,10 @@ class Disconnected(Unreachable):
     happened."""
 
 
+class LeftAlone(Unreachable):
+    """We made no connection, since too many to that host or prefix brought no peer lately."""
+
+
 class OtherNode(Unreachable):
     """Another node answers at the address. It is honest: the one that was meant has moved or is gone."""
 

@@ -162,8 +162,6 @@ class PeerPool:
         """
         node_id, address = key
         try:
-            if self.dials is not None:
-                self.dials.begin(node_id, address)
             connection = await connect_peer(
                 self._nursery,
                 self._network,
@@ -172,9 +170,8 @@ class PeerPool:
                 params=self._params,
                 throttle=self._throttle,
                 bugs=self._bugs,
+                dials=self.dials,
             )
-            if self.dials is not None:
-                self.dials.succeeded(address)
             if self._identity is not None:
                 await self._identify(connection, *self._identity)
             entry.connection = connection

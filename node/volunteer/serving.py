@@ -133,7 +133,7 @@ class Serving:
             return [*context.dht.own_addresses(), *context.dht.addresses]
 
         myself = Myself(self._identity, context.network, self.instance, addresses)
-        watch = TwinWatch(self._env, myself, self.problems)
+        watch = TwinWatch(self._env.streams, context.pool.dials, myself, self.problems)
         context.dht.peers.on_own_id = watch.heard
         self.handlers.after(GetStatus, lambda caller, request, payload: watch.asked(caller.remote))
         await watch.run()

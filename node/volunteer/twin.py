@@ -9,27 +9,29 @@ the address: the handshake proves the key, and the status says which process ans
 well: nobody else has the key to ask for its status from another machine.
 
 Each host that says so has one address that waits to be called, and these are called in turn. So a liar does not keep
-an honest peer's word from us.
+an honest peer's word from us. A call counts among the node's other calls that brought no peer (`Dials`). While that
+budget is used up for a host, an address there goes on waiting.
 """
 
 import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
 
 from shoal.dht import Address, Identity, NetworkParameters
 from shoal.node.care.problems import Problems
-from shoal.node.channel import GetStatus, PeerError, Role, open_connection
-from shoal.node.environment import Environment
+from shoal.node.channel import Dials, GetStatus, LeftAlone, PeerError, Role, StreamNetwork, open_connection
 from shoal.node.formats import unpack
 
 MAX_SUSPECTS = 64  # hosts that say where our id is, each with one address; more are not listened to
 LOOK_EVERY_S = 60.0  # one address: all that a liar can have us call
 LOOK_TIMEOUT_S = 20.0
-AGAIN_S = 3600.0  # where nobody has our key, and where somebody has
+AGAIN_S = 3600.0  # a twin is called again so long after it has answered,
+LATER_S = 600.0  # or after we might not call it
 INSTANCE_BYTES = 8
 
 log = logging.getLogger(__name__)
@@ -52,8 +54,9 @@ class Myself:
 class TwinWatch:
     """Looks where our id is said to be, and tells `problems` of a twin for as long as it answers."""
 
-    def __init__(self, env: Environment, myself: Myself, problems: Problems) -> None:
-        self._env = env
+    def __init__(self, streams: StreamNetwork, dials: Dials | None, myself: Myself, problems: Problems) -> None:
+        self._streams = streams
+        self._dials = dials
         self._myself = myself
         self._problems = problems
         self._suspects: OrderedDict[bytes, Address] = OrderedDict()  # by the place that said so, longest waiting first
@@ -84,15 +87,21 @@ class TwinWatch:
             with trio.move_on_at(self._look_at_twin_at):
                 await self._news.wait()
             if self._twin is not None and trio.current_time() >= self._look_at_twin_at:
-                await self._look(self._twin)
+                self._look_at_twin_at = trio.current_time() + LATER_S
+                with suppress(LeftAlone):
+                    await self._look(self._twin)
             elif self._suspects:
-                await self._look(self._suspects.popitem(last=False)[1])
+                place, address = self._suspects.popitem(last=False)
+                try:
+                    await self._look(address)
+                except LeftAlone:
+                    self._suspects[place] = address  # the last of those that wait
             if not self._suspects:
                 self._news = trio.Event()
             await trio.sleep(LOOK_EVERY_S)
 
     async def _look(self, address: Address) -> None:
-        """Call one address. Where a twin answers, it is called again after a while."""
+        """Call one address. Where a twin answers, it is called again after a while. Raises LeftAlone."""
         if await self._is_twin(address):
             self._look_at_twin_at = trio.current_time() + AGAIN_S
             self._tell(address)
@@ -103,10 +112,12 @@ class TwinWatch:
         me = self._myself
         with trio.move_on_after(LOOK_TIMEOUT_S):
             try:
-                async with open_connection(self._env.streams, address, me.identity.node_id) as peer:
+                async with open_connection(self._streams, address, me.identity.node_id, dials=self._dials) as peer:
                     await peer.identify(me.identity, me.network, Role.ADMIN, timeout_s=LOOK_TIMEOUT_S)
                     reply = await peer.request(GetStatus(), timeout_s=LOOK_TIMEOUT_S)
                 status = unpack(bytes(reply.payload), Senseless, most_items=1024, most_pairs=1024)
+            except LeftAlone:
+                raise
             except (PeerError, Senseless):
                 return False
             return isinstance(status, dict) and status.get("instance") != me.instance()

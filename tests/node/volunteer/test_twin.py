@@ -1,19 +1,26 @@
 """Two nodes with one key, as after a backup was restored on a second machine: both notice, and say so."""
 
 import logging
+import random
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from kit.worlds import node_id, start_nodes
-from shoal.dht import Address
-from shoal.node.volunteer.twin import LOOK_EVERY_S, MAX_SUSPECTS
+from shoal.dht import Address, Identity, NetworkParameters, NodeId
+from shoal.node.care.problems import Problems
+from shoal.node.channel import ByteStream, Dials, LeftAlone
+from shoal.node.volunteer.twin import LOOK_EVERY_S, MAX_SUSPECTS, Myself, TwinWatch
+from shoal.simulation.streams import VirtualStreams
 from shoal.simulation.world import Machine, World, run_world
 
 HOUR_S = 3600.0
+BYSTANDER = Address("10.0.0.2", 1)
+LIAR = Address("10.0.0.3", 1)
 
 
 async def start_copy(world: World, original: Machine) -> Machine:
@@ -113,3 +120,57 @@ def test_a_liar_that_never_stops_hides_no_twin(tmp_path: Path) -> None:
             nursery.cancel_scope.cancel()
 
     run_world(74, tmp_path, story)
+
+
+@pytest.fixture
+async def watched(nursery: trio.Nursery, identity: Identity) -> tuple[TwinWatch, Dials, list[float]]:
+    """A node's watch, the budget of its connections, and the times of its calls to a bystander that answers nothing."""
+    streams, dials, called_at = VirtualStreams(random.Random(5)), Dials(private=True), list[float]()
+
+    async def accept(stream: ByteStream) -> None:
+        called_at.append(trio.current_time())
+        stream.abort()
+
+    async def serve(task_status: trio.TaskStatus[Address]) -> None:
+        await streams.at(BYSTANDER.host).serve(BYSTANDER, identity, accept, task_status=task_status)
+
+    await nursery.start(serve)
+    here = Address("10.0.0.1", 1)
+    myself = Myself(identity, NetworkParameters("test", 0, private=True), lambda: "this", lambda: [here])
+    watch = TwinWatch(streams.at(here.host), dials, myself, Problems())
+    nursery.start_soon(watch.run)
+    return watch, dials, called_at
+
+
+def use_up(dials: Dials) -> int:
+    """How many connections to the bystander the budget still allowed."""
+    for count in range(100):
+        try:
+            dials.begin(NodeId(bytes(32)), BYSTANDER)
+        except LeftAlone:
+            return count
+    raise AssertionError("no bound")
+
+
+async def test_calls_to_suspects_count_among_all_that_bring_no_peer(
+    autojump_clock: MockClock, watched: tuple[TwinWatch, Dials, list[float]]
+) -> None:
+    """A liar has us knock at a bystander in every way that there is: 32 times in ten minutes, as for any host."""
+    watch, dials, called_at = watched
+    others = 0
+    for _ in range(600):
+        watch.heard(BYSTANDER, LIAR)
+        others += use_up(dials)
+        await trio.sleep(1)
+    assert 16 <= others + len(called_at) <= 32
+
+
+async def test_a_suspect_waits_until_its_host_may_be_called_again(
+    autojump_clock: MockClock, watched: tuple[TwinWatch, Dials, list[float]]
+) -> None:
+    watch, dials, called_at = watched
+    use_up(dials)
+    begun = trio.current_time()
+    watch.heard(BYSTANDER, LIAR)
+    await trio.sleep(600)
+    assert [at - begun for at in called_at] == [pytest.approx(LOOK_EVERY_S, abs=1)]
