@@ -20,6 +20,9 @@ _CACHE_ENTRIES = 4_096  # addresses met again and again: peers, mostly. Bounds t
 # IPv6 ranges that carry an IPv4 address inside. They would be a way round the test for public addresses.
 _TUNNELS = tuple(ipaddress.IPv6Network(text) for text in ("2002::/16", "2001::/32", "64:ff9b::/96"))
 
+# IPv6 ranges whose first 48 bits anybody may choose: unique local, link-local and loopback addresses.
+_OWN_RANGES = tuple(ipaddress.IPv6Network(text) for text in ("fc00::/7", "fe80::/10", "::1/128"))
+
 
 class Address(NamedTuple):
     """Where a UDP socket (and, with the same port, a TCP one) can be reached.
@@ -102,6 +105,16 @@ class Address(NamedTuple):
         packed = _packed_host(self.host)
         return packed if len(packed) == 4 else packed[:8]
 
+    def place(self, *, private: bool) -> bytes:
+        """What tables that share something among strangers count as one: the /24 or /48 in a public network.
+
+        In a private network all nodes may be in one prefix. So a place is a host there, and still a /48 of the
+        internet's, since whoever has one has 65,536 hosts in it.
+        """
+        if private and (not self.is_ipv6 or _is_in_own_range(self.host)):
+            return self.host_key()
+        return self.prefix()
+
 
 @lru_cache(maxsize=_CACHE_ENTRIES)
 def _canonical_host(host: str) -> str:
@@ -136,6 +149,12 @@ def _is_public_host(host: str) -> bool:
     if isinstance(parsed, ipaddress.IPv6Address) and any(parsed in tunnel for tunnel in _TUNNELS):
         return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
+
+
+@lru_cache(maxsize=_CACHE_ENTRIES)
+def _is_in_own_range(host: str) -> bool:
+    parsed = ipaddress.IPv6Address(host)
+    return any(parsed in each for each in _OWN_RANGES)
 
 
 @lru_cache(maxsize=_CACHE_ENTRIES)

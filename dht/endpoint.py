@@ -115,7 +115,7 @@ class Endpoint:
 
     def _start_work(self, sock: DatagramSocket, work: Work, source: Address) -> bool:
         """Work on a reply in a task of its own, unless there are too many of them."""
-        place = source.host_key() if self._params.private else source.prefix()
+        place = source.place(private=self._params.private)
         is_full = self._working.total() >= MAX_WORK or self._working[place] >= MAX_WORK_OF_PLACE
         if self._nursery is None or is_full:
             return False

@@ -4,7 +4,7 @@ The checks of a datagram come in this order:
 
 1. Size, version and network.
 2. A reply must belong to a pending request. A request with a valid cookie draws on its prefix's bucket for proven
-   addresses (in a private network its host's). Any other request draws on its prefix's bucket for unproven
+   addresses (in a private network its place's). Any other request draws on its prefix's bucket for unproven
    addresses, and then on one bucket for all of these. When that one runs low, the places that took least from it
    lately are served first.
 3. The signature.
@@ -171,8 +171,8 @@ class FairBucket:
 class RequestGuard:
     """Decides which requests are worth a signature check.
 
-    In a private network a host takes the place of a prefix, and unproven requests are bounded in all alone. That total
-    is shared fairly between hosts, else between prefixes.
+    Requests are counted by place (`Address.place`). In a private network unproven requests are bounded in all alone.
+    That total is shared fairly between places.
     """
 
     def __init__(self, mint: CookieMint, now: float, *, private: bool) -> None:
@@ -190,17 +190,17 @@ class RequestGuard:
     def admits(self, source: Address, now: float, *, proven: bool) -> bool:
         """Whether a request from `source` is within the rates."""
         if proven:
-            return self._proven.take(source.host_key() if self._private else source.prefix(), now)
+            return self._proven.take(source.place(private=self._private), now)
         if self._private:
-            return self._unproven_total.take({source.host_key(): 1.0}, now)
+            return self._unproven_total.take({source.place(private=True): 1.0}, now)
         prefix = source.prefix()
         if not self._unproven.take(prefix, now):
             return False
         return self._unproven_total.take({prefix: 1.0, source.wide_prefix(): WIDE_WEIGHT}, now)
 
     def admits_store(self, source: Address, now: float) -> bool:
-        """Whether a record from `source` is within the rate of its prefix (in a private network of its host)."""
-        return self._stores.take(source.host_key() if self._private else source.prefix(), now)
+        """Whether a record from `source` is within the rate of its place."""
+        return self._stores.take(source.place(private=self._private), now)
 
 
 def _cookie(secret: bytes, address: Address, node_id: NodeId) -> bytes:

@@ -113,4 +113,4 @@ class ObservedAddresses:
         return self._families[ipv6].best
 
     def _place(self, voter: Contact) -> bytes:
-        return voter.address.host_key() if self._private else voter.address.prefix()
+        return voter.address.place(private=self._private)

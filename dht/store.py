@@ -12,8 +12,9 @@ Keys are free to choose, and so are ids where a network asks for no proof of wor
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from shoal.dht.address import Address
 from shoal.dht.messages import StoreStatus
@@ -36,8 +37,8 @@ class StoreLimits:
     records, bytes: in total. Bytes are those in memory (`OVERHEAD_BYTES` a record included), so a table that strangers
     have filled adds 64 MiB to a node.
     per_key: of one key.    per_prefix, per_wide_prefix: under one key, of a /24 (/48) and a /16 (/32).
-    signer, host, prefix, wide: the part of the table that one id, one IPv4 address or IPv6 /64, one /24 (/48), one /16
-    (/32) may hold; None for no limit of its own.
+    signer, host, prefix, wide: the part of the table that one id, one place of a private network (`Address.place`), one
+    /24 (/48), one /16 (/32) may hold; None for no limit of its own.
     """
 
     records: int = 50_000
@@ -300,8 +301,8 @@ class RecordStore:
                 self._remembered.popitem(last=False)
 
 
-_PLACES = {
-    "host": Address.host_key,
+_PLACES: dict[str, Callable[[Address], bytes]] = {
+    "host": partial(Address.place, private=True),
     "prefix": Address.prefix,
     "wide": Address.wide_prefix,
 }

@@ -1,7 +1,8 @@
 """The places that connections come from, and which of them gives way when something runs short. Pure.
 
 A place is an address prefix. In a public network places lie inside one another, so what is scarce is shared among the
-widest first, then among those inside each. In a private network each host is one place.
+widest first, then among those inside each. In a private network each address is one place, and a /48 of the internet's
+holds many.
 """
 
 from collections import Counter
@@ -29,7 +30,10 @@ PUBLIC_BOUNDS = (
     PlaceBound(32, 1 / 3),  # /56, what a household gets; alone a quarter
     PlaceBound(16, 1 / 4),  # IPv4 address or /64: some programs behind one address; alone a fifth
 )
-PRIVATE_BOUNDS = (PlaceBound(None, 1 / 2),)  # a host: all nodes may be on one. Alone it gets a third of the memory
+PRIVATE_BOUNDS = (
+    PlaceBound(None, 1.0),  # a /48 of the internet's; for all others the same as the host. Alone it gets half
+    PlaceBound(None, 1 / 2),  # an address: all nodes may be on one. Alone it gets a third of the memory
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class Origin:
         """The places of an address in a private or a public network."""
         host = address.pack()[:-2]
         if private:
-            return cls((host,), PRIVATE_BOUNDS)
+            place = address.place(private=True)
+            return cls((place if address.prefix() == place else host, host), PRIVATE_BOUNDS)
         site = host[:7] if address.is_ipv6 else host
         return cls((address.wide_prefix(), address.prefix(), site, address.host_key()), PUBLIC_BOUNDS)
 

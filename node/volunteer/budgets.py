@@ -68,7 +68,7 @@ class Account:
 class CallerBudgets:
     """The accounts of all callers. Pure: the times are given.
 
-    A caller is a host in a private network, and a /24 or /48 in a public one, since ids and addresses there are cheap.
+    A caller is a place (`Address.place`): a /24 or /48 in a public network, since ids and addresses there are cheap.
     """
 
     def __init__(self, *, private: bool) -> None:
@@ -83,7 +83,7 @@ class CallerBudgets:
 
     def account(self, remote: Address, now: float) -> Account:
         """The account of a caller. When there are too many, those in no debt go, else the eighth with the smallest."""
-        key = remote.host_key() if self._private else remote.prefix()
+        key = remote.place(private=self._private)
         found = self._accounts.get(key)
         if found is None:
             if len(self._accounts) >= MAX_CALLERS:

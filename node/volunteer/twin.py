@@ -66,7 +66,7 @@ class TwinWatch:
 
     def heard(self, address: Address, said_by: Address) -> None:
         """A peer says that our id is at this address."""
-        self._suspect(address, said_by.host_key() if self._myself.network.private else said_by.prefix())
+        self._suspect(address, said_by.place(private=self._myself.network.private))
 
     def _suspect(self, address: Address, place: bytes) -> None:
         known = (self._twin, *self._suspects.values(), *self._myself.addresses())

@@ -105,3 +105,23 @@ def test_any_bytes_are_a_contact_or_a_protocol_error(data: bytes) -> None:
 
 def test_space_classes() -> None:
     assert [space_class(size) for size in (-5, 0, 1, 2, 3, 4, 1023, 1024, 2**70)] == [0, 0, 0, 1, 1, 2, 9, 10, 63]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_one_publicly", "is_one_privately"),
+    [
+        ("20.1.1.1", "20.1.1.2", True, False),
+        ("10.0.0.1", "10.0.0.1", True, True),
+        ("2a00:1:1:1::1", "2a00:1:1:1::2", True, True),
+        ("2a00:1:1:1::1", "2a00:1:1:2::1", True, True),  # one customer has 65,536 of these
+        ("2a00:1:1:1::1", "2a00:1:2:1::1", False, False),
+        ("fd00::1:0:0:0:1", "fd00::2:0:0:0:1", True, False),  # the network's own
+        ("fd00::1", "fd00::2", True, True),
+        ("fe80::1", "fe80::1:0:0:0:1", True, False),
+        ("::1", "::1", True, True),
+    ],
+)
+def test_what_tables_count_as_one_place(one: str, other: str, is_one_publicly: bool, is_one_privately: bool) -> None:
+    first, second = Address.of(one, 1), Address.of(other, 2)
+    assert (first.place(private=False) == second.place(private=False)) is is_one_publicly
+    assert (first.place(private=True) == second.place(private=True)) is is_one_privately

@@ -101,11 +101,12 @@ def test_in_a_private_network_unproven_requests_share_one_total(rng: Random) -> 
     ("private", "flood"),
     [(True, [Address("10.0.0.1", 1)]),
      (True, [Address.of(f"2a00:1:1:1::{number:x}", 1) for number in range(1, 1_000)]),  # one /64
+     (True, [Address.of(f"2a00:1:1:{number:x}::1", 1) for number in range(1_000)]),  # the /64s of one /48
      (False, [Address("20.1.1.1", 1)]),
      (False, [Address.of(f"2a00:1:1:{number:x}::1", 1) for number in range(1_000)]),  # the /64s of one /48
      (False, [Address.of(f"2a00:1:{number:x}::1", 1) for number in range(1_000)]),  # the /48s of one /32
      (False, [Address(f"20.1.{number}.1", 1) for number in range(250)])],  # the /24s of one /16
-    ids=["host", "/64", "public host", "/48", "/32", "/16"],
+    ids=["host", "/64", "private /48", "public host", "/48", "/32", "/16"],
 )  # fmt: skip
 def test_newcomers_do_not_notice_one_flooding_network(rng: Random, private: bool, flood: list[Address]) -> None:
     """5,000 requests a second for ten seconds, and 100 newcomers a second with three tries each."""

@@ -49,6 +49,17 @@ def test_in_a_private_network_one_host_has_one_vote_however_many_ports() -> None
     assert observed.best(ipv6=False) == HERE
 
 
+def test_in_a_private_network_one_48_of_the_internets_has_one_vote_and_an_own_64_too() -> None:
+    """65,536 hosts of one customer once had as many votes."""
+    observed = ObservedAddresses(private=True)
+    here, there = Address.of("fd00::1", 1), Address.of("2a00::1", 1)
+    for number in range(2):
+        note(observed, Address.of(f"fd00:0:0:{number}::5", 4750), here)
+    for number in range(1, 41):
+        note(observed, Address.of(f"2a00:1:1:{number:x}::1", 1), there)
+    assert observed.best(ipv6=True) == here
+
+
 def test_an_address_is_kept_until_more_than_half_see_another() -> None:
     observed = ObservedAddresses(private=False)
     for number in range(4):

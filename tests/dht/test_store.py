@@ -183,11 +183,12 @@ def test_memory_is_counted_as_it_is_and_bounds_a_group_too(make: Callable[..., A
     assert (len(store), store.stored_bytes) == (16, 16 * each)
 
 
-def test_in_a_private_network_one_host_holds_half_at_most(make: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("ip", ["10.0.0.1", "2a00:1:1:{}::1"], ids=["host", "/48"])
+def test_in_a_private_network_one_place_holds_half_at_most(make: Callable[..., Any], ip: str) -> None:
     limits = StoreLimits.private()
     store = RecordStore(StoreLimits(160, 2**30, 64, None, None, limits.signer, limits.host, limits.prefix, limits.wide))
-    assert fill(store, make, [1], "10.0.0.1", 200) == 20  # one id: an eighth
-    fill(store, make, list(range(1, 60)), "10.0.0.1", 200)
+    assert fill(store, make, [1], ip, 200) == 20  # one id: an eighth
+    fill(store, make, list(range(1, 60)), ip, 200)
     assert len(store) == 80
     assert fill(store, make, [60], "10.0.0.2", 5) == 5
 

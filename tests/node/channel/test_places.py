@@ -50,6 +50,13 @@ def test_a_private_host_is_one_place_in_both_families() -> None:
     assert {each.bounds for each in origins} == {PRIVATE_BOUNDS}
 
 
+def test_a_48_of_the_internets_is_one_place_of_a_private_network_and_shared_inside() -> None:
+    crowd = [weight(f"2a00:1:1:{number:x}::1", private=True) for number in range(1, 9)]
+    assert heavy(*crowd[:-1], weight("2a00:1:1:99::1", 2, private=True), weight("10.0.0.1", 5, private=True)) == [7]
+    neighbours = [weight(f"fd00::{number}", private=True) for number in range(1, 9)]
+    assert heavy(*neighbours, weight("10.0.0.1", 5, private=True)) == [8]
+
+
 def test_the_widest_place_is_weighed_first() -> None:
     """Three hosts of one /16 weigh more together than the single one that is heaviest by itself."""
     assert heavy(weight("10.1.0.1", 5), weight("10.2.1.1", 2), weight("10.2.1.2", 3), weight("10.2.3.1", 2)) == [2]

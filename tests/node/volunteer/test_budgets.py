@@ -121,6 +121,14 @@ async def test_who_counts_as_one_caller(autojump_clock: MockClock, private: bool
 
 
 @pytest.mark.parametrize("private", [False, True])
+async def test_a_48_of_the_internets_is_one_caller(autojump_clock: MockClock, private: bool) -> None:
+    node = Node(private=private)
+    callers = [Caller(Address.of(f"2a00:1:1:{number:x}::1", 1)) for number in range(300)]
+    assert any([await node.ask(each, SURVEY) for each in callers])
+    assert len(node.budgets) == 1
+
+
+@pytest.mark.parametrize("private", [False, True])
 async def test_polls_count_like_requests(autojump_clock: MockClock, private: bool) -> None:
     node = Node(private=private)
     size = MAX_POLLED * PSEUDONYM_BYTES
