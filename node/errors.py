@@ -34,6 +34,7 @@ class Cause(ToldReason):
     SILENT = "silent", "did not answer", "did not answer"
     MISSING = "missing", "has none of the file", "have none of the file"
     REFUSED = "refused", "refused", "refused"
+    FOREIGN = "foreign", "belongs to another network", "belong to another network"
     LIED = "lied", "answered wrongly", "answered wrongly"
 
 

@@ -41,8 +41,10 @@ _REASON_WORDS = {
     "lost what it had": "{hosts} lost the bytes received.",
     "has other bytes": "{hosts} had other bytes from an earlier run.",
     "another time": "{hosts} {have} another time than this machine: look at its clock.",
+    "another network": "{hosts} {belong} to another network.",
     "broke the protocol": "{hosts} broke the protocol.",
 }
+_VERBS = {"were": "was", "have": "has", "belong": "belongs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +318,8 @@ def refusal_sentences(refusals: Mapping[str, int]) -> list[str]:
 def _refusal_sentence(reason: str, count: int) -> str:
     words = _REASON_WORDS.get(reason, "{hosts} dropped out: " + visible(reason).replace("{", "").replace("}", "") + ".")
     one = count == 1
-    return words.format(hosts=plural(count, "host"), were="was" if one else "were", have="has" if one else "have")
+    verbs = {many: single if one else many for many, single in _VERBS.items()}
+    return words.format(hosts=plural(count, "host"), **verbs)
 
 
 def _warn_of_width(settings: Globals, order: Order, done: "Published") -> None:

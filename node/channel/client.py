@@ -203,9 +203,9 @@ async def connect_peer(
     params: of the network that the peer has to belong to; by default any.
     dials: bounds connections that bring no peer.
 
-    Raises Unreachable, and of that family OtherNode when another node answers, LeftAlone when `dials` forbids the call;
-    Misbehaved when something answers that
-    is no node, OtherNetwork when it belongs to another network; ConversationFailed when our own code fails on what the
+    Raises Unreachable, and of that family OtherNode when another node answers, OtherNetwork when the node belongs to
+    another network, LeftAlone when `dials` forbids the call; Misbehaved when something answers that is no node;
+    ConversationFailed when our own code fails on what the
     peer sent, which `bugs` counts. Bounded in time.
     """
     throttle, bugs = throttle or Throttle(), bugs or BugCount()

@@ -46,6 +46,12 @@ class OtherNode(Unreachable):
     """Another node answers at the address. It is honest: the one that was meant has moved or is gone."""
 
 
+class OtherNetwork(Unreachable):
+    """The peer belongs to another network. It is honest, and the message has both names."""
+
+    cause = Cause.FOREIGN
+
+
 class TimedOut(PeerError):
     """The peer did not answer within the time the caller gave it."""
 
@@ -54,10 +60,6 @@ class Misbehaved(PeerError):
     """The peer broke the protocol. The connection is closed."""
 
     cause = Cause.LIED
-
-
-class OtherNetwork(Misbehaved):
-    """The peer belongs to another network. The message has both names."""
 
 
 class MalformedMessage(Misbehaved):

@@ -41,6 +41,7 @@ class DropReason(ToldReason):
     LOST_BLOCKS = "lost what it had", "lost what it had received", "lost what they had received"
     OTHER_BYTES = "has other bytes", "has other bytes than the file", "have other bytes than the file"
     OTHER_TIME = "another time", "has another time than this machine", "have another time than this machine"
+    FOREIGN = "another network", "belongs to another network", "belong to another network"
     BROKE_THE_PROTOCOL = "broke the protocol", "broke the protocol", "broke the protocol"
     ALREADY_THERE = "somebody else was faster", "has a share already", "have a share already"
     OUR_DISK_FAILED = "our disk failed", "was left, as our disk failed", "were left, as our disk failed"
@@ -224,6 +225,7 @@ _OF_CAUSE = {
     Cause.FULL: DropReason.FULL,
     Cause.MISSING: DropReason.LOST_BLOCKS,
     Cause.REFUSED: DropReason.REFUSED,
+    Cause.FOREIGN: DropReason.FOREIGN,
     Cause.LIED: DropReason.BROKE_THE_PROTOCOL,
 }
 _CAUSES = {

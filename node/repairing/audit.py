@@ -281,5 +281,5 @@ def outcome_of(error: PeerError, *, answered: bool) -> Outcome:
     if isinstance(error, MalformedMessage):
         return Outcome.WRONG
     if isinstance(error, Unreachable) or not answered:
-        return Outcome.OFFLINE  # also when another node answers at its address
+        return Outcome.OFFLINE  # also when another node answers at its address, or one of another network
     return Outcome.WRONG

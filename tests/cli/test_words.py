@@ -156,6 +156,7 @@ def test_no_warning_about_a_width_that_was_asked_for(settings: Globals, chosen: 
         ("full", "2 hosts were full."),
         ("refused", "2 hosts refused."),
         ("no answer", "2 hosts did not answer."),
+        (DropReason.FOREIGN, "2 hosts belong to another network."),
         ("stalled", "2 hosts were too slow."),
         ("lost what it had", "2 hosts lost the bytes received."),
         (DropReason.BROKE_THE_PROTOCOL, "2 hosts broke the protocol."),
@@ -163,7 +164,9 @@ def test_no_warning_about_a_width_that_was_asked_for(settings: Globals, chosen: 
 )
 def test_every_reason_of_the_library_makes_a_sentence(reason: str, sentence: str) -> None:
     assert publish.refusal_sentences({reason: 2}) == [sentence]
-    assert publish.refusal_sentences({reason: 1}) == [sentence.replace("2 hosts", "1 host").replace("were", "was")]
+    assert publish.refusal_sentences({reason: 1}) == [
+        sentence.replace("2 hosts", "1 host").replace("were", "was").replace("belong ", "belongs ")
+    ]
 
 
 NUMBERS = [None, 1, 2, 3, 4, 12, 85, 86, 255, 256]

@@ -42,6 +42,10 @@ from shoal.node.channel.hello import client_hello
 from shoal.node.channel.limits import PATIENCE_S
 from shoal.node.channel.memory import MemoryHolder
 from shoal.node.channel.places import Origin
+from shoal.node.errors import in_words
+from shoal.node.holders.outcome import Outcome
+from shoal.node.publishing.lanes import DropReason, reason_of
+from shoal.node.repairing.audit import outcome_of
 
 Clock = trio.testing.MockClock
 Serve = Callable[..., Awaitable[Any]]
@@ -176,6 +180,9 @@ async def test_networks_do_not_mix(
             pass
     assert repr(params.name) in str(caught.value)
     assert "'elsewhere'" in str(caught.value)
+    assert in_words({caught.value.cause: 1}) == "1 belongs to another network"  # which is no lie
+    assert reason_of(caught.value) is DropReason.FOREIGN
+    assert outcome_of(caught.value, answered=True) is Outcome.OFFLINE
     async with open_connection(served.network, served.address, params=params if says_so else None) as peer:
         await peer.request(FINE, timeout_s=5)
     stream = await served.network.connect(served.address)
