@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 import shoal.node
+from shoal.dht import reunion, severed
+from shoal.dht.messages import MIN_REQUEST_BYTES
+from shoal.dht.rpc import MAX_ATTEMPTS
 from shoal.node.care.health import emergency_at, repair_at
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +48,31 @@ def test_the_numbers_of_care_are_those_of_the_code() -> None:
         if value != float(number.replace(",", "")) * UNITS[unit]:
             wrong.append(f"{name} in {module} is {value}")
     assert not wrong, f"{CARE} says otherwise: {wrong}. Constants that moved: python tests/docs/test_pages.py"
+
+
+def test_what_a_node_sends_to_be_found_again_is_what_the_code_allows() -> None:
+    """Pings of 192 bytes, each sent up to three times until it is answered."""
+    known, lost = reunion.MAX_INTRODUCED, severed.MAX_LOST + reunion.MAX_DOORS_ASKED
+    pacing_s = (known - 1 + lost - 1) / reunion.INTRODUCTIONS_PER_S
+    return_s = pacing_s + reunion.SECOND_LOOK_S + reunion.RETURN_SPACING_S
+    wave_s = reunion.WAVE_S + (reunion.MAX_WAVE - 1) / reunion.INTRODUCTIONS_PER_S
+    seek_s, last_s = 0.8 * reunion.SEEK_S, 0.8 * severed.SOUGHT_FOR_S / reunion.SEEK_PARTS
+    pulse_s = 0.9 * reunion.PULSE_S
+    page = (DOCS / "threat-model.md").read_text()
+    for row, pings, every_s in (
+        (f"makes itself known | {known + lost} peers twice, every {return_s:.0f} s", 2 * (known + lost), return_s),
+        (f"losses | {reunion.MAX_WAVE} contacts twice, every {wave_s:.0f} s", 2 * reunion.MAX_WAVE, wave_s),
+        (
+            f"a week | {reunion.SOUGHT + 1} peers twice, every {seek_s:.0f} s; every {last_s / 60:.0f} min at the end",
+            2 * (reunion.SOUGHT + 1),
+            seek_s,
+        ),
+        (f"its line | 1 contact, every {pulse_s:.0f} s", 1, pulse_s),
+    ):
+        rate = pings * MIN_REQUEST_BYTES / every_s / 1000
+        digits = 1 if rate > 1 else 2 if rate > 0.01 else 3
+        told = f"{row} | {rate:.{digits}f} | {MAX_ATTEMPTS * rate:.{digits}f} |"
+        assert told in page, told
 
 
 def with_new_homes(page: str) -> str:
