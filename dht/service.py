@@ -88,25 +88,14 @@ class DhtService:
         self._assemble(trio.current_time())
 
     def _assemble(self, now: float) -> None:
-        """Build the parts and connect them."""
+        """Build the parts and connect them. Each knows the others by the calls that it is given."""
         params, identity = self._params, self._identity
         self._table = ContactTable(identity.node_id, now, private=params.private)
         self._store = RecordStore(self._limits)
         mint = CookieMint(self._entropy, now)
         guard = RequestGuard(mint, now, private=params.private)
         self._responder = Responder(params, identity, self._table, self._store, mint, guard, self._space)
-        self.peers = Peers(
-            params,
-            identity.node_id,
-            self._table,
-            self._endpoint.caller,
-            lambda: self._endpoint.addresses,
-            on_contact=lambda: self._membership.on_contact(),
-            on_silence=lambda: self._membership.on_silence(),
-            on_lost=self._on_lost,
-            on_answer=lambda node_id: self._reunion.on_answer(node_id),
-            on_moved=lambda: self._reunion.notice(),
-        )
+        self.peers = self._make_peers()
         self._sweep_at = -math.inf
         self._moved = trio.Event()
         self.on_moved: Callable[[], None] = lambda: None  # called when our own address may have changed
@@ -126,8 +115,26 @@ class DhtService:
             introduce=self.peers.introduce,
             serving=self.serving,
         )
-        self._reunion = Reunion(
-            identity.node_id,
+        self._reunion = self._make_reunion()
+        self._announcer = self._make_announcer()
+
+    def _make_peers(self) -> Peers:
+        return Peers(
+            self._params,
+            self._identity.node_id,
+            self._table,
+            self._endpoint.caller,
+            lambda: self._endpoint.addresses,
+            on_contact=lambda: self._membership.on_contact(),
+            on_silence=lambda: self._membership.on_silence(),
+            on_lost=self._on_lost,
+            on_answer=lambda node_id: self._reunion.on_answer(node_id),
+            on_moved=lambda: self._reunion.notice(),
+        )
+
+    def _make_reunion(self) -> Reunion:
+        return Reunion(
+            self._identity.node_id,
             self._table,
             self.peers,
             self.find_closest,
@@ -136,9 +143,11 @@ class DhtService:
             depends=self._depends_on_peers,
             on_done=self._on_known_again,
         )
-        self._announcer = Announcer(
-            params,
-            identity,
+
+    def _make_announcer(self) -> Announcer:
+        return Announcer(
+            self._params,
+            self._identity,
             find_closest=self.find_closest,
             known_closest=self._table.all_closest,
             ask=self.peers.ask,
@@ -277,7 +286,7 @@ class DhtService:
         finally:
             finished.set()
 
-    # -- asking for the layer above ----------------------------------------------------------------------
+    # -- asking and answering for the layer above ------------------------------------------------------
 
     def serve(self, topic: int, handler: QueryHandler, gate: QueryGate = lambda source, size, now: True) -> None:
         """Let `handler(asker, payload)` answer the queries of one topic (u8). The asker has proven the key behind its
@@ -299,15 +308,15 @@ class DhtService:
             raise UnsupportedError(f"the node at {contact.address} does not answer this query")
         return answer.reply.payload
 
-    # -- announcing ------------------------------------------------------------------------------------
+    def serves(self, topic: int) -> bool:
+        """Whether queries of a topic are answered."""
+        return self._responder.serves(topic)
 
     def answer_lookups_from(self, table: Table) -> None:
         """Answer lookups with the contacts of another table. Simulated liars do this; honest nodes do not."""
         self._responder.table = table
 
-    def serves(self, topic: int) -> bool:
-        """Whether queries of a topic are answered."""
-        return self._responder.serves(topic)
+    # -- announcing ------------------------------------------------------------------------------------
 
     async def announce(self, items: Sequence[Announcement], *, from_table: bool = False) -> list[StoreReport]:
         """Store each item on the K nodes closest to its key, once. One report per item, in order.
