@@ -4,6 +4,14 @@ from typing import Annotated
 
 import typer
 
+LinkArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="LINK|NAME",
+        help="The link, or the name that shoal ls shows; - reads a link from standard input.",
+        show_default=False,
+    ),
+]
 HashArgument = Annotated[
     str | None,
     typer.Argument(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shoal.cli.arguments import LinkFileOption
+from shoal.cli.arguments import LinkArgument, LinkFileOption
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError, OutputClosedError
 from shoal.cli.output import abandon, visible
@@ -22,14 +22,7 @@ STDOUT = "-"
 
 def fetch(
     context: typer.Context,
-    link: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="LINK|NAME",
-            help="The link, or the name that shoal ls shows; - reads a link from standard input.",
-            show_default=False,
-        ),
-    ] = None,
+    link: LinkArgument = None,
     out: Annotated[
         str | None,
         typer.Option(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shoal.cli.arguments import LinkFileOption
+from shoal.cli.arguments import LinkArgument, LinkFileOption
 from shoal.cli.commands import publish
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import Code
@@ -17,14 +17,7 @@ if TYPE_CHECKING:
 
 def republish(
     context: typer.Context,
-    link: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="LINK|NAME",
-            help="The link, or the name that shoal ls shows; - reads a link from standard input.",
-            show_default=False,
-        ),
-    ] = None,
+    link: LinkArgument = None,
     ttl: Annotated[
         str | None,
         typer.Option(

@@ -1,6 +1,7 @@
 """Queries: small questions of the layer above, by datagram."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -24,8 +25,27 @@ def lab(make_lab: Callable[..., Lab], params: NetworkParameters) -> Lab:
 async def pair(lab: Lab) -> tuple[DhtService, DhtService, Contact]:
     """The node that asks, the node that answers, and the latter's contact."""
     asking, answering = await lab.grid(2)
+    return asking, answering, contact_of(asking, answering)
+
+
+def contact_of(asking: DhtService, answering: DhtService) -> Contact:
     (contact,) = [each for each in asking.contacts() if each.node_id == answering.identity.node_id]
-    return asking, answering, contact
+    return contact
+
+
+async def ask_in_vain(asking: DhtService, contact: Contact) -> None:
+    with pytest.raises(NoReplyError):
+        await asking.query(contact, TOPIC, b"?")
+
+
+@asynccontextmanager
+async def flooded(asking: DhtService, contact: Contact, count: int) -> AsyncIterator[None]:
+    """So many queries at once, none of which gets an answer. The block begins when all are under way."""
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(ask_in_vain, asking, contact)
+        await trio.sleep(0.1)
+        yield
 
 
 async def test_the_asker_is_known_and_the_answer_comes_back(
@@ -100,26 +120,19 @@ async def test_work_is_bounded_in_number_and_in_time(
 
     answering.serve(TOPIC, handler)
 
-    async def ask() -> None:
-        with pytest.raises(NoReplyError):
-            await asking.query(contact, TOPIC, b"?")
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(2 * MAX_WORK_OF_PLACE):
-            nursery.start_soon(ask)
-        await trio.sleep(0.1)
+    async with flooded(asking, contact, 2 * MAX_WORK_OF_PLACE):
         assert begun == MAX_WORK_OF_PLACE
         assert await asking.find_closest(bytes(32)) != []
     assert answering.statistics().dropped["busy"] >= MAX_WORK_OF_PLACE
     await trio.sleep(20)
     begun = 0
-    await ask()
+    await ask_in_vain(asking, contact)
     assert begun == 3
 
 
 async def test_one_place_leaves_room_for_others(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     flooding, asking, answering = await lab.grid(3)
-    (contact,) = [each for each in asking.contacts() if each.node_id == answering.identity.node_id]
+    contact = contact_of(asking, answering)
 
     async def handler(node_id: bytes, payload: bytes) -> bytes:
         if node_id == flooding.identity.node_id:
@@ -128,14 +141,7 @@ async def test_one_place_leaves_room_for_others(autojump_clock: trio.testing.Moc
 
     answering.serve(TOPIC, handler)
 
-    async def flood() -> None:
-        with pytest.raises(NoReplyError):
-            await flooding.query(contact, TOPIC, b"?")
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(2 * MAX_WORK):
-            nursery.start_soon(flood)
-        await trio.sleep(0.1)
+    async with flooded(flooding, contact, 2 * MAX_WORK):
         begun = trio.current_time()
         assert await asking.query(contact, TOPIC, b"?") == b"here"
         assert trio.current_time() - begun < 0.5
@@ -173,8 +179,7 @@ async def test_a_handler_that_fails_is_counted_and_ends_nothing(
         raise RuntimeError("a bug")
 
     answering.serve(TOPIC, handler)
-    with pytest.raises(NoReplyError):
-        await asking.query(contact, TOPIC, b"?")
+    await ask_in_vain(asking, contact)
     assert answering.statistics().dropped["bug"] == 3
     assert "failed on a bug" in caplog.text
     assert await asking.find_closest(bytes(32)) != []
@@ -190,12 +195,5 @@ async def test_a_node_that_ends_while_it_works_leaves_nothing(
         return b"too late"
 
     answering.serve(TOPIC, handler)
-    async with trio.open_nursery() as nursery:
-
-        async def ask() -> None:
-            with pytest.raises(NoReplyError):
-                await asking.query(contact, TOPIC, b"?")
-
-        nursery.start_soon(ask)
-        await trio.sleep(0.5)
+    async with flooded(asking, contact, 1):
         lab.stop(answering)

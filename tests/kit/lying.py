@@ -1,11 +1,12 @@
 """Running nodes that count what they are asked, or answer it falsely: through their table of handlers."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from kit.worlds import caretaker_of
 from shoal.erasure import FileId
-from shoal.node.care.polls import Shares
-from shoal.node.channel import AnyRequest, Buffer, Caller, Reply
+from shoal.node.care.polls import Kept, Shares
+from shoal.node.channel import AnyRequest, Buffer, Caller, Reply, Survey
 from shoal.node.volunteer.handlers import Handler, Handlers
 from shoal.simulation.world import Machine
 
@@ -29,6 +30,23 @@ def _noted(machine: Machine, honest: Handler, note: Callable[[Machine, AnyReques
         return await honest(caller, request, payload)
 
     return answer
+
+
+def count_surveys(machines: Collection[Machine], *, polls: bool = False) -> Counter[str]:
+    """How often each machine is surveyed by the channel from now on, by name; with `polls` by datagram as well."""
+    counts: Counter[str] = Counter()
+    on_request(machines, Survey, lambda machine, request: counts.update([machine.name]))
+    for machine in machines if polls else ():
+        caretaker_of(machine).polls.kept = _counted(counts, machine.name, caretaker_of(machine).polls.kept)
+    return counts
+
+
+def _counted(counts: Counter[str], name: str, honest: Kept) -> Kept:
+    async def kept(file_ids: Sequence[FileId]) -> Sequence[Shares]:
+        counts[name] += 1
+        return await honest(file_ids)
+
+    return kept
 
 
 def poll_says(machine: Machine, shares: Collection[int]) -> None:

@@ -41,57 +41,30 @@ async def half_handshakes(means: Means, *, task_status: trio.TaskStatus[None] = 
 
 async def churn(means: Means, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Connections opened and closed as fast as that goes, with and without a handshake."""
-    task_status.started()
-    means.notes["connections"] = 0
-    async with trio.open_nursery() as nursery:
-        for caller in range(CALLERS):
-            nursery.start_soon(_open_and_close, means, caller)
+    await _in_turn(means, task_status, _open_and_close)
 
 
-async def _open_and_close(means: Means, caller: int) -> None:
-    number = caller
-    while True:
-        address, _ = means.victims[number % len(means.victims)]
-        try:
-            sock = await means.connect(address, number)
-            if number % 4 == 0:
-                stream = TlsStream(sock, address, _context(), None)
-                with trio.move_on_after(1):
-                    await stream.handshake()
-                stream.abort()
-            sock.close()
-            means.notes["connections"] += 1
-        except PeerError:
-            await trio.lowlevel.checkpoint()
-        number += CALLERS
+async def _open_and_close(means: Means, sock: CountedSocket, address: Address, number: int) -> None:
+    if number % 4 == 0:
+        stream = TlsStream(sock, address, _context(), None)
+        with trio.move_on_after(1):
+            await stream.handshake()
+        stream.abort()
+    sock.close()
 
 
 async def junk_streams(means: Means, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Random bytes in place of a handshake, of a hello, and of requests."""
-    task_status.started()
-    means.notes["connections"] = 0
-    async with trio.open_nursery() as nursery:
-        for caller in range(CALLERS):
-            nursery.start_soon(_talk_junk, means, caller)
+    await _in_turn(means, task_status, _talk_junk, pause_s=0.01)
 
 
-async def _talk_junk(means: Means, caller: int) -> None:
-    number = caller
-    while True:
-        address, _ = means.victims[number % len(means.victims)]
-        try:
-            sock = await means.connect(address, number)
-            stream = TlsStream(sock, address, _context(), None)
-            try:
-                with trio.move_on_after(2):
-                    await _junk(means, sock, stream, number // CALLERS % 3)
-            finally:
-                stream.abort()
-            means.notes["connections"] += 1
-        except (PeerError, OSError):
-            pass
-        number += CALLERS
-        await trio.sleep(0.01)
+async def _talk_junk(means: Means, sock: CountedSocket, address: Address, number: int) -> None:
+    stream = TlsStream(sock, address, _context(), None)
+    try:
+        with trio.move_on_after(2):
+            await _junk(means, sock, stream, number // CALLERS % 3)
+    finally:
+        stream.abort()
 
 
 async def _junk(means: Means, sock: CountedSocket, stream: TlsStream, where: int) -> None:
@@ -109,6 +82,33 @@ async def _junk(means: Means, sock: CountedSocket, stream: TlsStream, where: int
 
 def _frame(header: bytes) -> bytes:
     return len(header).to_bytes(4, "big") + bytes(4) + header
+
+
+# --- connections that are opened again and again
+
+
+Use = Callable[[Means, CountedSocket, Address, int], Awaitable[None]]
+
+
+async def _in_turn(means: Means, task_status: trio.TaskStatus[None], use: Use, *, pause_s: float = 0.0) -> None:
+    """Open connections to the victims in turn, from `CALLERS` tasks, and do the same with each. `use` closes it."""
+    task_status.started()
+    means.notes["connections"] = 0
+
+    async def call(number: int) -> None:
+        while True:
+            address, _ = means.victims[number % len(means.victims)]
+            try:
+                await use(means, await means.connect(address, number), address, number)
+                means.notes["connections"] += 1
+            except (PeerError, OSError):
+                pass
+            number += CALLERS
+            await trio.sleep(pause_s)
+
+    async with trio.open_nursery() as nursery:
+        for caller in range(CALLERS):
+            nursery.start_soon(call, caller)
 
 
 # --- connections that are held

@@ -1,18 +1,17 @@
 """What once went wrong in looking after files, each by its name."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import trio
 
+from kit.lying import count_surveys
 from kit.worlds import caretaker_of, node_id, prepare, until
 from shoal.dht import Announcement, Contact, DhtService, NodeId, RecordKey
 from shoal.erasure import FileId
 from shoal.node.care import asking
-from shoal.node.channel import Reply, Survey
 from shoal.node.context import Context
 from shoal.node.holders.announcers import CLASSES, announcers, class_key
 from shoal.node.holders.relocation import relocate
@@ -76,25 +75,6 @@ def test_clocks_that_differ_a_little_do_not_have_a_file_looked_after_twice(tmp_p
     run_world(52, tmp_path, story, epoch_s=EPOCH_S)
 
 
-def count_surveys(machines: list[Machine]) -> Counter[str]:
-    """How often each machine is surveyed from now on, by poll or by channel."""
-    counts: Counter[str] = Counter()
-
-    def counting(name: str, honest: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
-        async def asked(*question: object) -> T:
-            counts[name] += 1
-            return await honest(*question)
-
-        return asked
-
-    for machine in machines:
-        serving: Any = machine.serving
-        found: dict[type, Callable[..., Awaitable[Reply]]] = serving.handlers
-        found[Survey] = counting(machine.name, found[Survey])
-        serving.caretaker.polls.kept = counting(machine.name, serving.caretaker.polls.kept)
-    return counts
-
-
 def test_whoever_comes_back_for_the_absent_asks_nobody_else(tmp_path: Path) -> None:
     """Each follow-up was once a look at all holders. One that finds too many still away is."""
 
@@ -109,7 +89,7 @@ def test_whoever_comes_back_for_the_absent_asks_nobody_else(tmp_path: Path) -> N
         assert set(care.presence.away()) == gone
         await world.start(others[0].name)
         await trio.sleep(60)
-        counts = count_surveys([each for each in others if each.running])
+        counts = count_surveys([each for each in others if each.running], polls=True)
         assert await care.find_worse([FileId(published.link.id)]) == []
         assert counts == {others[0].name: 1}
         assert set(care.presence.away()) == gone - {node_id(others[0])}

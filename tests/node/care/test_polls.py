@@ -1,7 +1,6 @@
 """Polls: the usual answer comes by datagram, everything else is asked for again by the channel."""
 
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +9,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.lying import count_surveys
 from kit.worlds import prepare
 from shoal.dht import NodeId, NoReplyError
 from shoal.erasure import FileId
@@ -25,7 +25,6 @@ from shoal.node.care.polls import (
     unpack_answer,
     unpack_poll,
 )
-from shoal.node.channel import Reply, Survey
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.statements import pack_statements
 from shoal.node.store import DatabaseFailed
@@ -41,24 +40,6 @@ files = st.lists(st.binary(min_size=32, max_size=32).map(FileId), min_size=1, ma
 
 def caretaker(machine: Machine) -> Any:
     return machine.serving.caretaker
-
-
-def count_surveys(machines: list[Machine]) -> Counter[str]:
-    """How many surveys came by the channel from now on, by machine."""
-    counts: Counter[str] = Counter()
-
-    def counting(name: str, honest: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
-        async def asked(*question: object) -> T:
-            counts[name] += 1
-            return await honest(*question)
-
-        return asked
-
-    for machine in machines:
-        serving: Any = machine.serving
-        found: dict[type, Callable[..., Awaitable[Reply]]] = serving.handlers
-        found[Survey] = counting(machine.name, found[Survey])
-    return counts
 
 
 @given(st.integers(0, 2**64 - 1), files)
