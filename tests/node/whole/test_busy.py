@@ -12,6 +12,7 @@ import trio
 from kit.cases import case
 from kit.lying import handlers
 from kit.worlds import Prepared, chunks, prepare
+from shoal.dht import NetworkParameters
 from shoal.node import Cause, Node, NotFound, Refused, ShoalError, TooFewShares
 from shoal.node.channel import (
     AnyRequest,
@@ -136,6 +137,22 @@ def test_numbers_are_by_cause(tmp_path: Path) -> None:
         assert checked.outcomes["busy"] == 4
 
     run_world(52, tmp_path, story)
+
+
+def test_a_host_of_another_network_is_no_liar(tmp_path: Path) -> None:
+    """One key may serve two networks, one after the other: the contacts of the first still name it."""
+
+    async def story(world: World) -> None:
+        file = await prepare(world, NODES, needed=K, total=N)
+        for machine in file.holders[:9]:
+            machine.serving.server.params = NetworkParameters("elsewhere", 0, private=True)
+        for name in ("fetch", "renew"):
+            async with world.client(f"reader {name}") as client:
+                with pytest.raises(TooFewShares, match="9 belong to another network") as caught:
+                    await operations(file)[name][1](client)
+            assert caught.value.causes == {Cause.FOREIGN: 9}
+
+    run_world(58, tmp_path, story)
 
 
 def test_a_host_that_is_busy_for_seconds_loses_nothing(tmp_path: Path) -> None:
