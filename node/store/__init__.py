@@ -10,6 +10,7 @@
     uploads        receiving;  commit: the order of events of a share put
     reading        checked reads;  opening: from a share's name to a share to read
     leases         when a share may be dropped;  tombstones: what owners deleted
+    sources        which host brought each file
     removal        giving shares up; one thing at a time per file
     scrub          looking for bit rot;  quarantine: damaged copies are put aside
     reconcile      start-up;  health: shares by state;  store: ShareStore, the face of it all

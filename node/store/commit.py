@@ -21,6 +21,7 @@ from shoal.node.store.intake import save_intake
 from shoal.node.store.quarantine import Quarantine
 from shoal.node.store.removal import FileLocks, garbage_path
 from shoal.node.store.shareformat import folder_of, folder_path, share_name
+from shoal.node.store.sources import note_source
 from shoal.node.store.tombstones import Tombstones
 from shoal.node.store.trees import write_tail
 from shoal.node.store.uploads import Upload, Uploads, forget_upload
@@ -181,6 +182,7 @@ class Committer:
         try:
             with self._catalogue.database.transaction() as transaction:
                 row = replace(row, lease_end=max(row.lease_end, _old_lease(transaction, row)))
+                note_source(transaction, row.file_id, upload.source)
                 insert_share(transaction, row, promise.encoded)
                 forget_upload(transaction, upload.upload_id)
                 save_intake(transaction, self._accounts.intake_changes(), now)

@@ -38,7 +38,7 @@ MAX_PAGE = 1000  # files in one page of a listing
 GRACE_S = 14 * 86400  # after its lease a share stays so long by the wall clock, and by our own uptime
 MAX_DROPS = 1000  # shares dropped in one call: each costs a few syncs, about 10 ms
 
-MAX_TOMBSTONES = 100_000  # about 20 MB; each cost its owner an upload here. The ones that end soonest go first
+MAX_TOMBSTONES = 100_000  # about 20 MB; each cost its owner an upload here. Those of the group with most go first
 MAX_TOMBSTONE_BYTES = 512  # a time and a signature are 72; room for other signatures
 
 QUARANTINE_UPTIME_S = 30 * 86400  # uptime for which a damaged copy stays at least: the fault may be elsewhere

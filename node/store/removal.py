@@ -21,7 +21,8 @@ from shoal.node.store.errors import StoreError, disk_errors
 from shoal.node.store.leases import is_due
 from shoal.node.store.reading import HandleCache
 from shoal.node.store.shareformat import folder_path, share_name
-from shoal.node.store.tombstones import keep_tombstone
+from shoal.node.store.sources import forget_source, source_of
+from shoal.node.store.tombstones import Tombstone, keep_tombstone
 
 LOCKS = 16  # files share them by chance; more would gain little on one disk
 
@@ -96,7 +97,9 @@ class Remover:
         """Give up all shares of a file, damaged copies too, and keep its tombstone. Returns the share numbers."""
         with self._locks.of(file_id):
             with self._catalogue.database.transaction() as transaction:
-                keep_tombstone(transaction, file_id, tombstone, until, now, self._max_tombstones)
+                source = self._accounts.places.group(source_of(transaction, file_id))
+                stone = Tombstone(file_id, tombstone, until, source)
+                keep_tombstone(transaction, stone, now, self._max_tombstones)
                 rows = transaction.rows("SELECT share_number FROM shares WHERE file_id = ? ORDER BY 1", file_id)
                 numbers = [number for (number,) in rows]
                 garbage = [each for number in numbers for each in _give_up(transaction, (file_id, number))]
@@ -142,10 +145,11 @@ def _give_up_quarantined(transaction: Transaction, file_id: bytes) -> list[Garba
 
 
 def forget_empty_file(transaction: Transaction, file_id: bytes) -> None:
-    """Take out manifest and statements of a file when no share of it has a row any more."""
+    """Take out manifest, statements and source of a file when no share of it has a row any more."""
     if not transaction.rows("SELECT 1 FROM shares WHERE file_id = ? LIMIT 1", file_id):
         transaction.run("DELETE FROM files WHERE file_id = ?", file_id)
         transaction.run("DELETE FROM statements WHERE file_id = ?", file_id)
+        forget_source(transaction, file_id)
 
 
 def note_garbage(transaction: Transaction, path: str, counted_bytes: int) -> Garbage:

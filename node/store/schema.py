@@ -111,5 +111,22 @@ CREATE INDEX shares_states ON shares (file_id, share_number, state);
 CREATE INDEX shares_in_files ON shares (file_id, share_number, state, file_bytes, folder) WHERE folder IS NOT NULL;
 """
 
-STEPS = (VERSION_1, VERSION_2, VERSION_3, VERSION_4)
+# Which host a file came from, and the group of hosts that each tombstone counts for. Files of older versions have no
+# row; their tombstones count for one group, the empty one.
+VERSION_5 = """
+CREATE TABLE sources (
+    file_id BLOB PRIMARY KEY NOT NULL,
+    source BLOB NOT NULL
+) WITHOUT ROWID;
+ALTER TABLE tombstones ADD COLUMN source BLOB NOT NULL DEFAULT x'';
+CREATE INDEX tombstones_by_source ON tombstones (source, until);
+CREATE TABLE tombstone_sources (
+    source BLOB PRIMARY KEY NOT NULL,
+    kept INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX tombstone_sources_by_count ON tombstone_sources (kept);
+INSERT INTO tombstone_sources SELECT source, count(*) FROM tombstones GROUP BY source;
+"""
+
+STEPS = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5)
 SCHEMA_VERSION = len(STEPS)

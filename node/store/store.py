@@ -25,6 +25,7 @@ from shoal.node.store.reading import HandleCache, ReadResult
 from shoal.node.store.reconcile import Reconciled, Reconciler
 from shoal.node.store.removal import FileLocks, Remover
 from shoal.node.store.scrub import Scrubber, ScrubReport
+from shoal.node.store.sources import Sources
 from shoal.node.store.tombstones import Tombstones
 from shoal.node.store.uploads import Uploads
 
@@ -77,6 +78,7 @@ class ShareStore:
         self._quarantine = Quarantine(*shares, self.remover)
         self._leases = Leases(self.database, bounds.drops)
         self._tombstones = Tombstones(self.database)
+        self._sources = Sources(self.database, self._accounts.places.group)
         self._committer = Committer(
             disk, root, self._catalogue, self._accounts, self.uploads, self._quarantine, self._tombstones, locks
         )
@@ -193,6 +195,13 @@ class ShareStore:
     def files_page(self, after: bytes = b"", limit: int = MAX_PAGE) -> list[HeldFile]:
         """As `files`, with shares and lease ends."""
         return self._catalogue.files_page(after, limit)
+
+    def source_groups(self, file_ids: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The group of sources that each of these files came from: a /24 or /48; in a private network a host.
+
+        The group is that of the upload which brought the first share. It is empty for files of older versions.
+        """
+        return self._sources.groups(file_ids)
 
     def damaged(self) -> list[ShareKey]:
         """Up to 1000 shares that are lost or damaged, for repair."""

@@ -89,18 +89,21 @@ def send(
     bound: int = 0,
     step: int = 4,
     first: int = 0,
+    source: bytes = SOURCE,
 ) -> None:
     """Open an upload and write all blocks of a share, `step` at a time."""
-    store.begin(upload, SOURCE, bound, NOW)
+    store.begin(upload, source, bound, NOW)
     for at in range(first, file.count, step):
         part = file.blocks[share][at : at + step]
         assert store.write(upload, at, part, file.data_leaves[at : at + step], NOW) == at + len(part)
 
 
-def put(store: ShareStore, file: Published, share: int, upload: bytes | None = None) -> bytes:
+def put(
+    store: ShareStore, file: Published, share: int, upload: bytes | None = None, *, source: bytes = SOURCE
+) -> bytes:
     """Store a whole share; the upload id used."""
     upload = upload or upload_id(share + 1)
-    send(store, file, share, upload)
+    send(store, file, share, upload, source=source)
     assert store.commit(upload, share, file.encoded, LEASE_END, NOW) == LEASE_END
     return upload
 

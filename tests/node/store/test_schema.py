@@ -66,6 +66,7 @@ def check(place: stores.Place, store: ShareStore, small: stores.Published, mediu
     assert (health.uptime_s, health.expired, health.tombstones) == (0, 0, 0)
     assert [name for name in place.names() if name.endswith(".damaged")] == [f"{medium.file_id.hex()}.1.1.damaged"]
     assert store.usage().share_bytes == stores.used_on_disk(place)
+    assert set(store.source_groups([small.file_id, medium.file_id]).values()) == {b""}  # nobody noted it then
     store.read(medium.file_id, 1, 4, 1, True)  # a damaged share is better than none
     assert store.begin(stores.upload_id(2), stores.SOURCE, 0, stores.NOW) == 1  # an upload goes on
 
