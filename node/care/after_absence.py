@@ -38,13 +38,16 @@ class AfterAbsence:
         self._tried: dict[bytes, int] = {}
 
     def plan(self, files: Sequence[FileId], *, ask_anyway: bool, within_s: float = WITHIN_S) -> None:
-        """Do it soon for these files; what is overdue stays so. `ask_anyway`: whatever the others were told of us."""
+        """Do it soon for these files, and where they are many, for the first of them first; what is overdue stays so.
+
+        `ask_anyway`: whatever the others were told of us.
+        """
         now = self._env.wall()
-        spread_s = max(within_s, len(files) * EVERY_S)
-        for file_id in files:
+        for at, file_id in enumerate(files):
             when = self._agenda.when(Errand.REJOIN, file_id)
-            if when is None or when > now + spread_s:
-                self._agenda.put(Errand.REJOIN, file_id, now + self._env.rng.random() * spread_s)
+            if when is None or when > now + max(within_s, at * EVERY_S):
+                pause_s = max(self._env.rng.random() * within_s, at * EVERY_S)
+                self._agenda.put(Errand.REJOIN, file_id, now + pause_s)
             self._tried.pop(file_id, None)
         if ask_anyway:
             self._ask_anyway.update(files)

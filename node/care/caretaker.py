@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class Caretaker:
-    """Looks after every file of one store.
+    """Looks after every file of one store. The class is long because all its methods share one plan of what is due.
 
     The connections of `context` prove which node we are, since a stranger's surveys count for nothing. `delete` obeys
     an owner's deletion, if it is one.
@@ -146,15 +146,26 @@ class Caretaker:
         await self._take_new()
         self._notice_hosts()
         due, missed = await self._take_due()
-        due += await self.find_worse(missed)
+        due += await self.find_worse(await self._first(missed, self.turns.ask_absent))
         await self._announcing.review()
         self.doubts.review(trio.current_time())
         await self._schedule_after_epoch(due)
         due = [file_id for file_id in due if file_id not in self.looks.mender.busy]
-        for at in range(0, len(due), BATCH_FILES):
-            await self.look_after(due[at : at + BATCH_FILES])
+        await self.look_after(await self._first(due, self.turns.return_to))
         await self._after_absence.tell_due(self.files.read)
         self._up_at += trio.current_time() - woken_at  # what we did was no absence, except where the machine slept
+
+    async def _first(self, files: Sequence[FileId], put_back: Callable[[FileId, float], None]) -> Sequence[FileId]:
+        """The files to go on with: those of every source in turn. The rest is put back, and done with what is due then.
+
+        So however many files of one source are due together, those of others wait for one batch of them.
+        """
+        if len(files) <= BATCH_FILES:
+            return files
+        ordered = await self.files.in_turn(files)
+        for file_id in ordered[BATCH_FILES:]:
+            put_back(file_id, self._env.wall())
+        return ordered[:BATCH_FILES]
 
     async def look_after(self, files: Sequence[FileId]) -> None:
         """Look at some files now. Repairs that are due go on by themselves."""
@@ -164,11 +175,7 @@ class Caretaker:
 
     async def find_worse(self, files: Sequence[FileId]) -> list[FileId]:
         """Of files whose holders were not all there, those that need a full look, since too many stayed away."""
-        watched = await self.read_all(files)
-        worse: list[FileId] = []
-        for at in range(0, len(watched), BATCH_FILES):
-            worse += await self.looks.find_worse(watched[at : at + BATCH_FILES])
-        return worse
+        return await self.looks.find_worse(await self.read_all(files))
 
     async def _sleep(self) -> None:
         """Until the next turn, or until there is a new file or something to come back to."""
@@ -212,7 +219,7 @@ class Caretaker:
             self.clocks.forget()
         has_moved = self._address is not None and address != self._address  # while we ran: nobody knows yet
         if was_away or address != self._address:
-            files = list(itertools.chain.from_iterable(await self.files.pages()))
+            files = await self.files.in_turn(list(itertools.chain.from_iterable(await self.files.pages())))
             ask_anyway = was_ahead or away_s > long_absence_s(self._epoch_s)
             self._after_absence.plan(files, ask_anyway=ask_anyway, within_s=MOVED_WITHIN_S if has_moved else WITHIN_S)
         self._up_at, self._address = now, address

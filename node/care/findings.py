@@ -22,11 +22,15 @@ from shoal.node.holders.statements import HolderStatement
 
 @dataclass(frozen=True, slots=True)
 class WatchedFile:
-    """A file of which shares are kept here. `statements` are all that is known of its holders, ours among them."""
+    """A file of which shares are kept here. `statements` are all that is known of its holders, ours among them.
+
+    `source` is the group of sources that it came from (`ShareStore.source_groups`).
+    """
 
     file_id: FileId
     manifest: Manifest
     statements: tuple[HolderStatement, ...]
+    source: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,24 @@ class Findings:
     def statements(self) -> tuple[HolderStatement, ...]:
         """What is known of the file's holders."""
         return self.file.statements
+
+    @property
+    def source(self) -> bytes:
+        """The group of sources that the file came from."""
+        return self.file.source
+
+    @cached_property
+    def has_lost(self) -> bool:
+        """Whether nobody shows a share that some holder has stated. What else is missing was never placed, as far as
+        this node knows: such a file is completed, but nothing about it is urgent.
+        """
+        shown = {share for share, _ in self.there}
+        return any(each.share not in shown for each in self.statements)
+
+    @property
+    def is_emergency(self) -> bool:
+        """Whether so few shares are left, of those that there were, that a repair cannot wait for the next epoch."""
+        return self.has_lost and self.health.is_emergency
 
     @cached_property
     def there(self) -> frozenset[Place]:

@@ -3,12 +3,15 @@
     WatchedFile -> survey, audits -> Findings -> comparing lists -> proofs -> Verdict -> telling, repair
 
 Each step takes the value of the one before and makes a new one (`findings`, `verdict`). A repair goes on by itself, in
-a task of its own: where holders are slow, no other file waits for them.
+a task of its own: where holders are slow, no other file waits for them. After the first questions the files are taken
+in turn: the most urgent one of each source, then the second of each. A look ends after `LOOK_S`. What is left is looked
+at together with what has become due meanwhile.
 """
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 import trio
@@ -20,6 +23,7 @@ from shoal.node.care.comparing import ListComparison
 from shoal.node.care.counts import RoundCounts
 from shoal.node.care.doubts import Doubts
 from shoal.node.care.epochs import BACK_OFF_PARTS, epoch_of, rank_of
+from shoal.node.care.fairness import in_turn
 from shoal.node.care.findings import Findings, WatchedFile
 from shoal.node.care.health import repair_at
 from shoal.node.care.hurry import Hurry
@@ -44,7 +48,9 @@ from shoal.node.store import StoreError
 FOLLOW_UP_SPREAD = 0.5  # of an epoch: watchers of a lost holder do not all come back at once
 HURRY_SPREAD = 0.5  # of the pause, where that is shorter than an epoch
 PROVE_EPOCHS = 7.0  # all claims on a file are audited before a repair, so often at most: it may wait for hosts for long
-ROOM_WAIT_S = 600.0  # for room for one more repair, of all files that are looked at together
+ROOM_WAIT_S = 600.0  # for room for one more repair
+LOOK_S = 600.0  # one look at many files; then others have their turn
+COURSE_FILES = 16  # of a look that are compared and acted on together
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +85,7 @@ class Looks:
         self._teller = Teller(context, me, known_holders, announcing, clocks)
         self.comparison = ListComparison(context, me, known_holders, self._teller, clocks)
         self.no_file: set[bytes] = set()  # shares that are no file, by their publisher's doing: nothing can mend them
-        self.mender = Mender(context, self.no_file)
+        self.mender = Mender(context, self.no_file, self._return_now)
         self._hurry = Hurry(context, presence, doubts)
         self.no_hosts = NoHosts(self._epoch_s)
         self._unfinished: set[bytes] = set()  # repairs that placed fewer shares than were missing
@@ -96,21 +102,37 @@ class Looks:
         self._proved.pop(file_id, None)
         self.no_file.discard(file_id)
         self.no_hosts.forget(file_id)
+        self.mender.forget(file_id)
         self._hurry.forget(file_id)
         self.comparison.forget(file_id)
 
     async def look(self, files: Sequence[WatchedFile], mends: trio.Nursery) -> None:
         """Look at some files, tell what is new, and begin repairs, which go on in `mends`."""
+        ends_at = trio.current_time() + LOOK_S
         round_ = self.begin_round()
-        found = [await self._compare(each, round_) for each in await round_.look(files)]
-        compared = await round_.refresh([each for each in found if each is not None])
-        wait_until = trio.current_time() + ROOM_WAIT_S
-        for findings in sorted(compared, key=_spare):
-            try:
-                if not await self.obey_deletion(findings):
-                    await self.act(await self._prove(findings, round_), mends, wait_until)
-            except StoreError as error:  # of ours; the others' disks may well do
-                log.warning("looking after a file failed: %s", error)
+        left = deque(in_turn(await round_.look(files), lambda each: each.source, _urgency))
+        while left:
+            for findings in await round_.refresh(await self._compare_some(left, round_, ends_at)):
+                try:
+                    if not await self.obey_deletion(findings):
+                        await self.act(await self._prove(findings, round_), mends)
+                except StoreError as error:  # of ours; the others' disks may well do
+                    log.warning("looking after a file failed: %s", error)
+            if trio.current_time() >= ends_at:
+                break
+        self._return_now([each.file_id for each in left])
+        self.mender.call_back()
+
+    async def _compare_some(self, left: deque[Findings], round_: Round, ends_at: float) -> list[Findings]:
+        """Take the next files, one at least, and compare what is known of them."""
+        compared: list[Findings] = []
+        for _ in range(COURSE_FILES):
+            findings = await self._compare(left.popleft(), round_)
+            if findings is not None:
+                compared.append(findings)
+            if not left or trio.current_time() >= ends_at:
+                break
+        return compared
 
     async def find_worse(self, files: Sequence[WatchedFile]) -> list[FileId]:
         """Of files whose holders were not all there, those that need a full look, since too many stayed away.
@@ -141,13 +163,17 @@ class Looks:
         return findings
 
     def _is_search_due(self, findings: Findings) -> bool:
-        """Whether to learn of every holder that can be found: before a repair for which there may be hosts, or when
-        too few shares answer for one.
+        """Whether to learn of every holder that can be found: before a repair for which there are a place and perhaps
+        hosts, or when too few shares answer for one.
         """
         health = findings.health
         if len(health.counted) > repair_at(health.k, health.n) or not self._is_mendable(findings.file_id):
             return False
-        if not health.can_repair or self._free_hosts(findings):
+        if not health.can_repair:
+            return True
+        if not self.mender.has_place(findings.source):
+            return False
+        if self._free_hosts(findings):
             return True
         self._note_vain(findings)
         return False
@@ -159,7 +185,7 @@ class Looks:
 
     def _note_vain(self, findings: Findings, before: Collection[bytes] = ()) -> float:
         """No host was found. Returns the pause before the next search."""
-        hosts, is_danger = self.hosts().union(before), findings.health.is_emergency
+        hosts, is_danger = self.hosts().union(before), findings.is_emergency
         return self.no_hosts.note(findings.file_id, hosts, trio.current_time(), is_danger=is_danger)
 
     def _is_mendable(self, file_id: FileId) -> bool:
@@ -185,6 +211,7 @@ class Looks:
         now = trio.current_time()
         last = self._proved.get(findings.file_id, -math.inf)
         mendable = findings.health.needs_repair and self._is_mendable(findings.file_id)
+        mendable = mendable and self.mender.has_place(findings.source)
         if not mendable or now - last < PROVE_EPOCHS * self._epoch_s:
             return findings
         self._proved[findings.file_id] = now
@@ -203,14 +230,14 @@ class Looks:
 
     # --- from a verdict to deeds
 
-    async def act(self, findings: Findings, mends: trio.Nursery, wait_until: float = math.inf) -> None:
-        """Do what follows. A repair waits for room until `wait_until` (monotonic); else we come back to it soon."""
+    async def act(self, findings: Findings, mends: trio.Nursery) -> None:
+        """Do what follows. Where there is no place for a repair, we come back to the file when there is one."""
         verdict = await self._judge(findings)
         if verdict.job is not None:
-            if await self.mender.reserve(findings.file_id, wait_until):
-                mends.start_soon(self._mend, verdict, verdict.job, wait_until)
+            if self.mender.reserve(findings.file_id, findings.source):
+                mends.start_soon(self._mend, verdict, verdict.job)
                 return
-            self._return_to(findings.file_id, self._epoch_s / BACK_OFF_PARTS)
+            self._return_to(findings.file_id, self._epoch_s / (BACK_OFF_PARTS if findings.has_lost else 1))
         elif self._is_mendable(findings.file_id) and (pause_s := self._hurry.pause_s(findings)) is not None:
             spread_s = pause_s * HURRY_SPREAD * self._env.rng.random()
             watched_for = self._turns.watched_for(findings.file_id)
@@ -237,14 +264,18 @@ class Looks:
     def _return_to(self, file_id: FileId, pause_s: float) -> None:
         self._turns.return_to(file_id, self._env.wall() + pause_s)
 
-    async def _mend(self, verdict: Verdict, job: RepairJob, wait_until: float) -> None:
+    def _return_now(self, file_ids: Iterable[FileId]) -> None:
+        for file_id in file_ids:
+            self._return_to(file_id, 0.0)
+
+    async def _mend(self, verdict: Verdict, job: RepairJob) -> None:
         """Repair when it is our turn, unless another holder has done it by then."""
         findings = verdict.findings
         epoch = epoch_of(findings.file_id, self._env.wall(), self._epoch_s)
         living = [each.node_id for each in findings.living(self._me)]
         try:
             await trio.sleep(turn_s(findings.file_id, epoch, self._me, living, self._env.rng))
-            async with self.mender.room(max(wait_until, trio.current_time() + ROOM_WAIT_S)) as has_room:
+            async with self.mender.room(findings.source, trio.current_time() + ROOM_WAIT_S) as has_room:
                 if not has_room or await self._teller.has_heard_of_more(findings):
                     self._return_to(findings.file_id, self._epoch_s / HURRIED_PARTS)
                 else:
@@ -255,7 +286,7 @@ class Looks:
             self.mender.release(findings.file_id)
 
     async def _mend_now(self, verdict: Verdict, job: RepairJob) -> None:
-        file_id, is_danger = verdict.findings.file_id, verdict.findings.health.is_emergency
+        file_id, is_danger = verdict.findings.file_id, verdict.findings.is_emergency
         hosts_before = self.hosts()
         mended = await self.mender.mend(job)
         if mended.is_done:
@@ -271,7 +302,7 @@ class Looks:
         await self._teller.spread(verdict.after_repair(mended.made))
 
 
-def _spare(findings: Findings) -> float:
-    """What part of the shares that a file may lose still answers. Repairs begin with the file that has the least."""
+def _urgency(findings: Findings) -> tuple[bool, float]:
+    """Files that have lost shares come first, and of these the one of whose spare the least part still answers."""
     health = findings.health
-    return (health.answering - health.k) / max(1, health.n - health.k)
+    return not findings.has_lost, (health.answering - health.k) / max(1, health.n - health.k)

@@ -1,19 +1,22 @@
 """Repairs by a file's holders: a few at once, beside everything else.
 
-A repair may take as long as it gets on. So a file whose hosts send slowly holds up no other file.
+A repair may take as long as it gets on. So a file whose hosts send slowly holds up no other file. Nor do many files of
+one source: the places are shared fairly (`fairness`), and a file that finds none is returned to when there is one.
 """
 
 import logging
 import random
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 
 import trio
 
 from shoal.dht import NodeId
 from shoal.erasure import FileId
 from shoal.node.care.epochs import rank_of
+from shoal.node.care.fairness import FairPlaces
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile, ShoalError
 from shoal.node.holders.line import Headway, full_bytes_per_s
@@ -22,6 +25,7 @@ from shoal.node.repairing.repair import Repairer, RepairJob
 
 MENDS_AT_ONCE = 4
 MENDS_QUEUED = 64  # that wait for their turn or for room; what is known of their files is in memory meanwhile
+RETURNED_TOGETHER = 16  # files of a group that found no place, when it has no more places than these
 TURN_S = 30.0  # between two holders that repair the same file: the first has sent blocks by then, as the second can see
 TURNS = 8  # holders of higher rank come with the last of these
 PATIENCE_S = 1800.0  # in so long a repair has to move its part of what a full line moves, or it ends
@@ -42,38 +46,79 @@ class Mended:
 
 
 class Mender:
-    """Has room for a few repairs, and counts what they did. `no_file` is filled with files that nothing can mend."""
+    """Has room for a few repairs, and counts what they did. `no_file` is filled with files that nothing can mend.
 
-    def __init__(self, context: Context, no_file: set[bytes]) -> None:
+    `on_place` hears of files that found no place in the queue, and may find one now.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        no_file: set[bytes],
+        on_place: Callable[[Sequence[FileId]], None] = lambda file_ids: None,
+    ) -> None:
         self._context = context
         self._no_file = no_file
-        self._queue = trio.Semaphore(MENDS_QUEUED)
-        self._room = trio.Semaphore(MENDS_AT_ONCE)
-        self.busy: set[bytes] = set()  # files that are being repaired, or are about to be
+        self._on_place = on_place
+        self._queue = FairPlaces(MENDS_QUEUED)
+        self._room = FairPlaces(MENDS_AT_ONCE)
+        self._refused: dict[bytes, dict[FileId, None]] = {}  # files without a place, by group; no more than are kept
+        self.busy: dict[FileId, bytes] = {}  # files that are being repaired, or are about to be, with their groups
         self.repairs = self.rebuilt = self.moved_bytes = 0
 
-    async def reserve(self, file_id: bytes, wait_until: float) -> bool:
-        """Whether a repair of this file may be queued, now or by then (monotonic). `release` gives the place back."""
-        if not await _acquired(self._queue, wait_until):
+    def has_place(self, group: bytes) -> bool:
+        """Whether a repair of a file of this group may be queued now."""
+        return self._queue.has_place(group)
+
+    def reserve(self, file_id: FileId, group: bytes) -> bool:
+        """Whether a repair of this file may be queued now. `release` gives the place back.
+
+        Nobody waits here for a place. `on_place` hears of the file when there is one.
+        """
+        if file_id in self.busy:
             return False
-        self.busy.add(file_id)
+        if not self._queue.take(group):
+            self._refused.setdefault(group, {})[file_id] = None
+            return False
+        self.busy[file_id] = group
+        self._forget(file_id, group)
         return True
 
-    def release(self, file_id: bytes) -> None:
+    def release(self, file_id: FileId) -> None:
         """The repair has ended."""
-        self.busy.discard(file_id)
-        self._queue.release()
+        self._queue.give_back(self.busy.pop(file_id))
+        self.call_back()
+
+    def forget(self, file_id: FileId) -> None:
+        """Nothing of a file is kept here any more."""
+        for group in [*self._refused]:
+            self._forget(file_id, group)
+
+    def _forget(self, file_id: FileId, group: bytes) -> None:
+        refused = self._refused.get(group, {})
+        refused.pop(file_id, None)
+        if not refused:
+            self._refused.pop(group, None)
+
+    def call_back(self) -> None:
+        """Tell of files that found no place, a few of each group at a time: by then they may need no repair."""
+        for group in sorted(self._refused, key=self._queue.held):
+            if self._queue.has_place(group) and self._queue.held(group) <= RETURNED_TOGETHER:
+                some = list(islice(self._refused[group], RETURNED_TOGETHER))
+                for file_id in some:
+                    self._forget(file_id, group)
+                self._on_place(some)
 
     @asynccontextmanager
-    async def room(self, wait_until: float) -> AsyncIterator[bool]:
+    async def room(self, group: bytes, wait_until: float) -> AsyncIterator[bool]:
         """Room for one of the repairs that go on at once, for as long as the block lasts. False: there was none."""
-        if not await _acquired(self._room, wait_until):
+        if not await self._room.wait(group, wait_until):
             yield False
             return
         try:
             yield True
         finally:
-            self._room.release()
+            self._room.give_back(group)
 
     async def mend(self, job: RepairJob) -> Mended:
         """Make the lost shares again, put them on new hosts, and tell all holders of them.
@@ -109,17 +154,6 @@ class Mender:
     def _least_bytes(self) -> float:
         """What a repair is to move within PATIENCE_S."""
         return PATIENCE_S * full_bytes_per_s(self._context.throttle) / MENDS_AT_ONCE
-
-
-async def _acquired(places: trio.Semaphore, wait_until: float) -> bool:
-    """Whether there was a place, now or by then."""
-    try:
-        places.acquire_nowait()
-    except trio.WouldBlock:
-        with trio.move_on_at(wait_until) as patience:
-            await places.acquire()
-        return not patience.cancelled_caught
-    return True
 
 
 def turn_s(file_id: FileId, epoch: int, me: NodeId, living: Collection[NodeId], rng: random.Random) -> float:

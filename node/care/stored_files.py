@@ -1,7 +1,10 @@
 """The files kept here, and what our store knows of their holders."""
 
+from collections.abc import Sequence
+
 from shoal.dht import NodeId
 from shoal.erasure import FileId, Manifest
+from shoal.node.care.fairness import in_turn
 from shoal.node.care.findings import WatchedFile
 from shoal.node.environment import Environment
 from shoal.node.holders.known import KnownHolders
@@ -36,4 +39,10 @@ class StoredFiles:
         statements = await self._known_holders.known(file_id)
         if manifest is None or not statements:
             return None
-        return WatchedFile(file_id, Manifest.decode(manifest), tuple(statements))
+        sources = await self._env.call(self._store.source_groups, [file_id])
+        return WatchedFile(file_id, Manifest.decode(manifest), tuple(statements), sources[file_id])
+
+    async def in_turn(self, file_ids: Sequence[FileId]) -> list[FileId]:
+        """These files, those of every group of sources in turn."""
+        sources = await self._env.call(self._store.source_groups, file_ids)
+        return in_turn(file_ids, sources.__getitem__)

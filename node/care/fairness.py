@@ -1,0 +1,89 @@
+"""Fair shares for those who bring files: what one stranger brings holds up the files of nobody else.
+
+A *group* is what counts as one uploader: a /24 or a /48, in a private network a host (`ShareStore.source_groups`).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import trio
+
+MOST_PER_FREE = 3  # places of one group for each free one: alone it gets three quarters of them
+
+T = TypeVar("T")
+
+
+def in_turn(items: Iterable[T], group: Callable[[T], bytes], order: Callable[[T], Any] = lambda item: 0) -> list[T]:
+    """The first item of each group, then the second of each, and so on. Within all that, the least in order first."""
+    counts: Counter[bytes] = Counter()
+    ranked: list[tuple[int, T]] = []
+    for item in sorted(items, key=order):
+        ranked.append((counts[group(item)], item))
+        counts[group(item)] += 1
+    return [item for _, item in sorted(ranked, key=lambda each: each[0])]
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    group: bytes
+    has_place: trio.Event = field(default_factory=trio.Event)
+
+
+class FairPlaces:
+    """A few places. However many a group asks for, it gets at most three for each one that it leaves free.
+
+    So one group gets 48 of 64 places, or 3 of 4, the next one three quarters of the rest. Where all are taken, those
+    that have many get no place that is given back: it is for those that have few.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._held: Counter[bytes] = Counter()
+        self._waiting: list[_Waiting] = []
+
+    def held(self, group: bytes) -> int:
+        """How many places a group has."""
+        return self._held[group]
+
+    def has_place(self, group: bytes) -> bool:
+        """Whether a group would get one now."""
+        return self._held[group] < MOST_PER_FREE * self._free
+
+    def take(self, group: bytes) -> bool:
+        """Take a place, if there is one. `give_back` has to follow."""
+        if not self.has_place(group):
+            return False
+        self._free -= 1
+        self._held[group] += 1
+        return True
+
+    async def wait(self, group: bytes, until: float) -> bool:
+        """Take a place, now or by then (monotonic). Of those that wait, the group that has least comes first."""
+        if self.take(group):
+            return True
+        waiting, is_ours = _Waiting(group), False
+        self._waiting.append(waiting)
+        try:
+            with trio.move_on_at(until):
+                await waiting.has_place.wait()
+            is_ours = waiting.has_place.is_set()
+        finally:
+            if not waiting.has_place.is_set():
+                self._waiting.remove(waiting)
+            elif not is_ours:  # cancelled in the moment in which it got one
+                self.give_back(group)
+        return is_ours
+
+    def give_back(self, group: bytes) -> None:
+        """A place is free again, and goes to one of those that wait."""
+        self._free += 1
+        self._held[group] -= 1
+        if not self._held[group]:
+            del self._held[group]
+        while able := [each for each in self._waiting if self.has_place(each.group)]:
+            chosen = min(able, key=lambda each: self._held[each.group])
+            self._waiting.remove(chosen)
+            self.take(chosen.group)
+            chosen.has_place.set()
