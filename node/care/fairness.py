@@ -87,3 +87,29 @@ class FairPlaces:
             self._waiting.remove(chosen)
             self.take(chosen.group)
             chosen.has_place.set()
+
+
+class Ration:
+    """How often something is done for each group: `most` times in `within_s`, and as often at once after a rest."""
+
+    def __init__(self, most: int, within_s: float) -> None:
+        self._most = most
+        self._per_s = most / within_s
+        self._spent: dict[bytes, tuple[float, float]] = {}  # how much was spent by when; no group that has all again
+
+    def __len__(self) -> int:
+        return len(self._spent)
+
+    def is_left(self, group: bytes, now: float) -> bool:
+        """Whether it may be done once more."""
+        return self._spent_by(group, now) <= self._most - 1
+
+    def spend(self, group: bytes, now: float) -> None:
+        """It is done once."""
+        for other in [each for each in self._spent if not self._spent_by(each, now)]:
+            del self._spent[other]
+        self._spent[group] = (self._spent_by(group, now) + 1, now)
+
+    def _spent_by(self, group: bytes, now: float) -> float:
+        spent, at = self._spent.get(group, (0.0, now))
+        return max(0.0, spent - (now - at) * self._per_s)

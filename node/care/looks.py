@@ -171,7 +171,7 @@ class Looks:
             return False
         if not health.can_repair:
             return True
-        if not self.mender.has_place(findings.source):
+        if not self.mender.has_place(findings.source, has_lost=findings.has_lost):
             return False
         if self._free_hosts(findings):
             return True
@@ -211,7 +211,7 @@ class Looks:
         now = trio.current_time()
         last = self._proved.get(findings.file_id, -math.inf)
         mendable = findings.health.needs_repair and self._is_mendable(findings.file_id)
-        mendable = mendable and self.mender.has_place(findings.source)
+        mendable = mendable and self.mender.has_place(findings.source, has_lost=findings.has_lost)
         if not mendable or now - last < PROVE_EPOCHS * self._epoch_s:
             return findings
         self._proved[findings.file_id] = now
@@ -234,7 +234,7 @@ class Looks:
         """Do what follows. Where there is no place for a repair, we come back to the file when there is one."""
         verdict = await self._judge(findings)
         if verdict.job is not None:
-            if self.mender.reserve(findings.file_id, findings.source):
+            if self.mender.reserve(findings.file_id, findings.source, has_lost=findings.has_lost):
                 mends.start_soon(self._mend, verdict, verdict.job)
                 return
             self._return_to(findings.file_id, self._epoch_s / (BACK_OFF_PARTS if findings.has_lost else 1))

@@ -16,7 +16,7 @@ import trio
 from shoal.dht import NodeId
 from shoal.erasure import FileId
 from shoal.node.care.epochs import rank_of
-from shoal.node.care.fairness import FairPlaces
+from shoal.node.care.fairness import FairPlaces, Ration
 from shoal.node.context import Context
 from shoal.node.errors import NotOneFile, ShoalError
 from shoal.node.holders.line import Headway, full_bytes_per_s
@@ -25,6 +25,7 @@ from shoal.node.repairing.repair import Repairer, RepairJob
 
 MENDS_AT_ONCE = 4
 MENDS_QUEUED = 64  # that wait for their turn or for room; what is known of their files is in memory meanwhile
+COMPLETED_PER_EPOCH = 1024  # files of one source that lost nothing: stubs cost their maker little, and the network much
 RETURNED_TOGETHER = 16  # files of a group that found no place, when it has no more places than these
 TURN_S = 30.0  # between two holders that repair the same file: the first has sent blocks by then, as the second can see
 TURNS = 8  # holders of higher rank come with the last of these
@@ -62,24 +63,31 @@ class Mender:
         self._on_place = on_place
         self._queue = FairPlaces(MENDS_QUEUED)
         self._room = FairPlaces(MENDS_AT_ONCE)
+        self._completions = Ration(COMPLETED_PER_EPOCH, context.network.epoch_s)
         self._refused: dict[bytes, dict[FileId, None]] = {}  # files without a place, by group; no more than are kept
         self.busy: dict[FileId, bytes] = {}  # files that are being repaired, or are about to be, with their groups
         self.repairs = self.rebuilt = self.moved_bytes = 0
 
-    def has_place(self, group: bytes) -> bool:
-        """Whether a repair of a file of this group may be queued now."""
-        return self._queue.has_place(group)
+    def has_place(self, group: bytes, *, has_lost: bool = True) -> bool:
+        """Whether a repair of a file of this group may be queued now. Those that have lost nothing
+        are completed a limited number of times in an epoch.
+        """
+        is_allowed = has_lost or self._completions.is_left(group, trio.current_time())
+        return is_allowed and self._queue.has_place(group)
 
-    def reserve(self, file_id: FileId, group: bytes) -> bool:
+    def reserve(self, file_id: FileId, group: bytes, *, has_lost: bool = True) -> bool:
         """Whether a repair of this file may be queued now. `release` gives the place back.
 
-        Nobody waits here for a place. `on_place` hears of the file when there is one.
+        Nobody waits here for a place. `on_place` hears of the file when there is one. A file that `has_lost` nothing,
+        and whose group has had its part of the epoch, has to wait for its next turn.
         """
-        if file_id in self.busy:
+        if file_id in self.busy or not (has_lost or self._completions.is_left(group, trio.current_time())):
             return False
         if not self._queue.take(group):
             self._refused.setdefault(group, {})[file_id] = None
             return False
+        if not has_lost:
+            self._completions.spend(group, trio.current_time())
         self.busy[file_id] = group
         self._forget(file_id, group)
         return True

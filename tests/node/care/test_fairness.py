@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
@@ -12,11 +13,11 @@ from kit import stores
 from kit.lying import handlers
 from kit.stages import findings, manifest
 from kit.worlds import caretaker_of, keepers, node_id, prepare, shares_of, start_nodes, until
-from shoal.dht import Contact
+from shoal.dht import Contact, NetworkParameters
 from shoal.erasure import FileId
 from shoal.node import Node
-from shoal.node.care.fairness import FairPlaces, in_turn
-from shoal.node.care.mending import RETURNED_TOGETHER, Mender
+from shoal.node.care.fairness import FairPlaces, Ration, in_turn
+from shoal.node.care.mending import COMPLETED_PER_EPOCH, MENDS_QUEUED, RETURNED_TOGETHER, Mender
 from shoal.node.channel import Buffer, Caller, Commit, Offer, Reply, RequestError, Status, TellHolders, Write
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.statements import pack_statements
@@ -97,11 +98,47 @@ async def test_a_place_given_to_one_that_is_cancelled_is_not_lost(
     assert places.take(C)
 
 
+def test_each_group_has_its_ration_and_gets_it_back_with_time() -> None:
+    ration = Ration(4, DAY_S)
+    for _ in range(4):
+        assert ration.is_left(A, 0.0)
+        ration.spend(A, 0.0)
+    assert not ration.is_left(A, DAY_S / 4 - 1)
+    assert ration.is_left(A, DAY_S / 4)
+    assert ration.is_left(B, 0.0)
+    ration.spend(B, DAY_S)
+    assert len(ration) == 1, "nothing is remembered of a group that has all again"
+
+
 def mender(called: list[FileId]) -> Mender:
-    return Mender(cast(Any, None), set(), called.extend)
+    context: Any = SimpleNamespace(network=NetworkParameters("test"))
+    return Mender(context, set(), called.extend)
 
 
-def test_a_file_without_a_place_is_returned_to_when_its_source_has_few() -> None:
+async def test_a_source_has_so_many_files_completed_in_an_epoch_and_any_number_mended(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    called: list[FileId] = []
+    repairs = mender(called)
+
+    def begins(number: int, group: bytes, *, has_lost: bool) -> bool:
+        file_id = FileId(number.to_bytes(32, "big"))
+        has_place = repairs.has_place(group, has_lost=has_lost)
+        begun = repairs.reserve(file_id, group, has_lost=has_lost)
+        assert begun is has_place
+        if begun:
+            repairs.release(file_id)
+        return begun
+
+    assert sum(begins(number, A, has_lost=False) for number in range(2 * COMPLETED_PER_EPOCH)) == COMPLETED_PER_EPOCH
+    assert begins(9999, A, has_lost=True)
+    assert begins(9999, B, has_lost=False)
+    await trio.sleep(DAY_S / COMPLETED_PER_EPOCH + 1)
+    assert begins(9999, A, has_lost=False)
+    assert called == [], "their next turn is soon enough"
+
+
+async def test_a_file_without_a_place_is_returned_to_when_its_source_has_few() -> None:
     called: list[FileId] = []
     repairs = mender(called)
     files = [FileId(bytes([number]) * 32) for number in range(60)]
@@ -145,13 +182,21 @@ async def bring(stranger: Node, host: Machine, file: stores.Published, share: in
     return committed.statement
 
 
-def take_long_over_stubs(machine: Machine) -> None:
+async def bring_stubs(stranger: Node, host: Machine, count: int) -> list[FileId]:
+    """Store stubs: one share of each of so many files that are to have 64."""
+    files = [stores.publish(1, STUB_BYTES, k=1, n=64, seed=number) for number in range(count)]
+    for file in files:
+        await bring(stranger, host, file)
+    return [FileId(file.file_id) for file in files]
+
+
+def refuse_stubs(machine: Machine, after_s: float) -> None:
     """Have a host say after a while that it has no room for a stub, as the stranger's own hosts may."""
     honest = handlers(machine)[Offer]
 
     async def offer(caller: Caller, request: Offer, payload: Buffer) -> Reply:
         if request.size_bound_bytes == STUB_BYTES:
-            await trio.sleep(25)
+            await trio.sleep(after_s)
             raise RequestError(Status.FULL)
         return await honest(caller, request, payload)
 
@@ -165,16 +210,14 @@ def test_a_strangers_stubs_do_not_delay_the_repair_of_an_endangered_file(tmp_pat
         published, _, first = await prepare(world, 20)
         victim = first[-1]
         async with world.client("stranger") as stranger:
-            stubs = [stores.publish(1, STUB_BYTES, k=1, n=64, seed=number) for number in range(STUBS)]
-            for stub in stubs:
-                await bring(stranger, victim, stub)
+            stubs = await bring_stubs(stranger, victim, STUBS)
         for machine in world.running():
-            take_long_over_stubs(machine)
+            refuse_stubs(machine, 25.0)
         for machine in first[:8]:
             await world.retire(machine.name)
         care, now = caretaker_of(victim), victim.clock.read()
-        for file_id in (*(each.file_id for each in stubs), published.link.id):
-            care.turns.return_to(FileId(file_id), now)
+        for file_id in (*stubs, FileId(published.link.id)):
+            care.turns.return_to(file_id, now)
         begun = trio.current_time()
         while len(keepers(world, published)) < published.n:
             await trio.sleep(5)
@@ -199,3 +242,21 @@ def test_a_publish_that_fell_short_is_completed_at_the_next_turns(tmp_path: Path
         )
 
     run_world(72, tmp_path, story)
+
+
+def test_a_source_that_is_alone_has_more_files_seen_to_than_there_are_places(tmp_path: Path) -> None:
+    """Those that find no place are returned to when there is one, and not only at their next turns."""
+
+    async def story(world: World) -> None:
+        await start_nodes(world, 6)
+        host = world.running()[0]
+        async with world.client("publisher") as publisher:
+            files = await bring_stubs(publisher, host, MENDS_QUEUED + 1)
+        for machine in world.running():
+            refuse_stubs(machine, 0.0)
+        care, now = caretaker_of(host), host.clock.read()
+        for file_id in files:
+            care.turns.return_to(file_id, now)
+        await until(lambda: len(care.looks.no_hosts) == len(files), 3 * MINUTE_S, 10.0)
+
+    run_world(73, tmp_path, story)
