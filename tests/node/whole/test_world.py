@@ -231,7 +231,7 @@ def test_without_any_peer(tmp_path: Path) -> None:
 def test_full_volunteers_refuse_and_the_publisher_is_told(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         for number in range(6):
-            await world.start(f"node-{number}", capacity_bytes=200_000)
+            await world.start(f"node-{number}", capacity_bytes=225_000)
         await trio.sleep(20)
         async with world.client("publisher") as client:
             with pytest.raises(Refused, match="full"):
