@@ -3,6 +3,7 @@
 A *group* is what counts as one uploader: a /24 or a /48, in a private network a host (`ShareStore.source_groups`).
 """
 
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 import trio
 
+OWED_EVERY_S = 60.0  # so often it is looked whether a place that was had for long is owed to others
 MOST_PER_FREE = 3  # places of one group for each free one: alone it gets three quarters of them
 
 T = TypeVar("T")
@@ -75,6 +77,17 @@ class FairPlaces:
             elif not is_ours:  # cancelled in the moment in which it got one
                 self.give_back(group)
         return is_ours
+
+    async def owed(self, group: bytes, after_s: float, rng: random.Random) -> None:
+        """Return when the group is to give a place back that it has had for so long: it has another one, and a group
+        that has none waits. The places of one group are looked at one after the other, so that one of them is enough.
+        """
+        pause_s = after_s
+        while True:
+            await trio.sleep(pause_s)
+            if self._held[group] > 1 and any(not self._held[each.group] for each in self._waiting):
+                return
+            pause_s = OWED_EVERY_S * rng.uniform(0.5, 1.0)
 
     def give_back(self, group: bytes) -> None:
         """A place is free again, and goes to one of those that wait."""

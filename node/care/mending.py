@@ -21,6 +21,7 @@ from shoal.node.context import Context
 from shoal.node.errors import NotOneFile, ShoalError
 from shoal.node.holders.line import Headway, full_bytes_per_s
 from shoal.node.holders.statements import HolderStatement
+from shoal.node.nursery import open_nursery
 from shoal.node.repairing.repair import Repairer, RepairJob
 
 MENDS_AT_ONCE = 4
@@ -29,6 +30,7 @@ COMPLETED_PER_EPOCH = 1024  # files of one source that lost nothing: stubs cost 
 RETURNED_TOGETHER = 16  # files of a group that found no place, when it has no more places than these
 TURN_S = 30.0  # between two holders that repair the same file: the first has sent blocks by then, as the second can see
 TURNS = 8  # holders of higher rank come with the last of these
+ROOM_S = 3600.0  # after so long a repair makes way, where its source has others going on and another source has none
 PATIENCE_S = 1800.0  # in so long a repair has to move its part of what a full line moves, or it ends
 
 log = logging.getLogger(__name__)
@@ -136,18 +138,21 @@ class Mender:
         file_id = bytes(job.manifest.id)
         patience = RepairPatience(job.manifest.k, self._least_bytes())
         repairer = Repairer(self._context, job, patience.on_bytes)
-        made = await self._run(repairer, file_id, patience.scope)
+        made = await self._run(repairer, job.manifest.id, patience.scope)
         self.moved_bytes += repairer.sent_bytes + repairer.received_bytes
         self.repairs += bool(made)
         self.rebuilt += len(made)
         is_done = {*job.missing} <= {each.share for each in made} or file_id in self._no_file
         return Mended(tuple(made), is_done, lacks_hosts=repairer.lacks_hosts and not is_done)
 
-    async def _run(self, repairer: Repairer, file_id: bytes, patience: trio.CancelScope) -> list[HolderStatement]:
+    async def _run(self, repairer: Repairer, file_id: FileId, patience: trio.CancelScope) -> list[HolderStatement]:
         """The promises that a repair was given, also when it failed or was given up."""
         try:
             with patience:
-                await repairer.run()
+                async with open_nursery() as nursery:
+                    nursery.start_soon(self._make_way, self.busy.get(file_id, b""), patience)
+                    await repairer.run()
+                    nursery.cancel_scope.cancel()
         except NotOneFile:
             self._no_file.add(file_id)
             return []
@@ -158,6 +163,11 @@ class Mender:
             with suppress(ShoalError):
                 await repairer.settling.tell()
         return made
+
+    async def _make_way(self, group: bytes, patience: trio.CancelScope) -> None:
+        """Give a repair up that has had room for long, while its group has more and another has none."""
+        await self._room.owed(group, ROOM_S, self._context.env.rng)
+        patience.cancel()
 
     def _least_bytes(self) -> float:
         """What a repair is to move within PATIENCE_S."""

@@ -1,5 +1,6 @@
 """What one stranger brings holds up no file of another's: the rules, and a whole node that is full of stubs."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from kit.worlds import caretaker_of, keepers, node_id, prepare, shares_of, start
 from shoal.dht import Contact, NetworkParameters
 from shoal.erasure import FileId
 from shoal.node import Node
-from shoal.node.care.fairness import FairPlaces, Ration, in_turn
+from shoal.node.care.fairness import OWED_EVERY_S, FairPlaces, Ration, in_turn
 from shoal.node.care.mending import COMPLETED_PER_EPOCH, MENDS_QUEUED, RETURNED_TOGETHER, Mender
 from shoal.node.channel import Buffer, Caller, Commit, Offer, Reply, RequestError, Status, TellHolders, Write
 from shoal.node.holders.outcome import Outcome
@@ -82,6 +83,30 @@ async def test_of_those_that_wait_the_group_that_has_least_comes_first(autojump_
             places.give_back(group)
             await trio.testing.wait_all_tasks_blocked()
         assert order[1:] == [(C, True), (A, True), (B, True), (A, True)]
+
+
+async def test_a_group_with_two_places_owes_one_to_a_group_with_none(autojump_clock: trio.testing.MockClock) -> None:
+    """Each of the three that have had theirs for an hour would give it back; once one has, the others keep theirs."""
+    places, hour_s, rng, gave = FairPlaces(4), 3600.0, random.Random(1), []
+
+    async def hold(group: bytes) -> None:
+        assert places.take(group)
+        await places.owed(group, hour_s, rng)
+        gave.append((group, trio.current_time()))
+        places.give_back(group)
+
+    async with trio.open_nursery() as nursery:
+        for group in (A, A, A, B):
+            nursery.start_soon(hold, group)
+        await trio.sleep(3 * hour_s)
+        assert gave == [], "nobody waits"
+        begun = trio.current_time()
+        assert await places.wait(C, begun + OWED_EVERY_S)
+        assert await places.wait(b"d", trio.current_time() + OWED_EVERY_S)
+        assert not await places.wait(b"e", trio.current_time() + 3 * hour_s), "each group has one now"
+        assert [group for group, _ in gave] == [A, A]
+        assert gave[-1][1] <= begun + 2 * OWED_EVERY_S
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_place_given_to_one_that_is_cancelled_is_not_lost(
