@@ -23,7 +23,7 @@ demo: $(VENV)/.runtime-installed
 	$(VENV)/bin/shoal demo $(DEMO)
 
 test: $(VENV)/.tests-installed
-	$(RUN) -m pytest -q $(TESTS)
+	$(RUN) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 check: $(VENV)/.tests-installed
 	$(VENV)/bin/ruff check

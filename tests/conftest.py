@@ -1,13 +1,41 @@
 """What holds for all tests."""
 
 import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 pytest.register_assert_rewrite("kit")
 settings.register_profile("shoal", derandomize=True, deadline=None)  # the same examples in every run, quick or not
 settings.load_profile("shoal")
+
+TESTS = Path(__file__).parent
+DAEMONS = (  # tests of real daemons and their times: never two of them at once
+    "benchmarks",
+    "cli",
+    "docs",
+    "hostile",
+    "node/store/test_full_disk.py",
+    "node/store/test_kill.py",
+    "node/whole/crash",
+)
+
+
+class ByModule(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """Where several processes run the tests (`make test`), those of a module stay together, and so do the slow ones
+    that start daemons."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = Path(nodeid.partition("::")[0]).relative_to(TESTS.name)
+        return "daemons" if any(path.is_relative_to(each) for each in DAEMONS) else str(path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule:
+    """Share the tests out so."""
+    return ByModule(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

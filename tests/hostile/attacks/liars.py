@@ -35,7 +35,7 @@ NAMED = 20
 GREET_S = 2.0  # between two calls by which a liar makes itself known
 SPACE = 40  # of a liar's disk: it would like to be asked to keep something
 BYSTANDER_PORTS = 600
-PORTS_FROM = 33_000
+PORTS_FROM = 12_000  # neither of those that the system hands out by itself, nor of the daemons (`kit.fleet`)
 
 
 async def dictators(means: Means, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
