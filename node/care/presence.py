@@ -23,6 +23,7 @@ CONFIRMED_EPOCHS = 4.0  # a look that finds holders silent returns when their gr
 FORGET_EPOCHS = 30.0  # after we last asked a peer
 MAX_PEERS = 20_000  # a few numbers each; more than any one node shares files with
 MAX_SHARES = 50_000  # that no holder had: two numbers each
+ROOM_PART = 0.9  # of them are kept when there are too many
 
 
 @dataclass(slots=True)
@@ -47,7 +48,8 @@ class Presence:
         self._grace_s = (GRACE_EPOCHS - SLACK_EPOCHS) * epoch_s
         self._peers: dict[NodeId, _Seen] = {}
         self._confirmed_s = CONFIRMED_EPOCHS * epoch_s
-        self._gone: dict[tuple[FileId, int], _Gone] = {}  # shares that no holder had
+        self._gone: dict[FileId, dict[int, _Gone]] = {}  # shares that no holder had, the file looked at last at the end
+        self._gone_count = 0
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -82,20 +84,38 @@ class Presence:
 
     def note_shares(self, file_id: FileId, count: int, there: Collection[int], now: float) -> None:
         """All holders of a file were asked. Those that answered have the shares `there`, of `count` in all."""
-        for share in range(count):
-            gone = self._gone.pop((file_id, share), None)
-            if share not in there:
-                since = gone.since if gone is not None and self._is_confirmed(gone, now) else now
-                self._gone[file_id, share] = _Gone(since, now)
-        while len(self._gone) > MAX_SHARES:
-            del self._gone[next(iter(self._gone))]
+        before = self._gone.pop(file_id, {})
+        gone = {share: _Gone(self._gone_since(before.get(share), now), now) for share in {*range(count)} - {*there}}
+        if gone:
+            self._gone[file_id] = gone
+        self._gone_count += len(gone) - len(before)
+        if self._gone_count > MAX_SHARES:
+            self._forget_gone(now)
+
+    def _gone_since(self, noted: _Gone | None, now: float) -> float:
+        return noted.since if noted is not None and self._is_confirmed(noted, now) else now
+
+    def _forget_gone(self, now: float) -> None:
+        """Make room: notes that say nothing any more go first, then those of the files that lack most shares.
+
+        So stubs, which lack nearly all, push out no others.
+        """
+
+        def worth(file_id: FileId) -> tuple[bool, int]:
+            notes = self._gone[file_id]
+            return self._is_confirmed(next(iter(notes.values())), now), -len(notes)
+
+        for file_id in sorted(self._gone, key=worth):
+            if self._gone_count <= ROOM_PART * MAX_SHARES:
+                return
+            self._gone_count -= len(self._gone.pop(file_id))
 
     def is_without_grace(self, file_id: FileId, share: int, peer: NodeId, now: float) -> bool:
         """Whether a silent peer never answered us, and its share has been gone for a whole grace, look after look."""
         seen = self._peers.get(peer)
         if seen is not None and seen.last_answer > float("-inf"):
             return False
-        gone = self._gone.get((file_id, share))
+        gone = self._gone.get(file_id, {}).get(share)
         return gone is not None and self._is_confirmed(gone, now) and now >= gone.since + self._grace_s
 
     def _is_confirmed(self, gone: _Gone, now: float) -> bool:
