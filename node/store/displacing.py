@@ -74,7 +74,7 @@ class Holdings:
     """What each source holds of something, and each group of sources: those that count as one.
 
     In a public network a group is a /24 or a /48. In a private one, where many nodes may share a prefix, each source
-    stands alone.
+    stands alone, but for those in one /48 of the internet's: there anybody who has one has 65,536 sources.
     """
 
     def __init__(self, *, private: bool) -> None:
@@ -84,9 +84,9 @@ class Holdings:
 
     def group(self, source: bytes) -> bytes:
         """The group that a source belongs to."""
-        if not self.private and len(source) == IPV4_HOST_BYTES:
+        if len(source) == IPV4_HOST_BYTES and not self.private:
             return source[:IPV4_PREFIX_BYTES]
-        if not self.private and len(source) == IPV6_HOST_BYTES:
+        if len(source) == IPV6_HOST_BYTES and not (self.private and _is_in_own_range(source)):
             return source[:IPV6_PREFIX_BYTES]
         return source
 
@@ -113,6 +113,13 @@ class Holdings:
         copied.sources.update(self.sources)
         copied.groups.update(self.groups)
         return copied
+
+
+def _is_in_own_range(source: bytes) -> bool:
+    """Whether a /64 is unique local, link-local or loopback: anybody may choose its first 48 bits."""
+    is_unique_local = source[0] & 0xFE == 0xFC
+    is_link_local = source[0] == 0xFE and source[1] & 0xC0 == 0x80
+    return is_unique_local or is_link_local or not any(source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,13 +167,12 @@ def test_a_neighbour_in_the_same_prefix_takes_no_more_than_half_of_its_places(si
     assert store.usage().uploads == MAX_UPLOADS_PER_SOURCE + 1
 
 
-def test_sources_count_as_one_by_the_prefixes_of_the_dht() -> None:
-    public, private = Holdings(private=False), Holdings(private=True)
-    for host in ("192.0.2.77", "2001:db8:1:2:3:4:5:6"):
-        address = Address(host, 1)
-        assert public.group(address.host_key()) == address.prefix()
-        assert private.group(address.host_key()) == address.host_key()
-        assert public.group(address.prefix()) == address.prefix()  # as earlier stores noted it
+@pytest.mark.parametrize("host", ["192.0.2.77", "2001:db8:1:2:3:4:5:6", "fd12:3:4:5::6", "fe80::5", "febf::1", "::1"])
+def test_sources_count_as_one_by_the_places_of_the_dht(host: str) -> None:
+    public, private, address = Holdings(private=False), Holdings(private=True), Address(host, 1)
+    assert public.group(address.host_key()) == address.place(private=False)
+    assert private.group(address.host_key()) == address.place(private=True)
+    assert public.group(address.prefix()) == address.prefix()  # as earlier stores noted it
 
 
 def test_a_source_that_found_no_place_is_refused_for_a_moment_without_a_look(sim: Callable[[], Place]) -> None:
