@@ -71,8 +71,9 @@ class Mender:
         self.repairs = self.rebuilt = self.moved_bytes = 0
 
     def has_place(self, group: bytes, *, has_lost: bool = True) -> bool:
-        """Whether a repair of a file of this group may be queued now. Those that have lost nothing
-        are completed a limited number of times in an epoch.
+        """Whether a repair of a file of this group may be queued now.
+
+        In an epoch so many of those are completed that have lost nothing, and no more.
         """
         is_allowed = has_lost or self._completions.is_left(group, trio.current_time())
         return is_allowed and self._queue.has_place(group)

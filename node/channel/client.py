@@ -205,8 +205,7 @@ async def connect_peer(
 
     Raises Unreachable, and of that family OtherNode when another node answers, OtherNetwork when the node belongs to
     another network, LeftAlone when `dials` forbids the call; Misbehaved when something answers that is no node;
-    ConversationFailed when our own code fails on what the
-    peer sent, which `bugs` counts. Bounded in time.
+    ConversationFailed when our own code fails on what the peer sent, which `bugs` counts. Bounded in time.
     """
     throttle, bugs = throttle or Throttle(), bugs or BugCount()
     try:

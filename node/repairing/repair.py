@@ -97,7 +97,8 @@ class Repairer:
             missing = [share for share in self._job.missing if share not in self._placed()]
             lanes = await self._recruit(missing, candidates, meet) if missing else []
             self.lacks_hosts = len(lanes) < len([share for share in missing if share not in self._placed()])
-            await self._let_others_go_on(lanes)
+            if meet is not None:  # else the uploads are ours alone
+                await self._let_others_go_on(lanes)
             if any(lane.alive for lane in lanes):
                 await self._fill(lanes)
             elif not self._job.reluctant:
