@@ -58,7 +58,7 @@ MAX_PER_PREFIX_IN_TABLE = 3
 assert FAILURE_SPACING_S <= PROBE_SPACING_S, "the probe that follows a failure must be able to count"
 
 
-class Entry(Node):  # type: ignore[misc]  # kademlia ships no types
+class TableEntry(Node):  # type: ignore[misc]  # kademlia ships no types
     """A contact inside the table and what is remembered of it. The base class has `id` and `long_id`, the number."""
 
     def __init__(self, contact: Contact, now: float) -> None:
@@ -104,8 +104,8 @@ class Bucket:
         self.looked_up_at = looked_up_at
         self._k = k
         self._kept = KBucket(lower, upper, k, REPLACEMENTS_PER_CONTACT)
-        self.nodes: OrderedDict[bytes, Entry] = self._kept.nodes
-        self.replacement_nodes: OrderedDict[bytes, Entry] = self._kept.replacement_nodes
+        self.nodes: OrderedDict[bytes, TableEntry] = self._kept.nodes
+        self.replacement_nodes: OrderedDict[bytes, TableEntry] = self._kept.replacement_nodes
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -129,18 +129,18 @@ class Bucket:
         """Whether the id with this number is in the range."""
         return self.range[0] <= position <= self.range[1]
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: TableEntry) -> None:
         """Keep a contact that was just heard from; in a full bucket, a stranger becomes the newest replacement."""
         self._kept.add_node(entry)
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: TableEntry) -> None:
         """Forget a contact. No replacement moves up in its place before it answers again."""
         self.replacement_nodes.pop(entry.id, None)
         self.nodes.pop(entry.id, None)
 
-    def longest_silent(self) -> Entry:
+    def longest_silent(self) -> TableEntry:
         """The contact that was heard from longest ago."""
-        entry: Entry = self._kept.head()
+        entry: TableEntry = self._kept.head()
         return entry
 
     def split(self) -> tuple["Bucket", "Bucket"]:
@@ -154,13 +154,13 @@ class Bucket:
             (lower if entry.long_id <= middle else upper).replacement_nodes[entry.id] = entry
         return lower, upper
 
-    def replacements_wanted(self) -> list[Entry]:
+    def replacements_wanted(self) -> list[TableEntry]:
         """The newest replacements, as many as there is room for."""
         room = max(0, self._k - len(self.nodes))
         return list(reversed(self.replacement_nodes.values()))[:room]
 
 
-def count_prefix(entries: OrderedDict[bytes, Entry], newcomer: Entry) -> int:
+def count_prefix(entries: OrderedDict[bytes, TableEntry], newcomer: TableEntry) -> int:
     """How many of `entries` are in the newcomer's network prefix. Its own old entry does not count."""
     prefix = newcomer.contact.address.prefix()
     return sum(e.contact.address.prefix() == prefix for e in entries.values() if e.id != newcomer.id)
@@ -188,7 +188,7 @@ class ContactTable:
         A known id at a new address replaces the old entry. Where the prefix limits forbid the new address, the old
         entry stays until it fails.
         """
-        newcomer = Entry(contact, now)
+        newcomer = TableEntry(contact, now)
         if newcomer.id == self._own_id:
             return None
         bucket = self.bucket_of(newcomer.long_id)
@@ -296,18 +296,18 @@ class ContactTable:
         """The one bucket whose range holds the id with this number."""
         return self.buckets[self._index_of(position)]
 
-    def _entries(self) -> Iterator[Entry]:
+    def _entries(self) -> Iterator[TableEntry]:
         for bucket in self.buckets:
             yield from bucket.nodes.values()
 
     def _by_distance(self, target: int) -> list[Bucket]:
         return sorted(self.buckets, key=lambda bucket: (bucket.range[0] ^ target) & -bucket.size)
 
-    def _nearest(self, target: int, count: int, exclude: bytes | None) -> list[Entry]:
+    def _nearest(self, target: int, count: int, exclude: bytes | None) -> list[TableEntry]:
         """The nearest entries, exactly. Ranges are aligned, so no two overlap in their distances from any target. The
         nearest ranges that together hold enough contacts therefore hold all the nearest ones.
         """
-        candidates: list[Entry] = []
+        candidates: list[TableEntry] = []
         for bucket in self._by_distance(target):
             candidates += [entry for entry in bucket.nodes.values() if entry.id != exclude]
             if len(candidates) >= count:
@@ -315,7 +315,7 @@ class ContactTable:
         candidates.sort(key=lambda entry: entry.long_id ^ target)  # faster than a heap for the few that remain
         return candidates[:count]
 
-    def _insert(self, newcomer: Entry, now: float) -> Contact | None:
+    def _insert(self, newcomer: TableEntry, now: float) -> Contact | None:
         """Place an entry that passed all checks. Without room it becomes a replacement; returns whom to probe."""
         bucket = self.bucket_of(newcomer.long_id)
         while bucket.is_full and self._may_split(bucket):
@@ -352,7 +352,7 @@ class ContactTable:
         entry.probed_at = now
         return entry.contact
 
-    def _is_diverse(self, newcomer: Entry, known: Entry | None, bucket: Bucket) -> bool:
+    def _is_diverse(self, newcomer: TableEntry, known: TableEntry | None, bucket: Bucket) -> bool:
         """Whether the prefix limits have room for the newcomer. Its own old entry does not count."""
         if self._private:
             return True
@@ -363,7 +363,7 @@ class ContactTable:
         in_bucket = count_prefix(bucket.nodes, newcomer)
         return in_table < MAX_PER_PREFIX_IN_TABLE and in_bucket < MAX_PER_PREFIX_IN_BUCKET
 
-    def _remove(self, entry: Entry) -> None:
+    def _remove(self, entry: TableEntry) -> None:
         self.bucket_of(entry.long_id).remove(entry)
         prefix = entry.contact.address.prefix()
         self._in_prefix[prefix] -= 1

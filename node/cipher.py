@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import msgpack
 from blake3 import blake3
@@ -20,6 +21,8 @@ from nacl.bindings import (
 from nacl.exceptions import CryptoError
 
 from shoal.erasure import SEGMENT_OVERHEAD, padded_size
+from shoal.node.folders.entries import BadEntry
+from shoal.node.folders.index import IndexSummary, LaterIndex
 from shoal.node.formats import MAX_LEASE_S, unpack
 from shoal.node.names import MAX_NAME_BYTES, name_text
 
@@ -43,9 +46,10 @@ class FromLaterVersion(CipherError):
 
 
 class FileKind(IntEnum):
-    """What a file's bytes are. Numbers are never reused; 1 will be a directory."""
+    """What a file's bytes are. Numbers are never reused."""
 
     FILE = 0
+    DIRECTORY = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Metadata:
     """What a link's holder learns of a file besides its bytes.
 
     `lease_s` is what its publisher chose where that is less than the longest lease. Then a fetch does not renew it.
+    `folder` is of a directory alone, which `kind` says too: what its bytes are made of.
     """
 
     size: int
@@ -60,6 +65,7 @@ class Metadata:
     media_type: str | None = None
     kind: int = FileKind.FILE
     lease_s: int | None = None
+    folder: IndexSummary | None = None
 
 
 def derive_key(label: str, file_key: bytes) -> bytes:
@@ -96,9 +102,11 @@ class FileCipher:
     def seal_metadata(self, metadata: Metadata, entropy: Callable[[int], bytes]) -> bytes:
         """Nonce ‖ ciphertext ‖ tag of the metadata, padded."""
         name = None if metadata.name is None else os.fsencode(metadata.name)
-        fields = [FORMAT_VERSION, metadata.kind, name, metadata.size, metadata.media_type]
-        if metadata.lease_s is not None:
+        fields: list[Any] = [FORMAT_VERSION, metadata.kind, name, metadata.size, metadata.media_type]
+        if metadata.lease_s is not None or metadata.folder is not None:
             fields.append(metadata.lease_s)
+        if metadata.folder is not None:
+            fields.append(metadata.folder.fields())
         body = msgpack.packb(fields, use_bin_type=True)
         framed = len(body).to_bytes(2, "big") + body
         padded = framed + bytes(-len(framed) % METADATA_STEP_BYTES)
@@ -161,7 +169,18 @@ def _parse_metadata(padded: bytes) -> Metadata:
     if type(lease_s) is not int or not 0 < lease_s < MAX_LEASE_S:
         lease_s = None  # no wish that would change anything
     text = None if name is None else name_text(name)
-    return Metadata(size=size, name=text, media_type=media_type, kind=kind, lease_s=lease_s)
+    folder = _folder(fields[6:7], size) if kind == FileKind.DIRECTORY else None
+    return Metadata(size=size, name=text, media_type=media_type, kind=kind, lease_s=lease_s, folder=folder)
+
+
+def _folder(rest: list[Any], size: int) -> IndexSummary:
+    """What a directory's metadata tells of its index, from the fields behind the lease."""
+    try:
+        return IndexSummary.of_fields(rest[0] if rest else None, size)
+    except LaterIndex as error:
+        raise FromLaterVersion(f"a folder with {error}") from None
+    except BadEntry as error:
+        raise CipherError(f"metadata is malformed: {error}") from None
 
 
 def check_padding(size: int, padded: int) -> None:

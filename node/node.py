@@ -15,7 +15,7 @@ from shoal.dht import Address, NobodyAnsweredError, NodeId
 from shoal.erasure import FileId, Link, LinkKind, parse_link
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, NoPeers, UsageError, WrongKey
-from shoal.node.fetching.fetch import FetchStream, check_has_key, open_file, open_stream, unlock
+from shoal.node.fetching.fetch import FetchStream, check_has_key, check_is_file, open_file, open_stream, unlock
 from shoal.node.fetching.targets import check_target, fetch_to_path
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.deletion import delete_file
@@ -251,6 +251,7 @@ class Node:
             check_has_key(parsed)
             await self.wait_joined()
             opened = await open_file(self.context, parsed)
+            check_is_file(opened)
             async with open_stream(self.context, opened, on_progress=on_progress) as stream:
                 yield stream
             if stream.finished:

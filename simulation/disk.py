@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from shoal.erasure import Buffer
-from shoal.node.store import EntryKind
+from shoal.node.store import DiskEntryKind
 
 DEFAULT_TOTAL_BYTES = 1 << 40
 
@@ -316,12 +316,12 @@ class SimDisk:
         self._directory(path).change(path.name, None, inode)
         self.shrink(len(inode.data))
 
-    def list_directory(self, path: Path) -> dict[str, EntryKind]:
+    def list_directory(self, path: Path) -> dict[str, DiskEntryKind]:
         """See Disk."""
         self.step("list", path)
         files = self._directories.get(path, Directory()).names
         children = [child.name for child in self._directories if child.parent == path and child != path]
-        return dict.fromkeys(files, EntryKind.FILE) | dict.fromkeys(children, EntryKind.FOLDER)
+        return dict.fromkeys(files, DiskEntryKind.FILE) | dict.fromkeys(children, DiskEntryKind.FOLDER)
 
     def size(self, path: Path) -> int:
         """See Disk."""

@@ -35,6 +35,12 @@ def check_has_key(link: Link) -> None:
         )
 
 
+def check_is_file(opened: OpenedFile) -> None:
+    """`UsageError` for a folder, whose bytes are no file that anybody wants."""
+    if opened.metadata.folder is not None:
+        raise UsageError("This link is of a folder, and not of a file.")
+
+
 async def open_file(context: Context, link: Link) -> OpenedFile:
     """Find a file and check the key. Raises as `unlock`, and what `Search.run` raises."""
     check_has_key(link)

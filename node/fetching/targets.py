@@ -18,7 +18,7 @@ from shoal.erasure import Link
 from shoal.node.context import Context
 from shoal.node.durable import rename_new, sync_open_folder
 from shoal.node.errors import LocalError, UsageError
-from shoal.node.fetching.fetch import OpenedFile, make_reader, open_file, open_stream, sealed_data_leaf
+from shoal.node.fetching.fetch import OpenedFile, check_is_file, make_reader, open_file, open_stream, sealed_data_leaf
 from shoal.node.fetching.reading import MAX_RUN_SEGMENTS, in_order
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.renewal import renew_used
@@ -182,6 +182,7 @@ async def fetch_to_path(
     if on_progress is not None:
         on_progress(Progress(Phase.SEARCHING))
     opened = await open_file(context, link)
+    check_is_file(opened)
     path = resolve_target(target, opened, force=force)
     with open_part(part_path(path, link)) as part:
         first, received = await _verified_segments(context, opened, part, on_progress)

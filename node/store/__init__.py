@@ -21,7 +21,7 @@ knows no trio. docs/store.md describes the bytes on disk and the orders of event
 
 from shoal.node.store.accounts import Usage
 from shoal.node.store.catalogue import HeldFile, HeldShare, KeptStatement, ShareKey
-from shoal.node.store.disk import Disk, DiskFile, EntryKind, RealDisk
+from shoal.node.store.disk import Disk, DiskEntryKind, DiskFile, RealDisk
 from shoal.node.store.errors import (
     BadManifest,
     BadRange,
@@ -60,9 +60,9 @@ __all__ = [
     "BadUpload",
     "DatabaseFailed",
     "Disk",
+    "DiskEntryKind",
     "DiskFailed",
     "DiskFile",
-    "EntryKind",
     "FileDeleted",
     "GaveWay",
     "HeldFile",

@@ -27,7 +27,7 @@ _NO_ROOM_FOR_INDEX = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZ
 DATABASE_SUFFIXES = ("", "-wal", "-shm")  # the files SQLite keeps for one database in WAL mode
 
 
-class EntryKind(Enum):
+class DiskEntryKind(Enum):
     """What a name in a directory stands for."""
 
     FILE = "file"
@@ -90,7 +90,7 @@ class Disk(Protocol):
         """Remove a name; durable after `fsync_directory`."""
         ...
 
-    def list_directory(self, path: Path) -> dict[str, EntryKind]:
+    def list_directory(self, path: Path) -> dict[str, DiskEntryKind]:
         """Names in a directory, in no particular order, and what they stand for; none when it does not exist."""
         ...
 
@@ -201,7 +201,7 @@ class RealDisk:
         with _folder(path) as folder:
             os.unlink(path.name, dir_fd=folder)
 
-    def list_directory(self, path: Path) -> dict[str, EntryKind]:
+    def list_directory(self, path: Path) -> dict[str, DiskEntryKind]:
         """See Disk."""
         try:
             with os.scandir(path) as entries:
@@ -249,10 +249,10 @@ def _connect(path: Path, locking_mode: str) -> sqlite3.Connection:
     return connection
 
 
-def _kind(entry: os.DirEntry[str]) -> EntryKind:
+def _kind(entry: os.DirEntry[str]) -> DiskEntryKind:
     if entry.is_file(follow_symlinks=False):
-        return EntryKind.FILE
-    return EntryKind.FOLDER if entry.is_dir(follow_symlinks=False) else EntryKind.OTHER
+        return DiskEntryKind.FILE
+    return DiskEntryKind.FOLDER if entry.is_dir(follow_symlinks=False) else DiskEntryKind.OTHER
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from shoal.erasure import MalformedManifest, Manifest, manifest_id
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.store.catalogue import Catalogue, ShareKey, ShareRow, ShareState, insert_share
 from shoal.node.store.database import Transaction
-from shoal.node.store.disk import Disk, EntryKind
+from shoal.node.store.disk import Disk, DiskEntryKind
 from shoal.node.store.errors import StoreError, StoreFull, disk_errors
 from shoal.node.store.limits import OWN_SOURCE, allocated_bytes
 from shoal.node.store.quarantine import QuarantineStart
@@ -102,16 +102,16 @@ class Reconciler:
     def _list(self, garbage: set[str]) -> Found:
         found = Found({}, {}, set(), [])
         for folder, kind in self._disk.list_directory(self._root / "shares").items():
-            if kind is not EntryKind.FOLDER:
+            if kind is not DiskEntryKind.FOLDER:
                 found.others.append(("", folder))
                 continue
             for name, what in self._names(folder).items():
-                is_share_of_ours = what is EntryKind.FILE and f"{folder}/{name}" not in garbage
+                is_share_of_ours = what is DiskEntryKind.FILE and f"{folder}/{name}" not in garbage
                 if not (is_share_of_ours and self._sort(found, folder, name)):
                     found.others.append((folder, name))
         return found
 
-    def _names(self, folder: str) -> dict[str, EntryKind]:
+    def _names(self, folder: str) -> dict[str, DiskEntryKind]:
         """What is in a folder under shares/; nothing in one that is not ours and cannot be listed."""
         try:
             return self._disk.list_directory(folder_path(self._root, folder))

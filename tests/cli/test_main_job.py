@@ -200,7 +200,7 @@ def test_a_kind_of_file_from_a_later_version_is_refused_and_leaves_nothing(
 ) -> None:
     source = str(client.file(os.urandom(200_000)))
     with monkeypatch.context() as patch:
-        seal_as(patch, kind=1)
+        seal_as(patch, kind=2)
         link = client.publish(source)
     into = client.folder / "into"
     into.mkdir()

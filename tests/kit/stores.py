@@ -18,7 +18,7 @@ from shoal.erasure import (
     split_nodes,
     verify_range,
 )
-from shoal.node.store import Disk, DiskFile, EntryKind, ReadResult, ShareStore, split_blocks
+from shoal.node.store import Disk, DiskEntryKind, DiskFile, ReadResult, ShareStore, split_blocks
 from shoal.node.store.limits import USUAL_BOUNDS, Bounds
 from shoal.simulation.disk import SimDisk
 
@@ -214,7 +214,7 @@ class Recorded:
         self.note("unlink", path)
         self.inner.unlink(path)
 
-    def list_directory(self, path: Path) -> dict[str, EntryKind]:
+    def list_directory(self, path: Path) -> dict[str, DiskEntryKind]:
         return self.inner.list_directory(path)
 
     def size(self, path: Path) -> int:

@@ -17,12 +17,12 @@ def test_an_unknown_kind_is_refused_and_leaves_nothing(tmp_path: Path, monkeypat
 
     async def story(world: World) -> None:
         with monkeypatch.context() as patch:
-            seal_as(patch, kind=1)
-            shared = await prepare(world, 6, needed=2, total=4, name="a folder")
+            seal_as(patch, kind=2)
+            shared = await prepare(world, 6, needed=2, total=4, name="of another kind")
         link = shared.published.link
         async with world.client("reader") as client:
             for target in (folder, folder / "copy"):
-                with pytest.raises(NeedsNewerShoal, match="newer Shoal: this version does not know a file of kind 1"):
+                with pytest.raises(NeedsNewerShoal, match="newer Shoal: this version does not know a file of kind 2"):
                     await client.fetch(link, target)
             with pytest.raises(NeedsNewerShoal):
                 async with client.open_fetch(link):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kit.stores import Place
-from shoal.node.store import EntryKind
+from shoal.node.store import DiskEntryKind
 from shoal.simulation.disk import PowerCut, SimDisk
 
 
@@ -47,7 +47,7 @@ def test_names(place: Place, folder: Path) -> None:
     other.write_at(0, [b"y"])
     disk.rename(folder / "y", folder / "x")
     other.close()
-    assert disk.list_directory(folder) == {"x": EntryKind.FILE}
+    assert disk.list_directory(folder) == {"x": DiskEntryKind.FILE}
     file = disk.open(folder / "x")
     assert file.read_at(0, 9) == b"y"
     with pytest.raises(OSError, match=r"closed|descriptor|writing"):
@@ -56,7 +56,7 @@ def test_names(place: Place, folder: Path) -> None:
     disk.fsync_directory(folder)
     disk.unlink(folder / "x")
     assert disk.list_directory(folder) == disk.list_directory(folder / "none") == {}
-    assert disk.list_directory(folder.parent) == {"b": EntryKind.FOLDER}
+    assert disk.list_directory(folder.parent) == {"b": DiskEntryKind.FOLDER}
     for missing in (disk.open, disk.unlink, disk.size):
         with pytest.raises(FileNotFoundError):
             missing(folder / "x")
