@@ -30,6 +30,7 @@ def take_link(
     link_file: str | None,
     *,
     needs_key: bool,
+    takes_path: bool = False,
     settings: "Globals | None" = None,
     environment: Mapping[str, str] = os.environ,
     stdin: Callable[[], BinaryIO | None] = lambda: sys.stdin.buffer if sys.stdin else None,
@@ -38,7 +39,8 @@ def take_link(
 
     Standard input is read when the argument is `-`, or when there is nothing else and it is no terminal.
     With `settings` the argument may also be the name of a file that their home has published. `needs_key` refuses a
-    private link without key. BadUsageError for whatever makes no link.
+    private link without key. Without `takes_path` a link that leads into a folder is refused: the command would do its
+    work on the whole folder. BadUsageError for whatever makes no link.
     """
     if argument is not None and link_file is not None:
         raise BadUsageError("Give the link as an argument or with --link-file, not both.")
@@ -53,6 +55,8 @@ def take_link(
             "This link has no key. It is the hash of a private file: enough to check the file, but not to read it. "
             "Use the whole link, with the part after '#'."
         )
+    if link.path and not takes_path:
+        raise BadUsageError("This link has a path, but this command works on whole files and folders. Leave it out.")
     return link
 
 

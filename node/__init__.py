@@ -53,6 +53,7 @@ from shoal.node.results import (
     Republished,
     Width,
 )
+from shoal.node.translate import parse_link
 
 VERSION = __version__
 
@@ -106,6 +107,7 @@ __all__ = [
     "init_node",
     "load_settings",
     "open_node",
+    "parse_link",
     "parse_receipt",
     "real_environment",
     "stop_daemon",

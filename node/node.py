@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from shoal.dht import Address, NobodyAnsweredError, NodeId
-from shoal.erasure import FileId, Link, LinkKind, parse_link
+from shoal.erasure import FileId, Link, LinkKind
 from shoal.node.context import Context
 from shoal.node.errors import LocalError, NoPeers, UsageError, WrongKey
 from shoal.node.fetching.fetch import FetchStream, check_has_key, check_is_file, open_file, open_stream, unlock
@@ -48,7 +48,7 @@ from shoal.node.results import (
     Repaired,
     Republished,
 )
-from shoal.node.translate import translated
+from shoal.node.translate import parse_link, translated
 from shoal.node.volunteer.leaving import Leaver
 from shoal.node.volunteer.serving import Serving
 from shoal.node.volunteer.status import node_status
@@ -446,12 +446,14 @@ class Node:
             return await node_status(self.context, self.serving)
 
 
-def _parsed(link: object) -> Link:
-    if isinstance(link, Link):
-        return link
-    if not isinstance(link, str):
+def _parsed(link: object, *, takes_path: bool = False) -> Link:
+    """The link that was given. A path in it is refused by what would do its work on the whole folder all the same."""
+    if not isinstance(link, str | Link):
         raise UsageError(f"A link is a str or a Link, and not of type {type(link).__name__}.")
-    return parse_link(link)
+    parsed = link if isinstance(link, Link) else parse_link(link)
+    if parsed.path and not takes_path:
+        raise UsageError("This link has a path, but this works on whole files and folders. Leave the path out.")
+    return parsed
 
 
 def _path(target: object) -> Path:

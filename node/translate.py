@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from shoal.dht import DhtError, ListenError, NobodyAnsweredError
-from shoal.erasure import ErasureError, MalformedLink
+from shoal.erasure import ErasureError, Link, MalformedLink
+from shoal.erasure import parse_link as parse
 from shoal.node.channel import PeerError, Unreachable
 from shoal.node.errors import BadData, LocalError, NoPeers, Refused, UsageError
 from shoal.node.store import StoreError
@@ -34,3 +35,12 @@ def translated() -> Iterator[None]:
         raise Refused(f"A peer refused to help: {error}.", causes={error.cause: 1}) from error
     except StoreError as error:
         raise LocalError(f"The share store failed: {error}.") from error
+
+
+def parse_link(text: str) -> Link:
+    """The link in `text`, however it was pasted: with line breaks, quotes or the marks of a sentence around it.
+
+    :raises UsageError: it is none, or mistyped. The message never repeats the text, which is a secret.
+    """
+    with translated():
+        return parse(text)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -124,6 +125,16 @@ def test_one_changed_character_anywhere_is_refused_and_not_repeated() -> None:
             with pytest.raises(BadUsageError, match=r"Malformed link|not a Shoal link") as caught:
                 take(changed)
             assert changed[10:40] not in str(caught.value)
+
+
+def test_a_path_is_taken_only_by_commands_that_look_into_folders() -> None:
+    link = replace(PRIVATE, path=b"holiday/img 01.jpg")
+    assert take_link(str(link), None, needs_key=True, takes_path=True) == link
+    with pytest.raises(BadUsageError, match="has a path"):
+        take(str(link))
+    assert take(f"{PRIVATE}/") == PRIVATE
+    with pytest.raises(BadUsageError, match="Malformed link: its path has a blank"):
+        take_link(f"{PRIVATE}/img 01.jpg", None, needs_key=True, takes_path=True)
 
 
 def test_truncated_links_are_refused() -> None:

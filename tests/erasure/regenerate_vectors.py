@@ -6,6 +6,7 @@ The tests build the same values and compare them with what is stored: running th
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,15 @@ def build_manifest() -> dict[str, Any]:
 
 def build_link() -> dict[str, Any]:
     file_id, key = FileId(bytes_for("id", 32)), bytes_for("file key", 32)
+    private, public = Link(file_id, LinkKind.PRIVATE, key), Link(file_id, LinkKind.PUBLIC)
+    paths = (b"a", b"holiday/img 01.jpg", "été/#1/100 %".encode(), b"\xff\n", b"etc.", b"_/_", b"~/-.x")
     return {
         "id": file_id.hex(),
         "key": key.hex(),
-        "private with key": str(Link(file_id, LinkKind.PRIVATE, key)),
-        "private": str(Link(file_id, LinkKind.PRIVATE)),
-        "public": str(Link(file_id, LinkKind.PUBLIC)),
+        "private with key": str(private),
+        "private": private.hash,
+        "public": str(public),
+        "paths": {path.hex(): [str(replace(link, path=path)) for link in (private, public)] for path in paths},
     }
 
 

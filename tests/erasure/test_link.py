@@ -15,6 +15,12 @@ from shoal.erasure.hashing import labelled
 FILE_ID, KEY = FileId(bytes(range(32))), bytes(range(100, 132))
 PRIVATE, PUBLIC = Link(FILE_ID, LinkKind.PRIVATE, KEY), Link(FILE_ID, LinkKind.PUBLIC)
 TEXTS = {"private": str(PRIVATE), "hash": PRIVATE.hash, "public": str(PUBLIC), "bare": PUBLIC.hash[6:]}
+NAMES = (
+    st.binary(min_size=1, max_size=255)
+    .map(lambda name: name.replace(b"/", b"-").replace(b"\0", b"_"))
+    .filter(lambda name: name not in (b".", b".."))
+)
+PATHS = st.lists(NAMES, min_size=1, max_size=8).map(b"/".join)
 REPLACEMENTS = string.printable + "\0é\u200b\u2028\ud800ſＡ"
 
 
@@ -79,6 +85,91 @@ def test_a_pasted_link_with_one_wrong_character_is_still_refused(how: str) -> No
             if new != text[at]:
                 with pytest.raises(MalformedLink):
                     parse_link(pasted(text[:at] + new + text[at + 1 :])[how])
+
+
+@settings(max_examples=200)
+@given(PATHS, st.sampled_from(["private", "public"]), st.sampled_from(["{}", " {}. ", "«{}».", "**{}**", "> {}\n"]))
+def test_a_path_survives_in_a_sentence(path: bytes, name: str, around: str) -> None:
+    link = replace(parse_link(TEXTS[name]), path=path)
+    assert parse_link(around.format(link)) == link
+    assert link.hash == TEXTS[name].partition("#")[0]
+    half = len(str(link)) - 10
+    assert parse_link(f"> {str(link)[:half]} \r\n> {str(link)[half:]}\n") == link
+
+
+def test_the_form_of_a_path() -> None:
+    assert str(replace(PUBLIC, path=b"holiday/img 01~.jpg")) == f"{PUBLIC}/holiday/img%2001~.jpg"
+    assert str(replace(PRIVATE, path="é#1".encode())) == f"{PRIVATE}/%C3%A9%231"
+    assert str(replace(PRIVATE, path=b"etc...")) == f"{PRIVATE}/etc..%2E"
+    assert str(replace(PRIVATE, path=b"a_")) == f"{PRIVATE}/a%5F"
+    assert "secret" not in repr(replace(PRIVATE, path=b"secret"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "path"),
+    [
+        ("/", b""),
+        ("/a/", b"a"),
+        ("/a%2fb", b"a/b"),
+        ("/é(1)+,b", "é(1)+,b".encode()),
+        ("/a#b", b"a#b"),
+        ("/a\u200bb\xad", b"ab"),
+        ("/a/%23", b"a/#"),
+        ("/aus%20Köln.jpg?)”.", "aus Köln.jpg".encode()),
+        ("/a.\n.b", b"a..b"),
+    ],
+)
+@pytest.mark.parametrize("name", ["private", "public", "bare"])
+def test_paths_as_people_type_them(typed: str, path: bytes, name: str) -> None:
+    assert parse_link(TEXTS[name] + typed) == replace(parse_link(TEXTS[name]), path=path)
+    if "#" in TEXTS[name]:
+        assert parse_link(TEXTS[name].replace("#", "%23") + typed) == replace(parse_link(TEXTS[name]), path=path)
+
+
+def test_a_path_behind_the_hash_of_a_private_file_is_refused() -> None:
+    with pytest.raises(MalformedLink, match="behind the key"):
+        parse_link(f"{PRIVATE.hash}/a")
+    assert parse_link(f"{PRIVATE.hash}/") == replace(PRIVATE, key=None)
+
+
+@pytest.mark.parametrize(
+    ("path", "match"),
+    [
+        ("a b", "blank"),
+        ("a\tb", "blank"),
+        ("it's", "quotation mark"),
+        ("a\udcffb", "blank"),
+        ("100%", "without two hexadecimal digits"),
+        ("%zz", "without two hexadecimal digits"),
+        ("a//b", "empty name"),
+        ("/a", "empty name"),
+        ("a//", "empty name"),
+        ("./a", "'.'"),
+        ("a/../b", r"'\.\.'"),
+        ("%2e%2E/a", r"'\.\.'"),
+        ("a%00", "zero byte"),
+        ("a" * 4097, "more than 4096 bytes"),
+        ("a" * 17000, "too long"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_is_no_path(path: str, match: str) -> None:
+    with pytest.raises(MalformedLink, match=match):
+        parse_link(f"{PRIVATE}/{path}")
+
+
+def test_the_longest_path_fits() -> None:
+    link = replace(PRIVATE, path=b"\xff" * 4096)
+    assert parse_link(f"  {link}\n") == link
+
+
+def test_a_path_makes_no_wrong_link_right() -> None:
+    text = f"{TEXTS['private']}/a"
+    for at in range(len(TEXTS["private"])):
+        for new in "a/.":
+            if new != text[at]:
+                with pytest.raises(MalformedLink):
+                    parse_link(text[:at] + new + text[at + 1 :])
 
 
 def test_form() -> None:
@@ -170,6 +261,7 @@ def test_wrong_lengths_and_a_public_key_part() -> None:
         lambda: Link(FILE_ID, LinkKind.PRIVATE, b"short"),
         lambda: Link(FILE_ID, LinkKind.PUBLIC, KEY),
         lambda: replace(PUBLIC, key=KEY),
+        *(lambda path=path: replace(PUBLIC, path=path) for path in (b"/a", b"a/", b"a//b", b"..", b"a\0", bytes(4097))),
     ]
     for build in builds:
         with pytest.raises(MalformedLink):

@@ -30,6 +30,8 @@ def test_stored_links_parse(stored_vectors: Callable[[str], Any]) -> None:
     assert (link.id.hex(), link.key.hex()) == (case["id"], case["key"])
     assert str(link) == case["private with key"]
     assert link.hash == case["private"]
+    for path, texts in case["paths"].items():
+        assert [parse_link(text).path.hex() for text in texts] == [path, path]
 
 
 def test_stored_object_reads_back(stored_vectors: Callable[[str], Any], codec: Codec) -> None:
