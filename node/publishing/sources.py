@@ -7,35 +7,17 @@ again at an offset, which is what makes a publish resumable.
 import os
 import stat
 from collections.abc import AsyncIterable, AsyncIterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from shoal.node.environment import Environment
 from shoal.node.errors import LocalError, UsageError
+from shoal.node.fingerprints import Fingerprint
 from shoal.node.names import printable
 
 
 class SourceChanged(LocalError):
     """The file did not stay as it was: what has been read of it is no file, and reading on cannot mend that."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """What a file system tells of a file. Whoever may write a file can set its mtime back, but not its ctime.
-
-    A new name, owner or mode changes the ctime too: alone it proves no change of the content.
-    """
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    def may_have_the_content_of(self, other: "Fingerprint") -> bool:
-        """Whether nothing but the ctime differs."""
-        return replace(self, ctime_ns=other.ctime_ns) == other
 
 
 class Source(Protocol):
@@ -139,8 +121,7 @@ class FileSource:
 
     def look(self) -> Fingerprint:
         """The fingerprint as it is now."""
-        status = os.fstat(self._descriptor)
-        return Fingerprint(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return Fingerprint.of(os.fstat(self._descriptor))
 
     async def aclose(self) -> None:
         """Close the descriptor."""

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from shoal.node import Environment
 from shoal.node.errors import LocalError, ShoalError, UsageError
+from shoal.node.fingerprints import Fingerprint
 from shoal.node.names import printable
-from shoal.node.publishing.sources import Fingerprint, Source, open_source
+from shoal.node.publishing.sources import Source, open_source
 
 CONTENT = bytes(range(256)) * 40
 

@@ -1,0 +1,108 @@
+"""A tree as a walk found it: what a publish of a folder reads. `walk_tree` makes one.
+
+A tree names everything that will be in the folder, with what the file system told of each file then. Contents are read
+later, and a file that is no longer what the walk found is refused.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from shoal.node.fingerprints import Fingerprint
+from shoal.node.folders.entries import Entry, EntryKind, order_key
+
+PATH_AT_ONCE_BYTES = 2_048  # of a path given to the system in one call: it takes less than 4,096
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """One file, directory or symbolic link that a walk found.
+
+    :ivar path: in the folder that is published, as in `Entry`.
+    :ivar root: the directory on disk that `path` is relative to; empty for the current one.
+    :ivar fingerprint: what the system told of it. The size and the time of modification come from here.
+    """
+
+    path: bytes
+    kind: EntryKind
+    root: bytes
+    fingerprint: Fingerprint
+    executable: bool = False
+    target: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes of a file's contents."""
+        return self.fingerprint.size if self.kind is EntryKind.FILE else 0
+
+    @property
+    def where(self) -> bytes:
+        """Its path on disk, for messages. It may be longer than what the system takes: see `open_walked`."""
+        return os.path.join(self.root, self.path)
+
+    def entry(self, offset: int, digest: bytes) -> Entry:
+        """The entry of it, with where its contents begin and what they hash to."""
+        mtime_ns = self.fingerprint.mtime_ns
+        if self.kind is EntryKind.FILE:
+            return Entry(self.path, self.kind, self.size, offset, mtime_ns, self.executable, digest)
+        return Entry(self.path, self.kind, mtime_ns=mtime_ns, target=self.target)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Everything that one publish of a folder will have in it.
+
+    :ivar found: in the order of an index: a directory right before what is in it, and every directory is there.
+    :ivar identity: what names the command that the tree is walked for: absolute paths, and all choices that say what is
+        in it. The same identity takes an interrupted publish up again.
+    :ivar name: the name of the folder; None where it has none, as of several paths.
+    :ivar skipped: paths on disk that were left out because they cannot be read or published, as far as the choices of
+        the walk allowed that.
+    """
+
+    found: Sequence[Walked]
+    identity: Sequence[str]
+    name: str | None = None
+    skipped: Sequence[bytes] = field(default=())
+
+    @property
+    def files(self) -> int:
+        """How many of `found` are files."""
+        return sum(found.kind is EntryKind.FILE for found in self.found)
+
+
+def sort_walked(walked: list[Walked]) -> None:
+    """Bring them into the order of an index."""
+    walked.sort(key=lambda each: order_key(each.path))
+
+
+def open_walked(walked: Walked) -> int:
+    """A descriptor of a file that a walk found, for reading. It never blocks on a pipe. Raises OSError.
+
+    Symbolic links on the way are followed, as the walk did where it was told to. The caller compares the fingerprint.
+    A path longer than the system takes is opened in several steps.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    if len(walked.where) < PATH_AT_ONCE_BYTES:
+        return os.open(walked.where, flags)
+    *parts, last = _steps(walked.path)
+    folder = os.open(walked.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(last, flags, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _steps(path: bytes) -> list[bytes]:
+    """The path in pieces that the system takes."""
+    steps: list[bytes] = []
+    for name in path.split(b"/"):
+        if steps and len(steps[-1]) + len(name) < PATH_AT_ONCE_BYTES:
+            steps[-1] += b"/" + name
+        else:
+            steps.append(name)
+    return steps
