@@ -1,5 +1,6 @@
 """Names in folders: made durable, never replaced, as far as a file system allows it. Blocking."""
 
+import ctypes
 import errno
 import os
 from pathlib import Path
@@ -27,6 +28,20 @@ def sync_open_folder(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in _NO_SUCH_SYNC:
             raise
+
+
+def sync_file_system(descriptor: int) -> None:
+    """Have all that was written to the file system of an open file or folder survive a power cut.
+
+    It makes thousands of small files durable in the time of one. A caller that must know of each file syncs the file
+    afterwards: that costs little then, and is all there is on a system without this call. Raises OSError where the disk
+    failed.
+    """
+    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if call is not None and call(descriptor) != 0:
+        code = ctypes.get_errno()
+        if code not in _NO_SUCH_SYNC:
+            raise OSError(code, os.strerror(code))
 
 
 def rename_new(old: Path, new: Path) -> None:

@@ -5,7 +5,9 @@ families of their own inside; they are translated here and there where an operat
 Messages are whole sentences for the person at the terminal: what failed, the numbers, what to do next.
 """
 
-from collections.abc import Mapping
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TypeVar
 
@@ -71,6 +73,20 @@ class UsageError(ShoalError):
 
 class LocalError(ShoalError):
     """This machine failed: a file, a disk, a port. Nothing is wrong with the network."""
+
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+MAKE_ROOM = "Make room and run the same command again, or choose another folder with -o."
+
+
+@contextmanager
+def local_errors(what: str) -> Iterator[None]:
+    """An OSError in this block becomes a `LocalError` that says `what` failed, and why."""
+    try:
+        yield
+    except OSError as error:
+        advice = f" {MAKE_ROOM}" if error.errno in NO_ROOM else ""
+        raise LocalError(f"{what}: {error.strerror}.{advice}") from error
 
 
 class AlreadyRunning(ShoalError):

@@ -5,7 +5,6 @@ again and compared with the file's data tree. No state file is needed, and a dam
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import shlex
@@ -17,7 +16,7 @@ import trio
 from shoal.erasure import Link
 from shoal.node.context import Context
 from shoal.node.durable import rename_new, sync_open_folder
-from shoal.node.errors import LocalError, UsageError
+from shoal.node.errors import LocalError, UsageError, local_errors
 from shoal.node.fetching.fetch import OpenedFile, check_is_file, make_reader, open_file, open_stream, sealed_data_leaf
 from shoal.node.fetching.reading import MAX_RUN_SEGMENTS, in_order
 from shoal.node.holders.announcers import Hint
@@ -83,7 +82,7 @@ def part_path(target: Path, link: Link) -> Path:
 @contextlib.contextmanager
 def open_part(path: Path) -> Iterator[PartFile]:
     """Open or make a part file, locked. `LocalError` when another process is at it or the folder is not writable."""
-    with _local_errors(f"Cannot write {printable(path)}"):
+    with local_errors(f"Cannot write {printable(path)}"):
         descriptor = _open_locked(path)
     try:
         yield PartFile(path, descriptor)
@@ -112,23 +111,13 @@ def _open_locked(path: Path) -> int:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _local_errors(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        room = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = " Make room and run the same command again, or choose another folder with -o." if room else ""
-        raise LocalError(f"{what}: {error.strerror}.{advice}") from error
-
-
 def check_target(target: Path | None, *, force: bool) -> None:
     """What can be refused before the network is asked."""
     if target is None:
         return
     if "\0" in str(target):
         raise LocalError(f"Cannot write {printable(target)}: not a possible file name.")
-    with _local_errors(f"Cannot write {printable(target)}"):
+    with local_errors(f"Cannot write {printable(target)}"):
         if target.is_dir():
             return
         _refuse_existing(target, force=force)
@@ -188,7 +177,7 @@ async def fetch_to_path(
         first, received = await _verified_segments(context, opened, part, on_progress)
         resumed = min(first * opened.located.manifest.layout.segment_plain_bytes, opened.metadata.size)
         proven, more = await _fetch_rest(context, opened, part, first, on_progress)
-        with _local_errors(f"Cannot write {printable(path)}"):
+        with local_errors(f"Cannot write {printable(path)}"):
             await context.env.call(lambda: part.finish(path, force=force))
     renewed = await renew_used(context, opened.located, proven, opened.metadata.lease_s)
     return Fetched(
@@ -208,7 +197,7 @@ async def _fetch_rest(
     """Stream everything from segment `first` on into the part; who has proven to have which share, and share bytes
     received."""
     offset = min(first * opened.located.manifest.layout.segment_plain_bytes, opened.metadata.size)
-    with _local_errors(f"Cannot write {printable(part.path)}"):
+    with local_errors(f"Cannot write {printable(part.path)}"):
         await context.env.call(part.truncate, offset)
         if offset == opened.metadata.size and first:
             return [], 0

@@ -1,0 +1,71 @@
+"""Trees in memory: entries as an index has them, the plaintext that goes with them, and trees on disk to compare."""
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from blake3 import blake3
+
+from shoal.node.folders.entries import Entry, EntryKind, ancestors, order_key
+
+TIME_NS = 1_700_000_000_123_456_789  # of all entries that are given no other
+
+
+@dataclass(frozen=True, slots=True)
+class To:
+    """A symbolic link to `target`."""
+
+    target: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An executable file."""
+
+    content: bytes
+
+
+Node = bytes | None | To | Run  # a file's contents, a directory, a link, a program
+
+
+def tree(nodes: Mapping[bytes, Node]) -> tuple[list[Entry], bytes]:
+    """The entries of these paths and of all directories they are in, and the contents of the files end to end."""
+    full: dict[bytes, Node] = {each: None for path in nodes for each in ancestors(path)}
+    full.update(nodes)
+    entries, plaintext = [], b""
+    for path in sorted(full, key=order_key):
+        node = full[path]
+        if node is None:
+            entries.append(Entry(path, EntryKind.DIRECTORY, mtime_ns=TIME_NS))
+        elif isinstance(node, To):
+            entries.append(Entry(path, EntryKind.SYMLINK, mtime_ns=TIME_NS, target=node.target))
+        else:
+            content = node.content if isinstance(node, Run) else node
+            digest = blake3(content).digest()
+            entries.append(
+                Entry(path, EntryKind.FILE, len(content), len(plaintext), TIME_NS, isinstance(node, Run), digest)
+            )
+            plaintext += content
+    return entries, plaintext
+
+
+def on_disk(root: Path) -> dict[bytes, Node]:
+    """What is below a folder, in the same form."""
+    found: dict[bytes, Node] = {}
+    base = os.fsencode(root)
+    for folder, folders, files in os.walk(base):
+        for name in [*folders, *files]:
+            path = os.path.join(folder, name)
+            status = os.lstat(path)
+            inner = os.path.relpath(path, base)
+            if stat.S_ISLNK(status.st_mode):
+                found[inner] = To(os.readlink(path))
+            elif stat.S_ISDIR(status.st_mode):
+                found[inner] = None
+            else:
+                with open(path, "rb") as file:
+                    content = file.read()
+                found[inner] = Run(content) if status.st_mode & stat.S_IXUSR else content
+    return found
