@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import trio
 
 from shoal.dht import Address, Identity
-from shoal.node.channel import Buffer, ConnectionSlots, Disconnected, StreamHandler, Unreachable
+from shoal.node.channel import Buffer, ConnectionSlots, Disconnected, Occupied, StreamHandler, Unreachable
 from shoal.node.channel.limits import Patience
 from shoal.node.channel.slots import Slot
 from shoal.node.channel.streams import CONNECT_TIMEOUT_S
@@ -139,10 +139,12 @@ class VirtualStreamNetwork:
         local = Address(self._host, world.new_port())
         if listener is None:
             raise Unreachable(f"{address}: connection refused")
-        there, here = _Pipe(world, latency_s), _Pipe(world, world.draw_latency_s())
-        caller = VirtualStream(world, local, address, here, there, listener.identity.public_key, slot=None)
         scope = trio.CancelScope()
         slot = listener.slots.take(local, trio.current_time(), scope.cancel)
+        if slot is None:
+            raise Occupied(f"{address} has no connection free")
+        there, here = _Pipe(world, latency_s), _Pipe(world, world.draw_latency_s())
+        caller = VirtualStream(world, local, address, here, there, listener.identity.public_key, slot=None)
         server = VirtualStream(world, address, local, there, here, None, slot=slot)
         listener.nursery.start_soon(_serve_one, listener, server, slot, scope)
         return caller

@@ -73,11 +73,15 @@ class ConnectionSlots:
         newcomers: int = MAX_NEWCOMERS_COUNT,
         *,
         private: bool = False,
+        admits: Callable[[Address, float], bool] = lambda remote, now: True,
     ) -> None:
-        """`private`: hosts are places, without caps of their own."""
+        """`private`: hosts are places, without caps of their own. `admits`: whether a handshake with a caller is still
+        within what its place may have of this node's time.
+        """
         self.total = total
         self.newcomers = newcomers
         self.private = private
+        self._admits = admits
         self._newcomers: dict[Slot, None] = {}  # each oldest first
         self._settled: dict[Slot, None] = {}
         self._administrators: dict[Slot, None] = {}
@@ -87,11 +91,14 @@ class ConnectionSlots:
         """How many connections there are, of all kinds."""
         return len(self._newcomers) + len(self._settled) + len(self._administrators)
 
-    def take(self, remote: Address, now: float, evict: Callable[[], None]) -> Slot:
-        """A newcomer's slot. There always is one: when all are taken, the oldest of the fullest place goes.
+    def take(self, remote: Address, now: float, evict: Callable[[], None]) -> Slot | None:
+        """A newcomer's slot. When all are taken, the oldest of the fullest place goes.
 
-        `evict` ends the connection. It is called when the slot is given to another.
+        None where the caller's place has had its share of this node's time. `evict` ends the connection. It is called
+        when the slot is given to another.
         """
+        if not self._admits(remote, now):
+            return None
         slot = Slot(self, Origin.of(remote, private=self.private), now, evict)
         if len(self._newcomers) >= self.newcomers:
             crowd = heaviest([*self._newcomers, slot], _one)

@@ -124,11 +124,11 @@ class TlsStream:
         close_socket(self._socket)
 
     def turn_away(self) -> None:
-        """Say that there is no connection free, if nothing was said yet. A new socket has room for these few bytes."""
-        if not self._sent_bytes:
-            with suppress(OSError):
-                self._socket.send(OCCUPIED)
-        self.abort()
+        """Say that there is no connection free, if nothing was said yet, and close."""
+        if self._sent_bytes:
+            self.abort()
+        else:
+            _turn_away(self._socket)
 
     def abort(self) -> None:
         """Close the socket as it is."""
@@ -256,6 +256,9 @@ class TlsNetwork:
                 async for sock, remote in accepted_sockets(listener):
                     scope = trio.CancelScope()
                     slot = slots.take(remote, trio.current_time(), scope.cancel)
+                    if slot is None:
+                        _turn_away(sock)
+                        continue
                     stream = TlsStream(sock, remote, context, slot)
                     nursery.start_soon(_serve_one, stream, handler, slot, scope)
         finally:
@@ -265,6 +268,13 @@ class TlsNetwork:
         if identity.public_key not in self._serving:
             self._serving[identity.public_key] = server_context(identity)
         return self._serving[identity.public_key]
+
+
+def _turn_away(sock: socket.socket) -> None:
+    """Say that there is no connection free, and close. A new socket has room for these few bytes."""
+    with suppress(OSError):
+        sock.send(OCCUPIED)
+    close_socket(sock)
 
 
 async def _serve_one(stream: TlsStream, handler: StreamHandler, slot: Slot, scope: trio.CancelScope) -> None:

@@ -164,13 +164,16 @@ async def daemon_status(
     admin = _administrator(home, network, environment)
     written = read_note(home)
     note = written or _expected_note(home, admin.identity.node_id)
-    is_busy = False
+    is_busy = is_asked = False
     with trio.move_on_after(ANSWER_TIMEOUT_S):
-        for address in note.reachable() if note else ():
-            try:
-                return _plain(bytes((await admin.ask(address, GetStatus())).payload))
-            except PeerError as error:
-                is_busy = is_busy or error.is_busy
+        while is_busy or not is_asked:
+            is_asked = True
+            for address in note.reachable() if note else ():
+                try:
+                    return _plain(bytes((await admin.ask(address, GetStatus())).payload))
+                except PeerError as error:
+                    is_busy = is_busy or error.is_busy
+            await trio.sleep(LOOK_EVERY_S)
     if is_busy:
         raise LocalError(
             f"The node on {home.data} runs and answered that it is busy. Try again.", causes={Cause.BUSY: 1}

@@ -44,6 +44,7 @@ BURST_S = 3.0  # of CPU at once, after a rest: 200,000 files surveyed, 30,000 st
 MAX_CALLERS = 4_096  # remembered, at some 500 bytes each
 
 # CPU seconds, rounded up.
+CONNECTION_S = 0.0012  # of a TLS handshake and the hellos
 REQUEST_S = 0.0003  # of any request, with its frames
 POLL_S = 0.0007  # of a poll by datagram: two signatures, and the disk is asked. Each file as in a survey
 SURVEYED_S = 0.000015  # each file of a survey,
@@ -106,6 +107,15 @@ class CallerBudgets:
         """The node works, or has worked, so long for a caller."""
         account.free_at = max(account.free_at, now) + cost_s / PART
         self.peak_s = max(self.peak_s, (account.free_at - now) * PART)
+
+    def admits_connection(self, source: Address, now: float) -> bool:
+        """Whether to shake hands with a caller, which then counts."""
+        account = self.account(source, now)
+        if self.wait_s(account, now):
+            self.refused += 1
+            return False
+        self.charge(account, CONNECTION_S, now)
+        return True
 
     def admits_poll(self, source: Address | None, size: int, now: float) -> bool:
         """Whether to work on a poll of so many bytes, which then counts. All with no proven source have one budget."""

@@ -83,7 +83,7 @@ class Serving:
         self.clock_look: ClockLook | None = None
         self.upkeep: Upkeep | None = None
         self._instance = ""
-        self._slots = ConnectionSlots(private=network.parameters.private)
+        self._slots = ConnectionSlots(private=network.parameters.private, admits=self.budgets.admits_connection)
 
     async def bind(self, nursery: trio.Nursery, address: Address) -> tuple[Address, trio.CancelScope]:
         """Listen for peers on one address; the real address, and a scope that ends the listening."""

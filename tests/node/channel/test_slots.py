@@ -22,7 +22,9 @@ class Table:
     def come(self, host: str, name: str = "") -> Slot:
         """A connection from there."""
         self.now += 0.001
-        return self.slots.take(Address.of(host, 9), self.now, lambda: self.gone.append(name or host))
+        slot = self.slots.take(Address.of(host, 9), self.now, lambda: self.gone.append(name or host))
+        assert slot is not None
+        return slot
 
     def settle(self, host: str, name: str = "") -> Slot | None:
         """A connection from there that asks for something at once, if it is let in."""
@@ -203,3 +205,10 @@ def test_the_bounds_hold_whatever_comes(rng: random.Random, is_private: bool) ->
         else:
             alive.pop(rng.randrange(len(alive))).release()
         assert table.slots.count <= 20 + 5 + MAX_ADMINISTRATORS_COUNT
+
+
+def test_a_caller_that_is_not_admitted_gets_no_slot_and_costs_nobody_a_place() -> None:
+    table = Table(ConnectionSlots(newcomers=1, admits=lambda remote, now: remote.host != "10.0.0.9"))
+    table.come("10.0.0.1")
+    assert table.slots.take(Address.of("10.0.0.9", 9), table.now, lambda: None) is None
+    assert (table.slots.count, table.gone) == (1, [])

@@ -354,6 +354,14 @@ async def test_a_caller_that_makes_room_before_its_handshake_is_told(serve_tls: 
     await second.aclose()
 
 
+async def test_a_caller_whose_place_has_had_its_share_is_told_that_the_node_is_busy(serve_tls: Serve) -> None:
+    served = await serve_tls(slots=ConnectionSlots(admits=lambda remote, now: False))
+    for _ in range(10):
+        with pytest.raises(Occupied):
+            await TlsNetwork().connect(served.address)
+    assert served.server.statistics().connections == 0
+
+
 async def test_a_silent_caller_is_dropped_after_the_handshake_deadline(
     serve_tls: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,3 +86,18 @@ async def test_a_crowd_that_asks_for_nothing_keeps_nobody_out(node: Node, tmp_pa
             with trio.fail_after(10):
                 await wanted.wait()
             nursery.cancel_scope.cancel()
+
+
+async def test_a_flood_of_callers_leaves_the_administrator_a_way(node: Node, tmp_path: Path) -> None:
+    """Another program on the machine has spent its share, which is that of the whole machine, and goes on."""
+    assert node.serving is not None
+    budgets, (address,) = node.serving.budgets, node.addresses
+    there = Address("127.0.0.1", 1)
+    while budgets.admits_connection(there, trio.current_time()):
+        pass
+    budgets.charge(budgets.account(there, trio.current_time()), 0.2, trio.current_time())  # a second's worth more
+    with pytest.raises(PeerError) as caught:
+        await TlsNetwork().connect(address)
+    assert caught.value.is_busy
+    with trio.fail_after(10):
+        assert await daemon_status(Home.at(tmp_path), network=NETWORK)

@@ -33,7 +33,7 @@ from shoal.node.channel import (
     TellHolders,
     Write,
 )
-from shoal.node.volunteer.budgets import BURST_S, MAX_CALLERS, PART, BudgetedHandlers, CallerBudgets, cost_s
+from shoal.node.volunteer.budgets import BURST_S, CONNECTION_S, MAX_CALLERS, PART, BudgetedHandlers, CallerBudgets, cost_s
 
 MINUTE_S = 60.0
 SURVEY = Survey(bytes(32 * MAX_SURVEY_COUNT), True)
@@ -100,6 +100,18 @@ async def test_others_never_wait_for_one_who_floods(autojump_clock: MockClock) -
             slowest = max(slowest, trio.current_time() - begun)
             await trio.sleep(0.5)
     assert slowest == pytest.approx(cost_s(SURVEY, 0))
+
+
+def test_handshakes_count_and_others_are_let_in() -> None:
+    """Somebody connects 2,000 times a second for a minute, and a stranger once a second."""
+    budgets = CallerBudgets(private=True)
+    let_in = 0
+    for step in range(int(MINUTE_S) * 2_000):
+        now = step / 2_000
+        let_in += budgets.admits_connection(SOMEBODY.remote, now)
+        if not step % 2_000:
+            assert budgets.admits_connection(STRANGER.remote, now)
+    assert let_in == pytest.approx((BURST_S + MINUTE_S * PART) / CONNECTION_S, rel=0.01)
 
 
 async def test_a_caller_is_told_how_long_to_wait(autojump_clock: MockClock) -> None:
