@@ -27,7 +27,8 @@ What a liar in a path can do, and what stops it:
 * name far more contacts than asked for: only the first K distinct ones of an answer are read;
 * name nodes that do not exist, so that time is wasted: a query unanswered for a moment no longer counts against the few
   that a path has in flight. A source whose contacts keep failing is *discredited*. Contacts that only such sources
-  named are asked after all others;
+  named are asked after all others, and only while fewer than K nodes have answered. From then on, the lookup does not
+  wait for those under way either;
 * name an honest node with a wrong address, so that it seems dead: a contact is id *and* address, and its
   failure says nothing about the same id elsewhere;
 * name ever nearer contacts, for ever: rounds, queries and time are bounded;
@@ -115,7 +116,7 @@ class Lookup:
         """Whether nothing is left to ask or to wait for, or time is up. What is still in flight is not
         needed.
         """
-        return self._over or not any(path.changed or path.in_flight for path in self._paths)
+        return self._over or not any(path.changed or path.is_waited_for(self._has_enough()) for path in self._paths)
 
     @property
     def query_count(self) -> int:
@@ -170,10 +171,14 @@ class Lookup:
         if self._over:
             return
         self._note_overdue(now)
-        discredited_too = now < self._deadline - TIME_LIMIT_S + DISCREDITED_LIMIT_S
+        discredited_too = not self._has_enough() and now < self._deadline - TIME_LIMIT_S + DISCREDITED_LIMIT_S
         for path in self._paths:
             if path.changed:
                 self._ready.extend(path.choose(now, discredited_too=discredited_too))
+
+    def _has_enough(self) -> bool:
+        """Whether so many have answered that the contacts of discredited sources are not worth a wait."""
+        return len(self._board.answered) >= self._k
 
     def _note_overdue(self, now: float) -> None:
         slow = [contact for path in self._paths for contact in path.newly_overdue(now)]

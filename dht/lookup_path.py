@@ -108,6 +108,14 @@ class Path:
     def in_flight(self) -> int:
         return len(self._waiting) + len(self._overdue)
 
+    def is_waited_for(self, has_enough: bool) -> bool:
+        """Whether something is in flight for which the lookup must not end yet. Once it has enough, that is nothing
+        overdue that only discredited sources named.
+        """
+        if self._waiting or not has_enough:
+            return self.in_flight > 0
+        return any(not self._is_discredited(self._candidates[contact]) for contact in self._overdue)
+
     def learn(self, contact: Contact, source: NodeId | None, round: int) -> None:
         """Add a contact, or one more source for it. A seed (no source) is known first hand."""
         candidate = self._candidates.get(contact)

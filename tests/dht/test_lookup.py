@@ -244,6 +244,44 @@ def test_time_is_bounded() -> None:
     assert lookup.next_queries(6.0 + TIME_LIMIT_S) == []
 
 
+def test_the_end_does_not_wait_for_those_that_a_liar_invented() -> None:
+    """K honest nodes have answered; what the liar named is nearer than all of them, and never answers."""
+    liar, *honest = contacts(range(100, 101 + K))
+    lookup = begin([liar, *honest])
+    now, asked = 0.0, lookup.next_queries(0.0)
+    while not lookup.done:
+        for query in asked:
+            if query == liar:
+                lookup.on_reply(liar, contacts(range(1, K + 1)), now + 0.002)
+            elif query in honest:
+                lookup.on_reply(query, [], now + 0.002)
+        now += 0.01
+        asked = lookup.next_queries(now)
+    assert lookup.result() == [liar, *honest][:K]
+    assert now < 6 * OVERDUE_MIN_S
+    assert lookup.query_count < K + 4 * ALPHA
+
+
+def test_while_few_have_answered_even_a_discredited_sources_contacts_are_waited_for() -> None:
+    source = contact(100)
+    dead, alive = contacts(range(1, K)), contact(K)
+    lookup = begin([source])
+    lookup.next_queries(0.0)
+    lookup.on_reply(source, [*dead, alive], 0.0)
+    now, asked_at = 0.0, dict[Contact, float]()
+    while not lookup.done:
+        for query in lookup.next_queries(now):
+            asked_at[query] = now
+        for query in [each for each, at in asked_at.items() if each == alive or now - at >= 0.9]:
+            del asked_at[query]
+            if query == alive:
+                lookup.on_reply(alive, [], now)
+            else:
+                lookup.on_failure(query, now)
+        now += OVERDUE_MIN_S
+    assert lookup.result() == [alive, source]
+
+
 def test_contacts_of_a_source_that_invents_them_are_asked_last() -> None:
     liar, honest = contact(2_000), contact(2_001)
     lookup = begin([liar, honest])
