@@ -1,7 +1,7 @@
 """One connection as the server sees it: hellos, then requests, each worked on in a task of its own."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -45,6 +45,7 @@ class Desk(Protocol):
     entropy: Callable[[int], bytes]
     throttle: Throttle
     queue: MemoryQueue
+    hold_back: Callable[[Address], Awaitable[None]]
 
     async def work(self, caller: Caller, request: AnyRequest, payload: Buffer) -> Reply | Failure:
         """Do one request, whatever happens."""
@@ -124,15 +125,19 @@ class Conversation:
         if error.request is None:
             raise error
         type_number, request_id = error.request
+        await self._refuse(type_number, request_id, Failure(Status.MALFORMED, text=str(error)))
+
+    async def _refuse(self, type_number: int, request_id: int, failure: Failure) -> None:
+        """Answer what cannot be done, in the caller's turn: such requests are in nobody's budget."""
         await self._reader.skip_payload()
-        await self._fail(type_number, request_id, Failure(Status.MALFORMED, text=str(error)))
+        await self._server.hold_back(self._stream.remote)
+        await self._fail(type_number, request_id, failure)
 
     async def _admit(
         self, nursery: trio.Nursery, head: FrameHead, request_id: int, request: AnyRequest | UnknownRequest
     ) -> None:
         if isinstance(request, UnknownRequest):
-            await self._reader.skip_payload()
-            await self._fail(request.type_number, request_id, Failure(Status.UNSUPPORTED))
+            await self._refuse(request.type_number, request_id, Failure(Status.UNSUPPORTED))
         elif isinstance(request, Identify):
             await self._fail_or_identify(request_id, request)
         elif self._settle():

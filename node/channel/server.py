@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import trio
 
-from shoal.dht import Identity, NetworkParameters
+from shoal.dht import Address, Identity, NetworkParameters
 from shoal.node.channel.bugs import BugCount
 from shoal.node.channel.conversation import Caller, Conversation
 from shoal.node.channel.limits import Throttle
@@ -48,6 +48,10 @@ class ServerStatistics:
     memory_bytes: int
 
 
+async def _at_once(remote: Address) -> None:
+    await trio.lowlevel.checkpoint()
+
+
 class PeerServer:
     """Answers peers on any number of streams: `serve_connection` is the handler to give to
     `StreamNetwork.serve`.
@@ -62,7 +66,9 @@ class PeerServer:
         entropy: Callable[[int], bytes],
         throttle: Throttle | None = None,
         memory: MemoryBudget | None = None,
+        hold_back: Callable[[Address], Awaitable[None]] | None = None,
     ) -> None:
+        """`hold_back` is awaited before a request is refused that nobody has been charged for."""
         self.identity = identity
         self.params = params
         self.dispatch = dispatch
@@ -70,6 +76,7 @@ class PeerServer:
         self.throttle = throttle or Throttle()
         self.memory = memory or MemoryBudget()
         self.queue = MemoryQueue(self.memory, self.throttle)
+        self.hold_back = hold_back or _at_once
         self._bugs = BugCount()
         self._connections = self._requests = self._failures = 0
 

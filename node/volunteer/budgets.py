@@ -4,8 +4,9 @@ A request costs by its type and by how much it asks for. The costs are fixed num
 (`benchmarks/callers.py`), so that a simulation does not depend on the machine. Bytes that are moved cost nothing here:
 the caller pays for them as much as the node, and the line bounds them.
 
-A caller saves up `BURST_S` at most, and then gets `PART` of one core. It is told how long to wait. Others that are
-within their share wait neither for its debt nor for its requests: each caller has one large request in work at a time.
+A caller saves up `BURST_S` at most, and then gets `PART` of one core. It is told how long to wait. That is work as
+well, so one refusal follows another after `REFUSAL_S`. Others that are within their share wait neither for its debt nor
+for its requests: each caller has one large request in work at a time.
 """
 
 import math
@@ -41,10 +42,11 @@ from shoal.node.channel.limits import acquire
 
 PART = 0.2  # of one core, for one caller in the long run: 12 s a minute
 BURST_S = 3.0  # of CPU at once, after a rest: 200,000 files surveyed, 30,000 statements told, 10,000 small requests
+REFUSAL_S = 0.01  # between two refusals to one caller, which cost it as little as the node: 100 a second
 MAX_CALLERS = 4_096  # remembered, at some 500 bytes each
 
 # CPU seconds, rounded up.
-CONNECTION_S = 0.0012  # of a TLS handshake and the hellos
+CONNECTION_S = 0.0015  # of a TLS handshake and the hellos
 REQUEST_S = 0.0003  # of any request, with its frames
 POLL_S = 0.0007  # of a poll by datagram: two signatures, and the disk is asked. Each file as in a survey
 SURVEYED_S = 0.000015  # each file of a survey,
@@ -63,7 +65,8 @@ class Account:
     """One caller. It is in debt until `free_at`, as far as that is more than a burst away."""
 
     free_at: float = -math.inf
-    turn: trio.Lock = field(default_factory=trio.Lock)
+    turn: trio.Lock = field(default_factory=trio.Lock)  # of its large requests
+    refusals: trio.Lock = field(default_factory=trio.Lock)
 
 
 class CallerBudgets:
@@ -102,6 +105,15 @@ class CallerBudgets:
     def wait_s(self, account: Account, now: float) -> float:
         """How long a caller has to wait before its next request; 0 for not at all."""
         return max(0.0, account.free_at - now - BURST_S / PART)
+
+    async def hold_back(self, remote: Address) -> None:
+        """Wait for the caller's turn to be refused something that no budget covers."""
+        await self.hold_back_account(self.account(remote, trio.current_time()))
+
+    async def hold_back_account(self, account: Account) -> None:
+        """The same, where the account is known."""
+        async with account.refusals:
+            await trio.sleep(REFUSAL_S)
 
     def charge(self, account: Account, cost_s: float, now: float) -> None:
         """The node works, or has worked, so long for a caller."""
@@ -148,6 +160,8 @@ class BudgetedHandlers:
             account.turn.release()
 
     async def _charged(self, account: Account, caller: Caller, request: AnyRequest, payload: Buffer) -> Reply:
+        if self._budgets.wait_s(account, trio.current_time()):
+            await self._budgets.hold_back_account(account)
         now = trio.current_time()
         wait_s = self._budgets.wait_s(account, now)
         if wait_s:

@@ -74,7 +74,14 @@ class Serving:
         self.handlers = Handlers()
         self.budgets = CallerBudgets(private=network.parameters.private)
         budgeted = BudgetedHandlers(self.budgets, self.handlers.answer)
-        self.server = PeerServer(identity, network.parameters, budgeted.answer, entropy=env.entropy, throttle=throttle)
+        self.server = PeerServer(
+            identity,
+            network.parameters,
+            budgeted.answer,
+            entropy=env.entropy,
+            throttle=throttle,
+            hold_back=self.budgets.hold_back,
+        )
         self._throttle = throttle
         self.problems = Problems()
         self.connectivity = Connectivity()

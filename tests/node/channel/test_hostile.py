@@ -143,6 +143,27 @@ async def test_whoever_sends_many_requests_that_are_refused_leaves_others_their_
     assert turns.count >= count
 
 
+async def test_what_nobody_is_charged_for_is_refused_in_turn(autojump_clock: Clock, serve_virtual: Serve) -> None:
+    """Requests that no node knows and such as are malformed, one after the other; a real one is not held up."""
+    held_back = list[Address]()
+
+    async def hold_back(remote: Address) -> None:
+        held_back.append(remote)
+        await trio.sleep(0.01)
+
+    served = await serve_virtual(hold_back=hold_back)
+    stream = await served.network.connect(served.address)
+    begun = trio.current_time()
+    await stream.send(HELLO, *[packed(99, 5, "future"), packed(10, 6, "wrong")] * 100)
+    view, replies = memoryview(bytearray(65_536)), b""
+    while replies.count(b"\xcc\xe3") < 100:  # 0x80 | 99, in msgpack
+        replies += view[: await stream.receive_into(view)].tobytes()
+    assert trio.current_time() - begun >= 0.01 * 199
+    assert len(set(held_back)) == 1
+    assert len(held_back) in (199, 200)
+    await assert_serves(served)
+
+
 async def test_a_caller_who_never_reads_is_dropped(autojump_clock: Clock, serve_virtual: Serve) -> None:
     served = await serve_virtual()
     stream = await served.network.connect(served.address)
