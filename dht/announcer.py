@@ -39,6 +39,10 @@ GATHER_S = 12 * 3600.0  # what is due within this time goes along now, because r
 MAX_BATCH = 256  # items of one round of re-announcing
 MAX_PARALLEL_LOOKUPS = 4
 MAX_PARALLEL_STORES = 32
+# Once half of the closest keep each item, a caller waits this much longer for the others. The dead that our table still
+# knows would hold it up for seconds. What is under way goes on without the caller.
+LINGER_S = 0.1
+MAX_UNDER_WAY = 64  # announcements of callers; with more, nobody leaves one behind. Each takes 9 s at most
 
 assert REANNOUNCE_S * (1 + REANNOUNCE_JITTER) + 12 * MAX_RETRY_S < MAX_LIFETIME_S, "renewals may fail for half a day"
 
@@ -103,6 +107,14 @@ class _Round:
     closest: dict[int, int] = field(default_factory=dict)
     own: dict[int, bool] = field(default_factory=dict)
     keepers: dict[int, list[Contact]] = field(default_factory=lambda: defaultdict(list))
+    heard: trio.Event = field(default_factory=trio.Event)  # set when a node has answered
+
+    def reports(self, batch: "Sequence[_Kept]") -> list[StoreReport]:
+        """How each item stands."""
+        return [
+            StoreReport(kept.announcement.key, self.closest.get(index, 0), self.stored(index))
+            for index, kept in enumerate(batch)
+        ]
 
     def stored(self, index: int) -> int:
         """How many nodes keep an item, this one included."""
@@ -114,7 +126,7 @@ class Announcer:
 
     find_closest: a full lookup. known_closest: the same from our own table; nothing when that may not know all nodes.
     ask: one request. own_addresses: where peers reach us, at most one address per family. store_own: keeps a record on
-    this node; None if it does not serve. wall: unix seconds.
+    this node; None if it does not serve. wall: unix seconds. nursery: of tasks that outlive a call.
     """
 
     def __init__(
@@ -129,7 +141,9 @@ class Announcer:
         store_own: Callable[[Record], StoreStatus] | None,
         wall: Callable[[], float],
         rng: Random,
+        nursery: Callable[[], trio.Nursery],
     ) -> None:
+        self._nursery = nursery
         self._params = params
         self._identity = identity
         self._find_closest = find_closest
@@ -143,6 +157,7 @@ class Announcer:
         self._lately: dict[tuple[int, RecordKey], _Kept] = {}  # announced and not kept announced; at most MAX_BATCH
         self._changed = trio.Event()
         self._sequence = 0
+        self._under_way = 0  # announcements that somebody asked for
 
     def kept(self) -> list[Announcement]:
         """All that is announced again and again."""
@@ -158,8 +173,10 @@ class Announcer:
     async def announce(self, items: Sequence[Announcement], *, from_table: bool = False) -> list[StoreReport]:
         """Store each item on the K nodes closest to its key. One report per item, in order.
 
-        from_table: leave the lookup out when our own table knows all nodes. Raises RecordTooLargeError or ValueError
-        before anything is sent, see `Announcement.check`. Nodes that fail show in the reports only.
+        from_table: leave the lookup out when our own table knows all nodes; what too few of these store is looked up
+        after all. Then the reports also come once half of the closest store each item, if the others are slow.
+        Raises RecordTooLargeError or ValueError before anything is sent, see `Announcement.check`. Nodes that fail
+        show in the reports only.
         """
         for item in items:
             item.check()
@@ -167,10 +184,38 @@ class Announcer:
         for kept in batch if from_table else ():
             if closest := self._known_closest(kept.announcement.key):
                 self._choose_keepers(kept, closest)
-        plan = await self._announce(batch)
+        guessed = [bool(kept.keepers) for kept in batch]
+        reports = await self._announce_for(batch, linger_s=LINGER_S if all(guessed) else math.inf)
+        scarce = [at for at, report in enumerate(reports) if guessed[at] and not report.is_well_kept]
+        for at in scarce:
+            batch[at].keepers = ()
+        again = await self._announce_for([batch[at] for at in scarce], linger_s=math.inf) if scarce else []
+        for at, report in zip(scarce, again, strict=True):
+            reports[at] = report
         for kept in batch:
             self._remember(kept)
-        return [StoreReport(item.key, plan.closest[index], plan.stored(index)) for index, item in enumerate(items)]
+        return reports
+
+    async def _announce_for(self, batch: Sequence[_Kept], *, linger_s: float) -> list[StoreReport]:
+        """Store each item. Wait until that is over, or all are well kept and `linger_s` have passed."""
+        plan, over = _Round(), trio.Event()
+
+        async def announce() -> None:
+            try:
+                await self._announce(batch, plan)
+            finally:
+                self._under_way -= 1
+                over.set()
+                plan.heard.set()
+
+        self._under_way += 1
+        self._nursery().start_soon(announce)
+        while not over.is_set() and not all(report.is_well_kept for report in plan.reports(batch)):
+            plan.heard = trio.Event()
+            await plan.heard.wait()
+        with trio.move_on_after(linger_s if self._under_way <= MAX_UNDER_WAY else math.inf):
+            await over.wait()
+        return plan.reports(batch)
 
     def _remember(self, kept: _Kept) -> None:
         """Note which nodes keep what was just announced: the caller may want to keep it announced."""
@@ -179,14 +224,12 @@ class Announcer:
         while len(self._lately) > MAX_BATCH:
             del self._lately[next(iter(self._lately))]
 
-    async def _announce(self, batch: Sequence[_Kept]) -> _Round:
+    async def _announce(self, batch: Sequence[_Kept], plan: _Round) -> None:
         """Store each item on its keepers. Items without keepers go to the closest nodes."""
-        plan = _Round()
         lookups = [partial(self._plan, plan, index, kept) for index, kept in enumerate(batch)]
         await _in_parallel(MAX_PARALLEL_LOOKUPS, lookups)
         stores = [partial(self._store, plan, contact, records) for contact, records in plan.to_store.items()]
         await _in_parallel(MAX_PARALLEL_STORES, stores)
-        return plan
 
     async def _plan(self, plan: _Round, index: int, kept: _Kept) -> None:
         """Plan what each node is to store for one item, and store our own copy."""
@@ -243,6 +286,7 @@ class Announcer:
             for (index, _), status in zip(batch, answer.reply.statuses, strict=False):
                 if status == StoreStatus.STORED:
                     plan.keepers[index].append(contact)
+            plan.heard.set()
 
     # -- keeping alive ---------------------------------------------------------------------------------
 
@@ -333,11 +377,11 @@ class Announcer:
     async def _renew_some(self, batch: Sequence[_Kept], interval_s: float) -> list[_Kept]:
         """Announce and set the next time. Returns the items that too few keepers store; their keepers are forgotten."""
         addresses = self._own_addresses()
-        plan = await self._announce(batch)
+        plan = _Round()
+        await self._announce(batch, plan)
         now = trio.current_time()
         scarce = []
-        for index, kept in enumerate(batch):
-            report = StoreReport(kept.announcement.key, plan.closest[index], plan.stored(index))
+        for kept, report in zip(batch, plan.reports(batch), strict=True):
             kept.addresses = addresses
             well_kept = report.is_well_kept and bool(kept.keepers)  # our own copy alone is found by nobody
             if not well_kept:

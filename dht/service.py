@@ -36,10 +36,12 @@ from shoal.dht.peers import Peers
 from shoal.dht.records import Record, RecordKey, RecordKind
 from shoal.dht.responder import QueryGate, QueryHandler, Responder, Table
 from shoal.dht.reunion import Reunion
-from shoal.dht.routing import ContactTable
+from shoal.dht.routing import ContactTable, K
 from shoal.dht.store import RecordStore, StoreLimits
 from shoal.dht.transport import DatagramNetwork
 
+# For so long after a lookup that found fewer than K nodes, which is the whole network, our table counts as all of it.
+WHOLE_S = 300.0
 EXPIRY_SWEEP_S = 2700.0  # how often dead records are looked for at most; they are never handed out in between
 # After a change of the own address all is announced again at once; after the next one not before so long.
 MOVE_SPACING_S = 600.0
@@ -97,6 +99,7 @@ class DhtService:
         self._responder = Responder(params, identity, self._table, self._store, mint, guard, self._space)
         self.peers = self._make_peers()
         self._sweep_at = -math.inf
+        self._saw_all_at = -math.inf  # when a lookup last found all nodes that there are
         self._moved = trio.Event()
         self.on_moved: Callable[[], None] = lambda: None  # called when our own address may have changed
         self._own = OwnAddresses(
@@ -149,12 +152,13 @@ class DhtService:
             self._params,
             self._identity,
             find_closest=self.find_closest,
-            known_closest=self._table.all_closest,
+            known_closest=self._known_closest,
             ask=self.peers.ask,
             own_addresses=self.own_addresses,
             store_own=self._store_own if self.serving else None,
             wall=self._wall,
             rng=self._rng,
+            nursery=self._running,
         )
 
     # -- running ---------------------------------------------------------------------------------------
@@ -235,7 +239,21 @@ class DhtService:
 
         thorough: twice as many disjoint paths, against many liars, at twice the price.
         """
-        return await NodeCrawl(self._lookup(target, thorough), self.peers.ask, self.peers.is_acceptable).run()
+        found = await NodeCrawl(self._lookup(target, thorough), self.peers.ask, self.peers.is_acceptable).run()
+        if 0 < len(found) < K:
+            self._saw_all_at = trio.current_time()
+        return found
+
+    def _known_closest(self, key: bytes) -> list[Contact]:
+        """The same without asking anybody: nothing where only a lookup can tell.
+
+        Newcomers come into the table by asking us, and the silent leave it. So what a lookup has shown to be the whole
+        network stays so for a while.
+        """
+        found = self._table.all_closest(key)
+        if not found and trio.current_time() - self._saw_all_at < WHOLE_S and len(self._table) < K:
+            return self._table.closest(key)
+        return found
 
     @asynccontextmanager
     async def search(

@@ -1,5 +1,6 @@
 """What every operation of one open node works with."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -20,12 +21,21 @@ FIRST_PAUSE_S = 0.5  # before it is asked again
 PAUSE_FACTOR = 2.0  # five pauses fit into the patience
 
 
+@dataclass
+class Gathered:
+    """The hosts that a node last looked for: so many were wanted, and these were found."""
+
+    wanted: int = 0
+    at: float = -math.inf
+    found: tuple[Contact, ...] = ()
+
+
 @dataclass(frozen=True)
 class Context:
     """The seams, the network and the two services through which peers are reached.
 
     `me` gives this node as a contact of others, None while it serves nobody or does not know its address. `silence`
-    knows the hosts that lately did not answer an offer.
+    knows the hosts that lately did not answer an offer, `gathered` those that were found for the last publish.
     """
 
     env: Environment
@@ -37,6 +47,7 @@ class Context:
     me: Callable[[], Contact | None]
     bugs: BugCount = field(default_factory=BugCount)
     silence: Silence = field(default_factory=Silence)
+    gathered: Gathered = field(default_factory=Gathered)
 
     async def ask(
         self,

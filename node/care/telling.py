@@ -151,7 +151,7 @@ class Teller:
         for node_id in handover.successors:
             try:
                 if node_id == self._me:
-                    await self._announcing.announce(findings.file_id, patient=handover.patient, from_table=True)
+                    await self._announcing.announce(findings.file_id, patient=handover.patient)
                 else:
                     request = Announce(findings.file_id, handover.patient)
                     await self._context.ask(

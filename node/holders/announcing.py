@@ -69,13 +69,11 @@ class Announcing:
 
     # --- on request
 
-    async def announce(
-        self, file_id: FileId, *, patient: bool = False, from_table: bool = False
-    ) -> dict[int, tuple[int, int]] | None:
+    async def announce(self, file_id: FileId, *, patient: bool = False) -> dict[int, tuple[int, int]] | None:
         """Announce now what is this node's to announce: class -> (closest nodes, of these stored).
 
         The peer that asks knows which of the first announcers are gone, so those next in rank announce as well. If it
-        is `patient`, they do so only when they are asked in a fourth epoch. `from_table`: see `DhtService.announce`.
+        is `patient`, they do so only when they are asked in a fourth epoch.
         None when this node keeps nothing of the file. Raises StoreError where the disk fails.
         """
         async with self._at_once:
@@ -89,7 +87,7 @@ class Announcing:
             fingerprint = hash(tuple(mine.items()))
             said = self._announced.pop(file_id, None)
             if said is None or said.fingerprint != fingerprint or not said.is_good_at(trio.current_time()):
-                said = _Said(fingerprint, trio.current_time(), await self._announce(mine, from_table=from_table))
+                said = _Said(fingerprint, trio.current_time(), await self._announce(mine))
             self._announced[file_id] = said
             while len(self._announced) > MAX_REMEMBERED_COUNT:
                 del self._announced[next(iter(self._announced))]
@@ -106,8 +104,8 @@ class Announcing:
         self._asked[file_id] = (first, now)
         return now - first >= PATIENCE_EPOCHS * epoch_s
 
-    async def _announce(self, mine: Mapping[int, Announcement], *, from_table: bool) -> dict[int, tuple[int, int]]:
-        reports = await self._context.dht.announce(list(mine.values()), from_table=from_table)
+    async def _announce(self, mine: Mapping[int, Announcement]) -> dict[int, tuple[int, int]]:
+        reports = await self._context.dht.announce(list(mine.values()), from_table=True)
         for announcement, report in zip(mine.values(), reports, strict=True):
             self._context.dht.keep_announced([announcement], announced=report.is_well_kept)
         return {number: (report.closest, report.stored) for number, report in zip(mine, reports, strict=True)}

@@ -17,6 +17,10 @@ CORNER_BITS = 4  # of a target: the lookups of a gathering go to as many corners
 MAX_LOOKUPS = 1 << CORNER_BITS  # enough to see a network of thousands; a larger one need not be seen whole
 QUIET_LOOKUPS = 2  # so many lookups in a row without a new host, and the network has been seen
 GATHER_TIMEOUT_S = 20.0
+# Publishes one after another use what one of them has gathered; a host that has filled up since says so. Where fewer
+# hosts were found than wanted, others may be starting.
+LATELY_S = 60.0
+LATELY_FEW_S = 5.0
 
 _order_hash = labelled_hash("candidate order")
 
@@ -82,6 +86,19 @@ async def gather(context: Context, wanted: int) -> list[Contact]:
             if quiet >= QUIET_LOOKUPS or len(one_per_host(found.values(), private=private)) >= wanted:
                 break
     return list(found.values())
+
+
+async def gather_lately(context: Context, wanted: int) -> list[Contact]:
+    """As `gather` for twice as many hosts, or what it found a short while ago, with what the DHT has heard since."""
+    gathered, age_s = context.gathered, trio.current_time() - context.gathered.at
+    enough = len(one_per_host(gathered.found, private=context.network.private)) >= wanted
+    if wanted > gathered.wanted or age_s > (LATELY_S if enough else LATELY_FEW_S):
+        found = await gather(context, 2 * wanted)
+        if found:
+            gathered.wanted, gathered.at, gathered.found = wanted, trio.current_time(), tuple(found)
+        return found
+    latest = {contact.node_id: contact for contact in (*gathered.found, *context.dht.contacts())}
+    return list(latest.values())
 
 
 def spaced_targets(rng: random.Random) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from shoal.erasure import FileId, Layout
 from shoal.node.context import Context
 from shoal.node.errors import NoPeers, Refused, ShoalError, in_words
 from shoal.node.formats import UPLOAD_ID_BYTES
-from shoal.node.holders.placement import gather, host_of, spread
+from shoal.node.holders.placement import gather_lately, host_of, spread
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.lanes import UNBOUND, DropReason, Lane, abort_all, causes_of
 from shoal.node.publishing.offers import Offers, OfferTimes, Terms
@@ -174,7 +174,7 @@ class Crew:
 
 async def find_candidates(context: Context, shares: int) -> list[Contact]:
     """Hosts that may take so many shares. Raises NoPeers when nobody in the network answers."""
-    candidates = await gather(context, 2 * shares)
+    candidates = await gather_lately(context, shares)
     if not candidates:
         raise NoPeers(
             "No peer of the network answered, so no host can keep the file. Check the connection, "

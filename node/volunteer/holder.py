@@ -203,10 +203,7 @@ class HolderService:
         return told
 
     async def _announce(self, caller: Caller, request: Announce, payload: Buffer) -> Announced:
-        stands_in = caller.node_id is not None  # another holder asks, and again later; a publisher asks once
-        reports = await self._calls.asked(
-            self._announcing.announce(FileId(request.file_id), patient=request.patient, from_table=stands_in)
-        )
+        reports = await self._calls.asked(self._announcing.announce(FileId(request.file_id), patient=request.patient))
         if reports is None:
             raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
         return Announced(tuple((number, *counts) for number, counts in reports.items()))

@@ -34,7 +34,9 @@ class Neighbourhood:
     stores: Counter[NodeId] = field(default_factory=Counter)
     records: int = 0
     dead: set[NodeId] = field(default_factory=set)
+    silent: set[NodeId] = field(default_factory=set)
     finds_the_dead: bool = False
+    known: list[Contact] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         rng = Random(1)
@@ -52,7 +54,9 @@ class Neighbourhood:
 
     async def ask(self, contact: Contact, message: Any) -> Any:
         await trio.lowlevel.checkpoint()
-        if contact.node_id in self.dead:
+        if contact.node_id in self.silent:
+            await trio.sleep(9.0)
+        if contact.node_id in self.dead | self.silent:
             raise NoReplyError("dead")
         assert isinstance(message, Store)
         self.stores[contact.node_id] += 1
@@ -61,7 +65,7 @@ class Neighbourhood:
 
 
 @pytest.fixture
-def announcer_of() -> Callable[[Neighbourhood], Announcer]:
+def announcer_of(nursery: trio.Nursery) -> Callable[[Neighbourhood], Announcer]:
     """An announcer that reaches this neighbourhood."""
 
     def make(around: Neighbourhood) -> Announcer:
@@ -69,12 +73,13 @@ def announcer_of() -> Callable[[Neighbourhood], Announcer]:
             PARAMS,
             Identity.restore(b"\1" * 32, bytes(8)),
             find_closest=around.find_closest,
-            known_closest=lambda key: [],
+            known_closest=lambda key: around.known,
             ask=around.ask,
             own_addresses=lambda: (Address("10.0.1.1", 4000),),
             store_own=None,
             wall=lambda: 1_800_000_000 + trio.current_time(),
             rng=Random(2),
+            nursery=lambda: nursery,
         )
 
     return make
@@ -132,3 +137,27 @@ async def test_what_few_keep_is_looked_up_until_many_do(
     await trio.sleep(HALF_INTERVAL_S)
     assert around.lookups == lookups
     assert set(around.stores) == {each.node_id for each in around.contacts}
+
+
+async def test_an_announcement_from_the_table_waits_for_half_and_not_for_the_silent(
+    autojump_clock: trio.testing.MockClock, announcer_of: Callable[[Neighbourhood], Announcer]
+) -> None:
+    around = Neighbourhood(10)
+    around.known = around.contacts
+    around.silent.update(each.node_id for each in around.contacts[:5])
+    begun = trio.current_time()
+    reports = await announcer_of(around).announce(ITEMS, from_table=True)
+    assert [(report.closest, report.stored) for report in reports] == [(10, 5)] * 3
+    assert trio.current_time() - begun < 1.0
+    assert around.lookups == 0
+
+
+async def test_what_too_few_of_the_table_store_is_looked_up(
+    autojump_clock: trio.testing.MockClock, announcer_of: Callable[[Neighbourhood], Announcer]
+) -> None:
+    around = Neighbourhood(10)
+    around.known = around.contacts[:5]
+    around.dead.update(each.node_id for each in around.contacts[:3])
+    reports = await announcer_of(around).announce(ITEMS[:1], from_table=True)
+    assert [(report.closest, report.stored) for report in reports] == [(7, 7)]
+    assert around.lookups == 1

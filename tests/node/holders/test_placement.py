@@ -7,14 +7,25 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.dht import Address, Contact, NetworkParameters, NodeId
 from shoal.dht.identity import distance
-from shoal.node.context import Context
+from shoal.node.context import Context, Gathered
 from shoal.node.environment import Environment
-from shoal.node.holders.placement import MAX_LOOKUPS, QUIET_LOOKUPS, gather, host_of, one_per_host, spread
+from shoal.node.holders.placement import (
+    LATELY_FEW_S,
+    LATELY_S,
+    MAX_LOOKUPS,
+    QUIET_LOOKUPS,
+    gather,
+    gather_lately,
+    host_of,
+    one_per_host,
+    spread,
+)
 
 MIB = 1 << 20
 PUBLIC = NetworkParameters("test", pow_bits=0)
@@ -137,7 +148,7 @@ class Lookups:
 def context_of(env: Environment) -> Callable[..., Any]:
     def make(dht: Lookups, me: Contact | None = None) -> Context:
         unused: dict[str, Any] = dict.fromkeys((each.name for each in fields(Context)), None)
-        return Context(**unused | {"env": env, "network": PUBLIC, "dht": dht, "me": lambda: me})
+        return Context(**unused | {"env": env, "network": PUBLIC, "dht": dht, "me": lambda: me, "gathered": Gathered()})
 
     return make
 
@@ -190,6 +201,25 @@ async def test_gather_does_not_take_one_corner_for_the_network(
         found = await gather(replace(context_of(dht), env=replace(env, rng=rng)), 48)
         assert len(found) >= 48, f"seed {seed}: {len(found)} of 60 after {dht.asked} lookups"
         assert dht.asked <= 8
+
+
+async def test_publishes_one_after_another_gather_once(
+    autojump_clock: trio.testing.MockClock, context_of: Callable[..., Any]
+) -> None:
+    dht = Lookups([[contact(number) for number in range(5)]] * 99)
+    context = context_of(dht)
+    assert len(await gather_lately(context, 5)) == 5
+    asked = dht.asked
+    await trio.sleep(LATELY_S - 1)
+    assert len(await gather_lately(context, 4)) == 5
+    assert dht.asked == asked
+    await gather_lately(context, 6)  # more than were wanted then
+    asked = dht.asked
+    await trio.sleep(LATELY_FEW_S + 1)
+    await gather_lately(context, 6)  # five were found: others may have started
+    assert dht.asked > asked
+    dht.table = [contact(77)]
+    assert contact(77) in await gather_lately(context, 3)
 
 
 async def test_this_node_is_a_candidate_when_it_serves(context_of: Callable[..., Any]) -> None:
