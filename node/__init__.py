@@ -28,6 +28,7 @@ from shoal.node.errors import (
     causes_in_words,
 )
 from shoal.node.fetching.fetch import FetchStream
+from shoal.node.fetching.remote import RemoteFile
 from shoal.node.home.daemon import daemon_status, stop_daemon
 from shoal.node.home.home import Home
 from shoal.node.home.network import Network, Peer
@@ -93,6 +94,7 @@ __all__ = [
     "PublishedFile",
     "Receipt",
     "Refused",
+    "RemoteFile",
     "Renewed",
     "Repaired",
     "Republished",

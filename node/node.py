@@ -14,8 +14,10 @@ import trio
 from shoal.dht import Address, NobodyAnsweredError, NodeId
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node.context import Context
-from shoal.node.errors import LocalError, NoPeers, UsageError, WrongKey
+from shoal.node.errors import LocalError, NoPeers, NotFound, UsageError, WrongKey
+from shoal.node.fetching.content import CACHE_BYTES, check_cache, open_content
 from shoal.node.fetching.fetch import FetchStream, check_has_key, check_is_file, open_file, open_stream, unlock
+from shoal.node.fetching.remote import RemoteFile
 from shoal.node.fetching.targets import check_target, fetch_to_path
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.deletion import delete_file
@@ -258,6 +260,26 @@ class Node:
                 renewed = await renew_used(self.context, opened.located, stream.proven, opened.metadata.lease_s)
                 if renewed is not None:
                     await self._note(self._ledger.extend, parsed.id, renewed.lease_until)
+
+    @asynccontextmanager
+    async def open_remote(self, link: Link | str, *, cache_bytes: int = CACHE_BYTES) -> AsyncIterator[RemoteFile]:
+        """Open a file in the network to read any part of it: `async with node.open_remote(link) as file: …`
+
+        Leaving the block stops all fetching. The errors are those of `fetch`. Reading parts of a file renews no lease.
+
+        :param cache_bytes: of plaintext that is kept in memory, to be read again.
+        :raises NotFound: nobody announces the file, or the link has a path and the file is no folder.
+        """
+        with self._operation():
+            parsed = _parsed(link, takes_path=True)
+            check_has_key(parsed)
+            check_cache(cache_bytes)
+            await self.wait_joined()
+            opened = await open_file(self.context, parsed)
+            if parsed.path:
+                raise NotFound("This link has a path, but it is the link of a file and not of a folder.")
+            async with open_content(self.context, opened, cache_bytes) as content:
+                yield RemoteFile(content, opened.metadata.name)
 
     async def info(self, link: Link | str) -> FileInfo:
         """What the network tells of a file. Name and size of a private file need the key.

@@ -152,7 +152,7 @@ async def open_stream(
     report = _Reporter(opened, reader, on_progress)
 
     async def work(wanted: tuple[int, int]) -> bytes:
-        plaintext = await reader.read(*wanted, lambda run: _open_run(opened, run))
+        plaintext = await reader.read(*wanted, lambda run: open_run(opened, run))
         report(len(plaintext))
         return plaintext
 
@@ -186,7 +186,7 @@ class _Reporter:
         self._on_progress(Progress(Phase.FETCHING, min(self.done, size), size, len(shares), manifest.k, len(shares)))
 
 
-def _open_run(opened: OpenedFile, run: Run) -> bytes:
+def open_run(opened: OpenedFile, run: Run) -> bytes:
     """Decode, decrypt and unpad a run; called in a worker."""
     layout = run.decoder.layout
     pieces = []

@@ -6,7 +6,8 @@ that stall; over a line that is busy everybody is slow together, and more reques
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -118,6 +119,18 @@ class Pace:
         self._throttle = throttle
         self._durations = Durations()
         self._headway = Headway(PROGRESS_BYTES, PROGRESS_TIMEOUT_S, trio.current_time(), throttle.received_bytes)
+        self._gatherings = 0
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Within the block a run is asked for. Only then time without progress counts: a consumer may take its own."""
+        if not self._gatherings:
+            self.note_progress()
+        self._gatherings += 1
+        try:
+            yield
+        finally:
+            self._gatherings -= 1
 
     def answered(self, since: float) -> None:
         """A read that began at `since` was answered."""
@@ -205,6 +218,10 @@ class Gathering:
     async def collect(self) -> None:
         """Ask until enough shares have answered. TooFewShares or BadData when that cannot be."""
         self._idle_s()
+        with self.swarm.pace.gathering():
+            await self._collect()
+
+    async def _collect(self) -> None:
         async with open_nursery() as nursery:
             while len(self.answers) < self.needed:
                 self._changed = trio.Event()

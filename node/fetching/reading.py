@@ -95,6 +95,11 @@ class FileReader(Generic[T]):
         """Share bytes received, right and wrong."""
         return self._swarm.received_bytes
 
+    @property
+    def run_segments(self) -> int:
+        """How many segments make a run at the speed of the line."""
+        return self._run_segments
+
     async def read(self, first: int, count: int, work: Callable[[Run], T]) -> T:
         """`work(run)` on verified blocks, called in a worker. TooFewShares or BadData when it cannot be had."""
         started = trio.current_time()
