@@ -8,6 +8,7 @@ describes every byte.
     layout            padding, segment and block lengths, default widths
     codec             the erasure code behind a small interface, by zfec
     gf256, isal       the same by ISA-L, many times faster; choice picks
+    memory            buffers that are used again
     merkle            trees that grow, trees that are stored, proofs of ranges
     manifest, link    the public description of a file and its id; what a person copies
     encoder, decoder  segments to shares and back, using all of the above
@@ -52,6 +53,7 @@ from shoal.erasure.manifest import (
     Manifest,
     manifest_id,
 )
+from shoal.erasure.memory import SPARE_PAYLOAD_BYTES, payload_memory
 from shoal.erasure.merkle import (
     Frontier,
     block_leaf,
@@ -79,6 +81,7 @@ __all__ = [
     "MAX_METADATA_BYTES",
     "MAX_SHARES",
     "SEGMENT_OVERHEAD",
+    "SPARE_PAYLOAD_BYTES",
     "BadParameters",
     "BadShareNumbers",
     "BadState",
@@ -119,6 +122,7 @@ __all__ = [
     "padded_size",
     "padme",
     "parse_link",
+    "payload_memory",
     "proof_nodes",
     "range_proof",
     "split_nodes",

@@ -6,16 +6,15 @@ and a call releases the interpreter lock. _isal_cdef.py has the declarations as 
 would cost each command 40 to 70 ms.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
 
 from shoal.erasure._isal_cdef import ffi as _ffi
 from shoal.erasure.codec import CheckedCodec
 from shoal.erasure.errors import ErasureError
 from shoal.erasure.gf256 import interpolation
 from shoal.erasure.hashing import Buffer
+from shoal.erasure.memory import CData, RecycledMemory
 
 COEFFICIENT_BYTES = 32  # ISA-L expands each coefficient to so many (ec_init_tables in erasure_code.h)
 # One table per choice of shares given and wanted: 0.2 ms to make for 16 of 48, and 512 KiB at most (128 of 256).
@@ -23,46 +22,12 @@ CACHED_TABLES = 16
 # Freed output kept for the next call: the parity of one batch of a publish (node/publishing/sealing.py).
 SPARE_BYTES = 8 * 2**20
 
-CData: TypeAlias = Any
-"""Memory of C, owned by the Python object; cffi has no types for it."""
-
 _BYTES = _ffi.typeof("unsigned char[]")
 _POINTERS = _ffi.typeof("unsigned char *[]")
-_allocate = _ffi.new_allocator(should_clear_after_alloc=False)
 
 
 class LibraryUnusable(ErasureError):
     """The file is missing, is no library for this machine, or is not ISA-L."""
-
-
-class Spare(NamedTuple):
-    """Freed output buffers, all of one size."""
-
-    size: int
-    buffers: deque[CData]
-
-
-class OutputMemory:
-    """Buffers for results. One is used again once its old result is gone: fresh memory costs more than the coding.
-
-    A buffer comes back when the last view of it is gone, whichever thread dropped it. Only the size asked for last is
-    kept, SPARE_BYTES of it at most. There is no lock, because a buffer may come back in the middle of anything:
-    everything here is one operation of a deque, or the exchange of one reference.
-    """
-
-    def __init__(self) -> None:
-        self.spare = Spare(0, deque())
-
-    def take(self, size: int) -> CData:
-        """`size` bytes with anything in them, as an array that has forgotten its length (gc does that)."""
-        spare = self.spare
-        if spare.size != size:
-            spare = self.spare = Spare(size, deque(maxlen=SPARE_BYTES // size))
-        try:
-            buffer = spare.buffers.pop()
-        except IndexError:
-            buffer = _allocate(_BYTES, size)
-        return _ffi.gc(buffer, spare.buffers.append)
 
 
 class IsalCodec(CheckedCodec):
@@ -79,7 +44,7 @@ class IsalCodec(CheckedCodec):
             raise LibraryUnusable(str(error)) from error
         self.library = library
         self.tables = lru_cache(CACHED_TABLES)(self._make_tables)
-        self._memory = OutputMemory()
+        self._memory = RecycledMemory(SPARE_BYTES)
 
     def _compute(
         self, k: int, n: int, have: tuple[int, ...], blocks: Sequence[Buffer], want: tuple[int, ...]

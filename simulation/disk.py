@@ -151,6 +151,12 @@ class SimFile:
         self._check("read")
         return bytes(self._inode.data[offset : offset + length])
 
+    def read_into(self, offset: int, view: memoryview) -> int:
+        """See DiskFile."""
+        data = self.read_at(offset, len(view))
+        view[: len(data)] = data
+        return len(data)
+
     def size(self) -> int:
         """See DiskFile."""
         self._check("size")

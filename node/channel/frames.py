@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 import trio
 
+from shoal.erasure import payload_memory
 from shoal.node.channel.errors import Disconnected, MalformedMessage
 from shoal.node.channel.limits import Patience, Throttle, acquire
 from shoal.node.channel.messages import MAX_PAYLOAD_BYTES
 from shoal.node.channel.streams import Buffer, ByteStream
 from shoal.node.channel.wire import MAX_HEADER_BYTES
 
+RECYCLED_LEAST_BYTES = 64 * 1024  # of payload: from here on fresh memory would cost more than the reading
 _LENGTHS = struct.Struct(">II")
 _SCRATCH_BYTES = 2_048  # holds any usual header whole; what it reads of a payload by accident is copied once more
 
@@ -63,8 +65,9 @@ class FrameReader:
         """Read the payload of the frame whose head was just read."""
         if not self._payload_left:
             return b""
-        payload = bytearray(self._payload_left)
-        await self._fill(memoryview(payload))
+        is_long = self._payload_left >= RECYCLED_LEAST_BYTES
+        payload = payload_memory.view(self._payload_left) if is_long else memoryview(bytearray(self._payload_left))
+        await self._fill(payload)
         self._payload_left = 0
         return payload
 

@@ -6,6 +6,7 @@ absolute. A file is never reached through a directory that is a symbolic link.
 """
 
 import errno
+import fcntl
 import os
 import sqlite3
 import stat
@@ -21,6 +22,10 @@ from shoal.node.durable import sync_folder
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 MAX_PIECES = 512  # buffers per system call; Linux takes 1024 (IOV_MAX)
+# Writes from here on are of blocks, and long enough to be fast without a cache before the disk. Shorter ones, such as
+# trees, go through the system's page cache and stay there: they are the first to be read.
+DIRECT_LEAST_BYTES = 64 * 1024
+DIRECT_UNIT_BYTES = 4096  # offset and length of a direct write are multiples of it; no disk has larger sectors
 LOCK_WAIT_S = 5.0  # how long SQLite waits for another program (a backup, say) that locks the database
 # A full disk has no room for the 32 KiB in which SQLite keeps the index of a database's log.
 _NO_ROOM_FOR_INDEX = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN})
@@ -44,6 +49,10 @@ class DiskFile(Protocol):
 
     def read_at(self, offset: int, length: int) -> bytes:
         """`length` bytes from `offset` on; fewer only where the file ends."""
+        ...
+
+    def read_into(self, offset: int, view: memoryview) -> int:
+        """Fill `view` from `offset` on. Returns the bytes read, fewer only where the file ends."""
         ...
 
     def size(self) -> int:
@@ -112,12 +121,19 @@ class Disk(Protocol):
 
 
 class RealFile:
-    """A file descriptor."""
+    """A file descriptor. Long writes do not pass through the system's page cache, or do not stay in it.
 
-    __slots__ = ("_descriptor",)
+    What a volunteer keeps for others is seldom read soon, and would push the owner's own files out of memory. A write
+    goes from its buffers to the disk (O_DIRECT) where the file system takes that. Else the sync drops its pages.
+    `fsync` means the same in either case. One thread at a time writes.
+    """
+
+    __slots__ = ("_cached_end", "_descriptor", "_takes_direct")
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._takes_direct = hasattr(os, "O_DIRECT")  # until the file system, or a buffer, says otherwise
+        self._cached_end = 0  # where the last long write that went through the page cache ended
 
     def write_at(self, offset: int, pieces: Sequence[Buffer]) -> None:
         """See DiskFile."""
@@ -126,12 +142,36 @@ class RealFile:
 
     def _write_some(self, offset: int, pieces: Sequence[Buffer]) -> int:
         total = sum(len(piece) for piece in pieces)
-        written = os.pwritev(self._descriptor, pieces, offset)
+        is_long = total >= DIRECT_LEAST_BYTES
+        written = self._write_direct(offset, pieces) if is_long and not (offset | total) % DIRECT_UNIT_BYTES else 0
+        if is_long and not written:
+            self._cached_end = max(self._cached_end, offset + total)
+        written = written or os.pwritev(self._descriptor, pieces, offset)
         if written < total:  # a full disk or a signal: say why, or finish
             rest = memoryview(b"".join(pieces))
             while written < total:
                 written += os.pwrite(self._descriptor, rest[written:], offset + written)
         return total
+
+    def _write_direct(self, offset: int, pieces: Sequence[Buffer]) -> int:
+        """Write without the page cache. Returns the bytes written: 0 where that is not possible.
+
+        The file system says whether it is. A buffer that begins in the middle of a page is refused, too.
+        """
+        if not self._takes_direct:
+            return 0
+        try:
+            flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
+            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
+            try:
+                return os.pwritev(self._descriptor, pieces, offset)
+            finally:
+                fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self._takes_direct = False
+            return 0
 
     def read_at(self, offset: int, length: int) -> bytes:
         """See DiskFile."""
@@ -142,6 +182,16 @@ class RealFile:
                 break
             data += more
         return data
+
+    def read_into(self, offset: int, view: memoryview) -> int:
+        """See DiskFile."""
+        filled = 0
+        while filled < len(view):
+            count = os.preadv(self._descriptor, [view[filled:]], offset + filled)
+            if not count:
+                break
+            filled += count
+        return filled
 
     def size(self) -> int:
         """See DiskFile."""
@@ -154,6 +204,9 @@ class RealFile:
     def fsync(self) -> None:
         """See DiskFile."""
         os.fsync(self._descriptor)
+        if self._cached_end and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, 0, self._cached_end, os.POSIX_FADV_DONTNEED)
+            self._cached_end = 0
 
     def close(self) -> None:
         """See DiskFile; closing twice is harmless."""

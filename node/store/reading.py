@@ -14,12 +14,14 @@ from pathlib import Path
 from shoal.erasure import (
     BLOCK_BYTES,
     HASH_BYTES,
+    Buffer,
     MalformedManifest,
     Manifest,
     block_leaf,
     block_node,
     data_node,
     manifest_id,
+    payload_memory,
     split_nodes,
     verify_range,
 )
@@ -41,7 +43,7 @@ class ReadResult:
     data root. The last two are empty when not asked for.
     """
 
-    blocks: bytes
+    blocks: Buffer
     share_proof: bytes
     data_leaves: bytes
     data_proof: bytes
@@ -129,17 +131,18 @@ class OpenShare:
         if not (first_block >= 0 and 1 <= count <= MAX_READ_BLOCKS and first_block + count <= self.block_count):
             raise BadRange(f"{count} blocks from {first_block} on, of {self.block_count}")
 
-    def _blocks(self, first_block: int, count: int) -> bytes:
+    def _blocks(self, first_block: int, count: int) -> Buffer:
         if self._file is None:
             return self.row.data or b""
         start = first_block * BLOCK_BYTES
         length = min(count * BLOCK_BYTES, self.row.share_bytes - start)
-        blocks = self._file.read_at(start, length)
-        if len(blocks) != length:
-            raise self._damaged(f"the file ends {length - len(blocks)} bytes early")
-        return blocks
+        blocks = payload_memory.view(length)
+        found = self._file.read_into(start, blocks)
+        if found != length:
+            raise self._damaged(f"the file ends {length - found} bytes early")
+        return blocks.toreadonly()
 
-    def _check_blocks(self, first: int, count: int, blocks: bytes) -> bytes:
+    def _check_blocks(self, first: int, count: int, blocks: Buffer) -> bytes:
         leaves = [block_leaf(block) for block in split_blocks(blocks)]
         proof = self._trees[0].proof(first, count) if self._trees else b""
         if not verify_range(block_node, self._share_root, self.block_count, first, leaves, proof):

@@ -22,7 +22,6 @@ from shoal.erasure import (
     ZfecCodec,
     isal,
 )
-from shoal.erasure._isal_cdef import ffi
 
 ZFEC = ZfecCodec()
 LENGTHS = st.integers(1, 130) | st.sampled_from([255, 256, 257, 4095, 4096, 4097, 65504, 65535, 65536])
@@ -90,26 +89,6 @@ def test_results_are_read_only_and_stay_while_anybody_holds_them(fast: IsalCodec
     gc.collect()
     assert list(kept) == shares[4:]
     assert one == shares[7]
-
-
-def test_freed_output_is_used_again_and_only_one_size_of_it_is_kept() -> None:
-    memory = isal.OutputMemory()
-    size = 2**20
-    first = memory.take(size)
-    address = int(ffi.cast("uintptr_t", first))
-    second = memory.take(size)
-    assert int(ffi.cast("uintptr_t", second)) != address
-    del first
-    again = memory.take(size)
-    assert int(ffi.cast("uintptr_t", again)) == address
-    held = [memory.take(size) for _ in range(20)]
-    held.clear()
-    assert len(memory.spare.buffers) * size == isal.SPARE_BYTES
-    memory.take(size // 2)
-    del second, again  # of a size no longer kept
-    assert [memory.spare.size, len(memory.spare.buffers)] == [size // 2, 1]
-    memory.take(isal.SPARE_BYTES + 1)
-    assert not memory.spare.buffers
 
 
 def test_several_threads_at_once_disturb_nobody(fast: IsalCodec) -> None:

@@ -252,6 +252,9 @@ class RecordedFile:
     def read_at(self, offset: int, length: int) -> bytes:
         return self.inner.read_at(offset, length)
 
+    def read_into(self, offset: int, view: memoryview) -> int:
+        return self.inner.read_into(offset, view)
+
     def size(self) -> int:
         return self.inner.size()
 

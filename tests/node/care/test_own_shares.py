@@ -42,7 +42,7 @@ def states(machine: Machine) -> tuple[int, int, int]:
 
 
 def block(machine: Machine, file_id: bytes, share: int) -> bytes:
-    return machine.serving.store.read(file_id, share, 0, 1, True).blocks
+    return bytes(machine.serving.store.read(file_id, share, 0, 1, True).blocks)
 
 
 def find_damage(machine: Machine) -> None:

@@ -1,15 +1,18 @@
 """One contract for the real disk and the simulated one, and the crash model of the latter."""
 
 import errno
+import fcntl
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kit.stores import Place
-from shoal.node.store import DiskEntryKind
+from shoal.erasure import BLOCK_BYTES, Buffer, payload_memory
+from shoal.node.store import DiskEntryKind, RealDisk, split_blocks
 from shoal.simulation.disk import PowerCut, SimDisk
 
 
@@ -69,6 +72,92 @@ def test_many_pieces_in_one_write(place: Place, folder: Path) -> None:
     pieces = [bytes([number % 256]) * 3 for number in range(1500)]
     file.write_at(1, pieces)
     assert file.read_at(1, 4500) == b"".join(pieces)
+    file.close()
+
+
+def test_reading_into_a_buffer(place: Place, folder: Path) -> None:
+    file = place.disk.create(folder / "x")
+    file.write_at(0, [b"0123456789"])
+    buffer = bytearray(b"." * 6)
+    assert file.read_into(2, memoryview(buffer)) == 6
+    assert buffer == b"234567"
+    assert file.read_into(7, memoryview(buffer)) == 3
+    assert buffer == b"789567"
+    assert file.read_into(10, memoryview(buffer)) == 0
+    file.close()
+
+
+# long writes on the real disk
+
+
+def noise(length: int, seed: int) -> memoryview:
+    """As a payload comes: whole pages of memory."""
+    view = payload_memory.view(length)
+    view[:] = random.Random(seed).randbytes(length)
+    return view
+
+
+class Calls:
+    """Watches what is asked of the system. With `refusing` no file system takes direct writes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, refusing: bool) -> None:
+        self.direct: list[int] = []
+        self.cached: list[int] = []
+        self.dropped: list[tuple[int, int]] = []
+        pwritev, advise, control = os.pwritev, os.posix_fadvise, fcntl.fcntl
+
+        def write(descriptor: int, pieces: Sequence[Buffer], offset: int) -> int:
+            is_direct = control(descriptor, fcntl.F_GETFL) & os.O_DIRECT
+            (self.direct if is_direct else self.cached).append(offset)
+            return pwritev(descriptor, pieces, offset)
+
+        def drop(descriptor: int, offset: int, length: int, advice: int) -> None:
+            assert advice == os.POSIX_FADV_DONTNEED
+            self.dropped.append((offset, length))
+            advise(descriptor, offset, length, advice)
+
+        def refuse(descriptor: int, command: int, argument: int = 0) -> int:
+            if refusing and command == fcntl.F_SETFL and argument & os.O_DIRECT:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return control(descriptor, command, argument)
+
+        monkeypatch.setattr(os, "pwritev", write)
+        monkeypatch.setattr(os, "posix_fadvise", drop)
+        monkeypatch.setattr(fcntl, "fcntl", refuse)
+
+
+def test_blocks_go_past_the_page_cache_and_all_else_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Calls(monkeypatch, refusing=False)
+    file = RealDisk().create(tmp_path / "x")
+    blocks, last = noise(3 * BLOCK_BYTES, 1), noise(BLOCK_BYTES + 5, 2)
+    file.write_at(0, split_blocks(blocks))
+    file.write_at(len(blocks), split_blocks(last))
+    tail = len(blocks) + len(last)
+    file.write_at(tail, [b"trees"])
+    assert calls.cached[-2:] == [len(blocks), tail], "a length that is no whole page, and a short write"
+    assert calls.direct == [0] or calls.cached[0] == 0, "where the file system takes it"
+    file.fsync()
+    assert calls.dropped == [(0, tail)], "what is synced need not stay"
+    assert file.read_at(0, tail + 9) == bytes(blocks) + bytes(last) + b"trees"
+    file.close()
+
+
+@pytest.mark.parametrize("refusing", [True, False])
+def test_where_direct_writes_are_refused_pages_are_dropped_after_the_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusing: bool
+) -> None:
+    """By the file system, or since the buffer begins in the middle of a page: the bytes are the same."""
+    calls = Calls(monkeypatch, refusing=refusing)
+    file = RealDisk().create(tmp_path / "x")
+    blocks = noise(2 * BLOCK_BYTES + 100, 3)[100:]
+    for offset in (0, len(blocks)):
+        file.write_at(offset, split_blocks(blocks))
+    assert calls.cached == [0, len(blocks)]
+    assert len(calls.direct) <= 1, "one refusal is enough"
+    file.fsync()
+    file.fsync()
+    assert calls.dropped == [(0, 2 * len(blocks))]
+    assert file.read_at(0, file.size()) == 2 * bytes(blocks)
     file.close()
 
 
