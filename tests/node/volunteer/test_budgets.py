@@ -36,7 +36,8 @@ from shoal.node.channel import (
 )
 from shoal.node.volunteer.budgets import (
     BURST_S,
-    CONNECTION_S,
+    CONNECTIONS_AT_ONCE,
+    CONNECTIONS_PER_S,
     MAX_CALLERS,
     PART,
     REFUSAL_S,
@@ -122,7 +123,7 @@ def test_handshakes_count_and_others_are_let_in() -> None:
         let_in += budgets.admits_connection(SOMEBODY.remote, now)
         if not step % 2_000:
             assert budgets.admits_connection(STRANGER.remote, now)
-    assert let_in == pytest.approx((BURST_S + MINUTE_S * PART) / CONNECTION_S, rel=0.01)
+    assert let_in == pytest.approx(CONNECTIONS_AT_ONCE + MINUTE_S * CONNECTIONS_PER_S, rel=0.01)
 
 
 async def test_to_refuse_is_work_too_and_is_done_in_turn(autojump_clock: MockClock) -> None:
