@@ -85,8 +85,10 @@ class Membership:
         self._acquainted = trio.Event()  # with our neighbours, for the first time
         self._settled_with = -1  # the number of contacts when looking around last found no new one
 
-    async def bootstrap(self, addresses: Sequence[Address], cached: Sequence[Contact]) -> int:
-        """Knock at all these doors and look around. Returns how many contacts the table has then.
+    async def bootstrap(
+        self, addresses: Sequence[Address], cached: Sequence[Contact], on_knocked: Callable[[], None]
+    ) -> int:
+        """Knock at all these doors, call `on_knocked`, and look around. Returns how many contacts the table has then.
 
         The doors are remembered: `run_join` goes on trying while the table is empty, now or later.
         """
@@ -96,7 +98,9 @@ class Membership:
             self._cached[contact.address] = contact.node_id
         _cut(self._doors, MAX_DOORS, self._rng)
         _cut(self._cached, MAX_CACHED, self._rng)
-        if await self._knock({*addresses, *(contact.address for contact in cached)}):
+        is_in = await self._knock({*addresses, *(contact.address for contact in cached)})
+        on_knocked()
+        if is_in:
             await self._look_around()
         self._wake_join.set()
         return len(self._table)

@@ -219,14 +219,23 @@ class DhtService:
 
     # -- joining ---------------------------------------------------------------------------------------
 
-    async def bootstrap(self, addresses: Sequence[Address], cached: Sequence[Contact] = ()) -> int:
+    async def bootstrap(
+        self,
+        addresses: Sequence[Address],
+        cached: Sequence[Contact] = (),
+        *,
+        on_knocked: Callable[[], None] = lambda: None,
+    ) -> int:
         """Try all addresses and cached contacts in parallel, then look around. Returns the contacts verified.
+
+        `on_knocked` is called in between: at 0.3 s after the first answer at the latest.
 
         When it returns 0, the service goes on trying, at first every 0.5 s and later every 30 s. It also comes back to
         these addresses whenever its table runs empty.
         """
         usable = [address for address in addresses if self._params.allows(address)]
-        return await self._membership.bootstrap(usable, [c for c in cached if self.peers.is_acceptable(c)])
+        known = [contact for contact in cached if self.peers.is_acceptable(contact)]
+        return await self._membership.bootstrap(usable, known, on_knocked)
 
     async def wait_joined(self, timeout_s: float) -> None:
         """Wait for the first verified contact. Raises NobodyAnsweredError after `timeout_s` seconds."""

@@ -38,7 +38,7 @@ class Joining:
         self._names: list[str] = []
         self._unresolved: dict[str, str] = {}  # with the system's reason
         self._no_way_in = trio.Event()
-        self._looked_around = trio.Event()
+        self._knocked = trio.Event()
         self._lookups = trio.CapacityLimiter(MAX_LOOKUPS)
         for door in dict.fromkeys(doors):
             try:
@@ -59,11 +59,10 @@ class Joining:
             for name in random.sample(self._names, len(self._names)):
                 nursery.start_soon(self._join_by_name, nursery, name)
             if self._addresses or self._cached:
-                await self._dht.bootstrap(self._addresses, self._cached)
-                self._looked_around.set()
+                await self._dht.bootstrap(self._addresses, self._cached, on_knocked=self._knocked.set)
 
     async def wait_joined(self, timeout_s: float, *, patient: bool) -> None:
-        """Wait for the first peer, and a moment for what the other doors have to say.
+        """Wait for the first peer, and a moment for those at the other doors. What they know of others a lookup learns.
 
         `NobodyAnsweredError`; unless `patient`, also `NoWayInError` as soon as that is clear.
         """
@@ -74,7 +73,7 @@ class Joining:
             nursery.cancel_scope.cancel()
         if len(self._addresses) + len(self._cached) > 1:
             with trio.move_on_after(OTHERS_GRACE_S):
-                await self._looked_around.wait()
+                await self._knocked.wait()
 
     def told(self) -> str:
         """The doors, for a message: `2 tried: a:1, b:2`, and which names could not be found."""

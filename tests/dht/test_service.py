@@ -106,6 +106,22 @@ async def test_a_cache_of_contacts_survives_the_bootstrap_node(
     assert len(newcomer.contacts()) == 7
 
 
+async def test_who_comes_in_need_not_wait_for_the_dead_that_the_doors_know(
+    autojump_clock: trio.testing.MockClock, lab: Lab
+) -> None:
+    nodes = await lab.grid(8)
+    for node in nodes[2:]:
+        lab.stop(node)
+    newcomer, knocked_at = await lab.client(), list[float]()
+    began = trio.current_time()
+    await newcomer.bootstrap(
+        [node.addresses[0] for node in nodes[:2]], on_knocked=lambda: knocked_at.append(trio.current_time() - began)
+    )
+    assert knocked_at[0] < 0.3
+    assert trio.current_time() - began > 2 * knocked_at[0]
+    assert len(newcomer.contacts()) == 2
+
+
 async def test_a_cut_off_node_returns_by_itself(autojump_clock: trio.testing.MockClock, lab: Lab) -> None:
     nodes = await lab.grid(5)
     lonely = nodes[4]
