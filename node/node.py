@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,10 +30,10 @@ from shoal.node.home.ledger import Ledger
 from shoal.node.home.receipts import Receipt
 from shoal.node.joining import Joining, NoWayInError
 from shoal.node.publishing.journal import journal_for
+from shoal.node.publishing.opening import Publishable, open_source
 from shoal.node.publishing.options import DEFAULT_TTL_S, PublishOptions
 from shoal.node.publishing.publish import Publisher
 from shoal.node.publishing.republish import republish_file
-from shoal.node.publishing.sources import open_source
 from shoal.node.repairing.check import check_file
 from shoal.node.repairing.repair import repair_file
 from shoal.node.results import (
@@ -144,7 +144,7 @@ class Node:
 
     async def publish(
         self,
-        source: Path | str | AsyncIterable[bytes],
+        source: Publishable,
         *,
         name: str | None = None,
         needed: int | None = None,
@@ -160,7 +160,9 @@ class Node:
         The result says whether it is `complete`. If it is not, the file can be fetched, and is on fewer hosts than it
         should be, or is hard to find.
 
-        :param source: a path, or an async iterable of bytes. Only the publish of a path can go on after a crash.
+        :param source: a path, a tree that was walked, bytes, a binary file object, or an iterable of bytes, async or
+            not. File objects and plain iterables are read in a worker thread. Only the publish of a path or a tree can
+            go on after a crash.
         :param name: the name for those who fetch it; by default the file's own.
         :param needed: k, the shares that are enough; by default as many as network and size allow.
         :param total: n, the shares in all, at most 256; by default three for each one needed.
@@ -177,7 +179,7 @@ class Node:
             options.check()
             async with aclosing(await open_source(source, self.context.env)) as opened:
                 await self.wait_joined()
-                journal = journal_for(self.home.journal_folder, opened.path, options.fields())
+                journal = journal_for(self.home.journal_folder, opened.identity, options.fields())
                 return await Publisher(self.context, self._ledger, opened, journal, options, on_progress).run()
 
     async def republish(

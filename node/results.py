@@ -31,6 +31,7 @@ class Progress:
 
     `done_bytes` and `total_bytes` count plaintext (`None` while the size is unknown, as from a pipe); `shares` are
     shares placed (publish) or in use (fetch) of `wanted_shares`; `hosts` are the distinct hosts behind them.
+    `done_files` and `total_files` count the files of a folder (`None` where it is none).
     """
 
     phase: Phase
@@ -39,6 +40,8 @@ class Progress:
     shares: int = 0
     wanted_shares: int = 0
     hosts: int = 0
+    done_files: int | None = None
+    total_files: int | None = None
 
 
 class OnProgress(Protocol):
@@ -62,6 +65,7 @@ class Published:
     :ivar holders: the address of the host that has each share, by its number.
     :ivar possible_n: n of the widest code that the network would have allowed, had all hosts answered. It is more than
         `n` where hosts that kept silent made the file narrower. `happy` is three quarters of it unless chosen.
+    :ivar entries: how many files, directories and links a folder has; None for a file.
     """
 
     link: Link
@@ -79,6 +83,7 @@ class Published:
     refusals: Mapping[str, int] = field(default_factory=dict)
     holders: Mapping[int, Address] = field(default_factory=dict)
     possible_n: int = 0
+    entries: int | None = None
 
     @property
     def complete(self) -> bool:

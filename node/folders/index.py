@@ -125,9 +125,13 @@ class PageRow:
 
 
 class IndexWriter:
-    """Writes an index from entries that come in order. It keeps the finished pages, up to `MAX_INDEX_BYTES`."""
+    """Writes an index from entries that come in order. It keeps the finished pages, up to `MAX_INDEX_BYTES`.
 
-    def __init__(self) -> None:
+    With `measure` it keeps none, and tells the lengths of the index alone. They do not depend on times and digests.
+    """
+
+    def __init__(self, *, measure: bool = False) -> None:
+        self._measure = measure
         self.content_bytes = 0
         self.entries = 0
         self._order = EntryOrder()
@@ -166,7 +170,7 @@ class IndexWriter:
         page = bytes(self._page)
         head = _LENGTH.pack(len(self._first)) + self._first
         row = head + _ROW.pack(self._page_entries, len(page), self._page_content, blake3(page).digest())
-        self._pages.append(page)
+        self._pages.append(b"" if self._measure else page)
         self._rows.append(row)
         self._bytes += len(row)
         if self._bytes > MAX_INDEX_BYTES or len(self._pages) > MAX_PAGES:

@@ -5,7 +5,8 @@ later, and a file that is no longer what the walk found is refused.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from shoal.node.fingerprints import Fingerprint
@@ -80,11 +81,23 @@ def open_walked(walked: Walked) -> int:
     """A descriptor of a file that a walk found, for reading. It never blocks on a pipe. Raises OSError.
 
     Symbolic links on the way are followed, as the walk did where it was told to. The caller compares the fingerprint.
-    A path longer than the system takes is opened in several steps.
     """
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    with _at_hand(walked) as (folder, path):
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=folder)
+
+
+def stat_walked(walked: Walked) -> Fingerprint:
+    """What the system tells now of a file that a walk found. Raises OSError."""
+    with _at_hand(walked) as (folder, path):
+        return Fingerprint.of(os.stat(path, dir_fd=folder))
+
+
+@contextmanager
+def _at_hand(walked: Walked) -> Iterator[tuple[int | None, bytes]]:
+    """A path that the system takes, and the directory that it is relative to. A longer one is opened in steps."""
     if len(walked.where) < PATH_AT_ONCE_BYTES:
-        return os.open(walked.where, flags)
+        yield None, walked.where
+        return
     *parts, last = _steps(walked.path)
     folder = os.open(walked.root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -92,7 +105,7 @@ def open_walked(walked: Walked) -> int:
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
             os.close(folder)
             folder = inner
-        return os.open(last, flags, dir_fd=folder)
+        yield folder, last
     finally:
         os.close(folder)
 

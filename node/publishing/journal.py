@@ -7,7 +7,7 @@ is the one promised, and the owner's secret. A finished publish leaves no journa
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -219,9 +219,9 @@ class NoJournal:
 AnyJournal: TypeAlias = Journal | NoJournal
 
 
-def journal_for(folder: Path, source: Path | None, choices: list[Any]) -> AnyJournal:
-    """The journal of the command that publishes the file `source` with these choices; None: it reads a stream."""
-    return NoJournal() if source is None else Journal(folder, [str(source.absolute()), *choices])
+def journal_for(folder: Path, identity: Sequence[str] | None, choices: list[Any]) -> AnyJournal:
+    """The journal of the command that publishes a source of this identity with these choices; None: it is a stream."""
+    return NoJournal() if identity is None else Journal(folder, [*identity, *choices])
 
 
 def _has_manifest(path: Path) -> bool:

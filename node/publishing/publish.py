@@ -13,7 +13,7 @@ import trio
 
 from shoal.dht import Contact
 from shoal.erasure import BLOCK_BYTES, MAX_SHARES, Layout, Manifest, ShareEncoder
-from shoal.node.cipher import KEY_BYTES, FileCipher, Metadata
+from shoal.node.cipher import KEY_BYTES, FileCipher, FileKind, Metadata
 from shoal.node.context import Context
 from shoal.node.errors import LocalError
 from shoal.node.holders.line import Line
@@ -68,15 +68,23 @@ class Publisher:
         with self._journal.locked():
             self._report(Phase.CONNECTING, 0)
             await self._env.call(self._ledger.check)
-            encoder = await self._begin()
             try:
-                return await self._finish(encoder, started)
-            except OtherBytes:
-                if not self._is_resumed:
-                    raise
-            # The file changed behind the last checkpoint, where holders have more than can be proven from here.
-            await abort_all(self._context, self._lanes)
-            return await self._finish(await self._start_afresh(), started)
+                return await self._run(started)
+            except SourceChanged:  # what was read is not one file: nobody shall keep what was sent of it
+                await abort_all(self._context, self._lanes)
+                await self._env.call(self._journal.remove)
+                raise
+
+    async def _run(self, started: float) -> Published:
+        encoder = await self._begin()
+        try:
+            return await self._finish(encoder, started)
+        except OtherBytes:
+            if not self._is_resumed:
+                raise
+        # The file changed behind the last checkpoint, where holders have more than can be proven from here.
+        await abort_all(self._context, self._lanes)
+        return await self._finish(await self._start_afresh(), started)
 
     async def _finish(self, encoder: ShareEncoder | None, started: float) -> Published:
         """Send what is not sent yet, and complete the file."""
@@ -88,7 +96,7 @@ class Publisher:
 
     async def _begin(self) -> ShareEncoder | None:
         """Lanes and an encoder, or None when all blocks were sent by an earlier run."""
-        entry = await self._env.call(self._journal.load, self._claimed_size(), self._env.wall())
+        entry = await self._env.call(self._journal.load, self._source.claimed_size, self._env.wall())
         await self._env.call(self._journal.sweep)
         if entry is not None and await self._resume(entry):
             if entry.manifest:
@@ -128,15 +136,15 @@ class Publisher:
         ends = bool(entry.manifest) or self._encoder_at(entry).finished
         sealed = Sealed(segments, entry.chain, entry.size, ends)
         look = self._second_look(entry)
-        if not entry.manifest:
+        try:
+            if entry.manifest:
+                await look.require(sealed)
+                return True
             found = await look.finds(sealed)
             await self._source.seek(segments * Layout.for_plaintext(entry.k, entry.n, 0).segment_plain_bytes)
             return found
-        try:
-            await look.require(sealed)
         except SourceChanged:
             return False
-        return True
 
     def _second_look(self, entry: JournalEntry) -> SecondLook:
         cipher = FileCipher(entry.file_key)
@@ -145,7 +153,7 @@ class Publisher:
     async def _start_afresh(self) -> ShareEncoder:
         """Recruit hosts, settle k and n, and note everything in the journal before the first byte leaves."""
         self._is_resumed, self._marks = False, []
-        if self._source.fingerprint is not None:
+        if self._source.identity is not None:
             await self._source.seek(0)
         size = await self._source.peek(PEEK_BYTES)
         self._candidates = await find_candidates(self._context, self._options.width(size, MAX_SHARES)[1])
@@ -153,7 +161,7 @@ class Publisher:
         crew = await recruit_crew(self._context, self._candidates, self._options, size)
         self._lanes, self._refusals = crew.lanes, crew.refusals
         self._entry = JournalEntry(
-            source_size=self._claimed_size(),
+            source_size=self._source.claimed_size,
             file_key=self._env.entropy(KEY_BYTES),
             owner_secret=self._env.entropy(KEY_BYTES),
             k=crew.k,
@@ -164,10 +172,6 @@ class Publisher:
         )
         await self._save(self._entry)
         return ShareEncoder(crew.k, crew.n, self._context.codec)
-
-    def _claimed_size(self) -> int:
-        """The source's size as the system tells it; 0 for a stream."""
-        return 0 if self._source.fingerprint is None else self._source.fingerprint.size
 
     # --- streaming
 
@@ -189,15 +193,10 @@ class Publisher:
         await self._settle(sealer, cipher)
 
     async def _finish_source(self, sealed: Sealed) -> None:
-        """Make sure that what was read is one file; if not, nobody shall keep what was sent of it."""
-        try:
-            await self._source.finish()
-            if self._source.fingerprint is not None:
-                await self._second_look(self._entry).require(sealed)
-        except SourceChanged:
-            await abort_all(self._context, self._lanes)
-            await self._env.call(self._journal.remove)
-            raise
+        """Make sure that what was read is one file."""
+        await self._source.finish()
+        if self._source.identity is not None:
+            await self._second_look(self._entry).require(sealed)
 
     async def _feed(self, sealer: Sealer) -> None:
         def tell() -> None:
@@ -243,7 +242,12 @@ class Publisher:
         roots = sealer.finish()
         name = self._options.name if self._options.name is not None else self._source.name
         metadata = Metadata(
-            sealer.size, _checked_name(name), self._options.media_type, lease_s=self._options.short_lease_s
+            sealer.size,
+            _checked_name(name),
+            self._options.media_type,
+            kind=FileKind.FILE if self._source.folder is None else FileKind.DIRECTORY,
+            lease_s=self._options.short_lease_s,
+            folder=self._source.folder,
         )
         manifest = Manifest(
             k=self._entry.k,
@@ -273,7 +277,7 @@ class Publisher:
         )
         outcome = await completion.run(self._lanes, self._candidates, self._refusals)
         name = self._options.name if self._options.name is not None else self._source.name
-        published = outcome.published(trio.current_time() - started, self._lanes)
+        published = replace(outcome.published(trio.current_time() - started, self._lanes), entries=self._source.entries)
         await self._env.call(
             self._ledger.add, published, name, self._entry.owner_secret, self._env.wall(), outcome.lease_end
         )
@@ -291,7 +295,8 @@ class Publisher:
             return
         alive = sum(lane.alive for lane in self._lanes) if shares is None else shares
         wanted = len(self._lanes) if phase is Phase.PLACING else max(len(self._lanes), alive)
-        self._on_progress(Progress(phase, done, self._source.size, alive, wanted, alive))
+        files, total_files = self._source.files(done) or (None, None)
+        self._on_progress(Progress(phase, done, self._source.size, alive, wanted, alive, files, total_files))
 
 
 def _notes(lanes: Iterable[Lane]) -> tuple[UploadNote, ...]:

@@ -9,28 +9,15 @@ from contextlib import suppress
 from shoal.erasure import Link, LinkKind
 from shoal.node.context import Context
 from shoal.node.errors import Refused
-from shoal.node.fetching.fetch import FetchStream, open_file, open_stream
+from shoal.node.fetching.fetch import open_file, open_stream
 from shoal.node.holders.width import look_for_width
 from shoal.node.home.ledger import Ledger
 from shoal.node.names import name_bytes
 from shoal.node.publishing.journal import NoJournal
 from shoal.node.publishing.options import DEFAULT_TTL_S, PublishOptions
 from shoal.node.publishing.publish import Publisher
-from shoal.node.publishing.sources import StreamSource
+from shoal.node.publishing.stream_source import RepublishedSource
 from shoal.node.results import OnProgress, Republished
-
-
-class FetchedSource(StreamSource):
-    """A file as it comes from its holders. Its size and its name are known."""
-
-    def __init__(self, stream: FetchStream) -> None:
-        super().__init__(stream)
-        self.size: int | None = stream.size
-        self.name: str | None = _plain_name(stream.name)
-
-    async def peek(self, wanted: int) -> int | None:
-        """The size that the publisher told. The stream fails where it is another."""
-        return self.size
 
 
 async def republish_file(
@@ -55,7 +42,7 @@ async def republish_file(
         survives_more_than=width.survives,
     )
     async with open_stream(context, opened) as stream:
-        source = FetchedSource(stream)
+        source = RepublishedSource(stream, stream.size, _plain_name(stream.name), described.folder)
         published = await Publisher(context, ledger, source, NoJournal(), options, on_progress).run()
     kept = await context.env.call(ledger.replace, link, published.link, context.env.wall(), published.lease_until)
     return Republished(published, link, width, is_kept=kept)

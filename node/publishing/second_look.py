@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from shoal.erasure import BLOCK_BYTES, SEGMENT_OVERHEAD
 from shoal.node.cipher import FileCipher
 from shoal.node.environment import Environment
-from shoal.node.names import printable
 from shoal.node.publishing.sealing import NOTHING_SEALED, PaddedReader, chained
 from shoal.node.publishing.sources import Source, changed
 
@@ -55,13 +54,13 @@ class SecondLook:
         :raises SourceChanged: it is not, or its ctime did not rest in so many readings.
         """
         for _ in range(LOOKS):
-            before = self._source.look()
+            before = await self._source.look()
             if not await self.finds(sealed):
                 break
             await self._source.finish()
-            if self._source.look() == before:
+            if await self._source.look() == before:
                 return
-        raise changed(printable(self._source.path or ""))
+        raise changed(self._source.shown)
 
     async def finds(self, sealed: Sealed) -> bool:
         """Whether the source begins with what was sealed of it."""

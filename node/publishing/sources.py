@@ -1,18 +1,20 @@
-"""What a publish reads from: a file on disk, which can be read again, or a stream, which cannot.
+"""What a publish reads from, and the plainest of it: a regular file.
 
-A source hands out plaintext in pieces of exactly the size asked for (shorter only at the end) and knows how to start
-again at an offset, which is what makes a publish resumable.
+A folder (`folder_source`) and a file can be read again, a stream (`stream_source`) cannot. A source hands out plaintext
+in pieces of exactly the size asked for (shorter only at the end). It knows how to start again at an offset, which is
+what makes a publish resumable.
 """
 
 import os
 import stat
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from shoal.node.environment import Environment
 from shoal.node.errors import LocalError, UsageError
 from shoal.node.fingerprints import Fingerprint
+from shoal.node.folders.index import IndexSummary
 from shoal.node.names import printable
 
 
@@ -21,15 +23,36 @@ class SourceChanged(LocalError):
 
 
 class Source(Protocol):
-    """Plaintext to publish. `size` is None while unknown; `path` and `fingerprint` are None for a stream."""
+    """Plaintext to publish.
 
-    path: Path | None
-    fingerprint: Fingerprint | None
+    :ivar identity: what names the source to the same command, run again; None for one that cannot be read twice.
+    :ivar shown: what to call it in a message.
+    :ivar name: the name for those who fetch it, unless the publisher chooses another.
+    :ivar entries: how many entries a folder has; None for what is none.
+    """
+
+    identity: Sequence[str] | None
+    shown: str
     name: str | None
+    entries: int | None
 
     @property
     def size(self) -> int | None:
         """The bytes to read, as far as known."""
+        ...
+
+    @property
+    def claimed_size(self) -> int:
+        """The size that the system told at the start; 0 where it tells none."""
+        ...
+
+    @property
+    def folder(self) -> IndexSummary | None:
+        """Of a folder, once all of it was read: what the metadata tells of the index."""
+        ...
+
+    def files(self, read_bytes: int) -> tuple[int, int] | None:
+        """Of a folder: how many files are within so many bytes, and how many there are."""
         ...
 
     async def peek(self, wanted: int) -> int | None:
@@ -42,15 +65,15 @@ class Source(Protocol):
         ...
 
     async def seek(self, offset: int) -> None:
-        """Go to an absolute offset; only for sources with a fingerprint."""
+        """Go to an absolute offset; only for sources that can be read twice."""
         ...
 
     async def finish(self) -> None:
         """After the last byte: `SourceChanged` when the source changed while it was read."""
         ...
 
-    def look(self) -> Fingerprint | None:
-        """The fingerprint as it is now; None for a stream."""
+    async def look(self) -> object:
+        """What the system tells of the source now. It is equal where nothing changed, not even a ctime."""
         ...
 
     async def aclose(self) -> None:
@@ -58,7 +81,18 @@ class Source(Protocol):
         ...
 
 
-class FileSource:
+class NoFolder:
+    """What a source that is no folder tells of one."""
+
+    entries: int | None = None
+    folder: IndexSummary | None = None
+
+    def files(self, read_bytes: int) -> tuple[int, int] | None:
+        """It has no files in it."""
+        return None
+
+
+class FileSource(NoFolder):
     """A regular file. It must stay as it is until the publish ends, and that is checked.
 
     No more is read than it had at the start: a file that grows as fast as it is read would never end. It may end sooner
@@ -66,20 +100,24 @@ class FileSource:
     """
 
     def __init__(self, path: Path, descriptor: int, env: Environment) -> None:
-        self.path: Path | None = path
-        self._shown = printable(path)
+        self.identity: Sequence[str] | None = [str(path.absolute())]
+        self.shown = printable(path)
         self._descriptor = descriptor
         self._env = env
         self._offset = 0
-        self._start = self.look()
+        self._start = self._look()
         self._bytes = self._start.size
-        self.fingerprint: Fingerprint | None = self._start
         self.name: str | None = path.name
 
     @property
     def size(self) -> int | None:
         """The size that the file had at the start, or the less that could be read."""
         return self._bytes
+
+    @property
+    def claimed_size(self) -> int:
+        """The size that the file had at the start."""
+        return self._start.size
 
     async def peek(self, wanted: int) -> int | None:
         """The size that the file had at the start."""
@@ -96,9 +134,9 @@ class FileSource:
 
     async def _pread(self, offset: int, wanted: int) -> bytes:
         try:
-            return await self._env.call(_read_fully, self._descriptor, offset, wanted)
+            return await self._env.call(read_fully, self._descriptor, offset, wanted)
         except OSError as error:
-            raise LocalError(f"Cannot read {self._shown}: {error.strerror}. Nothing was published.") from error
+            raise LocalError(f"Cannot read {self.shown}: {error.strerror}. Nothing was published.") from error
 
     async def seek(self, offset: int) -> None:
         """Continue at `offset`."""
@@ -106,80 +144,29 @@ class FileSource:
 
     async def finish(self) -> None:
         """Compare the file with what it was at the start, but for its ctime, and see that it has no more bytes."""
-        now = self.look()
+        now = self._look()
         if not now.may_have_the_content_of(self._start) or self._offset < self._bytes:
             sizes = f" (it had {self._start.size} bytes, now {now.size})" if now.size != self._start.size else ""
-            raise changed(self._shown, sizes)
+            raise changed(self.shown, sizes)
         if not await self._pread(self._bytes, 1):
             return
         if self._bytes < self._start.size:
-            raise changed(self._shown)
+            raise changed(self.shown)
         raise SourceChanged(
-            f"{self._shown} has more bytes than the {self._bytes} it claims, as files in /proc do. "
+            f"{self.shown} has more bytes than the {self._bytes} it claims, as files in /proc do. "
             "Nothing was published. Pipe it instead: shoal publish - --name NAME"
         )
 
-    def look(self) -> Fingerprint:
+    async def look(self) -> Fingerprint:
         """The fingerprint as it is now."""
+        return self._look()
+
+    def _look(self) -> Fingerprint:
         return Fingerprint.of(os.fstat(self._descriptor))
 
     async def aclose(self) -> None:
         """Close the descriptor."""
         os.close(self._descriptor)
-
-
-class StreamSource:
-    """Bytes from an async iterable; read once, front to back. `peek` may find out the size."""
-
-    path: Path | None = None
-    fingerprint: Fingerprint | None = None
-    size: int | None = None
-    name: str | None = None
-
-    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
-        self._chunks: AsyncIterator[bytes] = aiter(chunks)
-        self._buffer = bytearray()
-        self._ended = False
-
-    async def peek(self, wanted: int) -> int | None:
-        """The size of a stream that ends before `wanted` bytes; None for a longer one."""
-        await self._fill(wanted)
-        self.size = len(self._buffer) if len(self._buffer) < wanted else None
-        return self.size
-
-    async def read(self, wanted: int) -> bytes:
-        """The next bytes, gathered over as many chunks as it takes."""
-        await self._fill(wanted)
-        data = bytes(self._buffer[:wanted])
-        del self._buffer[:wanted]
-        return data
-
-    async def _fill(self, wanted: int) -> None:
-        """Have `wanted` bytes in the buffer, fewer only at the end."""
-        while len(self._buffer) < wanted and not self._ended:
-            try:
-                chunk = await anext(self._chunks)
-                if not isinstance(chunk, bytes | bytearray | memoryview):
-                    raise UsageError(f"A stream to publish gives bytes, and not {type(chunk).__name__}.")
-                self._buffer += chunk
-            except StopAsyncIteration:
-                self._ended = True
-            except OSError as error:
-                raise LocalError(f"Cannot read the input: {error.strerror}. Nothing was published.") from error
-
-    async def seek(self, offset: int) -> None:
-        """A stream cannot go back."""
-        raise UsageError("A stream cannot be read twice.")
-
-    async def finish(self) -> None:
-        """Nothing to compare with."""
-
-    def look(self) -> Fingerprint | None:
-        """Nothing to look at."""
-        return None
-
-    async def aclose(self) -> None:
-        """The iterable belongs to the caller."""
 
 
 def changed(shown: str, how: str = "") -> SourceChanged:
@@ -190,14 +177,9 @@ def changed(shown: str, how: str = "") -> SourceChanged:
     )
 
 
-async def open_source(source: Path | str | AsyncIterable[bytes], env: Environment) -> Source:
-    """A source for a path or a stream; `LocalError` or `UsageError` for anything that cannot be published."""
-    if isinstance(source, AsyncIterable):
-        return StreamSource(source)
-    if not isinstance(source, str | Path):
-        raise UsageError(f"A source is a path or an async iterable of bytes, and not of type {type(source).__name__}.")
-    path = Path(source)
-    return FileSource(path, await env.call(_open_regular, path, printable(source)), env)
+async def open_file_source(path: Path, env: Environment) -> FileSource:
+    """A source for a regular file; `LocalError` or `UsageError` for anything else at this path."""
+    return FileSource(path, await env.call(_open_regular, path, printable(path)), env)
 
 
 def _open_regular(path: Path, shown: str) -> int:
@@ -227,7 +209,8 @@ def _kind_of(mode: int) -> str | None:
     return "{0} is a socket or a device. Only regular files and pipes can be published."
 
 
-def _read_fully(descriptor: int, offset: int, wanted: int) -> bytes:
+def read_fully(descriptor: int, offset: int, wanted: int) -> bytes:
+    """So many bytes from `offset`; fewer only at the end of the file."""
     pieces: list[bytes] = []
     while wanted:
         piece = os.pread(descriptor, wanted, offset)

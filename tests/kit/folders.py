@@ -1,13 +1,21 @@
-"""Folders as data: random trees, their entries and their indexes."""
+"""Folders as data: random trees, their entries and their indexes, and small ones on disk."""
 
+import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from blake3 import blake3
 from hypothesis import strategies as st
 
+from shoal.erasure import Link
+from shoal.node import Node
+from shoal.node.fetching.fetch import open_file, open_stream
+from shoal.node.fingerprints import Fingerprint
 from shoal.node.folders.entries import MAX_TARGET_BYTES, Entry, EntryKind, order_key
 from shoal.node.folders.index import IndexSummary, IndexWriter, PageTable, parse_page
+from shoal.node.folders.tree import Tree, Walked, sort_walked
 
 _names = st.one_of(
     st.sampled_from([b"a", b"b", b"a.b", b"a b", b"\xff\xfe", b"new\nline", b"\x1b[31m", b"...", b"n" * 255, b"\x01"]),
@@ -99,3 +107,48 @@ def trees(draw: st.DrawFn, most: int = 30) -> list[Entry]:
         else:
             entries[path] = draw(_leaf(path))
     return in_place(entries.values())
+
+
+def tree_of(root: Path, name: str | None = None) -> Tree:
+    """The tree of everything below a directory, as a walk with no choices finds it."""
+    found: list[Walked] = []
+    for folder, folders, files in os.walk(os.fsencode(root)):
+        for entry in (*folders, *files):
+            where = os.path.join(folder, entry)
+            found.append(_walked(os.path.relpath(where, os.fsencode(root)), os.fsencode(root), os.lstat(where)))
+    sort_walked(found)
+    return Tree(found, [str(root.absolute())], root.name if name is None else name)
+
+
+def _walked(path: bytes, root: bytes, status: os.stat_result) -> Walked:
+    told = Fingerprint.of(status)
+    if stat.S_ISDIR(status.st_mode):
+        return Walked(path, EntryKind.DIRECTORY, root, told)
+    if stat.S_ISLNK(status.st_mode):
+        return Walked(path, EntryKind.SYMLINK, root, told, target=os.readlink(os.path.join(root, path)))
+    return Walked(path, EntryKind.FILE, root, told, executable=bool(status.st_mode & 0o100))
+
+
+def make_files(root: Path, contents: dict[str, bytes]) -> None:
+    """Write files below a directory, and the directories they are in."""
+    for path, content in contents.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+
+
+async def read_folder(node: Node, link: Link) -> dict[Entry, bytes]:
+    """Every entry of a folder as a reader of its whole plaintext finds it, each file with its contents."""
+    await node.wait_joined()
+    opened = await open_file(node.context, link)
+    summary = opened.metadata.folder
+    if summary is None:
+        raise AssertionError("no folder")
+    async with open_stream(node.context, opened) as stream:
+        plaintext = b"".join([chunk async for chunk in stream])
+    table = PageTable.parse(plaintext[summary.table_offset :], summary)
+    found: dict[Entry, bytes] = {}
+    for number in range(len(table)):
+        at, length, _ = table.extent(number)
+        for entry in parse_page(plaintext[at : at + length], table, number):
+            found[entry] = plaintext[entry.offset : entry.offset + entry.size]
+    return found

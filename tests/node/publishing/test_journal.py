@@ -202,10 +202,10 @@ def test_journals_that_nobody_can_resume_are_swept(tmp_path: Path) -> None:
 
 
 def test_a_file_has_a_journal_for_each_choice(tmp_path: Path) -> None:
-    first = journal_for(tmp_path, tmp_path / "fish.txt", [1])
+    first = journal_for(tmp_path, [str(tmp_path / "fish.txt")], [1])
     assert isinstance(first, Journal)
     assert first.is_kept
-    other = journal_for(tmp_path, tmp_path / "fish.txt", [2])
+    other = journal_for(tmp_path, [str(tmp_path / "fish.txt")], [2])
     assert isinstance(other, Journal)
     assert other.path != first.path
     assert first.path == Journal(tmp_path, [str(tmp_path / "fish.txt"), 1]).path

@@ -28,6 +28,7 @@ from shoal.erasure import (
 )
 from shoal.node import Environment
 from shoal.node.cipher import FileCipher
+from shoal.node.publishing.opening import open_source
 from shoal.node.publishing.sealing import (
     BATCH_BYTES,
     MAX_BATCH_SEGMENTS,
@@ -37,7 +38,7 @@ from shoal.node.publishing.sealing import (
     Sealer,
     batch_segments,
 )
-from shoal.node.publishing.sources import Source, open_source
+from shoal.node.publishing.sources import Source
 
 KEY = blake3(b"file key").digest()
 CIPHER = FileCipher(KEY)

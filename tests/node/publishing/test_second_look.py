@@ -12,9 +12,10 @@ from shoal.erasure import BLOCK_BYTES, SEGMENT_OVERHEAD, ShareEncoder, best_code
 from shoal.node import Environment
 from shoal.node.cipher import FileCipher
 from shoal.node.errors import LocalError
+from shoal.node.publishing.opening import open_source
 from shoal.node.publishing.sealing import NOTHING_SEALED, Sealer, chained
 from shoal.node.publishing.second_look import LOOKS, Sealed, SecondLook
-from shoal.node.publishing.sources import Source, open_source
+from shoal.node.publishing.sources import Source
 
 CIPHER = FileCipher(bytes(range(32)))
 K, N = 2, 3
@@ -91,9 +92,9 @@ async def test_a_writer_through_mmap_is_seen_without_any_trace_in_the_times(path
         mapped[5] = 1  # the page is dirty from here on: what follows changes no time
         source = await open_source(path, env)
         sealed = await seal(source, env)
-        before = source.look()
+        before = await source.look()
         mapped[5] = 2
-        assert source.look() == before
+        assert await source.look() == before
         with pytest.raises(LocalError, match="changed while it was being read"):
             await SecondLook(source, CIPHER, K, env, nothing).require(sealed)
         await source.aclose()

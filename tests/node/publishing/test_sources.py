@@ -14,7 +14,8 @@ from shoal.node import Environment
 from shoal.node.errors import LocalError, ShoalError, UsageError
 from shoal.node.fingerprints import Fingerprint
 from shoal.node.names import printable
-from shoal.node.publishing.sources import Source, open_source
+from shoal.node.publishing.opening import open_source
+from shoal.node.publishing.sources import Source
 
 CONTENT = bytes(range(256)) * 40
 
@@ -81,15 +82,14 @@ async def test_an_empty_file(tmp_path: Path, env: Environment) -> None:
     await source.aclose()
 
 
-async def test_a_fingerprint_tells_files_apart(path: Path, tmp_path: Path, env: Environment) -> None:
+async def test_a_look_tells_files_apart(path: Path, tmp_path: Path, env: Environment) -> None:
     source = await open_source(path, env)
     again = await open_source(path, env)
     (tmp_path / "copy").write_bytes(CONTENT)
     copy = await open_source(tmp_path / "copy", env)
-    assert source.fingerprint == again.fingerprint != copy.fingerprint
-    status = os.stat(path)
-    times = (status.st_mtime_ns, status.st_ctime_ns)
-    assert source.fingerprint == Fingerprint(status.st_dev, status.st_ino, status.st_size, *times)
+    assert await source.look() == await again.look() != await copy.look()
+    assert await source.look() == Fingerprint.of(os.stat(path))
+    assert source.identity == again.identity == [str(path)]
     for each in (source, again, copy):
         await each.aclose()
 
@@ -278,7 +278,7 @@ async def test_a_change_of_the_ctime_alone_is_seen_and_left_to_the_second_look(
 ) -> None:
     source = await open_source(path, env)
     await read_all(source)
-    before, times = source.look(), os.stat(path)
+    before, times = await source.look(), os.stat(path)
     if change == "mode":
         os.chmod(path, 0o400)
     elif change == "name":
@@ -286,7 +286,7 @@ async def test_a_change_of_the_ctime_alone_is_seen_and_left_to_the_second_look(
     else:
         rewrite(path, CONTENT[::-1])
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert source.look() != before
+    assert await source.look() != before
     await source.finish()
     await source.aclose()
 
@@ -305,7 +305,7 @@ async def test_reading_beyond_the_end_gives_nothing(path: Path, env: Environment
 
 async def test_a_stream_comes_in_the_pieces_asked_for(env: Environment) -> None:
     source = await open_source(chunks_of(b"ab", b"", b"cdefg", bytearray(b"hi"), memoryview(b"j")), env)
-    assert (source.size, source.fingerprint, source.name) == (None, None, None)
+    assert (source.size, source.identity, source.name) == (None, None, None)
     assert [await source.read(wanted) for wanted in (1, 3, 0, 4, 5, 5)] == [b"a", b"bcd", b"", b"efgh", b"ij", b""]
     await source.finish()
     await source.aclose()
@@ -313,7 +313,7 @@ async def test_a_stream_comes_in_the_pieces_asked_for(env: Environment) -> None:
 
 async def test_a_short_stream_tells_its_size_when_it_is_looked_at(env: Environment) -> None:
     source = await open_source(chunks_of(b"ab", b"cdefg"), env)
-    assert (source.path, await source.peek(5), source.size) == (None, None, None)
+    assert (source.identity, await source.peek(5), source.size) == (None, None, None)
     assert (await source.peek(8), source.size) == (7, 7)
     assert [await source.read(wanted) for wanted in (3, 5, 5)] == [b"abc", b"defg", b""]
 
@@ -321,7 +321,7 @@ async def test_a_short_stream_tells_its_size_when_it_is_looked_at(env: Environme
 async def test_a_file_is_not_read_to_tell_its_size(tmp_path: Path, env: Environment) -> None:
     (tmp_path / "f").write_bytes(b"abcdefg")
     source = await open_source(str(tmp_path / "f"), env)
-    assert (source.path, await source.peek(2), source.size) == (tmp_path / "f", 7, 7)
+    assert (source.identity, await source.peek(2), source.size) == ([str(tmp_path / "f")], 7, 7)
     assert await source.read(9) == b"abcdefg"
     await source.aclose()
 
