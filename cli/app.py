@@ -12,6 +12,7 @@ import typer
 
 from shoal import __version__
 from shoal.cli.commands import (
+    cat,
     check,
     completion,
     delete,
@@ -57,6 +58,7 @@ _node_app = typer.Typer(
 _COMMANDS: tuple[Callable[..., Job], ...] = (
     publish.publish,
     fetch.fetch,
+    cat.cat,
     info.info,
     ls.ls,
     check.check,

@@ -12,6 +12,14 @@ LinkArgument = Annotated[
         show_default=False,
     ),
 ]
+PathLinkArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="LINK[/PATH]|NAME",
+        help="The link, or the name that shoal ls shows; - reads a link from standard input.",
+        show_default=False,
+    ),
+]
 HashArgument = Annotated[
     str | None,
     typer.Argument(

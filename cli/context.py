@@ -22,7 +22,7 @@ FALSE_WORDS = frozenset({"0", "false", "f", "no", "n", "off", ""})
 
 # A command in a message that works on a home or a network, in the library's words, which know neither.
 _BARE_COMMAND = re.compile(
-    r"(?<!\S)shoal (?=(?:node|ls|publish|fetch|info|check|repair|renew|keep|unkeep|delete|republish)\b)"
+    r"(?<!\S)shoal (?=(?:node|ls|publish|fetch|cat|info|check|repair|renew|keep|unkeep|delete|republish)\b)"
 )
 
 

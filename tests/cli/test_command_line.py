@@ -21,7 +21,7 @@ from shoal.erasure.manifest import FileId
 
 LINK = str(Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32)))
 CARE = ("check", "repair", "renew", "keep", "unkeep", "delete", "republish")
-COMMANDS = ("publish", "fetch", "info", "ls", *CARE, "node", "demo", "swarm", "simulate", "completion")
+COMMANDS = ("publish", "fetch", "cat", "info", "ls", *CARE, "node", "demo", "swarm", "simulate", "completion")
 
 START_LIMIT_S = 0.75  # of the processor's time, whatever else the machine does; measured: 0.15 s
 
@@ -92,6 +92,9 @@ def test_version(shoal: Any) -> None:
         (["fetch", "shoal:abc"], "Malformed link"),
         (["fetch", LINK.partition("#")[0]], "This link has no key"),
         (["fetch", LINK, "-o", ""], "-o: the path is empty"),
+        (["cat", LINK, "--offset", "-1"], "--offset: '-1' is not a size"),
+        (["cat", LINK, "--length", "1K"], "--length: '1K' is ambiguous"),
+        (["cat", LINK.partition("#")[0]], "This link has no key"),
         (["info"], "No link was given"),
         (["--json"], r"Missing command. See: shoal --help"),
         (["node", "--json"], "Missing command. See: shoal node --help"),

@@ -122,6 +122,52 @@ def test_a_reader_that_goes_away_is_not_an_error_worth_words(client: Client, cle
     assert done.stderr == ""
 
 
+def test_cat_writes_a_range(client: Client) -> None:
+    text = "".join(f"{number:7d}\n" for number in range(200_000))
+    link = client.publish(str(client.file(text.encode())))
+    for options, wanted in (
+        ((), text),
+        (("--offset", "800kB", "--length", "16"), text[800_000:800_016]),
+        (("--length", "1MiB"), text[: 2**20]),
+        (("--offset", "1599990"), text[-10:]),
+        (("--offset", "1599990", "--length", "1PB"), text[-10:]),
+        (("--offset", "1600000"), ""),
+        (("--offset", "7", "--length", "0"), ""),
+    ):
+        done = client("cat", link, *options, home="reader")
+        assert (done.returncode, done.stdout, done.stderr) == (0, wanted, "")
+    done = client("--json", "cat", "--offset", "1MB", "--length", "8", home="reader", stdin=link)
+    assert done.stdout == text[1_000_000:1_000_008]
+    summary = last(done.stderr)
+    assert (summary["message_type"], summary["name"], summary["size"]) == ("summary", "a file.bin", len(text))
+    assert (summary["path"], summary["offset"], summary["length"]) == (None, 1_000_000, 8)
+    assert 0 < summary["received_bytes"] <= 2 * 65_536
+    assert client("cat", "a file.bin", "--length", "7").stdout == text[:7]
+
+
+def test_cat_refuses_what_is_not_there(client: Client) -> None:
+    link = client.publish(str(client.file(b"x" * 10)))
+    done = client("--json", "cat", link, "--offset", "11", home="reader")
+    assert (done.returncode, done.stdout, last(done.stderr)["code"]) == (2, "", 2)
+    assert "--offset 11 is behind the end of the file. It has 10 bytes." in last(done.stderr)["message"]
+    done = client("cat", f"{link}/a/b", home="reader")
+    assert (done.returncode, done.stdout) == (10, "")
+    assert "of a file and not of a folder" in done.stderr
+    assert client("check", f"{link}/a/b").returncode == 2
+
+
+def test_a_reader_of_a_range_that_goes_away_is_no_error_worth_words(
+    client: Client, clean_environment: dict[str, str]
+) -> None:
+    link = client.publish(str(client.file(os.urandom(2_000_000))))
+    command = f'"{sys.executable}" -m shoal.cli --quiet cat {link} | head -c 10 | wc -c; echo ${{PIPESTATUS[0]}}'
+    environment = clean_environment | {"SHOAL_NETWORK": client.network_file}
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=30, env=environment, check=False
+    )
+    assert (done.stdout.split(), done.stderr) == (["10", "1"], "")
+
+
 def test_a_public_file_needs_its_hash_only(client: Client) -> None:
     source = client.file(b"for everybody")
     link = client.publish(str(source), "--public")
