@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from shoal.node.fingerprints import Fingerprint
 from shoal.node.folders.entries import Entry, EntryKind, order_key
+from shoal.node.names import printable
 
 PATH_AT_ONCE_BYTES = 2_048  # of a path given to the system in one call: it takes less than 4,096
 
@@ -49,6 +50,20 @@ class Walked:
         return Entry(self.path, self.kind, mtime_ns=mtime_ns, target=self.target)
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something that is not in the folder, because it cannot be read or published.
+
+    :ivar path: on disk.
+    """
+
+    path: bytes
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{printable(os.fsdecode(self.path))}: {self.reason}"
+
+
 @dataclass(frozen=True)
 class Tree:
     """Everything that one publish of a folder will have in it.
@@ -57,14 +72,13 @@ class Tree:
     :ivar identity: what names the command that the tree is walked for: absolute paths, and all choices that say what is
         in it. The same identity takes an interrupted publish up again.
     :ivar name: the name of the folder; None where it has none, as of several paths.
-    :ivar skipped: paths on disk that were left out because they cannot be read or published, as far as the choices of
-        the walk allowed that.
+    :ivar skipped: what was left out because it cannot be read or published. Nothing, unless the publisher allowed it.
     """
 
     found: Sequence[Walked]
     identity: Sequence[str]
     name: str | None = None
-    skipped: Sequence[bytes] = field(default=())
+    skipped: Sequence[Skipped] = field(default=())
 
     @property
     def files(self) -> int:
