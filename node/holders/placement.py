@@ -12,10 +12,11 @@ import trio
 
 from shoal.dht import Contact, NodeId, labelled_hash, space_class
 from shoal.node.context import Context
+from shoal.node.nursery import open_nursery
 
 CORNER_BITS = 4  # of a target: the lookups of a gathering go to as many corners of the id space as there can be
 MAX_LOOKUPS = 1 << CORNER_BITS  # enough to see a network of thousands; a larger one need not be seen whole
-QUIET_LOOKUPS = 2  # so many lookups in a row without a new host, and the network has been seen
+AT_ONCE = 2  # lookups. When so many find no new host, the network has been seen
 GATHER_TIMEOUT_S = 20.0
 # Publishes one after another use what one of them has gathered; a host that has filled up since says so. Where fewer
 # hosts were found than wanted, others may be starting.
@@ -74,16 +75,20 @@ async def gather(context: Context, wanted: int) -> list[Contact]:
     dht, private, rng = context.dht, context.network.private, context.env.rng
     me = context.me()
     found: dict[NodeId, Contact] = {} if me is None else {me.node_id: me}
-    quiet = 0
+
+    async def look(target: bytes) -> None:
+        found.update({contact.node_id: contact for contact in await dht.find_closest(target)})
+
+    targets = spaced_targets(rng)
     with trio.move_on_after(GATHER_TIMEOUT_S):
-        for target in spaced_targets(rng):
+        for some in zip(*[targets] * AT_ONCE, strict=True):
             before = len(found)
-            for contact in await dht.find_closest(target):
-                found[contact.node_id] = contact
+            async with open_nursery() as nursery:
+                for target in some:
+                    nursery.start_soon(look, target)
             for contact in dht.contacts():
                 found.setdefault(contact.node_id, contact)
-            quiet = 0 if len(found) > before else quiet + 1
-            if quiet >= QUIET_LOOKUPS or len(one_per_host(found.values(), private=private)) >= wanted:
+            if len(found) == before or len(one_per_host(found.values(), private=private)) >= wanted:
                 break
     return list(found.values())
 

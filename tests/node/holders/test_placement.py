@@ -16,10 +16,10 @@ from shoal.dht.identity import distance
 from shoal.node.context import Context, Gathered
 from shoal.node.environment import Environment
 from shoal.node.holders.placement import (
+    AT_ONCE,
     LATELY_FEW_S,
     LATELY_S,
     MAX_LOOKUPS,
-    QUIET_LOOKUPS,
     gather,
     gather_lately,
     host_of,
@@ -156,7 +156,7 @@ def context_of(env: Environment) -> Callable[..., Any]:
 async def test_gather_stops_when_it_has_enough_hosts(context_of: Callable[..., Any]) -> None:
     dht = Lookups([[contact(number) for number in range(5)]] * 9)
     assert len(await gather(context_of(dht), 5)) == 5
-    assert dht.asked == 1
+    assert dht.asked == AT_ONCE
 
 
 async def test_gather_counts_hosts_and_not_ids(context_of: Callable[..., Any]) -> None:
@@ -170,7 +170,7 @@ async def test_gather_ends_when_the_network_has_been_seen(context_of: Callable[.
     dht = Lookups([[contact(1)], [contact(1)], [contact(2)]], table=[contact(3)])
     found = await gather(context_of(dht), 100)
     assert {each.node_id for each in found} == {contact(number).node_id for number in (1, 2, 3)}
-    assert dht.asked == 3 + QUIET_LOOKUPS
+    assert dht.asked == 3 * AT_ONCE
 
 
 async def test_gather_is_bounded(context_of: Callable[..., Any]) -> None:
