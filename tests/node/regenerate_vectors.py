@@ -1,17 +1,20 @@
 """Golden vectors of the formats of node/. Run on purpose only, when a format and docs/format.md change:
 
-    python tests/node/regenerate_vectors.py
+    PYTHONPATH=tests python tests/node/regenerate_vectors.py
 
 The tests build the same values and compare them with what is stored: running this hides a change of format.
 """
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 
+from kit.folders import file_entry, in_place, many_files, write_index
+from kit.hostile_indexes import hand_made
 from shoal.dht import Address, Contact, Ed25519, Identity, NodeId
 from shoal.erasure import (
     SEGMENT_OVERHEAD,
@@ -25,7 +28,8 @@ from shoal.erasure import (
     padded_size,
 )
 from shoal.node.care.polls import pack_answer, pack_poll, pseudonym
-from shoal.node.cipher import FileCipher, Metadata
+from shoal.node.cipher import FileCipher, FileKind, Metadata
+from shoal.node.folders.entries import Entry, EntryKind
 from shoal.node.holders.announcers import CLASSES, Hint, announcers, class_key, class_of, pack_announcement, slice_for
 from shoal.node.holders.statements import make_statement
 from shoal.node.names import name_text
@@ -158,6 +162,56 @@ def build_polls() -> dict[str, Any]:
     }
 
 
+def build_folder() -> dict[str, Any]:
+    """A folder of each kind of entry, one of many pages, and its metadata."""
+    contents = {b"a/empty": b"", b"a/run": b"#!/bin/sh\n", b"b \xff\n": bytes_for("contents", 300)}
+    entries = [
+        Entry(b"a", EntryKind.DIRECTORY, mtime_ns=NOW * 10**9),
+        file_entry(b"a/empty"),
+        file_entry(b"a/run", contents[b"a/run"], executable=True),
+        Entry(b"a.d", EntryKind.DIRECTORY, mtime_ns=-1),
+        file_entry(b"b \xff\n", contents[b"b \xff\n"]),
+        Entry(b"link", EntryKind.SYMLINK, mtime_ns=123_456_789, target=b"../b"),
+    ]
+    small, large = write_index(in_place(entries)), write_index(many_files(1_500))
+    described = Metadata(small.summary.size, "photos", kind=FileKind.DIRECTORY, folder=small.summary)
+    short = replace(described, lease_s=3600)
+    return {
+        "contents": {path.hex(): content.hex() for path, content in contents.items()},
+        "pages": [page.hex() for page in small.pages],
+        "table": small.table.hex(),
+        "index in the metadata": shown_fields(small.summary.fields()),
+        "size": small.summary.size,
+        "file key": FILE_KEY.hex(),
+        "metadata": FileCipher(FILE_KEY).seal_metadata(described, fixed_entropy("metadata nonce")).hex(),
+        "metadata, short lease": FileCipher(FILE_KEY).seal_metadata(short, fixed_entropy("metadata nonce")).hex(),
+        "1,500 files": {
+            "pages": [blake3(page).hexdigest() for page in large.pages],
+            "table": large.table.hex(),
+            "index in the metadata": shown_fields(large.summary.fields()),
+            "size": large.summary.size,
+        },
+    }
+
+
+def build_hostile_indexes() -> dict[str, Any]:
+    """Indexes that a reader refuses, by what is wrong with them."""
+    return {
+        name: {
+            "index in the metadata": shown_fields(index.fields),
+            "size": index.size,
+            "table": index.table.hex(),
+            "pages": [page.hex() for page in index.pages],
+        }
+        for name, index in hand_made().items()
+        if sum(map(len, index.pages)) < 10_000
+    }
+
+
+def shown_fields(fields: list[Any]) -> list[Any]:
+    return [field.hex() if isinstance(field, bytes) else field for field in fields]
+
+
 def build_published() -> dict[str, Any]:
     return {
         "file key": FILE_KEY.hex(),
@@ -200,6 +254,8 @@ def build_all() -> dict[str, Any]:
         "announcements": build_announcements(),
         "polls": build_polls(),
         "published": build_published(),
+        "folder": build_folder(),
+        "hostile_indexes": build_hostile_indexes(),
     }
 
 

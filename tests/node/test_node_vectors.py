@@ -1,5 +1,6 @@
 """The formats of node/ are a contract: what is built today equals what was stored when the format was fixed."""
 
+import struct
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -9,13 +10,15 @@ import pytest
 from blake3 import blake3
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt, crypto_sign_open
 
+from kit.hostile_indexes import Forged
 from shoal.dht import Address, Ed25519
 from shoal.erasure import FileId, Manifest, SegmentDecoder, best_codec, parse_link
 from shoal.node.cipher import FileCipher, check_padding
+from shoal.node.folders.entries import BadEntry
 from shoal.node.holders.statements import read_statement
 
 
-@pytest.mark.parametrize("name", ["cipher", "statements", "announcements", "published"])
+@pytest.mark.parametrize("name", ["cipher", "statements", "announcements", "published", "folder", "hostile_indexes"])
 def test_built_equals_stored(name: str, node_vector_builder: ModuleType, node_vectors: Callable[[str], Any]) -> None:
     assert node_vector_builder.build_all()[name] == node_vectors(name)
 
@@ -85,6 +88,42 @@ def test_encryption_by_the_page_alone(node_vectors: Callable[[str], Any]) -> Non
     assert len(padded) == 256
     body = padded[2 : 2 + int.from_bytes(padded[:2], "big")]
     assert msgpack.unpackb(body) == [1, 0, b"fish.txt", 21, "text/plain"]
+
+
+def test_a_folder_by_the_page_alone(node_vectors: Callable[[str], Any]) -> None:
+    stored = node_vectors("folder")
+    contents, (page,), table = stored["contents"], stored["pages"], bytes.fromhex(stored["table"])
+    page = bytes.fromhex(page)
+    metadata_key = derived("metadata key", blake3(b"file key").digest())
+    padded = opened(bytes.fromhex(stored["metadata"]), b"metadata", metadata_key)
+    body = msgpack.unpackb(padded[2 : 2 + int.from_bytes(padded[:2], "big")])
+    index = [1, len(page) + len(table), len(table), blake3(table).digest(), 6]
+    assert body == [1, 1, b"photos", stored["size"], None, None, index]
+    assert stored["size"] == 310 + len(page) + len(table)
+
+    assert table == b"\0\1a" + struct.pack(">IIQ", 6, len(page), 310) + blake3(page).digest()
+    empty, run, odd = (bytes.fromhex(contents[path.hex()]) for path in (b"a/empty", b"a/run", b"b \xff\n"))
+    time = struct.Struct(">q").pack
+    assert page == b"".join(
+        (
+            b"\1\0\1a" + time(1_800_000_000 * 10**9),
+            b"\0\0\x07a/empty" + time(0) + struct.pack(">QB", 0, 0) + blake3(empty).digest(),
+            b"\0\0\x05a/run" + time(0) + struct.pack(">QB", 10, 1) + blake3(run).digest(),
+            b"\1\0\3a.d" + time(-1),
+            b"\0\0\4b \xff\n" + time(0) + struct.pack(">QB", 300, 0) + blake3(odd).digest(),
+            b"\2\0\4link" + time(123_456_789) + b"\0\4../b",
+        )
+    )
+
+
+def test_stored_hostile_indexes_are_refused(node_vectors: Callable[[str], Any]) -> None:
+    stored = node_vectors("hostile_indexes")
+    assert len(stored) >= 40
+    for case in stored.values():
+        fields = [bytes.fromhex(each) if isinstance(each, str) else each for each in case["index in the metadata"]]
+        index = Forged(tuple(map(bytes.fromhex, case["pages"])), bytes.fromhex(case["table"]), fields, case["size"])
+        with pytest.raises(BadEntry):
+            index.read()
 
 
 def test_statements_by_the_page_alone(node_vectors: Callable[[str], Any]) -> None:

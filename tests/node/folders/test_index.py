@@ -1,11 +1,24 @@
 """An index reads back as it was written, one page at a time, and a hostile one is refused."""
 
+import tracemalloc
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 
 from kit.folders import Index, file_entry, in_place, many_files, trees, write_index
+from kit.hostile_indexes import (
+    GOOD,
+    Forged,
+    changed_indexes,
+    forge,
+    hand_made,
+    hostile_indexes,
+    raw_directory,
+    raw_file,
+    raw_link,
+    row_of,
+)
 from shoal.node.folders import index as limits
 from shoal.node.folders.entries import BadEntry, Entry, EntryKind, EntryOrder
 from shoal.node.folders.index import MAX_PAGE_BYTES, IndexSummary, IndexWriter, LaterIndex, PageTable, parse_page
@@ -124,3 +137,62 @@ def test_a_directory_in_a_file_shows_when_pages_are_read_in_order() -> None:
     parse_page(index.pages[1], table, 1)
     with pytest.raises(BadEntry, match="not in a directory"):
         parse_page(index.pages[1], table, 1, EntryOrder())
+
+
+# --- what a hostile publisher writes
+
+
+def test_indexes_by_the_page_alone_are_read() -> None:
+    """Those that break no rule, or the hostile ones would prove nothing."""
+    assert [entry.path for entry in forge(GOOD).read()] == [b"a", b"a/b", b"b"]
+    parts = [raw_directory(b"a"), raw_link(b"a/b", b"../.."), raw_file(b"b", 9, executable=1)]
+    assert len(forge(parts[:1], parts[1:]).read()) == 3
+    assert forge().read() == []
+
+
+@pytest.mark.parametrize("name", hand_made())
+def test_a_hand_made_hostile_index_is_refused(name: str) -> None:
+    with pytest.raises(BadEntry) as caught:
+        hand_made()[name].read()
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 250
+
+
+@given(hostile_indexes())
+def test_a_broken_rule_is_refused(index: Forged) -> None:
+    with pytest.raises(BadEntry):
+        index.read()
+
+
+@given(changed_indexes())
+def test_changed_bytes_are_refused_or_are_what_a_writer_writes(index: Forged) -> None:
+    try:
+        entries = index.read()
+    except BadEntry:
+        return
+    written = write_index(entries)
+    assert (written.pages, written.table, written.summary.fields()) == ([*index.pages], index.table, index.fields)
+
+
+def test_a_table_of_too_many_pages_is_refused() -> None:
+    pages = [[raw_file(b"%05d" % number)] for number in range(limits.MAX_PAGES + 1)]
+    assert len(forge(*pages[:-1]).read()) == limits.MAX_PAGES
+    with pytest.raises(BadEntry, match="more than 8192 pages"):
+        forge(*pages).read()
+
+
+def test_memory_stays_small_whatever_an_index_claims() -> None:
+    """The largest page and the largest table, filled with what takes most room as objects."""
+    directories = [raw_directory(b"%c%c" % (at // 200 + 50, at % 200 + 50)) for at in range(65_536 // 13)]
+    page = forge(directories)
+    rows = [row_of([raw_file(b"%04d" % at)]) for at in range(limits.MAX_PAGES)]
+    table = forge(change_rows=lambda _: [row._replace(path=row.path + (b"/" + b"n" * 240) * 4) for row in rows])
+    assert 8_300_000 < len(table.table) < limits.MAX_TABLE_BYTES
+    tracemalloc.start()
+    assert len(page.read()) > 5_000
+    assert tracemalloc.get_traced_memory()[1] < 3 * 2**20
+    tracemalloc.reset_peak()
+    with pytest.raises(BadEntry, match="add up"):
+        table.read()
+    assert tracemalloc.get_traced_memory()[1] < 24 * 2**20
+    tracemalloc.stop()
