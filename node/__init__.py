@@ -28,7 +28,9 @@ from shoal.node.errors import (
     causes_in_words,
 )
 from shoal.node.fetching.fetch import FetchStream
+from shoal.node.fetching.folder import RemoteFolder
 from shoal.node.fetching.remote import RemoteFile
+from shoal.node.folders.entries import Entry, EntryKind
 from shoal.node.home.daemon import daemon_status, stop_daemon
 from shoal.node.home.home import Home
 from shoal.node.home.network import Network, Peer
@@ -66,6 +68,8 @@ __all__ = [
     "Cause",
     "Checked",
     "Deleted",
+    "Entry",
+    "EntryKind",
     "Environment",
     "FetchStream",
     "Fetched",
@@ -95,6 +99,7 @@ __all__ = [
     "Receipt",
     "Refused",
     "RemoteFile",
+    "RemoteFolder",
     "Renewed",
     "Repaired",
     "Republished",

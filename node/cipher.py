@@ -67,6 +67,11 @@ class Metadata:
     lease_s: int | None = None
     folder: IndexSummary | None = None
 
+    @property
+    def content_bytes(self) -> int:
+        """The size of the file, or of all files in the folder."""
+        return self.size if self.folder is None else self.folder.content_bytes
+
 
 def derive_key(label: str, file_key: bytes) -> bytes:
     """The key that a file key gives for one use."""

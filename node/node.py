@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +14,13 @@ import trio
 from shoal.dht import Address, NobodyAnsweredError, NodeId
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node.context import Context
-from shoal.node.errors import LocalError, NoPeers, NotFound, UsageError, WrongKey
+from shoal.node.errors import LocalError, NoPeers, UsageError, WrongKey
 from shoal.node.fetching.content import CACHE_BYTES, check_cache, open_content
 from shoal.node.fetching.fetch import FetchStream, check_has_key, check_is_file, open_file, open_stream, unlock
+from shoal.node.fetching.folder import RemoteFolder, inner_path, open_at
+from shoal.node.fetching.folder_targets import fetch_to_path
 from shoal.node.fetching.remote import RemoteFile
-from shoal.node.fetching.targets import check_target, fetch_to_path
+from shoal.node.fetching.targets import check_target
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.deletion import delete_file
 from shoal.node.holders.placement import one_per_host
@@ -214,29 +216,35 @@ class Node:
         link: Link | str,
         target: Path | str | None = None,
         *,
+        paths: Sequence[bytes | str] = (),
         force: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Fetched:
-        """Fetch into a file. A `.part` grows beside it, and the next call goes on with that.
+        """Fetch a file or a folder to disk. A `.part` grows beside the target, and the next call goes on with that.
 
-        :param target: a file, or a directory in which the published name is used; by default the current directory.
-        :param force: replace a file that exists.
+        A link with a path brings what is there. Symbolic links that lead out of a folder are left out: see `left_out`
+        of the result.
+
+        :param target: what to make, or a directory in which the published name is used; by default the current one.
+        :param paths: bring only these parts of a folder, each at its place in it.
+        :param force: replace what exists. A folder is replaced with all that is in it.
         :raises UsageError: the link is malformed or has no key, or the file has no name and none is given.
-        :raises LocalError: the target exists or cannot be written, or the disk failed.
+        :raises LocalError: the target exists or cannot be written, there is no room for it, or the disk failed.
         :raises NoPeers: no peer answered.
-        :raises NotFound: nobody announces the file.
+        :raises NotFound: nobody announces the file, or a folder has nothing at a path.
         :raises TooFewShares: fewer than k shares can be read.
         :raises WrongKey: the key is of another file.
         :raises BadData: the publisher made shares that are no file.
         :raises NeedsNewerShoal: this version does not know the kind of file.
         """
         with self._operation():
-            parsed = _parsed(link)
+            parsed = _parsed(link, takes_path=True)
             path = None if target is None else _path(target)
+            inner = [inner_path(each) for each in paths]
             check_target(path, force=force)
             check_has_key(parsed)
             await self.wait_joined()
-            done = await fetch_to_path(self.context, parsed, path, force=force, on_progress=on_progress)
+            done = await fetch_to_path(self.context, parsed, path, paths=inner, force=force, on_progress=on_progress)
         if done.lease_until is not None:
             await self._note(self._ledger.extend, parsed.id, done.lease_until)
         return done
@@ -264,13 +272,17 @@ class Node:
                     await self._note(self._ledger.extend, parsed.id, renewed.lease_until)
 
     @asynccontextmanager
-    async def open_remote(self, link: Link | str, *, cache_bytes: int = CACHE_BYTES) -> AsyncIterator[RemoteFile]:
-        """Open a file in the network to read any part of it: `async with node.open_remote(link) as file: …`
+    async def open_remote(
+        self, link: Link | str, *, cache_bytes: int = CACHE_BYTES
+    ) -> AsyncIterator[RemoteFile | RemoteFolder]:
+        """Open a file or a folder in the network to read any part of it: `async with node.open_remote(link) as file: …`
 
-        Leaving the block stops all fetching. The errors are those of `fetch`. Reading parts of a file renews no lease.
+        A link with a path gives what is there. Leaving the block stops all fetching. The errors are those of `fetch`.
+        Reading parts of a file renews no lease.
 
         :param cache_bytes: of plaintext that is kept in memory, to be read again.
-        :raises NotFound: nobody announces the file, or the link has a path and the file is no folder.
+        :raises NotFound: nobody announces the file, or there is nothing at the path of the link.
+        :raises UsageError: the link is malformed or has no key, or its path is of a symbolic link.
         """
         with self._operation():
             parsed = _parsed(link, takes_path=True)
@@ -278,10 +290,8 @@ class Node:
             check_cache(cache_bytes)
             await self.wait_joined()
             opened = await open_file(self.context, parsed)
-            if parsed.path:
-                raise NotFound("This link has a path, but it is the link of a file and not of a folder.")
             async with open_content(self.context, opened, cache_bytes) as content:
-                yield RemoteFile(content, opened.metadata.name)
+                yield await open_at(content, parsed.path)
 
     async def info(self, link: Link | str) -> FileInfo:
         """What the network tells of a file. Name and size of a private file need the key.
@@ -303,8 +313,10 @@ class Node:
                 n=manifest.n,
                 ciphertext_bytes=manifest.ciphertext_bytes,
                 name=None if metadata is None else metadata.name,
-                size=None if metadata is None else metadata.size,
+                size=None if metadata is None else metadata.content_bytes,
                 media_type=None if metadata is None else metadata.media_type,
+                is_folder=None if metadata is None else metadata.folder is not None,
+                entries=None if metadata is None or metadata.folder is None else metadata.folder.entries,
                 holders=located.holders(),
             )
 

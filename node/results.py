@@ -114,6 +114,9 @@ class Fetched:
     :ivar received_bytes: share bytes received by this run.
     :ivar resumed_bytes: bytes of the file that an interrupted run had written; they were verified, not fetched again.
     :ivar lease_until: until when k shares are promised, in seconds since 1970; None where the fetch renewed nothing.
+    :ivar entries: what a folder has in it, at any depth; None for a file.
+    :ivar left_out: how many of them were not made: symbolic links that lead out of the folder.
+    :ivar left_out_paths: some of these.
     """
 
     path: Path | None
@@ -123,6 +126,9 @@ class Fetched:
     received_bytes: int
     resumed_bytes: int
     lease_until: float | None = None
+    entries: int | None = None
+    left_out: int = 0
+    left_out_paths: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +143,11 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """What the network and a link tell of a file. `name`, `size`, `media_type` are None without the key."""
+    """What the network and a link tell of a file or a folder. Without the key some of it is None.
+
+    :ivar size: of a folder, the bytes of all files in it.
+    :ivar entries: what a folder has in it, at any depth; None for a file.
+    """
 
     file_id: FileId
     public: bool
@@ -148,6 +158,8 @@ class FileInfo:
     size: int | None
     media_type: str | None
     holders: tuple[Holder, ...]
+    is_folder: bool | None = None
+    entries: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from shoal.erasure import ErasureError, Link, MalformedLink
 from shoal.erasure import parse_link as parse
 from shoal.node.channel import PeerError, Unreachable
 from shoal.node.errors import BadData, LocalError, NoPeers, Refused, UsageError
+from shoal.node.folders.entries import BadEntry
 from shoal.node.store import StoreError
 
 
@@ -18,6 +19,8 @@ def translated() -> Iterator[None]:
         yield
     except MalformedLink as error:
         raise UsageError(f"That is not a valid link: {error}.") from error
+    except BadEntry as error:
+        raise BadData(f"This folder cannot be read: {error}. Its publisher made it so.") from error
     except ErasureError as error:
         raise BadData(f"This file cannot be read: {error}.") from error
     except NobodyAnsweredError as error:

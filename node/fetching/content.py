@@ -16,6 +16,7 @@ from shoal.node.fetching.fetch import OpenedFile, make_reader, open_run
 from shoal.node.fetching.gathering import PROGRESS_TIMEOUT_S
 from shoal.node.fetching.read_ahead import SegmentCache
 from shoal.node.fetching.reading import RUN_BYTES, RUNS_AHEAD, FileReader
+from shoal.node.holders.announcers import Hint
 from shoal.node.holders.search import Located, Search
 from shoal.node.nursery import open_nursery
 from shoal.node.translate import translated
@@ -82,6 +83,14 @@ class RemoteContent:
     def received_bytes(self) -> int:
         """Share bytes received so far."""
         return self._received_before + (0 if self._reader is None else self._reader.received_bytes)
+
+    def proven(self) -> list[Hint]:
+        """The holders that have delivered verified blocks, each with its share, as far as they are still asked."""
+        return [] if self._reader is None else self._reader.sources.proven()
+
+    def usable_shares(self) -> int:
+        """How many shares somebody may still deliver."""
+        return 0 if self._reader is None else len(self._reader.sources.usable_shares())
 
     @property
     def reads_under_way(self) -> int:

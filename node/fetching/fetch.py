@@ -38,7 +38,7 @@ def check_has_key(link: Link) -> None:
 def check_is_file(opened: OpenedFile) -> None:
     """`UsageError` for a folder, whose bytes are no file that anybody wants."""
     if opened.metadata.folder is not None:
-        raise UsageError("This link is of a folder, and not of a file.")
+        raise UsageError("This link is of a folder, and not of a file. Fetch it to disk, or as an archive with --tar.")
 
 
 async def open_file(context: Context, link: Link) -> OpenedFile:

@@ -8,16 +8,17 @@ import contextlib
 import fcntl
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import trio
+from blake3 import blake3
 
 from shoal.erasure import Link
 from shoal.node.context import Context
 from shoal.node.durable import rename_new, sync_open_folder
 from shoal.node.errors import LocalError, UsageError, local_errors
-from shoal.node.fetching.fetch import OpenedFile, check_is_file, make_reader, open_file, open_stream, sealed_data_leaf
+from shoal.node.fetching.fetch import OpenedFile, make_reader, open_stream, sealed_data_leaf
 from shoal.node.fetching.reading import MAX_RUN_SEGMENTS, in_order
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.renewal import renew_used
@@ -72,9 +73,13 @@ class PartFile:
             os.close(folder)
 
 
-def part_path(target: Path, link: Link) -> Path:
-    """Where an unfinished fetch lies: beside the target, named after the file too, so that no two files share one."""
-    suffix = f".{link.id.hex()[:8]}.part"
+def part_path(target: Path, link: Link, paths: Sequence[bytes] = ()) -> Path:
+    """Where an unfinished fetch lies: beside the target, named after the file too, so that no two files share one; nor
+    two parts of a folder, which `paths` say as well as the link."""
+    key = bytes(link.id)
+    if link.path or paths:
+        key = blake3(b"\0".join([key, link.path, *sorted(paths)])).digest()
+    suffix = f".{key.hex()[:8]}.part"
     name = os.fsencode(target.name)[: MAX_NAME_BYTES - len(suffix)]
     return target.with_name(os.fsdecode(name) + suffix)
 
@@ -120,20 +125,22 @@ def check_target(target: Path | None, *, force: bool) -> None:
     with local_errors(f"Cannot write {printable(target)}"):
         if target.is_dir():
             return
-        _refuse_existing(target, force=force)
+        refuse_existing(target, force=force)
         if not target.parent.is_dir():
             raise LocalError(f"Cannot write {printable(target)}: the folder {printable(target.parent)} does not exist.")
 
 
-def _refuse_existing(path: Path, *, force: bool) -> None:
+def refuse_existing(path: Path, *, force: bool, replaces_folders: bool = False) -> None:
+    """LocalError where something is at `path` that the target must not replace."""
     if os.path.lexists(path) and not force:
         raise LocalError(
             f"{printable(path)} already exists. Replace it with --force, or write to another name: {_other_name(path)}"
         )
     if path.is_dir():
-        raise LocalError(f"{printable(path)} is a folder.")
-    if path.exists() and not path.is_file():
-        raise LocalError(f"{printable(path)} is a device, a pipe or a socket, which a file must not replace.")
+        if not replaces_folders:
+            raise LocalError(f"{printable(path)} is a folder.")
+    elif path.exists() and not path.is_file():
+        raise LocalError(f"{printable(path)} is a device, a pipe or a socket, which must not be replaced.")
 
 
 def _other_name(path: Path) -> str:
@@ -146,32 +153,38 @@ def _other_name(path: Path) -> str:
     return "-o NAME"
 
 
-def resolve_target(target: Path | None, opened: OpenedFile, *, force: bool) -> Path:
-    """The full path of the file to make; the published name is used in a directory, and never trusted."""
+def named_target(target: Path | None, name: str | None) -> Path:
+    """The full path of what is to be made. In a directory it is the published name, which is never trusted."""
     folder = Path.cwd() if target is None else target
     if target is not None and not target.is_dir():
         return target
-    name = opened.metadata.name
     if name is None:
-        raise UsageError("This file was published without a name. Give one: -o NAME")
+        raise UsageError("This was published without a name. Give one: -o NAME")
     try:
-        path = folder / name_text(name_bytes(name))
+        return folder / name_text(name_bytes(name))
     except ValueError as error:
         raise UsageError(f"The published name {name!a} is {error}. Give a name of your own: -o NAME") from error
-    _refuse_existing(path, force=force)
+
+
+def resolve_target(target: Path | None, opened: OpenedFile, *, force: bool) -> Path:
+    """The full path of the file to make, where no other file is, unless `force` says so."""
+    path = named_target(target, opened.metadata.name)
+    if path != target:
+        refuse_existing(path, force=force)
     return path
 
 
-async def fetch_to_path(
-    context: Context, link: Link, target: Path | None, *, force: bool, on_progress: OnProgress | None
+async def fetch_opened(
+    context: Context,
+    link: Link,
+    opened: OpenedFile,
+    target: Path | None,
+    *,
+    force: bool,
+    on_progress: OnProgress | None,
+    started: float,
 ) -> Fetched:
-    """Fetch a file to disk, going on where an earlier fetch stopped. See `Node.fetch`."""
-    started = trio.current_time()
-    check_target(target, force=force)
-    if on_progress is not None:
-        on_progress(Progress(Phase.SEARCHING))
-    opened = await open_file(context, link)
-    check_is_file(opened)
+    """Fetch a plain file to disk, going on where an earlier fetch stopped. See `Node.fetch`."""
     path = resolve_target(target, opened, force=force)
     with open_part(part_path(path, link)) as part:
         first, received = await _verified_segments(context, opened, part, on_progress)

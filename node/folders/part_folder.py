@@ -2,7 +2,7 @@
 
     photos.1a2b3c4d.part/     0700, so nobody else gets at what is in it
         lock                  held while a fetch is at work
-        tree/                 what will be renamed to `photos`
+        tree/                 what will be renamed to `photos`; or a single file in it will be
         old/                  what `photos` was before, while it is being replaced
 
 A rename of `tree` is the moment at which the folder gets its name. What an interrupted fetch left is used again.
@@ -42,23 +42,44 @@ class PartFolder:
         self.folder_mode = _folder_mode(handle)
         self._handle = handle
 
-    def finish(self, target: Path, *, force: bool) -> None:
-        """Give the tree its name. With `force` what has the name goes away, a folder with all that is in it.
+    def finish(self, target: Path, *, force: bool, only: bytes | None = None) -> None:
+        """Give the tree its name, or the one file `only` in it. With `force` what has the name goes away, a folder with
+        all that is in it.
 
         Raises FileExistsError where something has the name and `force` is not given.
         """
         parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # a folder of the user's choice
         try:
-            if _is_there(target.name, parent):
-                if not force:
-                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-                self.remove_old()
-                os.rename(target.name, _OLD, src_dir_fd=parent, dst_dir_fd=self._handle)
-            os.rename(_TREE, target.name, src_dir_fd=self._handle, dst_dir_fd=parent)
+            if only is not None and not force:
+                self._link_new(only, target.name, parent)
+            else:
+                if _is_there(target.name, parent):
+                    if not force:
+                        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+                    self.remove_old()
+                    os.rename(target.name, _OLD, src_dir_fd=parent, dst_dir_fd=self._handle)
+                self._rename(only, target.name, parent)
             sync_open_folder(parent)
         finally:
             os.close(parent)
         self.remove_old()
+
+    def _rename(self, only: bytes | None, name: str, parent: int) -> None:
+        source, folder = (_TREE, self._handle) if only is None else (only, self.tree)
+        os.rename(source, name, src_dir_fd=folder, dst_dir_fd=parent)
+
+    def _link_new(self, only: bytes, name: str, parent: int) -> None:
+        """A hard link fails where the name is taken, even in the last moment. A rename would not."""
+        try:
+            os.link(only, name, src_dir_fd=self.tree, dst_dir_fd=parent)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if _is_there(name, parent):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+            self._rename(only, name, parent)
+        else:
+            os.unlink(only, dir_fd=self.tree)
 
     def remove_old(self) -> None:
         """Remove what had the name before, if anything did."""
@@ -97,8 +118,8 @@ def open_part_folder(path: Path) -> Iterator[PartFolder]:
 
 
 def clear_spent(path: Path) -> None:
-    """Take away a part whose tree got its name just before its fetch was killed. Leave every other part alone."""
-    if os.path.lexists(path) and not os.path.lexists(path / _TREE):
+    """Take away a part of which all got its name just before its fetch was killed. Leave every other part alone."""
+    if os.path.lexists(path) and (not os.path.lexists(path / _TREE) or not os.listdir(path / _TREE)):
         with contextlib.suppress(LocalError, OSError), open_part_folder(path) as part:
             part.remove_old()
 
@@ -143,7 +164,7 @@ def _is_still(descriptor: int, name: str, folder: int) -> bool:
         return False
 
 
-def _is_there(name: str, folder: int) -> bool:
+def _is_there(name: str | bytes, folder: int) -> bool:
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from blake3 import blake3
 
-from shoal.node.durable import sync_file_system, sync_open_folder
+from shoal.node.durable import sync_open_folder
 from shoal.node.errors import MAKE_ROOM, LocalError, local_errors
 from shoal.node.folders.entries import BadEntry, Entry, EntryKind, check_path, shown
 from shoal.node.folders.part_folder import FOLDER_FLAGS, PRIVATE_MODE
@@ -151,11 +151,13 @@ class TreeWriter:
 
     :ivar files_done: files that are whole.
     :ivar present_bytes: contents that an earlier run had written.
+    :ivar written_bytes: contents that this one has.
     """
 
     def __init__(self, root: int, room: Room, *, was_there: bool) -> None:
         self.files_done = 0
         self.present_bytes = 0
+        self.written_bytes = 0
         self._room = room
         self._was_there = was_there
         self._handles = Handles(root)
@@ -266,6 +268,7 @@ class TreeWriter:
         if self._descriptor is None:
             self._descriptor = self._open(first)
         first.hasher.update(piece)
+        self.written_bytes += len(piece)
         self._room.bytes -= len(piece)
         self._unchecked += len(piece)
         while piece:
@@ -322,6 +325,8 @@ class _Level:
 class TreeFinisher:
     """Takes all entries of a tree that is written, in their order: makes its links, sets modes and times, syncs it.
 
+    Call `sync_file_system` before, and the syncs of single files have little left to do.
+
     :ivar left_out: how many symbolic links were not made, because they lead out of the tree.
     :ivar examples: the first of them.
     """
@@ -331,7 +336,6 @@ class TreeFinisher:
         self.examples: list[bytes] = []
         self._mode = folder_mode
         self._levels = [_Level(b"", root, root_mtime_ns)]
-        sync_file_system(root)
 
     def close(self) -> None:
         """Close all handles but the root's."""
@@ -406,7 +410,7 @@ def _leads_to(entry: Entry, folder: int) -> bool:
 
 
 def _sync_file(entry: Entry, folder: int) -> None:
-    """Have a file on disk, for certain: what its file system was told before has left little to do."""
+    """Have a file on disk, for certain."""
     descriptor = os.open(entry.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:
         status = os.fstat(descriptor)

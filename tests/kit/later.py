@@ -5,12 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from shoal.node.cipher import FileCipher, Metadata
+from shoal.node.cipher import FileCipher, FileKind, Metadata
+from shoal.node.folders.index import IndexSummary
 
 
 def seal_as(patch: pytest.MonkeyPatch, *, kind: int) -> None:
     """Have every publish say that its file is of this kind."""
     _change(patch, lambda metadata: replace(metadata, kind=kind))
+
+
+def seal_as_folder(patch: pytest.MonkeyPatch, summary: IndexSummary) -> None:
+    """Have every publish say that its bytes are a folder with this index, whatever they are."""
+    _change(patch, lambda metadata: replace(metadata, kind=FileKind.DIRECTORY, folder=summary))
 
 
 def seal_without_lease(patch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from blake3 import blake3
 
+from kit.folders import Index, write_index
+from kit.later import seal_as_folder
+from kit.worlds import publish
+from shoal.node import Published
 from shoal.node.folders.entries import Entry, EntryKind, ancestors, order_key
+from shoal.simulation.world import World
 
 TIME_NS = 1_700_000_000_123_456_789  # of all entries that are given no other
 
@@ -69,3 +75,22 @@ def on_disk(root: Path) -> dict[bytes, Node]:
                     content = file.read()
                 found[inner] = Run(content) if status.st_mode & stat.S_IXUSR else content
     return found
+
+
+async def publish_tree(
+    world: World,
+    patch: pytest.MonkeyPatch,
+    nodes: Mapping[bytes, Node],
+    *,
+    name: str | None = "photos",
+    index: Index | None = None,
+    needed: int = 2,
+    total: int = 4,
+) -> Published:
+    """Publish a folder of these nodes; `index` may be another one than an honest publisher would write."""
+    entries, contents = tree(nodes)
+    written = index or write_index(entries)
+    with patch.context() as inner:
+        seal_as_folder(inner, written.summary)
+        plaintext = b"".join([contents, *written.pages, written.table])
+        return await publish(world, plaintext, needed=needed, total=total, name=name, step=2**20)

@@ -31,6 +31,7 @@ async def opened(world: World, file: Prepared, **options: Any) -> AsyncIterator[
         world.client(f"reader {world.rng.random()}") as client,
         client.open_remote(file.published.link, **options) as remote,
     ):
+        assert isinstance(remote, RemoteFile)
         yield client, remote
 
 
@@ -345,6 +346,7 @@ def test_a_file_that_was_closed_says_so(tmp_path: Path) -> None:
                 caught.append(str(failure.value))
 
             async with trio.open_nursery() as nursery, client.open_remote(file.published.link) as remote:
+                assert isinstance(remote, RemoteFile)
                 nursery.start_soon(read_on, remote)
                 await remote.read_at(0, 10)
             for reading in (remote.read_at(0, 10), remote.read_at(SIZE - 10, 10), anext(remote.chunks(5, 5))):
