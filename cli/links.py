@@ -8,7 +8,7 @@ come from a file, from the environment or from standard input.
 import os
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -58,6 +58,29 @@ def take_link(
     if link.path and not takes_path:
         raise BadUsageError("This link has a path, but this command works on whole files and folders. Leave it out.")
     return link
+
+
+def take_link_and_paths(
+    argument: str | None, paths: Sequence[str], link_file: str | None, *, settings: "Globals"
+) -> tuple[Link, list[bytes]]:
+    """The link of a command that reads, and paths in its folder. Where --link-file has the link, all arguments are
+    paths. BadUsageError as `take_link`, and for what can be no path.
+    """
+    given = [] if argument is None else [argument]
+    if link_file is not None and given and given != ["-"] and not given[0].lower().startswith(SCHEME):
+        given, paths = [], [*given, *paths]
+    link = take_link(given[0] if given else None, link_file, needs_key=True, takes_path=True, settings=settings)
+    return link, [_inner_path(path) for path in paths]
+
+
+def _inner_path(path: str) -> bytes:
+    from shoal.node.errors import UsageError
+    from shoal.node.fetching.folder import inner_path
+
+    try:
+        return inner_path(path)
+    except UsageError as error:
+        raise BadUsageError(f"{visible(path)}: {error}") from error
 
 
 def _link_text(

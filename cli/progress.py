@@ -62,6 +62,10 @@ def describe(progress: "Progress", rate: float, columns: int) -> str:
         parts.append((1, f"{_percent(done, total)} %"))
     if done or total:
         parts.append((3, _amount(done, total)))
+    if progress.total_files:
+        parts.append((4, f"{progress.done_files} of {progress.total_files} files"))
+    elif progress.done_files is not None:
+        parts.append((4, f"{progress.done_files} files"))
     if rate > 0:
         parts.append((2, format_rate(rate)))
     if rate > 0 and total and 0 <= (total - done) / rate < _ETA_MAX_S:
@@ -165,6 +169,11 @@ class ProgressDisplay:
             shares=progress.shares,
             wanted_shares=progress.wanted_shares,
             hosts=progress.hosts,
+            **(
+                {}
+                if progress.total_files is None
+                else {"done_files": progress.done_files, "total_files": progress.total_files}
+            ),
         )
 
 

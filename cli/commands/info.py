@@ -1,4 +1,4 @@
-"""`shoal info`: what the network and a link tell of a file, without fetching it."""
+"""`shoal info`: what the network and a link tell of a file or a folder, without fetching it."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ from shoal.cli.arguments import HashArgument, LinkFileOption
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import Code
 from shoal.cli.tables import columns, day, fields
-from shoal.cli.units import format_size
+from shoal.cli.units import format_size, plural
 
 if TYPE_CHECKING:
     from shoal.erasure import Link
@@ -20,7 +20,7 @@ def info(
     link: HashArgument = None,
     link_file: LinkFileOption = None,
 ) -> Job:
-    """Show what is known of a file: size, shares, and the hosts that claim them.
+    """Show what is known of a file or a folder: size, shares, and the hosts that claim them.
 
     The hash is enough. The name and the exact size of a private file need the whole link.
     """
@@ -44,8 +44,10 @@ def summary_fields(link: "Link", found: "FileInfo") -> dict[str, object]:
     return {
         "id": link.hash,
         "public": found.public,
+        "kind": kind_word(found),
         "name": found.name,
         "size": found.size,
+        "entries": found.entries,
         "media_type": found.media_type,
         "k": found.k,
         "n": found.n,
@@ -63,13 +65,18 @@ def summary_fields(link: "Link", found: "FileInfo") -> dict[str, object]:
     }
 
 
+def kind_word(found: "FileInfo") -> str | None:
+    """What it is, as JSON has it; None where the key would be needed to know."""
+    return None if found.is_folder is None else "directory" if found.is_folder else "file"
+
+
 def table(link: "Link", found: "FileInfo") -> str:
     """The same for people."""
     shares = len({holder.share for holder in found.holders})
     lines = fields(
         [
             ("hash", link.hash),
-            ("kind", "public" if found.public else "private"),
+            ("kind", ("public" if found.public else "private") + (" folder" if found.is_folder else "")),
             (
                 "name",
                 found.name if found.name is not None else "(needs the key)" if link.key is None else "(none)",
@@ -80,6 +87,7 @@ def table(link: "Link", found: "FileInfo") -> str:
                 if found.size is not None
                 else f"at most {format_size(found.ciphertext_bytes)} (the exact size needs the key)",
             ),
+            ("entries", "" if found.entries is None else plural(found.entries, "entry", "entries")),
             ("type", found.media_type or ""),
             ("code", f"any {found.k} of {found.n} shares are enough"),
             ("shares", f"{shares} of {found.n} shares claimed by a host"),

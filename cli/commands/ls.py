@@ -1,27 +1,35 @@
-"""`shoal ls`: what this home has published, and what it keeps alive."""
+"""`shoal ls`: what this home has published, and what it keeps alive; or what is in a folder."""
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shoal.cli.arguments import LinkFileOption, PathLinkArgument
 from shoal.cli.commands.check import width_fields
 from shoal.cli.context import Globals, Job, globals_of
-from shoal.cli.exits import Code
+from shoal.cli.exits import BadUsageError, Code
+from shoal.cli.stdout import write_stdout
 from shoal.cli.tables import columns, day, shortened
 from shoal.cli.units import format_size, plural
 
 if TYPE_CHECKING:
     from shoal.erasure import Link
-    from shoal.node import KeptFile, PublishedFile
+    from shoal.node import Entry, KeptFile, Node, PublishedFile
 
 MOST_NOTES = 5
+ENTRIES_AT_ONCE = 500  # of a folder, written together
 NAME_COLUMNS = 40  # one very long name must not push the links of all files out of sight
 
 
 def ls(
     context: typer.Context,
+    link: PathLinkArgument = None,
+    long: Annotated[bool, typer.Option("--long", "-l", help="With kind, size and time of each entry.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-R", help="With all that is deeper.")] = False,
+    link_file: LinkFileOption = None,
     receipt: Annotated[
         str | None,
         typer.Option(
@@ -32,17 +40,77 @@ def ls(
         ),
     ] = None,
 ) -> Job:
-    """List the files that this home has published, with their links, and those it keeps.
+    """List what is in a folder; without a link, what this home has published and keeps.
 
-    The list is on this machine. `info` and `check` ask the network.
+    The entries of a folder come from the network, and nothing else of the folder is fetched. The list of this home is
+    on this machine, with all links in it. `info` and `check` ask the network about these.
     """
-    settings = globals_of(context)
-    if receipt is None:
-        return settings.job(lambda: _ls(settings))
     from shoal.cli.links import take_link
 
+    settings = globals_of(context)
+    if link is not None or link_file is not None:
+        if receipt is not None:
+            raise BadUsageError("Give a link or --receipt, not both.")
+        folder = take_link(link, link_file, needs_key=True, takes_path=True, settings=settings)
+        return settings.job(lambda: _ls_folder(settings, folder, long, recursive))
+    if long or recursive:
+        raise BadUsageError("--long and --recursive are for the entries of a folder. Give its link.")
+    if receipt is None:
+        return settings.job(lambda: _ls(settings))
     wanted = take_link(receipt, None, needs_key=False, settings=settings)
     return settings.job(lambda: _receipt(settings, wanted))
+
+
+async def _ls_folder(settings: Globals, link: "Link", long: bool, recursive: bool) -> int:
+    """Entries are written as they come, at the pace of the reader."""
+    from contextlib import aclosing
+
+    from shoal.cli.listing import json_lines, lines
+
+    output = settings.output
+    count = size = 0
+    async with settings.open_client() as node, aclosing(_batches(node, link, recursive)) as batches:
+        async for batch in batches:
+            count += len(batch)
+            size += sum(entry.size for entry in batch)
+            text = json_lines(batch) if output.json else lines(batch, long=long)
+            await write_stdout(text.encode("utf-8", "surrogateescape"))
+    output.summary(entries=count, size=size)
+    return Code.OK
+
+
+async def _batches(node: "Node", link: "Link", recursive: bool) -> AsyncGenerator[list["Entry"], None]:
+    """What is at a link, some hundred entries at a time: what is in a folder, or the one file."""
+    from contextlib import aclosing
+    from dataclasses import replace
+
+    from shoal.cli.listing import UNTOLD_NS
+    from shoal.node import Entry, EntryKind, NotFound, RemoteFolder
+
+    async with node.open_remote(replace(link, path=b"")) as remote:
+        if not isinstance(remote, RemoteFolder):
+            if link.path:
+                raise NotFound("This is a file and not a folder: there are no paths in it.")
+            yield [Entry(os.fsencode(remote.name or ""), EntryKind.FILE, remote.size, mtime_ns=UNTOLD_NS)]
+            return
+        entry = await remote.find(link.path) if link.path else None
+        if entry is not None and entry.kind is not EntryKind.DIRECTORY:
+            yield [replace(entry, path=entry.name)]
+            return
+        folder = await remote.folder(link.path) if link.path else remote
+        if recursive:
+            async with aclosing(folder.batches()) as pages:
+                async for page in pages:
+                    yield page
+            return
+        batch: list[Entry] = []
+        async with aclosing(folder.children()) as children:
+            async for child in children:
+                batch.append(child)
+                if len(batch) >= ENTRIES_AT_ONCE:
+                    yield batch
+                    batch = []
+        yield batch
 
 
 async def _receipt(settings: Globals, link: "Link") -> int:

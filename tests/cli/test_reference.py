@@ -85,7 +85,7 @@ def test_summaries() -> None:
     assert fields.keys() | {"share", "node_id", "address", "lease_end"} == documented("info")
     entry = PublishedFile(LINK, None, 1, 1, 3, 3, 0.0, 0.0)
     kept = KeptFile(Link(LINK.id), 0.0, 0.0, 0.0)
-    assert ls.file_fields(entry).keys() | ls.kept_fields(kept).keys() | {"files", "kept"} == documented("ls")
+    assert ls.file_fields(entry).keys() | ls.kept_fields(kept).keys() | {"files", "kept", "entries"} == documented("ls")
 
 
 def test_summaries_of_care() -> None:
