@@ -29,6 +29,7 @@ MAX_REQUEST_ID = 2**32 - 1
 
 MAX_BLOCKS_COUNT = 16  # in one write or read: 1 MiB
 MAX_PAYLOAD_BYTES = MAX_BLOCKS_COUNT * BLOCK_BYTES  # hides a round trip; many fit into memory
+MAX_SETTLE_BYTES = 128 * 1024  # 256 statements: each share at one holder
 MAX_SHARE_NUMBER = 255
 MAX_BLOCK_INDEX = 2**40 - 1  # 64 PiB in one share: beyond any disk, and no product of ours overflows 63 bits
 MAX_PROOF_BYTES = 128 * HASH_BYTES  # a range proof has at most two hashes per level, and 2^40 blocks have 41 levels
@@ -466,6 +467,46 @@ class Stop(Request[Done]):
     REPLY = Done
 
 
+@dataclass(frozen=True, slots=True)
+class Put(Request[Committed]):
+    """Offer, write and commit a share of one block at once (type 18).
+
+    Payload: the manifest, which has `manifest_bytes`, and behind it the block. `stamp` as in an offer.
+    """
+
+    TYPE = 18
+    REPLY = Committed
+    PAYLOAD_BYTES = MAX_MANIFEST_BYTES + BLOCK_BYTES
+    upload_id: bytes = field(metadata=_UPLOAD_ID)
+    share_number: int = field(metadata=_SHARE)
+    lease_s: int = field(metadata=wire.uint())
+    manifest_bytes: int = field(metadata=wire.uint(MAX_MANIFEST_BYTES, least=1))
+    stamp: bytes = field(metadata=wire.blob(MAX_STAMP_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Settled(Reply):
+    """How many valid statements of the file the peer knows now, and rows as of an announcement. No rows where others
+    announce the file.
+    """
+
+    known_count: int = field(metadata=wire.uint())
+    classes: tuple[tuple[int, ...], ...] = field(metadata=wire.rows(3, MAX_CLASSES_COUNT))
+
+
+@dataclass(frozen=True, slots=True)
+class Settle(Request[Settled]):
+    """Tell a holder of the others, and have it announce the classes for which it is among the first (type 19).
+
+    Payload: a msgpack array of holder statements.
+    """
+
+    TYPE = 19
+    REPLY = Settled
+    PAYLOAD_BYTES = MAX_SETTLE_BYTES
+    file_id: bytes = field(metadata=_FILE_ID)
+
+
 REQUESTS: dict[int, type[Request[Any]]] = {
     each.TYPE: each
     for each in (
@@ -485,6 +526,8 @@ REQUESTS: dict[int, type[Request[Any]]] = {
         Renew,
         Delete,
         Stop,
+        Put,
+        Settle,
     )
 }
 """Every request of this version by its number. There is none to audit: a Read of one random block, with its path to

@@ -69,18 +69,21 @@ class Announcing:
 
     # --- on request
 
-    async def announce(self, file_id: FileId, *, patient: bool = False) -> dict[int, tuple[int, int]] | None:
+    async def announce(
+        self, file_id: FileId, *, patient: bool = False, deep: int = STAND_INS_DEEP
+    ) -> dict[int, tuple[int, int]] | None:
         """Announce now what is this node's to announce: class -> (closest nodes, of these stored).
 
         The peer that asks knows which of the first announcers are gone, so those next in rank announce as well. If it
-        is `patient`, they do so only when they are asked in a fourth epoch.
+        is `patient`, they do so only when they are asked in a fourth epoch. With `deep` 1 the first alone announce.
         None when this node keeps nothing of the file. Raises StoreError where the disk fails.
         """
         async with self._at_once:
             statements = await self._known.known(file_id)
             if not statements:
                 return None
-            deep = 1 if patient and not self._is_time_to_stand_in(file_id) else STAND_INS_DEEP
+            if patient and not self._is_time_to_stand_in(file_id):
+                deep = 1
             mine = self.of_statements(file_id, statements, deep=deep)
             if not mine:
                 return {}

@@ -102,9 +102,8 @@ class Completion:
             raise self._not_kept(refusals)
         if len(settling.shares) < self._entry.n:
             lanes += await self._replace_lost(candidates, refusals)
-        await settling.tell()
         self._report(Phase.ANNOUNCING, len(settling.shares))
-        findable = await settling.announce()
+        findable = await settling.settle()
         hosts = {host_of(contact, private=self._context.network.private) for contact in settling.contacts}
         return CommitOutcome(
             self._entry,

@@ -12,7 +12,7 @@ import trio
 
 from shoal.dht import Contact
 from shoal.erasure import BLOCK_BYTES
-from shoal.node.channel import Abort, Buffer, Commit, Misbehaved, Offer, PeerError, RemoteError, Status, Write
+from shoal.node.channel import Abort, Buffer, Commit, Misbehaved, Offer, PeerError, Put, RemoteError, Status, Write
 from shoal.node.context import BUSY_PATIENCE_S, Context
 from shoal.node.errors import Cause, ToldReason
 from shoal.node.formats import MAX_LEASE_S
@@ -67,6 +67,7 @@ class Lane:
     sent_bytes: int = 0
     resumed_bytes: int = 0
     reason: DropReason | None = None
+    statement: HolderStatement | None = None  # that its holder keeps the share
     was_busy: bool = False  # its holder answered so at least once
     on_sent: Callable[[], None] = field(default=_nothing, repr=False)
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope, repr=False)
@@ -161,37 +162,55 @@ class Lane:
         self.durable = max(self.durable, min(reply.durable_blocks, self.received))
         self.on_sent()
 
-    async def commit(self, context: Context, manifest: bytes, file_id: bytes, lease_s: int) -> HolderStatement | None:
-        """Ask the holder to make the share durable; its signed statement, or None with `reason` set."""
-        request = Commit(self.upload_id, self.share, lease_s)
+    async def give(self, context: Context, block: Buffer, manifest: bytes, file_id: bytes, lease_s: int) -> None:
+        """Have the holder take and keep a share of one block, in one request. Sets `statement`, else `reason`."""
+        request = Put(self.upload_id, self.share, lease_s, len(manifest), b"")
+        await self._ask_to_keep(context, request, [manifest, block], file_id, lease_s, LONGEST_OFFER_S)
+        if self.statement is not None:
+            self.received, self.sent_bytes = 1, memoryview(block).nbytes
+            self.on_sent()
+
+    async def commit(self, context: Context, manifest: bytes, file_id: bytes, lease_s: int) -> None:
+        """Have the holder make the share durable, unless it has. Sets `statement`, else `reason`."""
+        if self.statement is None:
+            request = Commit(self.upload_id, self.share, lease_s)
+            await self._ask_to_keep(context, request, [manifest], file_id, lease_s, self._commit_timeout_s())
+
+    async def _ask_to_keep(
+        self,
+        context: Context,
+        request: Commit | Put,
+        payload: list[Buffer],
+        file_id: bytes,
+        lease_s: int,
+        timeout_s: float,
+    ) -> None:
         try:
             reply = await context.ask(
                 self.contact,
                 request,
-                payload=[manifest],
-                timeout_s=self._commit_timeout_s(),
+                payload=payload,
+                timeout_s=timeout_s,
                 patience_s=BUSY_PATIENCE_S,
+                on_busy=self._is_busy,
             )
             statement = check_statement(reply.statement, context.network, context.env.scheme, context.env.wall())
         except PeerError as error:
             self.reason = reason_of(error)
-            return None
+            return
         except NotNow:  # by our clock: one of the two is wrong
             self.reason = DropReason.OTHER_TIME
-            return None
+            return
         except MalformedStatement:
             self.reason = DropReason.BROKE_THE_PROTOCOL
-            return None
+            return
         ours = (file_id, self.share, self.contact.node_id)
         promised_s = statement.lease_end - statement.issued
-        if (
-            statement.file_id,
-            statement.share,
-            statement.node_id,
-        ) != ours or not lease_s - LEASE_SLACK_S <= promised_s <= MAX_LEASE_S + LEASE_SLACK_S:
+        is_ours = (statement.file_id, statement.share, statement.node_id) == ours
+        if not is_ours or not lease_s - LEASE_SLACK_S <= promised_s <= MAX_LEASE_S + LEASE_SLACK_S:
             self.reason = DropReason.BROKE_THE_PROTOCOL
-            return None
-        return statement
+            return
+        self.statement = statement
 
     def _commit_timeout_s(self) -> float:
         """Long enough to sync and hash what was sent; the longest where an earlier run sent it."""

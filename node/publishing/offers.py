@@ -5,12 +5,12 @@ that a host is silent. Those that have answered say what is usual. Until a few h
 """
 
 import math
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
 
-from shoal.node.context import Context
 from shoal.node.holders.line import STALL_FACTOR, Durations
 from shoal.node.publishing.lanes import LONGEST_OFFER_S, Lane
 
@@ -43,12 +43,8 @@ class OfferTimes:
         return min(max(longest_s, SILENT_S[0] * (AGAIN_S if again else 1.0)), SILENT_S[1])
 
 
-@dataclass(frozen=True)
-class Terms:
-    """What hosts are offered: a share of at most so many bytes (0: unknown), for so long."""
-
-    size_bound: int
-    lease_s: int
+Ask = Callable[[Lane], Awaitable[object]]
+"""Asks a lane's host to take a share; sets `reason` where it does not."""
 
 
 @dataclass(eq=False)
@@ -60,12 +56,9 @@ class _Offer:
 class Offers:
     """Offers made in one nursery, whose cancellation ends them all."""
 
-    def __init__(
-        self, context: Context, nursery: trio.Nursery, terms: Terms, times: OfferTimes, *, again: bool
-    ) -> None:
-        self._context = context
+    def __init__(self, nursery: trio.Nursery, ask: Ask, times: OfferTimes, *, again: bool) -> None:
         self._nursery = nursery
-        self._terms = terms
+        self._ask_host = ask
         self._times = times
         self._again = again
         self._under_way: dict[Lane, _Offer] = {}
@@ -114,7 +107,7 @@ class Offers:
 
     async def _ask(self, lane: Lane, offer: _Offer) -> None:
         with offer.scope:
-            await lane.offer(self._context, self._terms.size_bound, self._terms.lease_s)
+            await self._ask_host(lane)
         if offer.scope.cancelled_caught:
             lane.give_up()
         elif lane.answers and not lane.was_busy:

@@ -4,6 +4,7 @@ recruit hosts -> stream batches into lanes, checkpointing the journal -> manifes
 The file's id exists only once the last byte is read. Until then holders know an upload id; the journal knows the rest.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -24,10 +25,12 @@ from shoal.node.publishing.completion import Completion, OtherBytes
 from shoal.node.publishing.journal import AnyJournal, JournalEntry, UploadNote
 from shoal.node.publishing.lanes import SENDERS, DropReason, Lane, abort_all, reasons_of
 from shoal.node.publishing.options import PublishOptions
-from shoal.node.publishing.recruit import find_candidates, recruit_crew, share_bound, too_few
+from shoal.node.publishing.recruit import Recruiter, find_candidates, recruit_crew, share_bound, too_few
 from shoal.node.publishing.sealing import Sealer
 from shoal.node.publishing.second_look import Sealed, SecondLook
+from shoal.node.publishing.small import MIN_UP_BYTES_PER_S, SMALL_BYTES, SmallFile, is_small
 from shoal.node.publishing.sources import Source, SourceChanged
+from shoal.node.publishing.stream_source import StreamSource
 from shoal.node.results import OnProgress, Phase, Progress, Published
 
 CHECKPOINT_BYTES = 32 * 2**20  # plaintext between two checkpoints: what a resumed publish seals again at most
@@ -98,10 +101,14 @@ class Publisher:
         """Lanes and an encoder, or None when all blocks were sent by an earlier run."""
         entry = await self._env.call(self._journal.load, self._source.claimed_size, self._env.wall())
         await self._env.call(self._journal.sweep)
-        if entry is not None and await self._resume(entry):
-            if entry.manifest:
-                return None
-            return self._encoder_at(entry)
+        if entry is None:
+            return await self._start_afresh()
+        if entry.manifest and is_small(Manifest.decode(entry.manifest).layout, entry.size):
+            await self._find_candidates(entry.size)
+            self._is_resumed = await self._give(entry)
+            return None if self._is_resumed else await self._start_afresh()
+        if await self._resume(entry):
+            return None if entry.manifest else self._encoder_at(entry)
         return await self._start_afresh()
 
     def _encoder_at(self, entry: JournalEntry) -> ShareEncoder:
@@ -150,28 +157,88 @@ class Publisher:
         cipher = FileCipher(entry.file_key)
         return SecondLook(self._source, cipher, entry.k, self._env, lambda done: self._report(Phase.VERIFYING, done))
 
-    async def _start_afresh(self) -> ShareEncoder:
-        """Recruit hosts, settle k and n, and note everything in the journal before the first byte leaves."""
-        self._is_resumed, self._marks = False, []
+    async def _find_candidates(self, size: int | None) -> None:
+        self._candidates = await find_candidates(self._context, self._options.width(size, MAX_SHARES)[1])
+        self._report(Phase.PLACING, 0)
+
+    async def _start_afresh(self) -> ShareEncoder | None:
+        """Recruit hosts, settle k and n, and note everything in the journal before the first byte leaves.
+
+        None for a small file that has been given away whole.
+        """
+        self._is_resumed, self._marks, self._lanes = False, [], []
         if self._source.identity is not None:
             await self._source.seek(0)
         size = await self._source.peek(PEEK_BYTES)
-        self._candidates = await find_candidates(self._context, self._options.width(size, MAX_SHARES)[1])
-        self._report(Phase.PLACING, 0)
+        await self._find_candidates(size)
+        if size is not None and await self._give(self._small_entry(size)):
+            return None
         crew = await recruit_crew(self._context, self._candidates, self._options, size)
         self._lanes, self._refusals = crew.lanes, crew.refusals
-        self._entry = JournalEntry(
+        self._entry = self._new_entry(crew.k, crew.n, crew.possible_n, _notes(crew.lanes))
+        await self._save(self._entry)
+        return ShareEncoder(crew.k, crew.n, self._context.codec)
+
+    def _new_entry(self, k: int, n: int, possible_n: int, uploads: tuple[UploadNote, ...]) -> JournalEntry:
+        return JournalEntry(
             source_size=self._source.claimed_size,
             file_key=self._env.entropy(KEY_BYTES),
             owner_secret=self._env.entropy(KEY_BYTES),
-            k=crew.k,
-            n=crew.n,
-            possible_n=crew.possible_n,
+            k=k,
+            n=n,
+            possible_n=possible_n,
             started_at=self._env.wall(),
-            uploads=_notes(crew.lanes),
+            uploads=uploads,
         )
-        await self._save(self._entry)
-        return ShareEncoder(crew.k, crew.n, self._context.codec)
+
+    # --- a small file
+
+    def _small_entry(self, size: int) -> JournalEntry:
+        """For the code that the file would have if all candidates agreed."""
+        k, n = self._options.width(size, self._count_hosts())
+        return self._new_entry(k, n, n, ())
+
+    def _count_hosts(self) -> int:
+        return Recruiter(self._context, self._candidates, 0, self._env.rng).candidates
+
+    async def _give(self, entry: JournalEntry) -> bool:
+        """Seal a small file, and give each share to a host at once; see `small`. Whether that was done.
+
+        With a manifest in the entry it is the file of an earlier run, if the source still has the same bytes.
+        """
+        layout = Layout.for_plaintext(entry.k, entry.n, self._source.size or 0)
+        up = self._context.throttle.up.bytes_per_s or math.inf  # a slow line of our own would make hosts late
+        if not is_small(layout, self._source.size) or self._count_hosts() < entry.n:
+            return False
+        if up < MIN_UP_BYTES_PER_S or self._context.throttle.holds_back(trio.current_time()):
+            return False
+        stream = self._source if isinstance(self._source, StreamSource) else None
+        plaintext = b"" if stream is None else await stream.read(SMALL_BYTES)
+        if stream is not None:
+            stream.put_back(plaintext)
+        cipher, self._entry = FileCipher(entry.file_key), entry
+        sealer = Sealer(self._source, cipher, ShareEncoder(entry.k, entry.n, self._context.codec), self._env)
+        batch = await sealer.next_batch()
+        assert batch is not None, "even of an empty file there is padding to seal"
+        if entry.manifest and (sealer.chain, sealer.size) != (entry.chain, entry.size):
+            return False
+        await self._finish_source(Sealed(1, sealer.chain, sealer.size, ends=True))
+        if not entry.manifest:
+            await self._settle(sealer, cipher)
+        small = SmallFile(self._context, self._options, self._entry, batch.segments[0].blocks)
+        self._lanes = await small.give(self._candidates, self._note_given)
+        if self._lanes:
+            self._refusals = small.refusals
+            return True
+        if stream is None:
+            await self._source.seek(0)
+        else:
+            stream.put_back(plaintext)
+        return False
+
+    def _note_given(self, lane: Lane) -> None:
+        self._lanes.append(lane)
+        self._report(Phase.SENDING, self._entry.size if len(self._lanes) >= self._entry.n else 0)
 
     # --- streaming
 

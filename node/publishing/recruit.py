@@ -13,7 +13,7 @@ from shoal.node.formats import UPLOAD_ID_BYTES
 from shoal.node.holders.placement import gather_lately, host_of, spread
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.lanes import UNBOUND, DropReason, Lane, abort_all, causes_of
-from shoal.node.publishing.offers import Offers, OfferTimes, Terms
+from shoal.node.publishing.offers import Ask, Offers, OfferTimes
 from shoal.node.publishing.options import PublishOptions
 
 PERHAPS = (DropReason.NO_ANSWER, DropReason.BUSY)  # hosts that may agree another time
@@ -38,8 +38,11 @@ class Recruiter:
         *,
         meet: FileId | None = None,
         once: bool = False,
+        give: Ask | None = None,
     ) -> None:
         """
+        give: has a host take the very share that its lane names, instead of an offer that names none. It goes with
+        `meet`: the order of the hosts and the upload ids depend on the file alone. Those that are late get company.
         once: nobody is asked a second time, since the caller has a further try of its own.    meet: a file that others
         may be repairing at this moment. Then hosts are asked in an order and by upload ids that depend on the file
         alone, so that what two repairers send adds up instead of being kept twice. There a host is asked for one
@@ -48,12 +51,14 @@ class Recruiter:
         self._context = context
         self._private = context.network.private
         self._meet = meet
-        self._once = once or meet is not None
+        self._give = give
+        self._is_left_late = meet is not None and give is None  # another repairer may be at it: nobody gets company
+        self._once = once or self._is_left_late
         ranked = spread(candidates, share_bytes, private=self._private, rng=rng, salt=meet or b"")
         now = context.env.wall()
         silent = {contact.node_id for contact in ranked if context.silence.is_silent(contact, now)}
         self._queue = [contact for contact in ranked if contact.node_id not in silent]
-        if meet is None:
+        if not self._is_left_late:
             self._queue += [contact for contact in ranked if contact.node_id in silent]
         self._silent: list[Contact] = []  # to be asked once more
         self._reasons: dict[NodeId, DropReason] = {}
@@ -81,41 +86,46 @@ class Recruiter:
 
     async def recruit(self, shares: list[int], size_bound: int, lease_s: int) -> list[Lane]:
         """A lane for as many of `shares` as hosts agree; asks on until all are placed or nobody is left."""
-        terms = Terms(size_bound, lease_s)
-        lanes = await self._ask_around(list(shares), terms, again=False)
+        ask = self._give or (lambda lane: lane.offer(self._context, size_bound, lease_s))
+        lanes = await self._ask_around(list(shares), ask, again=False)
         if len(lanes) < len(shares) and self._silent and not self._once:
             self._queue, self._silent = self._silent, []
             placed = {lane.share for lane in lanes}
-            lanes += await self._ask_around([share for share in shares if share not in placed], terms, again=True)
+            lanes += await self._ask_around([share for share in shares if share not in placed], ask, again=True)
         return lanes
 
-    async def _ask_around(self, wanted: list[int], terms: Terms, *, again: bool) -> list[Lane]:
+    async def _ask_around(self, wanted: list[int], ask: Ask, *, again: bool) -> list[Lane]:
         """Ask each host of the queue once, until none of `wanted` is left."""
         lanes: list[Lane] = []
         async with open_nursery() as nursery:
-            offers = Offers(self._context, nursery, terms, self._times, again=again)
+            offers = Offers(nursery, ask, self._times, again=again)
             misses = 0  # hosts in a row that did not answer
             while wanted:
                 self._ask_more(offers, wanted, misses)
                 if not offers.under_way:
                     break
-                lane = await offers.next(wake_when_late=bool(self._queue) and self._meet is None)
+                lane = await offers.next(wake_when_late=bool(self._queue) and not self._is_left_late)
                 if lane is None:
                     continue
                 self._note(lane, again=again)
                 misses = 0 if lane.answers else misses + 1
                 if lane.alive:
                     lane.share = wanted[0] if self._meet is None else lane.share
-                    wanted.remove(lane.share)
                     lanes.append(lane)
+                    if lane.share in wanted:  # else it was given to two, since the first was late
+                        wanted.remove(lane.share)
             nursery.cancel_scope.cancel()
-        await self._leave(offers, again=again)
-        return lanes
+        surplus = await self._leave(offers, again=again)
+        return lanes + surplus if self._give else lanes
 
     def _ask_more(self, offers: Offers, wanted: list[int], misses: int) -> None:
         """Have one host asked for each share; more, when hosts have been silent, for the few that are left."""
         under_way = offers.under_way
-        if self._meet is not None:  # an upload too many may be another repairer's: only one host for each share
+        if self._give is not None:  # beside one that is late another host is given the same share
+            late_lanes = set(offers.late())
+            asked = {lane.share for lane in under_way if lane not in late_lanes}
+            shares = [share for share in wanted if share not in asked]
+        elif self._meet is not None:  # an upload too many may be another repairer's: only one host for each share
             asked = {lane.share for lane in under_way}
             shares = [share for share in wanted if share not in asked]
         else:
@@ -133,7 +143,9 @@ class Recruiter:
 
     def _note(self, lane: Lane, *, again: bool) -> None:
         """Remember what a host said, or that it said nothing."""
-        if lane.alive and lane.received and self._meet is None:  # a new upload is empty, but where repairers meet
+        if (
+            lane.alive and lane.received and self._meet is None and self._give is None
+        ):  # a new upload is empty, but where repairers meet
             lane.reason = DropReason.BROKE_THE_PROTOCOL
         self._reasons.pop(lane.contact.node_id, None)
         if lane.reason is not None:
@@ -145,17 +157,23 @@ class Recruiter:
         else:
             self._context.silence.note(lane.contact, self._context.env.wall())
 
-    async def _leave(self, offers: Offers, *, again: bool) -> None:
-        """Nobody is needed any more: those that were late count as silent, the others may be asked another time."""
+    async def _leave(self, offers: Offers, *, again: bool) -> list[Lane]:
+        """Nobody is needed any more: those that were late count as silent, the others may be asked another time.
+
+        Returns those that have agreed, and are not needed.
+        """
         answered, late = offers.unheard(), offers.late()
         for lane in late:
             lane.give_up()
         for lane in [*answered, *late]:
             self._note(lane, again=again)
         surplus = [lane for lane in [*answered, *offers.under_way] if lane.alive]
+        if self._give is not None:
+            return [lane for lane in answered if lane.alive]
         self._queue = [lane.contact for lane in surplus] + self._queue
         if self._meet is None:
             await abort_all(self._context, surplus)
+        return surplus
 
 
 @dataclass(frozen=True)

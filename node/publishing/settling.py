@@ -3,11 +3,12 @@ told of each other, and the file announced.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
 from shoal.dht import Contact, K, NodeId
 from shoal.erasure import Manifest
-from shoal.node.channel import Announce, PeerError, TellHolders
+from shoal.node.channel import MAX_SETTLE_BYTES, Announce, PeerError, Settle, TellHolders
 from shoal.node.context import BUSY_PATIENCE_S, Context
 from shoal.node.holders.announcers import CLASSES, Hint, announcers
 from shoal.node.holders.statements import HolderStatement, pack_statements
@@ -19,6 +20,9 @@ from shoal.node.publishing.recruit import Recruiter
 ANNOUNCE_TIMEOUT_S = 45.0  # the holder runs three lookups and stores with each of their results
 REPLACE_ROUNDS = 5  # hosts that take over from those who failed, and from those who failed after them
 ANNOUNCE_ROUNDS = 3  # holders asked again, or the next ones in rank, before the file is called hard to find
+
+Reports: TypeAlias = dict[NodeId, tuple[tuple[int, ...], ...]]
+"""What holders say of their announcements: rows of (class, closest nodes, of these stored)."""
 
 
 class Settling:
@@ -72,9 +76,9 @@ class Settling:
         """Have each living lane's holder make its share durable."""
 
         async def commit(lane: Lane) -> None:
-            statement = await lane.commit(self._context, self._encoded, self._manifest.id, self._lease_s)
-            if statement is not None:
-                self.take([statement])
+            await lane.commit(self._context, self._encoded, self._manifest.id, self._lease_s)
+            if lane.statement is not None:
+                self.take([lane.statement])
                 self._hosts.append(lane.contact)
                 self._on_commit(len(self.shares))
 
@@ -112,6 +116,40 @@ class Settling:
         """Where the promised shares are."""
         return [Hint(each.share, Contact(each.node_id, each.address)) for each in self.statements]
 
+    async def settle(self) -> bool:
+        """Give every holder the list of all, and have the announcers announce; whether at least half of the nodes
+        nearest to each class key stored it.
+
+        Who is to announce is clear from the list, so that goes in one request. Where an announcer is silent, others
+        are asked.
+        """
+        payload = pack_statements(each.signed for each in self.statements)
+        if len(payload) > MAX_SETTLE_BYTES:  # a file with several holders of many shares
+            await self.tell()
+            return await self._announce({}, ANNOUNCE_ROUNDS)
+        return await self._announce(await self._ask_to_settle(payload), ANNOUNCE_ROUNDS - 1)
+
+    async def _ask_to_settle(self, payload: bytes) -> "Reports":
+        reports: Reports = {}
+
+        async def ask(contact: Contact) -> None:
+            try:
+                reply = await self._context.ask(
+                    contact,
+                    Settle(self._manifest.id),
+                    payload=[payload],
+                    timeout_s=ANNOUNCE_TIMEOUT_S,
+                    patience_s=BUSY_PATIENCE_S,
+                )
+            except PeerError:
+                return  # it learns of the others when they look after the file together
+            reports[contact.node_id] = reply.classes
+
+        async with open_nursery() as nursery:
+            for contact in self.contacts:
+                nursery.start_soon(ask, contact)
+        return reports
+
     async def tell(self) -> None:
         """Give every holder the list of all."""
         payload = pack_statements(each.signed for each in self.statements)
@@ -128,28 +166,35 @@ class Settling:
             for contact in self.contacts:
                 nursery.start_soon(tell, contact)
 
-    async def announce(self) -> bool:
-        """Have the announcers announce; whether at least half of the nodes nearest to each class key stored it."""
+    async def _announce(self, reports: "Reports", rounds: int) -> bool:
+        """Have announced what `reports` do not show as announced, by those next in rank in further rounds."""
         by_id = {contact.node_id: contact for contact in self.contacts}
         useless: set[NodeId] = set()
         unheard = set(range(CLASSES))
-        for _ in range(ANNOUNCE_ROUNDS):
-            duties = announcers(self._manifest.id, [node_id for node_id in by_id if node_id not in useless])
-            asked = dict.fromkeys(node_id for number in sorted(unheard) for node_id in duties[number])
-            reports = await self._ask_announcers([by_id[node_id] for node_id in asked])
-            for number in sorted(unheard):
-                if any(_well_stored(reports.get(node_id, ()), number) for node_id in duties[number]):
-                    unheard.discard(number)
-                else:
-                    useless.update(duties[number])
+        if reports:
+            self._judge(reports, announcers(self._manifest.id, list(by_id)), unheard, useless)
+        for _ in range(rounds):
             if not unheard:
                 break
             if len(useless) == len(by_id):
                 useless.clear()  # perhaps the second time
+            duties = announcers(self._manifest.id, [node_id for node_id in by_id if node_id not in useless])
+            asked = dict.fromkeys(node_id for number in sorted(unheard) for node_id in duties[number])
+            self._judge(await self._ask_announcers([by_id[each] for each in asked]), duties, unheard, useless)
         return not unheard
 
-    async def _ask_announcers(self, contacts: list[Contact]) -> "dict[NodeId, tuple[tuple[int, ...], ...]]":
-        reports: dict[NodeId, tuple[tuple[int, ...], ...]] = {}
+    def _judge(
+        self, reports: "Reports", duties: Mapping[int, list[NodeId]], unheard: set[int], useless: set[NodeId]
+    ) -> None:
+        """Note which classes have been announced well, and who was no use."""
+        for number in sorted(unheard):
+            if any(_well_stored(reports.get(node_id, ()), number) for node_id in duties[number]):
+                unheard.discard(number)
+            else:
+                useless.update(duties[number])
+
+    async def _ask_announcers(self, contacts: list[Contact]) -> "Reports":
+        reports: Reports = {}
 
         async def ask(contact: Contact) -> None:
             try:

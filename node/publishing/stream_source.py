@@ -68,6 +68,10 @@ class StreamSource(NoFolder):
             except OSError as error:
                 raise LocalError(f"Cannot read the input: {error.strerror}. Nothing was published.") from error
 
+    def put_back(self, data: bytes) -> None:
+        """Have `data`, which was read last, read once more."""
+        self._buffer[:0] = data
+
     async def seek(self, offset: int) -> None:
         """A stream cannot go back."""
         raise UsageError("A stream cannot be read twice.")

@@ -247,8 +247,7 @@ async def repair_file(context: Context, file_id: FileId, on_progress: OnProgress
     made = await repairer.run()
     settling = repairer.settling
     report(Progress(Phase.ANNOUNCING))
-    await settling.tell()
-    findable = await settling.announce()
+    findable = await settling.settle()
     hints = {(hint.share, hint.contact.node_id): hint for hint in [*before.good_hints, *settling.hints()]}
     after = await Audit(context, job.manifest).run(list(hints.values()), look_further=False)
     return Repaired(

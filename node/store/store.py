@@ -14,7 +14,7 @@ from shoal.node.store.catalogue import Catalogue, HeldFile, HeldShare, KeptState
 from shoal.node.store.commit import Committer, read_promise
 from shoal.node.store.database import open_database
 from shoal.node.store.disk import Disk
-from shoal.node.store.errors import ManifestDamaged, NotHeld, disk_errors
+from shoal.node.store.errors import BadManifest, ManifestDamaged, NotHeld, StoreError, disk_errors
 from shoal.node.store.health import StoreHealth, health
 from shoal.node.store.intake import Intake
 from shoal.node.store.leases import Leases
@@ -140,6 +140,35 @@ class ShareStore:
         Otherwise it raises what `Committer.commit` raises.
         """
         promise = read_promise(manifest, share_number, int(lease_end))
+        kept_until = self._committer.commit(upload_id, promise, now)
+        self.handles.forget(promise.key)
+        return kept_until
+
+    def put(
+        self,
+        upload_id: bytes,
+        source: bytes,
+        share_number: int,
+        manifest: bytes,
+        block: Buffer,
+        lease_end: int,
+        now: float,
+    ) -> int:
+        """Keep a share of one block: `begin`, `write` and `commit` at once. Returns its lease end.
+
+        Nothing of it stays open where one of them raises. Repeating it is harmless. Raises what they raise, and
+        BadManifest when the file has more than one segment.
+        """
+        promise = read_promise(manifest, share_number, int(lease_end))
+        if promise.manifest.layout.segment_count != 1:
+            raise BadManifest("a share of more than one block cannot be put at once")
+        if self._catalogue.committed_bytes(upload_id) is None:
+            try:
+                self.uploads.begin(upload_id, source, len(block), now)
+                self.uploads.write(upload_id, 0, [block], [promise.manifest.data_root], now)
+            except StoreError:
+                self.uploads.abort(upload_id, now)
+                raise
         kept_until = self._committer.commit(upload_id, promise, now)
         self.handles.forget(promise.key)
         return kept_until

@@ -30,11 +30,14 @@ from shoal.node.channel import (
     GetHolders,
     HolderList,
     Offer,
+    Put,
     Reason,
     Renew,
     Reply,
     RequestError,
     Role,
+    Settle,
+    Settled,
     Status,
     Survey,
     TellHolders,
@@ -59,6 +62,7 @@ CHECKED_S = 0.0001  # each statement whose signature is checked
 RENEWED_S = 0.002  # a write to the disk: what is synced, and what is committed
 UPLOAD_S = 0.0004  # each step of an upload, beyond a request
 ANNOUNCED_S = 0.02  # three lookups, and the records that follow
+STORED_S = 0.0006  # each node that is to keep an announcement: two signatures, and a part of a lookup
 LEAST_STATEMENT_BYTES = 200  # a packed statement is longer
 
 Answer = Callable[[Caller, AnyRequest, Buffer], Awaitable[Reply]]
@@ -181,6 +185,8 @@ class BudgetedHandlers:
         reply = await self._answer(caller, request, payload)
         if isinstance(reply, HolderList):
             self._budgets.charge(account, len(reply.payload) // LEAST_STATEMENT_BYTES * CHECKED_S, now)
+        if isinstance(reply, Settled):
+            self._budgets.charge(account, sum(closest for _, closest, _ in reply.classes) * STORED_S, now)
         return reply
 
 
@@ -196,6 +202,10 @@ def cost_s(request: AnyRequest, payload_bytes: int) -> float:
             return REQUEST_S + -(-payload_bytes // LEAST_STATEMENT_BYTES) * CHECKED_S
         case Delete():
             return REQUEST_S + CHECKED_S
+        case Settle():
+            return REQUEST_S + -(-payload_bytes // LEAST_STATEMENT_BYTES) * CHECKED_S
+        case Put():
+            return REQUEST_S + 3 * UPLOAD_S + RENEWED_S
         case Write(sync=True) | Commit():
             return REQUEST_S + UPLOAD_S + RENEWED_S
         case Offer() | Write() | Abort():

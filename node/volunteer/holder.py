@@ -30,6 +30,8 @@ from shoal.node.channel import (
     Reason,
     Renew,
     RequestError,
+    Settle,
+    Settled,
     Status,
     Survey,
     Surveyed,
@@ -76,6 +78,7 @@ class HolderService:
             GetHolders: self._holders,
             TellHolders: self._tell,
             Announce: self._announce,
+            Settle: self._settle,
             Read: self._read,
             GetHeld: self._held,
             Survey: self._survey,
@@ -185,8 +188,8 @@ class HolderService:
             raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
         return HolderList(pack_statements(each.signed for each in statements))
 
-    async def _tell(self, caller: Caller, request: TellHolders, payload: Buffer) -> Told:
-        file_id = FileId(request.file_id)
+    async def _learn(self, file_id: FileId, payload: Buffer) -> int:
+        """Keep what a peer says of the other holders; how many statements are known."""
 
         def learn() -> int:
             if not self._store.held(file_id):
@@ -194,9 +197,13 @@ class HolderService:
             return self._known_holders.take_in(file_id, bytes(payload))
 
         try:
-            told = Told(await self._calls.call(learn))
+            return await self._calls.call(learn)
         except MalformedStatement as error:
             raise RequestError(Status.MALFORMED, text=str(error)) from error
+
+    async def _tell(self, caller: Caller, request: TellHolders, payload: Buffer) -> Told:
+        file_id = FileId(request.file_id)
+        told = Told(await self._learn(file_id, payload))
         if caller.node_id is not None:  # another holder; a publisher asks us to announce when it has told everybody
             with suppress(StoreError):  # then our own look does it
                 await self._announcing.take_up(file_id, if_new=True)
@@ -206,4 +213,16 @@ class HolderService:
         reports = await self._calls.asked(self._announcing.announce(FileId(request.file_id), patient=request.patient))
         if reports is None:
             raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
-        return Announced(tuple((number, *counts) for number, counts in reports.items()))
+        return Announced(_rows(reports))
+
+    async def _settle(self, caller: Caller, request: Settle, payload: Buffer) -> Settled:
+        file_id = FileId(request.file_id)
+        known = await self._learn(file_id, payload)
+        reports = await self._calls.asked(self._announcing.announce(file_id, deep=1))
+        if reports is None:
+            raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
+        return Settled(known, _rows(reports))
+
+
+def _rows(reports: Mapping[int, tuple[int, int]]) -> tuple[tuple[int, ...], ...]:
+    return tuple((number, *counts) for number, counts in reports.items())

@@ -264,10 +264,9 @@ class Leaver:
 
     async def _make_known(self, file_id: FileId, settling: Settling) -> None:
         """Tell the holders and the network who has taken the share, and note it: nobody is asked a second time."""
-        await settling.tell()
         with suppress(StoreError, MalformedStatement):  # then the next look asks the holders
             await self._known_holders.learn(file_id, pack_statements(each.signed for each in settling.statements))
-        await settling.announce()
+        await settling.settle()
 
     async def _send(self, manifest: Manifest, lane: Lane) -> None:
         """The share's blocks, from our disk into the lane; a disk that fails ends the lane."""

@@ -21,6 +21,7 @@ from shoal.node.channel import (
     ConnectionSlots,
     GetStatus,
     PeerServer,
+    Put,
     Survey,
     Throttle,
     open_pool,
@@ -182,10 +183,14 @@ class Serving:
         def came(caller: Caller, request: Commit, payload: Buffer) -> None:
             caretaker.on_file(manifest_id(bytes(payload)))
 
+        def was_put(caller: Caller, request: Put, payload: Buffer) -> None:
+            caretaker.on_file(manifest_id(bytes(memoryview(payload)[: request.manifest_bytes])))
+
         def surveyed(caller: Caller, request: Survey, payload: Buffer) -> None:
             caretaker.on_survey(caller.node_id, request.ids)
 
         self.handlers.after(Commit, came)
+        self.handlers.after(Put, was_put)
         self.handlers.after(Survey, surveyed)
 
     @property

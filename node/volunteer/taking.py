@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from shoal.erasure import Manifest, split_nodes
+from shoal.erasure import FileId, manifest_id, split_nodes
 from shoal.node.channel import (
     Abort,
     AnyRequest,
@@ -13,6 +13,7 @@ from shoal.node.channel import (
     Done,
     Offer,
     Offered,
+    Put,
     Reason,
     RequestError,
     Status,
@@ -39,7 +40,7 @@ class Taking:
 
     def handlers(self) -> Mapping[type[AnyRequest], Handler]:
         """What this part answers."""
-        return {Offer: self._offer, Write: self._write, Commit: self._commit, Abort: self._abort}
+        return {Offer: self._offer, Write: self._write, Commit: self._commit, Put: self._put, Abort: self._abort}
 
     async def _offer(self, caller: Caller, request: Offer, payload: Buffer) -> Offered:
         self._check_staying()
@@ -68,8 +69,21 @@ class Taking:
         kept_until = await self._calls.call(
             self._store.commit, request.upload_id, request.share_number, manifest, lease_end, now
         )
-        file_id = Manifest.decode(manifest).id
-        statement = self._known_holders.own(file_id, HeldShare(request.share_number, kept_until))
+        return self._committed(manifest_id(manifest), request.share_number, kept_until)
+
+    async def _put(self, caller: Caller, request: Put, payload: Buffer) -> Committed:
+        self._check_staying()
+        now = self._env.wall()
+        lease_end = int(now) + min(request.lease_s, MAX_LEASE_S)
+        source, view = caller.remote.host_key(), memoryview(payload)
+        manifest, block = bytes(view[: request.manifest_bytes]), view[request.manifest_bytes :]
+        kept_until = await self._calls.call(
+            self._store.put, request.upload_id, source, request.share_number, manifest, block, lease_end, now
+        )
+        return self._committed(manifest_id(manifest), request.share_number, kept_until)
+
+    def _committed(self, file_id: FileId, share: int, kept_until: int) -> Committed:
+        statement = self._known_holders.own(file_id, HeldShare(share, kept_until))
         return Committed(kept_until, statement.signed)
 
     def _check_staying(self) -> None:

@@ -108,6 +108,12 @@ def put(
     return upload
 
 
+def put_at_once(store: ShareStore, file: Published, share: int, block: bytes | None = None) -> int:
+    """Store a share of one block in one call; its lease end."""
+    block = file.blocks[share][0] if block is None else block
+    return store.put(upload_id(share + 1), SOURCE, share, file.encoded, block, LEASE_END, NOW)
+
+
 def check_result(file: Published, share: int, first: int, count: int, result: ReadResult) -> None:
     """What a reader checks, with only the manifest in hand."""
     blocks = [bytes(block) for block in split_blocks(result.blocks)]

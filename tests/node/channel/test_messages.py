@@ -49,6 +49,8 @@ REQUESTS: list[m.AnyRequest] = [
     m.Renew(FILE_ID, 7_776_000),
     m.Delete(FILE_ID, 1_800_000_000, counting(64, 0x40)),
     m.Stop(),
+    m.Put(UPLOAD, 11, 7_776_000, 700, b""),
+    m.Settle(FILE_ID),
 ]
 REPLIES: list[tuple[m.AnyRequest, m.Reply]] = list(
     zip(
@@ -70,6 +72,8 @@ REPLIES: list[tuple[m.AnyRequest, m.Reply]] = list(
             m.LeaseRenewed(((3, 1_807_776_000),)),
             m.Done(),
             m.Done(),
+            m.Committed(1_800_000_000, counting(100, 1)),
+            m.Settled(12, ((0, 20, 19),)),
         ],
         strict=True,
     )
@@ -124,7 +128,7 @@ def test_failures_become_errors_that_keep_the_numbers() -> None:
 
 
 def test_every_request_type_has_one_number() -> None:
-    assert sorted(m.REQUESTS) == list(range(2, 18))
+    assert sorted(m.REQUESTS) == list(range(2, 20))
     assert {type(each) for each in REQUESTS} == set(m.REQUESTS.values())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from kit import stores
 from kit.stores import Place, Published
-from shoal.node.store import DatabaseFailed, LocalFailure, RealDisk, StoreError, StoreFull, UnknownUpload
+from shoal.node.store import DatabaseFailed, LocalFailure, RealDisk, ShareStore, StoreError, StoreFull, UnknownUpload
 from shoal.simulation.disk import PowerCut
 
 STEPS = ["create", "write", "truncate", "fsync", "rename", "fsync_directory", "commit"]
@@ -53,11 +53,14 @@ def test_a_sync_makes_blocks_durable_before_the_database_says_so(place: Place, m
     assert recorded.log == [], "nothing new, nothing to do"
 
 
-def test_a_small_share_is_one_transaction_and_no_file(place: Place, small: Published) -> None:
+@pytest.mark.parametrize("put", [stores.put, stores.put_at_once])
+def test_a_small_share_is_one_transaction_and_no_file(
+    place: Place, small: Published, put: Callable[[ShareStore, Published, int], object]
+) -> None:
     recorded = stores.Recorded(place.disk)
     store = place.open(disk=recorded)
     recorded.log.clear()
-    stores.put(store, small, 0)
+    put(store, small, 0)
     steps = [operation for operation, _ in recorded.log]
     writes = [step for step in steps if step.startswith("INSERT")]
     assert set(steps) == {"COMMIT", *writes}

@@ -207,6 +207,32 @@ def test_a_share_that_misses_its_manifest_is_discarded(
         store.sync(upload, stores.NOW)
 
 
+@pytest.mark.parametrize("length", [21, 32768, 32769, BLOCK_BYTES])
+def test_a_share_of_one_block_is_put_at_once(place: Place, length: int) -> None:
+    file = stores.publish(1, length)
+    store = place.open()
+    for _ in range(2):  # repeated after a lost answer
+        assert stores.put_at_once(store, file, 0) == stores.LEASE_END
+    stores.check_share(store, file, 0)
+    assert store.begin(stores.upload_id(1), stores.SOURCE, 0, stores.NOW) == 1
+    assert store.commit(stores.upload_id(1), 0, file.encoded, stores.LEASE_END, stores.NOW) == stores.LEASE_END
+    store.close()
+    stores.check_share(place.open(), file, 0)
+
+
+def test_of_a_put_that_is_refused_nothing_stays(place: Place, small: Published, medium: Published) -> None:
+    store = place.open()
+    with pytest.raises(BadShare):
+        stores.put_at_once(store, small, 0, bytes(len(small.blocks[0][0])))
+    with pytest.raises(BadUpload):
+        stores.put_at_once(store, small, 0, b"")
+    with pytest.raises(BadManifest):
+        stores.put_at_once(store, medium, 0)
+    assert store.usage().upload_bytes == store.usage().uploads == 0
+    assert place.names() == []
+    assert store.held(small.file_id) == []
+
+
 def test_bad_manifests_and_numbers_leave_the_upload_alone(store: ShareStore, medium: Published) -> None:
     stores.send(store, medium, 0, stores.upload_id(1))
     for encoded, number in [(b"", 0), (medium.encoded + b"x", 0), (medium.encoded, 3), (medium.encoded, -1)]:

@@ -29,8 +29,11 @@ from shoal.node.channel import (
     Commit,
     Committed,
     Offer,
+    Put,
     Reply,
     RequestError,
+    Settle,
+    Settled,
     Status,
     Write,
 )
@@ -161,7 +164,7 @@ def edited(**changes: Any) -> Lie:
 def states(make: Callable[[Liar, bytes, int], bytes]) -> Lie:
     """Commit honestly, and hand out another statement."""
 
-    async def lie(liar: Liar, request: Commit, payload: Buffer) -> Reply:
+    async def lie(liar: Liar, request: Commit | Put, payload: Buffer) -> Reply:
         reply: Any = await liar.honest(NOBODY, request, payload)
         context = liar.context
         told = read_statement(reply.statement, context.network.network_id, context.env.scheme, context.env.wall())
@@ -208,7 +211,17 @@ UNHELPFUL: dict[str, tuple[type, Lie]] = {
     "stalls in offer": (Offer, never),
     "refuses the offer": (Offer, says(Status.FULL)),
     **{f"states {name}": (Commit, states(make)) for name, make in WRONG_STATEMENTS.items()},
+    "refuses a put": (Put, says(Status.FULL)),
+    "fails in a put": (Put, says(Status.INTERNAL)),
+    "busy in a put": (Put, says(Status.BUSY)),
+    "stalls in a put": (Put, never),
+    **{f"states {name} in a put": (Put, states(make)) for name, make in WRONG_STATEMENTS.items()},
 }
+
+
+def data_for(world: World, request: type) -> bytes:
+    """A file that is published with such requests: a small one is put, and others are offered, written, committed."""
+    return world.rng.randbytes(20_000 if request is Put else 70_000)
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -217,7 +230,7 @@ def test_unhelpful_holders_are_replaced(seed: int, tmp_path: Path) -> None:
         await start_nodes(world, NODES, 20)
         for name, (request, lie) in UNHELPFUL.items():
             liars = world.rng.sample(world.running(), LIARS)
-            data = world.rng.randbytes(20_000)
+            data = data_for(world, request)
             with case(name):
                 with lying(liars, request, lie, world.rng):
                     published = await publish(world, data)
@@ -244,14 +257,33 @@ def test_too_many_unhelpful_holders_are_told_honestly(tmp_path: Path) -> None:
             honest = K + 1 if request is Offer else 8
             with case(name):
                 with lying(order[honest:], request, lie, world.rng):
-                    published = await publish(world, world.rng.randbytes(20_000), 2 * SOON_S)
+                    published = await publish(world, data_for(world, request), 2 * SOON_S)
                 assert (published.shares, published.complete) == (honest, False)
                 assert sum(published.refusals.values()) >= N - honest
                 with lying(order[K - 1 :], request, lie, world.rng), pytest.raises((Refused, NoPeers)):
-                    await publish(world, world.rng.randbytes(20_000), 2 * SOON_S)
+                    await publish(world, data_for(world, request), 2 * SOON_S)
                 assert not operations()
 
     run_world(3, tmp_path, story)
+
+
+def test_where_nobody_takes_a_put_the_file_goes_the_usual_way(tmp_path: Path) -> None:
+    """What some have taken by then is withdrawn: they drop it."""
+
+    async def story(world: World) -> None:
+        await start_nodes(world, NODES, 20)
+        data = world.rng.randbytes(20_000)
+        order = world.rng.sample(world.running(), NODES)
+        for honest, lie in ((0, says(Status.UNSUPPORTED)), (K - 1, says(Status.REFUSED))):
+            with lying(order[honest:], Put, lie, world.rng):
+                published = await publish(world, data, 2 * SOON_S)
+            assert published.complete
+            assert published.shares == N
+            assert await fetch(world, published) == data
+        stores = [machine.serving.store for machine in world.running()]
+        assert sum(len(store.files()) for store in stores) == 2 * N
+
+    run_world(5, tmp_path, story)
 
 
 async def acknowledges_and_forgets(liar: Liar, request: Commit, payload: Buffer) -> Reply:
@@ -264,7 +296,7 @@ def test_holders_that_acknowledge_and_forget(tmp_path: Path) -> None:
 
     async def story(world: World) -> None:
         await start_nodes(world, NODES, 20)
-        data = world.rng.randbytes(20_000)
+        data = data_for(world, Commit)
         order = world.rng.sample(world.running(), NODES)
         with lying(order[K:], Commit, acknowledges_and_forgets, world.rng):
             published = await publish(world, data)
@@ -294,7 +326,7 @@ def test_a_lost_share_cannot_be_rebuilt_from_those_who_forgot(tmp_path: Path) ->
             return await acknowledges_and_forgets(liar, request, payload)
 
         with lying(order, Commit, lie, world.rng):
-            published = await publish(world, world.rng.randbytes(20_000))
+            published = await publish(world, data_for(world, Commit))
         assert published.shares >= N - 2
         assert not published.findable  # nobody who keeps it has announced it
 
@@ -318,9 +350,11 @@ def test_lies_about_announcements(tmp_path: Path) -> None:
         lies |= {"never": never, "internal": says(Status.INTERNAL)}
         for name, lie in lies.items():
             with case(name):
-                with lying(world.running(), Announce, lie, world.rng):
+                everybody = world.running()
+                with lying(everybody, Announce, lie, world.rng), lying(everybody, Settle, lie, world.rng):
                     assert not (await publish(world, b"unfindable", 2 * SOON_S)).findable
-                with lying(world.rng.sample(world.running(), LIARS), Announce, lie, world.rng):
+                liars = world.rng.sample(everybody, LIARS)
+                with lying(liars, Announce, lie, world.rng), lying(liars, Settle, lie, world.rng):
                     published = await publish(world, b"findable", 2 * SOON_S)
                 assert published.findable
         assert await fetch(world, published) == b"findable"
@@ -329,19 +363,20 @@ def test_lies_about_announcements(tmp_path: Path) -> None:
 
 
 def announces(rows: tuple[tuple[int, ...], ...]) -> Lie:
-    async def lie(liar: Liar, request: Announce, payload: Buffer) -> Reply:
-        return Announced(rows)
+    async def lie(liar: Liar, request: Announce | Settle, payload: Buffer) -> Reply:
+        return Settled(N, rows) if isinstance(request, Settle) else Announced(rows)
 
     return lie
 
 
-def test_holders_that_die_between_commit_and_announcement(tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", [Commit, Put])
+def test_holders_that_die_between_commit_and_announcement(last: type, tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await start_nodes(world, NODES, 20)
         doomed = [machine.name for machine in world.rng.sample(world.running()[1:], LIARS)]
         committed = 0
 
-        async def lie(liar: Liar, request: Commit, payload: Buffer) -> Reply:
+        async def lie(liar: Liar, request: Commit | Put, payload: Buffer) -> Reply:
             nonlocal committed
             reply: Reply = await liar.honest(NOBODY, request, payload)
             committed += 1
@@ -350,8 +385,8 @@ def test_holders_that_die_between_commit_and_announcement(tmp_path: Path) -> Non
                     await world.crash(name)
             return reply
 
-        data = world.rng.randbytes(20_000)
-        with lying(world.running(), Commit, lie, world.rng):
+        data = data_for(world, last)
+        with lying(world.running(), last, lie, world.rng):
             published = await publish(world, data)
         assert published.findable
         assert await fetch(world, published) == data

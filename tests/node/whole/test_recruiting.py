@@ -9,33 +9,34 @@ import trio
 
 from kit.lying import handlers
 from kit.worlds import chunks, start_nodes
-from shoal.node.channel import Buffer, Caller, Offer, Reply
+from shoal.node.channel import Buffer, Caller, Offer, Put, Reply
 from shoal.simulation.world import Machine, World, run_world
 
 ANSWER_S = 12.0  # of a busy host: two handshakes and an offer each take seconds
 
 
 def keep_silent(machines: Iterable[Machine]) -> None:
-    """Have machines take every offer and never answer it."""
+    """Have machines take every offer, with a share or without, and never answer it."""
 
     async def answer(caller: Caller, request: object, payload: Buffer) -> Reply:
         await trio.sleep_forever()
         raise AssertionError
 
     for machine in machines:
-        handlers(machine)[Offer] = answer
+        handlers(machine)[Offer] = handlers(machine)[Put] = answer
 
 
 def answer_late(machines: Iterable[Machine]) -> None:
     """Have machines answer every offer, but only after a while."""
     for machine in machines:
-        honest = handlers(machine)[Offer]
+        for kind in (Offer, Put):
+            honest = handlers(machine)[kind]
 
-        async def answer(caller: Caller, request: object, payload: Buffer, honest: object = honest) -> Reply:
-            await trio.sleep(ANSWER_S)
-            return await honest(caller, request, payload)  # type: ignore[operator, no-any-return]
+            async def answer(caller: Caller, request: object, payload: Buffer, honest: object = honest) -> Reply:
+                await trio.sleep(ANSWER_S)
+                return await honest(caller, request, payload)  # type: ignore[operator, no-any-return]
 
-        handlers(machine)[Offer] = answer
+            handlers(machine)[kind] = answer
 
 
 @pytest.mark.parametrize(("seed", "silent_hosts"), [(1, 3), (2, 6), (3, 6)])
@@ -104,7 +105,7 @@ def test_the_home_remembers_who_was_silent(tmp_path: Path) -> None:
                 await trio.sleep_forever()
                 raise AssertionError
 
-            handlers(machine)[Offer] = answer
+            handlers(machine)[Put] = answer
 
         for machine in silent:
             noted(machine)

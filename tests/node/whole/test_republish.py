@@ -32,6 +32,7 @@ def test_a_file_of_three_hosts_outlives_them(tmp_path: Path) -> None:
         await grow(world, 30)
         async with world.client("owner") as owner:
             await owner.wait_joined()
+            await trio.sleep(5)  # until it has looked around
             (listed,) = owner.published()
             assert listed.width is not None
             assert listed.width.can_grow  # by the hosts that this home has met, which may be fewer
