@@ -32,10 +32,11 @@ class Contents:
     Each pass over them must find the same: `digests` has what the first one found.
     """
 
-    def __init__(self, files: Sequence[Walked]) -> None:
-        self._files = files
+    def __init__(self, found: Sequence[Walked]) -> None:
+        self._found = found
         self._digests = bytearray()
-        self._at = 0  # number of the file that is being read
+        self._at = 0  # number of what is being read, of all that was found
+        self._files = 0  # that were read in this pass
         self._inner = 0  # offset in it
         self._hasher = blake3()
         self._descriptor: int | None = None
@@ -43,7 +44,7 @@ class Contents:
     @property
     def ended(self) -> bool:
         """Whether all files have been read in this pass."""
-        return self._at == len(self._files)
+        return self._at == len(self._found)
 
     def digest(self, number: int) -> bytes:
         """The digest of a file that has been read."""
@@ -52,7 +53,7 @@ class Contents:
     def rewind(self) -> None:
         """Begin another pass."""
         self.close()
-        self._at = self._inner = 0
+        self._at = self._files = self._inner = 0
         self._hasher = blake3()
 
     def close(self) -> None:
@@ -67,16 +68,20 @@ class Contents:
         Raises `SourceChanged` or `LocalError` with the name of the file that it is about.
         """
         pieces: list[bytes] = []
-        for walked in self._files[self._at : self._at + FILES_AT_ONCE]:
-            try:
-                piece = self._read_on(walked, wanted)
-            except OSError as error:
-                raise LocalError(f"Cannot read {_shown(walked)}: {error.strerror}. Nothing was published.") from error
-            pieces.append(piece)
-            wanted -= len(piece)
-            if self._inner < walked.size:
-                break
-            self._end(walked)
+        for walked in self._found[self._at : self._at + FILES_AT_ONCE]:
+            if walked.kind is EntryKind.FILE:
+                try:
+                    piece = self._read_on(walked, wanted)
+                except OSError as error:
+                    raise LocalError(
+                        f"Cannot read {_shown(walked)}: {error.strerror}. Nothing was published."
+                    ) from error
+                pieces.append(piece)
+                wanted -= len(piece)
+                if self._inner < walked.size:
+                    break
+                self._end(walked)
+            self._at += 1
             if not wanted:
                 break
         return b"".join(pieces)
@@ -98,11 +103,11 @@ class Contents:
         """Keep the digest of a file in the first pass, and compare it in every other."""
         self.close()
         digest = self._hasher.digest()
-        if self._at * DIGEST_BYTES == len(self._digests):
+        if self._files * DIGEST_BYTES == len(self._digests):
             self._digests += digest
-        elif digest != self.digest(self._at):
+        elif digest != self.digest(self._files):
             raise _changed(walked, walked.size)
-        self._at, self._inner = self._at + 1, 0
+        self._files, self._inner = self._files + 1, 0
         self._hasher = blake3()
 
 
@@ -118,11 +123,10 @@ class FolderSource:
         self.folder: IndexSummary | None = None
         self._tree = tree
         self._env = env
-        self._files = [walked for walked in tree.found if walked.kind is EntryKind.FILE]
-        self._ends = array("Q", accumulate(walked.size for walked in self._files))
+        self._ends = array("Q", accumulate(each.size for each in tree.found if each.kind is EntryKind.FILE))
         self._content_bytes = self._ends[-1] if self._ends else 0
         self._size = self._content_bytes + index_bytes
-        self._contents = Contents(self._files)
+        self._contents = Contents(tree.found)
         self._index: list[bytes] = []
         self._starts = array("Q")  # offsets of the parts of the index
         self._position = 0
@@ -139,7 +143,7 @@ class FolderSource:
 
     def files(self, read_bytes: int) -> tuple[int, int] | None:
         """How many files end within so many bytes, and how many there are."""
-        return bisect_right(self._ends, read_bytes), len(self._files)
+        return bisect_right(self._ends, read_bytes), len(self._ends)
 
     async def peek(self, wanted: int) -> int | None:
         """The size."""
@@ -160,7 +164,7 @@ class FolderSource:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _write_index(self) -> None:
-        writer, digests = IndexWriter(), map(self._contents.digest, range(len(self._files)))
+        writer, digests = IndexWriter(), map(self._contents.digest, range(len(self._ends)))
         for first in range(0, len(self._tree.found), ENTRIES_AT_ONCE):
             await self._env.call(_add, writer, self._tree.found[first : first + ENTRIES_AT_ONCE], digests)
         self._index, self.folder = writer.finish()
@@ -195,8 +199,8 @@ class FolderSource:
 
     async def _look(self) -> bytes:
         hasher = blake3()
-        for first in range(0, len(self._files), ENTRIES_AT_ONCE):
-            hasher.update(await self._env.call(_told, self._files[first : first + ENTRIES_AT_ONCE]))
+        for first in range(0, len(self._tree.found), ENTRIES_AT_ONCE):
+            hasher.update(await self._env.call(_told, self._tree.found[first : first + ENTRIES_AT_ONCE]))
         return hasher.digest()
 
     async def aclose(self) -> None:
@@ -223,10 +227,12 @@ def _add(writer: IndexWriter, found: Sequence[Walked], digests: Iterator[bytes])
         writer.add(walked.entry(writer.content_bytes, digest))
 
 
-def _told(files: Sequence[Walked]) -> bytes:
+def _told(found: Sequence[Walked]) -> bytes:
     """A hash of what the system tells of files, once that was compared."""
     hasher = blake3()
-    for walked in files:
+    for walked in found:
+        if walked.kind is not EntryKind.FILE:
+            continue
         try:
             now = stat_walked(walked)
         except OSError as error:
