@@ -4,6 +4,7 @@ The size is known before anything is read, because the index is as long for one 
 read front to back, as the digests need it. A file that is not what the walk found is refused by its name.
 """
 
+import errno
 import os
 from array import array
 from bisect import bisect_right
@@ -73,9 +74,7 @@ class Contents:
                 try:
                     piece = self._read_on(walked, wanted)
                 except OSError as error:
-                    raise LocalError(
-                        f"Cannot read {_shown(walked)}: {error.strerror}. Nothing was published."
-                    ) from error
+                    raise _unreadable(walked, error) from error
                 pieces.append(piece)
                 wanted -= len(piece)
                 if self._inner < walked.size:
@@ -236,7 +235,7 @@ def _told(found: Sequence[Walked]) -> bytes:
         try:
             now = stat_walked(walked)
         except OSError as error:
-            raise changed(_shown(walked), f" ({error.strerror})") from error
+            raise _unreadable(walked, error) from error
         _compare(walked, now)
         hasher.update(now.ctime_ns.to_bytes(16, "big", signed=True))
     return hasher.digest()
@@ -250,6 +249,13 @@ def _compare(walked: Walked, now: Fingerprint) -> None:
 def _changed(walked: Walked, size: int) -> SourceChanged:
     sizes = f" (it had {walked.size} bytes, now {size})" if size != walked.size else ""
     return changed(_shown(walked), sizes)
+
+
+def _unreadable(walked: Walked, error: OSError) -> LocalError:
+    """A file that is no longer there has changed; one that cannot be read may be read another time."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        return changed(_shown(walked), f" ({error.strerror})")
+    return LocalError(f"Cannot read {_shown(walked)}: {error.strerror}. Nothing was published.")
 
 
 def _shown(walked: Walked) -> str:

@@ -101,7 +101,8 @@ class MemoryChunks:
     """Bytes in memory, a part at a time."""
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self._view = memoryview(data).cast("B")
+        view = memoryview(data)
+        self._view = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
         self.size = len(self._view)
         self._at = 0
 

@@ -15,7 +15,7 @@ from shoal.node.folders.index import PageTable, parse_page
 from shoal.node.folders.tree import Tree
 from shoal.node.publishing import folder_source
 from shoal.node.publishing.folder_source import FolderSource, open_folder_source
-from shoal.node.publishing.sources import Source
+from shoal.node.publishing.sources import Source, SourceChanged
 
 CONTENTS = {
     "a": b"first",
@@ -165,7 +165,7 @@ async def test_a_file_that_changes_is_refused_by_its_name(
     source = await open_folder_source(tree_of(root), env)
     await source.read(read_bytes)
     change(root / "deep/er/file", how)
-    with pytest.raises(LocalError, match=r"photos/deep/er/file.*Nothing was published"):
+    with pytest.raises(SourceChanged, match=r"photos/deep/er/file changed while .* Nothing was published"):
         await read_all(source)
     await source.aclose()
 
