@@ -6,6 +6,7 @@ The index comes a page at a time. To find one entry among a million costs the pa
 import os
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 
 import trio
@@ -124,9 +125,10 @@ class RemoteFolder:
 
         :raises NotFound: there is no folder at this path.
         """
-        async for batch in self.batches(path):
-            for entry in batch:
-                yield entry
+        async with aclosing(self.batches(path)) as batches:
+            async for batch in batches:
+                for entry in batch:
+                    yield entry
 
     async def batches(self, path: bytes = b"") -> AsyncGenerator[list[Entry], None]:
         """The same by the page, with a page in memory at a time."""

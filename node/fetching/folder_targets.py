@@ -72,11 +72,12 @@ class _Wanted:
 
     async def batches(self) -> AsyncGenerator[list[Entry], None]:
         """The entries that are wanted, as `Selection.batches`. Paths are relative to what becomes the target's root."""
-        async for batch in self.selection.batches():
-            if self.only is None:
-                yield batch
-            else:
-                yield [replace(entry, path=entry.name) for entry in batch if entry.kind is EntryKind.FILE]
+        async with aclosing(self.selection.batches()) as batches:
+            async for batch in batches:
+                if self.only is None:
+                    yield batch
+                else:
+                    yield [replace(entry, path=entry.name) for entry in batch if entry.kind is EntryKind.FILE]
 
 
 async def _wanted(folder: RemoteFolder, path: bytes, paths: Sequence[bytes]) -> _Wanted:

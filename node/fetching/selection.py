@@ -1,6 +1,7 @@
 """Which entries of a folder are wanted: all, or what is at some paths."""
 
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 
 from shoal.node.errors import BadData
 from shoal.node.fetching.folder import RemoteFolder
@@ -24,8 +25,9 @@ class Selection:
         :raises NotFound: there is nothing at one of the paths.
         """
         if not self.paths:
-            async for batch in self.folder.batches():
-                yield batch
+            async with aclosing(self.folder.batches()) as batches:
+                async for batch in batches:
+                    yield batch
         before: set[bytes] = set()
         for path in self.paths:
             entry = await self.folder.find(path)
@@ -34,8 +36,9 @@ class Selection:
             before = set(parents)
             yield [*first, entry]
             if entry.kind is EntryKind.DIRECTORY:
-                async for batch in self.folder.batches(path):
-                    yield batch
+                async with aclosing(self.folder.batches(path)) as batches:
+                    async for batch in batches:
+                        yield batch
 
     async def _directory(self, path: bytes) -> Entry:
         entry = await self.folder.find(path)

@@ -55,8 +55,9 @@ class TarStream:
         async with aclosing(self._selection.batches()) as batches:
             async for batch in batches:
                 for entry in batch:
-                    async for piece in self._entry(entry, prefix):
-                        yield piece
+                    async with aclosing(self._entry(entry, prefix)) as pieces:
+                        async for piece in pieces:
+                            yield piece
         yield END
 
     async def _entry(self, entry: Entry, prefix: bytes) -> AsyncGenerator[bytes, None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,13 @@ def seal_as(patch: pytest.MonkeyPatch, *, kind: int) -> None:
 def seal_as_folder(patch: pytest.MonkeyPatch, summary: IndexSummary) -> None:
     """Have every publish say that its bytes are a folder with this index, whatever they are."""
     _change(patch, lambda metadata: replace(metadata, kind=FileKind.DIRECTORY, folder=summary))
+
+
+def seal_as_forged(patch: pytest.MonkeyPatch, fields: list[Any], size: int) -> None:
+    """Have every publish say that its bytes are a folder of this size, with whatever fields of an index."""
+    summary = IndexSummary(0, 0, 0, bytes(32), 0)
+    patch.setattr(IndexSummary, "fields", lambda _: fields)
+    _change(patch, lambda metadata: replace(metadata, kind=FileKind.DIRECTORY, folder=summary, size=size))
 
 
 def seal_without_lease(patch: pytest.MonkeyPatch) -> None:

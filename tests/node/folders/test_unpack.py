@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kit.trees import TIME_NS, Node, Run, To, on_disk, tree
 from shoal.node.errors import LocalError
 from shoal.node.folders import unpack
-from shoal.node.folders.entries import BadEntry, Entry, EntryKind
+from shoal.node.folders.entries import BadEntry, Entry, EntryKind, order_key
 from shoal.node.folders.part_folder import PartFolder, clear_spent, open_part_folder
 from shoal.node.folders.unpack import Room, TreeFinisher, TreeWriter, stays_inside
 
@@ -425,6 +425,41 @@ def test_a_name_that_the_file_system_does_not_take_is_told(tmp_path: Path, monke
     monkeypatch.setattr(os, "open", short_names)
     with pytest.raises(LocalError, match=r"Cannot write nnn.*: File name too long"):
         fetch(tmp_path / "photos", entries, plaintext)
+
+
+NASTY = st.sampled_from([b"a", b"b", b"..", b".", b"", b"a\0", b"/", b"n" * 300, b"../x", b"out"])
+LEADING = st.sampled_from([b"/outside", b"..", b"../..", b"a/../..", b"a", b"b", b"../outside/kept", b"."])
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda names, kind, size, target: Entry(
+                b"/".join(names), kind, size, digest=bytes(32), target=target, executable=True
+            ),
+            st.lists(NASTY, min_size=1, max_size=4),
+            st.sampled_from(EntryKind),
+            st.integers(0, 20),
+            LEADING,
+        ),
+        max_size=8,
+    ),
+    st.booleans(),
+)
+def test_nothing_outside_is_touched_whatever_comes(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[Entry], in_order: bool
+) -> None:
+    """Not even when no reader has looked at the entries before, and links that lead out are there already."""
+    base = tmp_path_factory.mktemp("base")
+    (base / "outside").mkdir()
+    (base / "outside" / "kept").write_text("kept")
+    entries = sorted(entries, key=lambda entry: order_key(entry.path)) if in_order else entries
+    with suppress(BadEntry, LocalError), open_part_folder(base / "p.part") as part:
+        (base / "p.part" / "tree" / "out").symlink_to("../../outside")
+        write(part, entries, b"content" * 100)
+        finish(part, entries)
+    assert sorted(os.listdir(base)) in (["outside"], ["outside", "p.part"])
+    assert on_disk(base / "outside") == {b"kept": b"kept"}
 
 
 # --- room
