@@ -42,8 +42,8 @@ LINK_START = "shoal:"  # as in `erasure.link`, which would take longer to import
 app = typer.Typer(
     name=PROGRAM,
     help=(
-        "Free, encrypted file storage carried by volunteers. Publishing a file prints its link. Anyone with the link "
-        "can read the file: keep it secret. The options below may stand before or after the command."
+        "Free, encrypted file storage carried by volunteers. Publishing a file or a folder prints its link. Anyone "
+        "with the link can read it: keep it secret. The options below may stand before or after the command."
     ),
     cls=LeanGroup,
     rich_markup_mode=None,

@@ -37,7 +37,7 @@ _shoal() {{
             compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
         {_names(_of_kind(options, _FILES))})
             compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
-        {_names(_valued(options))}) return ;;
+{_bash_values(options)}        {_names(_valued(options))}) return ;;
     esac
     local words="" files=""
     case $path in
@@ -52,6 +52,16 @@ _shoal() {{
 }}
 complete -F _shoal shoal
 """
+
+
+def _bash_values(options: Iterable[Parameter]) -> str:
+    """Cases for the options that list their values."""
+    return "".join(
+        f"        {_names([option])}) "
+        f'mapfile -t COMPREPLY < <(compgen -W {_quoted(" ".join(_listed(option)))} -- "$word"); return ;;\n'
+        for option in options
+        if _listed(option)
+    )
 
 
 def _bash_case(command: Command, everywhere: Sequence[Parameter]) -> str:
@@ -86,7 +96,7 @@ _shoal() {{
     case $before in
         {_names(_of_kind(options, _FOLDERS))}) _files -/; return ;;
         {_names(_of_kind(options, _FILES))}) _files; return ;;
-        {_names(_valued(options))}) return ;;
+{_zsh_values(options)}        {_names(_valued(options))}) return ;;
     esac
     case $here in
 {chr(10).join(_zsh_case(each, found, everywhere) for each in found)}
@@ -101,6 +111,15 @@ _shoal() {{
 }}
 if [[ $funcstack[1] == _shoal ]]; then _shoal "$@"; else compdef _shoal shoal; fi
 """
+
+
+def _zsh_values(options: Iterable[Parameter]) -> str:
+    """Cases for the options that list their values."""
+    return "".join(
+        f"        {_names([option])}) plain=({' '.join(_listed(option))}); _describe value plain; return ;;\n"
+        for option in options
+        if _listed(option)
+    )
 
 
 def _zsh_case(command: Command, found: Sequence[Command], everywhere: Sequence[Parameter]) -> str:
@@ -168,7 +187,7 @@ def _fish_option(start: str, option: Parameter) -> str:
     elif option.value in _FILES:
         value = " -r -F"
     elif option.value:
-        value = " -x"
+        value = f" -x -a {_quoted(' '.join(_listed(option)))}" if _listed(option) else " -x"
     return f"{start} {names}{value} -d {_quoted(option.help)}"
 
 
@@ -199,8 +218,12 @@ def _long_and_short(options: Iterable[Parameter]) -> list[str]:
 
 def _choices(command: Command) -> tuple[str, ...]:
     """The words that may stand where the command is: its commands, or what its argument lists in small letters."""
-    listed = [name for each in command.arguments for name in each.value.split("|") if name.islower()]
-    return (*command.below, *listed)
+    return (*command.below, *(name for each in command.arguments for name in _listed(each)))
+
+
+def _listed(parameter: Parameter) -> list[str]:
+    """The values that a parameter lists in small letters."""
+    return [name for name in parameter.value.split("|") if name.islower()]
 
 
 def _takes_file(command: Command) -> bool:

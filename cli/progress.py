@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from shoal.cli.output import Output, visible
-from shoal.cli.units import format_clock, format_rate, format_size
+from shoal.cli.units import format_clock, format_rate, format_size, plural
 
 if TYPE_CHECKING:
     from shoal.node import Phase, Progress
@@ -26,7 +26,7 @@ FALLBACK_COLUMNS = 80
 BAR_COLUMNS = (5, 30)  # narrowest worth drawing, widest worth having
 FREE_COLUMNS = 3  # a full line would wrap, and then could not be erased; a Ctrl-C is shown as ^C behind it
 
-_AFTER_BAR = 5  # parts from this rank on go before the bar does
+_AFTER_BAR = 6  # parts from this rank on go before the bar does
 _ERASE_LINE = "\r\x1b[K"
 _ETA_MAX_S = 30 * 86_400  # beyond a month it is a guess not worth showing
 
@@ -63,17 +63,17 @@ def describe(progress: "Progress", rate: float, columns: int) -> str:
     if done or total:
         parts.append((3, _amount(done, total)))
     if progress.total_files:
-        parts.append((4, f"{progress.done_files} of {progress.total_files} files"))
+        parts.append((4, f"{progress.done_files or 0} of {plural(progress.total_files, 'file')}"))
     elif progress.done_files is not None:
-        parts.append((4, f"{progress.done_files} files"))
+        parts.append((4, plural(progress.done_files, "file")))
     if rate > 0:
         parts.append((2, format_rate(rate)))
     if rate > 0 and total and 0 <= (total - done) / rate < _ETA_MAX_S:
-        parts.append((4, f"{format_clock((total - done) / rate)} left"))
+        parts.append((5, f"{format_clock((total - done) / rate)} left"))
     if progress.shares <= progress.wanted_shares > 0:  # a fetch may use more shares than it needs
-        parts.append((5, f"shares {progress.shares}/{progress.wanted_shares}"))
+        parts.append((6, f"shares {progress.shares}/{progress.wanted_shares}"))
     if progress.hosts:
-        parts.append((6, f"hosts {progress.hosts}"))
+        parts.append((7, f"hosts {progress.hosts}"))
     return _fit(parts, done / total if total else None, columns)
 
 
@@ -161,6 +161,9 @@ class ProgressDisplay:
     def _emit(self, progress: "Progress", now: float) -> None:
         self._shown_at = now
         self._shown_phase = progress.phase.value
+        files: dict[str, int | None] = {}
+        if progress.done_files is not None:
+            files = {"done_files": progress.done_files, "total_files": progress.total_files}
         self._output.status(
             phase=progress.phase.value,
             done_bytes=progress.done_bytes,
@@ -169,11 +172,7 @@ class ProgressDisplay:
             shares=progress.shares,
             wanted_shares=progress.wanted_shares,
             hosts=progress.hosts,
-            **(
-                {}
-                if progress.total_files is None
-                else {"done_files": progress.done_files, "total_files": progress.total_files}
-            ),
+            **files,
         )
 
 

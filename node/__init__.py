@@ -31,6 +31,8 @@ from shoal.node.fetching.fetch import FetchStream
 from shoal.node.fetching.folder import RemoteFolder
 from shoal.node.fetching.remote import RemoteFile
 from shoal.node.folders.entries import Entry, EntryKind
+from shoal.node.folders.tree import Skipped, Tree
+from shoal.node.folders.walk import Symlinks, WalkChoices
 from shoal.node.home.daemon import daemon_status, stop_daemon
 from shoal.node.home.home import Home
 from shoal.node.home.network import Network, Peer
@@ -104,8 +106,12 @@ __all__ = [
     "Repaired",
     "Republished",
     "ShoalError",
+    "Skipped",
+    "Symlinks",
     "TooFewShares",
+    "Tree",
     "UsageError",
+    "WalkChoices",
     "Width",
     "WrongKey",
     "__version__",

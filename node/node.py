@@ -21,6 +21,8 @@ from shoal.node.fetching.folder import RemoteFolder, inner_path, open_at
 from shoal.node.fetching.folder_targets import fetch_to_path
 from shoal.node.fetching.remote import RemoteFile
 from shoal.node.fetching.targets import check_target
+from shoal.node.folders.tree import Tree
+from shoal.node.folders.walk import WalkChoices
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.deletion import delete_file
 from shoal.node.holders.placement import one_per_host
@@ -36,6 +38,7 @@ from shoal.node.publishing.opening import Publishable, open_source
 from shoal.node.publishing.options import DEFAULT_TTL_S, PublishOptions
 from shoal.node.publishing.publish import Publisher
 from shoal.node.publishing.republish import republish_file
+from shoal.node.publishing.walking import walk
 from shoal.node.repairing.check import check_file
 from shoal.node.repairing.repair import repair_file
 from shoal.node.results import (
@@ -162,9 +165,9 @@ class Node:
         The result says whether it is `complete`. If it is not, the file can be fetched, and is on fewer hosts than it
         should be, or is hard to find.
 
-        :param source: a path, a tree that was walked, bytes, a binary file object, or an iterable of bytes, async or
-            not. File objects and plain iterables are read in a worker thread. Only the publish of a path or a tree can
-            go on after a crash.
+        :param source: a path of a file or a folder, a tree from `walk`, bytes, a binary file object, or an iterable of
+            bytes, async or not. File objects and plain iterables are read in a worker thread. Only the publish of a
+            path or a tree can go on after a crash.
         :param name: the name for those who fetch it; by default the file's own.
         :param needed: k, the shares that are enough; by default as many as network and size allow.
         :param total: n, the shares in all, at most 256; by default three for each one needed.
@@ -183,6 +186,24 @@ class Node:
                 await self.wait_joined()
                 journal = journal_for(self.home.journal_folder, opened.identity, options.fields())
                 return await Publisher(self.context, self._ledger, opened, journal, options, on_progress).run()
+
+    async def walk(
+        self,
+        paths: Sequence[str | Path],
+        choices: WalkChoices | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> Tree:
+        """Look what is in a folder, or in a folder of several files and folders, to publish it then.
+
+        Nothing is sent. The publish refuses what changes after this.
+
+        :param choices: what to leave out, what becomes of symbolic links, and whether all must be readable.
+        :raises UsageError: two paths have one name, or a pattern means nothing.
+        :raises LocalError: something cannot be read or published, or the tree has more than a folder can have.
+        """
+        with self._operation():
+            return await walk(self.context.env, paths, choices or WalkChoices(), on_progress)
 
     async def republish(
         self, link: Link | str, *, ttl_s: int | None = None, on_progress: OnProgress | None = None

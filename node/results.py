@@ -13,6 +13,7 @@ from shoal.erasure import FileId, Link
 class Phase(Enum):
     """What an operation is doing now, for a progress line."""
 
+    LISTING = "listing"
     CONNECTING = "connecting"
     PLACING = "placing"
     VERIFYING = "verifying"
@@ -31,7 +32,8 @@ class Progress:
 
     `done_bytes` and `total_bytes` count plaintext (`None` while the size is unknown, as from a pipe); `shares` are
     shares placed (publish) or in use (fetch) of `wanted_shares`; `hosts` are the distinct hosts behind them.
-    `done_files` and `total_files` count the files of a folder (`None` where it is none).
+    `done_files` and `total_files` count the files of a folder (`None` where it is none). While a tree is listed,
+    `done_files` counts all entries that were found, and `total_files` is not known.
     """
 
     phase: Phase

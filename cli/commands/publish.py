@@ -1,15 +1,16 @@
-"""`shoal publish`: encrypt a file, spread it over volunteers, print its link."""
+"""`shoal publish`: encrypt a file or a folder, spread it over volunteers, print its link."""
 
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError, OutputClosedError
+from shoal.cli.folders import Selection, is_one_file, tell_skipped, walk_tree
 from shoal.cli.output import Output, visible
 from shoal.cli.tables import day
 from shoal.cli.units import (
@@ -23,7 +24,7 @@ from shoal.cli.units import (
 )
 
 if TYPE_CHECKING:
-    from shoal.node import Published
+    from shoal.node import Published, Tree
 
 STDIN = "-"
 DEFAULT_TTL = "90d"  # the longest lease there is
@@ -51,13 +52,14 @@ _VERBS = {"were": "was", "have": "has", "belong": "belongs"}
 class Order:
     """What to publish and how; None leaves a choice to the library."""
 
-    source: str
+    sources: tuple[str, ...]
     name: str | None
     needed: int | None
     total: int | None
     happy: int | None
     ttl_s: int
     public: bool
+    selection: Selection = field(default_factory=Selection)
 
     @property
     def code(self) -> tuple[int, int] | None:
@@ -69,12 +71,17 @@ class Order:
     @property
     def from_stdin(self) -> bool:
         """Whether the bytes come from standard input: then they come once only."""
-        return self.source == STDIN
+        return self.sources == (STDIN,)
 
 
 def publish(
     context: typer.Context,
-    path: Annotated[str, typer.Argument(metavar="PATH|-", help="The file, or - for standard input.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH|-", help="A file, a folder, or several, which become a folder; - for standard input."
+        ),
+    ],
     needed: Annotated[
         str | None,
         typer.Option(
@@ -99,22 +106,63 @@ def publish(
         bool,
         typer.Option("--public", help="Anyone with the hash can read it, hosts included."),
     ] = False,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="The file's name for those who fetch it.")
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The name for those who fetch it.")] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            metavar="GLOB",
+            help="Leave out of a folder what this matches, as a line of a .gitignore does. Repeatable.",
+            show_default=False,
+        ),
     ] = None,
+    exclude_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude-from", metavar="FILE", help="Read such lines from a file. Repeatable.", show_default=False
+        ),
+    ] = None,
+    gitignore: Annotated[
+        bool, typer.Option("--gitignore", help="Leave out what each .gitignore in the folder names.")
+    ] = False,
+    symlinks: Annotated[
+        str,
+        typer.Option(
+            "--symlinks",
+            metavar="store|skip|follow",
+            help="What becomes of symbolic links: kept as links, left out, or replaced by what they lead to.",
+        ),
+    ] = "store",
+    one_file_system: Annotated[
+        bool, typer.Option("--one-file-system", help="Do not enter folders where another file system is mounted.")
+    ] = False,
+    skip_unreadable: Annotated[
+        bool,
+        typer.Option("--skip-unreadable", help="Leave out what cannot be read, and say each. Exit code 3 then."),
+    ] = False,
 ) -> Job:
-    """Encrypt a file, spread it over volunteers and print its link.
+    """Encrypt a file or a folder, spread it over volunteers and print its link.
 
     The link alone goes to standard output. Anybody with it can read the file: keep it secret, or say --public.
+
+    A folder is published whole or not at all, unless you say --skip-unreadable. It may have a million entries.
     """
     order = Order(
-        source=path,
+        sources=tuple(paths),
         name=name,
         needed=_count("--needed", needed),
         total=_count("--total", total),
         happy=_count("--happy", happy),
         ttl_s=lease("--ttl", ttl),
         public=public,
+        selection=Selection(
+            exclude=tuple(exclude or ()),
+            exclude_from=tuple(exclude_from or ()),
+            gitignore=gitignore,
+            symlinks=symlinks,
+            one_file_system=one_file_system,
+            skip_unreadable=skip_unreadable,
+        ),
     )
     _check(order)
     settings = globals_of(context)
@@ -151,8 +199,13 @@ def lease(option: str, text: str) -> int:
 
 
 def _check(order: Order) -> None:
-    if not order.source or "\0" in order.source:
+    if any(not path or "\0" in path for path in order.sources):
         raise BadUsageError("The path of the file to publish is empty or contains a NUL character.")
+    if STDIN in order.sources and not order.from_stdin:
+        raise BadUsageError(
+            "Standard input cannot be part of a folder. Publish it alone, or name ./- if a file is meant."
+        )
+    order.selection.check()
     if (order.needed, order.total, order.happy) != (None, None, None):
         _check_code(order)
     if order.from_stdin and sys.stdin is None:
@@ -183,9 +236,13 @@ async def _publish(settings: Globals, order: Order) -> int:
     typed = order.from_stdin and sys.stdin.isatty()
     if typed:
         output.note("Reading from the terminal. End with Ctrl-D.")
+    tree: Tree | None = None
     async with settings.open_client() as node, open_progress(output, drawn=not typed) as progress:
+        if not order.from_stdin and not is_one_file(order.sources):
+            tree = await walk_tree(node, order.sources, order.selection, order.name, progress)
+            tell_skipped(output, tree)
         done = await node.publish(
-            _stdin_chunks() if order.from_stdin else order.source,
+            tree or (_stdin_chunks() if order.from_stdin else order.sources[0]),
             name=order.name,
             needed=order.needed,
             total=order.total,
@@ -194,8 +251,9 @@ async def _publish(settings: Globals, order: Order) -> int:
             ttl_s=order.ttl_s,
             on_progress=progress,
         )
-    report(settings, order, done)
-    return Code.OK if done.complete else Code.PARTIAL
+    skipped = 0 if tree is None else len(tree.skipped)
+    report(settings, order, done, skipped)
+    return Code.OK if done.complete and not skipped else Code.PARTIAL
 
 
 async def _stdin_chunks() -> AsyncIterator[bytes]:
@@ -206,8 +264,11 @@ async def _stdin_chunks() -> AsyncIterator[bytes]:
         yield chunk
 
 
-def report(settings: Globals, order: Order, done: "Published") -> None:
-    """The link on standard output; around it, for people, what was reached and what it survives."""
+def report(settings: Globals, order: Order, done: "Published", skipped: int = 0) -> None:
+    """The link on standard output; around it, for people, what was reached and what it survives.
+
+    skipped: how many things are not in the folder, because they cannot be read.
+    """
     output = settings.output
     if done.complete:
         output.note(success_words(done))
@@ -217,7 +278,10 @@ def report(settings: Globals, order: Order, done: "Published") -> None:
     deliver(output, str(done.link))
     if output.interactive:
         output.note(f"Fetch it with:\n  {settings.command('fetch', str(done.link), with_home=False)}")
-    output.summary(**summary_fields(done))
+    if skipped:
+        left_out = plural(skipped, "thing is", "things are")
+        output.complain(f"{left_out} not in the folder, because of what was said above.")
+    output.summary(**summary_fields(done, skipped))
 
 
 def deliver(output: Output, link: str) -> None:
@@ -229,11 +293,14 @@ def deliver(output: Output, link: str) -> None:
         raise
 
 
-def summary_fields(done: "Published") -> dict[str, object]:
-    """The JSON summary."""
+def summary_fields(done: "Published", skipped: int = 0) -> dict[str, object]:
+    """The JSON summary. `skipped` as for `report`."""
     return {
         "link": str(done.link),
         "id": done.link.hash,
+        "kind": "file" if done.entries is None else "directory",
+        "entries": done.entries,
+        "skipped": skipped,
         "size": done.size,
         "k": done.k,
         "n": done.n,
@@ -257,10 +324,14 @@ def success_words(done: "Published") -> str:
     rate = f" ({format_rate(now / done.seconds)})" if now and done.seconds > 0 else ""
     resumed = f", {format_size(earlier)} of it sent earlier" if earlier else ""
     return (
-        f"Published {format_size(done.size)} in {done.seconds:.1f} s{rate}{resumed}: "
+        f"Published {_what(done)}{format_size(done.size)} in {done.seconds:.1f} s{rate}{resumed}: "
         f"{plural(done.shares, 'share')} on {plural(done.hosts, 'host')}; {_survival(done)}; "
         f"kept until {day(done.lease_until)}."
     )
+
+
+def _what(done: "Published") -> str:
+    return "" if done.entries is None else f"a folder of {plural(done.entries, 'entry', 'entries')} and "
 
 
 def _sent_earlier(done: "Published") -> int:

@@ -71,7 +71,7 @@ class Tree:
     :ivar found: in the order of an index: a directory right before what is in it, and every directory is there.
     :ivar identity: what names the command that the tree is walked for: absolute paths, and all choices that say what is
         in it. The same identity takes an interrupted publish up again.
-    :ivar name: the name of the folder; None where it has none, as of several paths.
+    :ivar name: the name of the folder; None where it has none, as of paths in several directories.
     :ivar skipped: what was left out because it cannot be read or published. Nothing, unless the publisher allowed it.
     """
 

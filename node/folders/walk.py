@@ -343,7 +343,10 @@ def walk_tree(paths: Sequence[str | Path], choices: WalkChoices | None = None) -
 
 
 def _starts(paths: Sequence[str | Path]) -> tuple[str | None, list[_Start]]:
-    """The name of the folder, if it has one, and where to begin, in the order of an index."""
+    """The name of the folder, if it has one, and where to begin, in the order of an index.
+
+    Several paths are in a folder that has the name of the directory that all of them are in.
+    """
     if len(paths) == 1 and _is_directory(paths[0]):
         start = _start(paths[0])
         name = None if start.name is None else os.fsdecode(start.name)
@@ -357,7 +360,9 @@ def _starts(paths: Sequence[str | Path]) -> tuple[str | None, list[_Start]]:
         if start.name in starts:
             raise UsageError(f"Two of the paths would be {shown(start.name)!r} in the folder. Name one of them alone.")
         starts[start.name] = start
-    return None, [starts[name] for name in sorted(starts)]
+    homes = {start.root for start in starts.values()}
+    shared = os.path.basename(homes.pop()) if len(homes) == 1 else b""
+    return os.fsdecode(shared) or None, [starts[name] for name in sorted(starts)]
 
 
 def _is_directory(path: str | Path) -> bool:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from shoal.node.environment import Environment
 from shoal.node.errors import UsageError
 from shoal.node.folders.tree import Tree
+from shoal.node.folders.walk import WalkChoices
 from shoal.node.publishing.folder_source import open_folder_source
 from shoal.node.publishing.sources import Source, open_file_source
 from shoal.node.publishing.stream_source import (
@@ -17,6 +18,7 @@ from shoal.node.publishing.stream_source import (
     Readable,
     StreamSource,
 )
+from shoal.node.publishing.walking import walk
 
 Publishable: TypeAlias = (
     str | os.PathLike[str] | Tree | bytes | bytearray | memoryview | Readable | AsyncIterable[bytes] | Iterable[bytes]
@@ -27,7 +29,10 @@ Publishable: TypeAlias = (
 async def open_source(source: Publishable, env: Environment) -> Source:
     """A source for what is to be published; `LocalError` or `UsageError` for anything that cannot be."""
     if isinstance(source, str | os.PathLike):
-        return await open_file_source(Path(source), env)
+        path = Path(source)
+        if await env.call(os.path.isdir, path):
+            return await open_folder_source(await walk(env, [path], WalkChoices()), env)
+        return await open_file_source(path, env)
     if isinstance(source, Tree):
         return await open_folder_source(source, env)
     if isinstance(source, bytes | bytearray | memoryview):

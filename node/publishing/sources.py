@@ -203,7 +203,7 @@ def _kind_of(mode: int) -> str | None:
     if stat.S_ISREG(mode):
         return None
     if stat.S_ISDIR(mode):
-        return "{0} is a folder. Shoal cannot publish folders yet. Pipe an archive instead: tar c DIR | shoal publish -"
+        return "{0} became a folder just now. Run the command again."
     if stat.S_ISFIFO(mode):
         return "{0} is a named pipe. Use standard input instead: shoal publish - < {0}"
     return "{0} is a socket or a device. Only regular files and pipes can be published."

@@ -77,7 +77,10 @@ def test_version(shoal: Any) -> None:
         (["publsh"], r"Did you mean 'publish', 'republish'\? See: shoal --help"),
         (["--bogus", "ls"], "No such option: --bogus"),
         (["publish"], "Missing argument"),
-        (["publish", "a", "b"], "unexpected extra argument"),
+        (["fetch", "a", "b"], "unexpected extra argument"),
+        (["publish", "a", "-"], "cannot be part of a folder"),
+        (["publish", "a", "--symlinks", "copy"], r"--symlinks: 'copy' is none of store, skip, follow"),
+        (["publish", "a", "--exclude-from", ""], "--exclude-from: the path is empty"),
         (["publish", "--needed", "0", "--total", "3", "a"], "whole number from 1 to 256"),
         (["publish", "--needed", "5", "--total", "3", "a"], "is more than --total 3"),
         (["publish", "--needed", "3", "--total", "257", "a"], "whole number from 1 to 256"),
@@ -267,7 +270,7 @@ def test_help_fits_the_terminal(shoal: Any, columns: int) -> None:
     for command in ((), ("publish",), ("node", "run"), ("simulate",)):
         text = shoal(*command, "--help", environment={"COLUMNS": str(columns)}).stdout
         assert max(len(line) for line in text.splitlines()) <= min(columns, 100)
-        assert "..." not in text.replace("[ARGS]...", "")
+        assert "..." not in text.replace("[ARGS]...", "").replace("{PATH|-}...", "")
 
 
 def test_parsing_gives_a_job() -> None:

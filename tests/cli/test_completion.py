@@ -33,6 +33,8 @@ CASES = [
     (["shoal", "completion", ""], set(SHELLS)),
     (["shoal", "publish", "holi"], {"holiday.mkv"}),
     (["shoal", "fetch", "LINK", "-o", "holi"], {"holiday.mkv"}),
+    (["shoal", "publish", "a file", "--exclude", "x", "holi"], {"holiday.mkv"}),
+    (["shoal", "publish", "--symlinks", "s"], {"store", "skip"}),
     (["shoal", "publish", "--needed", ""], set()),
 ]
 

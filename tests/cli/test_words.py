@@ -24,7 +24,7 @@ UNTIL = 1_800_000_000.0
 WIDE = Published(LINK, 64_000_000, 16, 48, 36, 48, 48, 4.0, 192_000_000, 0, UNTIL)
 PARTIAL = Published(LINK, 1000, 4, 12, 9, 7, 7, 1.0, 3000, 0, UNTIL, refusals={"full": 5})
 FULL = "shoal --home /h --network '/my net.toml' --bootstrap 1.2.3.4:5"
-ORDER = publish.Order("x", None, None, None, None, 3600, False)
+ORDER = publish.Order(("x",), None, None, None, None, 3600, False)
 
 
 @pytest.fixture

@@ -144,10 +144,16 @@ async def test_a_disk_that_fails_while_reading(path: Path, env: Environment, mon
     await source.aclose()
 
 
-async def test_a_directory_is_told_what_to_do(tmp_path: Path, env: Environment) -> None:
-    error = await refusal(tmp_path, env)
-    assert isinstance(error, UsageError)
-    assert "tar c" in str(error)
+async def test_a_path_of_a_directory_is_walked(tmp_path: Path, env: Environment) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "file").write_bytes(b"content")
+    source = await open_source(tmp_path, env)
+    assert (source.name, source.entries) == (tmp_path.name, 2)
+    assert (await source.read(7)) == b"content"
+    await source.aclose()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(LocalError, match="pipe: A named pipe"):
+        await open_source(tmp_path, env)
 
 
 async def test_a_pipe_is_refused_without_waiting(tmp_path: Path, env: Environment) -> None:
