@@ -12,6 +12,7 @@ import socket
 import sys
 import termios
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import trio
 
@@ -106,12 +107,28 @@ def local_address(sock: socket.socket) -> Address:
 
 def unacknowledged_bytes(sock: socket.socket) -> int:
     """How many of the bytes that the kernel took the peer has not taken yet; 0 where the system does not tell."""
+    return _queued(sock, termios.TIOCOUTQ)
+
+
+def unread_bytes(sock: socket.socket) -> int:
+    """How many bytes of the peer the kernel has for us; 0 where the system does not tell."""
+    return _queued(sock, termios.FIONREAD)
+
+
+def _queued(sock: socket.socket, question: int) -> int:
     answer = bytearray(4)
     try:
-        fcntl.ioctl(sock, termios.TIOCOUTQ, answer)
+        fcntl.ioctl(sock, question, answer)
     except (OSError, ValueError):  # closed already, or another kind of system
         return 0
     return int.from_bytes(answer, sys.byteorder)
+
+
+def set_wake_up_bytes(sock: socket.socket, count: int) -> None:
+    """Let the socket become readable only with so many bytes of the peer, or at its end. Linux alone does that well."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # closed already
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
 
 def close_socket(sock: socket.socket) -> None:

@@ -61,6 +61,8 @@ class ByteStream(Protocol):
     async def receive_into(self, view: memoryview) -> int:
         """Fill `view` with what is there, waiting for at least one byte; the count, or 0 at the end of the
         stream.
+
+        A long view should be no longer than what the peer is to send: a part of it may be waited for, 50 ms at most.
         """
         ...
 

@@ -24,11 +24,17 @@ from shoal.node.channel.sockets import (
     connect_socket,
     listening_socket,
     local_address,
+    set_wake_up_bytes,
     unacknowledged_bytes,
+    unread_bytes,
 )
 from shoal.node.channel.streams import CONNECT_TIMEOUT_S, HANDSHAKE_TIMEOUT_S, Buffer, StreamHandler
 
 PIECE_BYTES = 256 * 1024  # measured best of 64, 256 and 1024 KiB: it still fits the processor's cache
+# A long payload is taken in lumps, so that the system wakes us for each lump and not for each packet.
+LUMP_BYTES = 512 * 1024
+LEAST_LUMP_BYTES = 64 * 1024
+LUMP_S = 0.05  # a line that brings no lump in this time is slow: then every packet counts, for all who watch it
 MAX_UNASKED_BYTES = 4_096  # of protocol answers (key updates) that pile up while we have nothing to send
 # A server that gives a connection up before the handshake sends one TLS record: the fatal alert "internal error".
 OCCUPIED = b"\x15\x03\x03\x00\x02\x02\x50"
@@ -57,6 +63,8 @@ class TlsStream:
         self._ended = False
         self._patience = Patience()  # with a peer that does not take what we send
         self._received_bytes = self._sent_bytes = 0
+        self._is_fast = True  # until it brings no lump in time
+        self._wake_up_bytes = 1  # what the system has of the peer's before it wakes us
 
     def received_bytes(self) -> int:
         """Counted as they are on the wire: a record that has come in part counts in part."""
@@ -105,12 +113,18 @@ class TlsStream:
             raise
 
     async def receive_into(self, view: memoryview) -> int:
-        """Decrypt straight into `view`."""
+        """Decrypt straight into `view`: all that the socket has, once it has anything."""
         while True:
             count = self._decrypt(view)
             if count or self._ended:
                 return count
-            await self._pull()
+            piece = await self._pull(len(view) - self._incoming.pending)  # of a record that has come in part
+            count = self._decrypt(view)
+            while piece == PIECE_BYTES and count < len(view) and not self._ended:
+                piece = self._take_piece()
+                count += self._decrypt(view[count:])
+            if count:
+                return count
 
     async def aclose(self) -> None:
         """Tell the peer that this is the end, if the socket takes it at once, and close."""
@@ -163,22 +177,50 @@ class TlsStream:
             raise Misbehaved(f"{self.remote} asks for new keys without end")
         return count
 
-    async def _pull(self) -> bool:
-        """Take what the socket has, waiting for it; False at its end."""
+    async def _pull(self, wanted: int = 1) -> int:
+        """Take a piece of what the socket has, waiting for it. Returns its bytes, 0 at the end.
+
+        wanted: the peer is to send at least so much.
+        """
         while True:
+            await self._readable(wanted)
+            count = self._take_piece()
+            if count or self._ended:
+                return count
+
+    def _take_piece(self) -> int:
+        """Take what the socket has, up to a piece: 0 when there is nothing, or at its end."""
+        try:
+            count = self._socket.recv_into(_piece)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise Disconnected(f"{self.remote}: {error.strerror}") from None
+        if count:
+            self._received_bytes += count
+            self._incoming.write(_piece[:count])
+        else:
+            self._incoming.write_eof()
+            self._ended = True
+        return count
+
+    async def _readable(self, wanted: int) -> None:
+        """Wait for bytes of the peer: for a lump of them where much is to come and the line is fast."""
+        lump = min(wanted, LUMP_BYTES)
+        if lump < LEAST_LUMP_BYTES or not self._is_fast:
+            self._set_wake_up(1)
             await self._wait(trio.lowlevel.wait_readable)
-            try:
-                count = self._socket.recv_into(_piece)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise Disconnected(f"{self.remote}: {error.strerror}") from None
-            if count:
-                self._received_bytes += count
-                self._incoming.write(_piece[:count])
-            else:
-                self._incoming.write_eof()
-            return bool(count)
+            self._is_fast = self._is_fast or unread_bytes(self._socket) >= LEAST_LUMP_BYTES
+            return
+        self._set_wake_up(lump)
+        with trio.move_on_after(LUMP_S) as patience:
+            await self._wait(trio.lowlevel.wait_readable)
+        self._is_fast = not patience.cancelled_caught
+
+    def _set_wake_up(self, count: int) -> None:
+        if count != self._wake_up_bytes:
+            set_wake_up_bytes(self._socket, count)
+            self._wake_up_bytes = count
 
     async def _flush(self) -> None:
         """Send all that is encrypted."""

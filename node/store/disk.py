@@ -288,7 +288,7 @@ class RealDisk:
 
     def database_bytes(self, path: Path) -> int:
         """See Disk."""
-        return sum(_size_or_zero(path.with_name(path.name + suffix)) for suffix in DATABASE_SUFFIXES)
+        return sum(_size_or_zero(f"{path}{suffix}") for suffix in DATABASE_SUFFIXES)
 
 
 def _connect(path: Path, locking_mode: str) -> sqlite3.Connection:
@@ -322,8 +322,8 @@ def _open(path: Path | str, flags: int, folder: int | None = None) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE, dir_fd=folder)
 
 
-def _size_or_zero(path: Path) -> int:
+def _size_or_zero(path: str) -> int:  # no Path: every write asks
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except FileNotFoundError:
         return 0

@@ -108,6 +108,51 @@ async def test_bytes_arrive_whole_and_in_order_both_ways(identity: Identity, rng
                 nursery.start_soon(receive, stream)
 
 
+async def test_a_long_payload_wakes_its_receiver_a_few_times(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender has a turn for every 16 KiB, and the receiver might have."""
+    wake_ups, wait_readable = [0], trio.lowlevel.wait_readable
+
+    async def count(sock: socket.socket) -> None:
+        await wait_readable(sock)
+        wake_ups[0] += 1
+
+    async with stream_pair(identity) as (caller, server):
+        monkeypatch.setattr(trio.lowlevel, "wait_readable", count)
+        payload, view, filled = os.urandom(2**20), memoryview(bytearray(2**20)), 0
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                for start in range(0, len(payload), 16_384):
+                    await caller.send(payload[start : start + 16_384])
+                    await trio.lowlevel.checkpoint()
+
+            nursery.start_soon(send)
+            while filled < len(view):
+                filled += await server.receive_into(view[filled:])
+        assert view == payload
+        assert wake_ups[0] <= 12, "64 before there were lumps"
+
+
+async def test_a_slow_peers_bytes_count_as_they_come(identity: Identity) -> None:
+    """Whoever watches a line must see it move: no lump is waited for that does not come."""
+    async with stream_pair(identity) as (caller, server):
+        view, filled = memoryview(bytearray(2**20)), [0]
+
+        async def receive() -> None:
+            while True:
+                filled[0] += await server.receive_into(view[filled[0] :])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            for number in range(1, 21):
+                await caller.send(bytes(1024))
+                await trio.sleep(0.01 if number % 10 else 0.3)
+                assert number % 10 or filled[0] == number * 1024
+            nursery.cancel_scope.cancel()
+
+
 async def test_the_caller_learns_the_servers_key(identity: Identity) -> None:
     async with stream_pair(identity) as (caller, server):
         assert caller.peer_key == identity.public_key
