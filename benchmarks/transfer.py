@@ -1,6 +1,6 @@
 """The main job, measured: publish a file over a local network of real node processes and fetch it back.
 
-    python benchmarks/transfer.py [--size 1GB] [--needed 3 --total 10] [--nodes 10] [--rounds 2]
+    python benchmarks/transfer.py [--size 1GB] [--needed 3 --total 10] [--nodes 10] [--rounds 2] [--idle 30]
 
 Publisher and fetcher are processes of their own (the `shoal` command), so what is printed is what a user waits for,
 start-up of the interpreter included. CPU seconds are user and system time of the command and of all nodes together,
@@ -26,7 +26,6 @@ from shoal.cli.units import parse_size
 from shoal.node import NodeSettings
 
 MIB = 2**20
-IDLE_S = 30.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -51,8 +50,8 @@ def resident_mib(network: LocalNetwork) -> float:
     )
 
 
-def command(network: LocalNetwork, home: str, *words: str) -> tuple[dict[str, object], float, float]:
-    """Run `shoal`; its JSON summary, wall seconds, and CPU seconds of the command and all nodes."""
+def command(network: LocalNetwork, home: str, *words: str) -> tuple[dict[str, object], tuple[float, float, float]]:
+    """Run `shoal`; its JSON summary, wall seconds, and CPU seconds of the command, and of all nodes."""
     before, children = node_cpu_s(network), resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     options = ["--json", "--home", str(network.folder / home), "--network", str(network.network_file)]
@@ -62,7 +61,7 @@ def command(network: LocalNetwork, home: str, *words: str) -> tuple[dict[str, ob
     wall = time.perf_counter() - started
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     own = now.ru_utime + now.ru_stime - children.ru_utime - children.ru_stime
-    return json.loads(done.stdout.splitlines()[-1]), wall, own + node_cpu_s(network) - before
+    return json.loads(done.stdout.splitlines()[-1]), (wall, own, node_cpu_s(network) - before)
 
 
 def write_random(path: Path, size: int) -> None:
@@ -80,25 +79,24 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> None:
     source = folder / "source"
     await trio.to_thread.run_sync(write_random, source, size)
     async with open_local_network(plan, lambda text: None) as network:
-        published: list[tuple[float, float]] = []
-        fetched: list[tuple[float, float]] = []
+        published: list[tuple[float, float, float]] = []
+        fetched: list[tuple[float, float, float]] = []
         for number in range(arguments.rounds):
             code = ["--needed", str(arguments.needed), "--total", str(arguments.total)]
-            summary, wall, cpu = await trio.to_thread.run_sync(
-                command, network, "publisher", "publish", str(source), *code
-            )
-            published.append((wall, cpu))
+            summary, spent = await trio.to_thread.run_sync(command, network, "publisher", "publish", str(source), *code)
+            published.append(spent)
             words = ["fetch", str(summary["link"]), "-o", str(folder / f"fetched-{number}")]
-            _, wall, cpu = await trio.to_thread.run_sync(command, network, "fetcher", *words)
-            fetched.append((wall, cpu))
+            _, spent = await trio.to_thread.run_sync(command, network, "fetcher", *words)
+            fetched.append(spent)
             (folder / f"fetched-{number}").unlink()
         for name, rows in (("publish", published), ("fetch", fetched)):
-            wall, cpu = (statistics.median(column) for column in zip(*rows, strict=True))
-            rate, per_gib = size / MIB / wall, cpu / (size / 2**30)
-            print(f"{name:8} {wall:7.2f} s  {rate:7.1f} MiB/s  {per_gib:6.1f} CPU-s per GiB, all processes")
+            wall, own, nodes = (statistics.median(column) for column in zip(*rows, strict=True))
+            own, nodes = own * 2**30 / size, nodes * 2**30 / size
+            cpu = f"{own + nodes:6.1f} CPU-s per GiB ({own:.1f} the command, {nodes:.1f} all nodes)"
+            print(f"{name:8} {wall:7.2f} s  {size / MIB / wall:7.1f} MiB/s  {cpu}")
         before = node_cpu_s(network)
-        await trio.sleep(IDLE_S)
-        idle = 100 * (node_cpu_s(network) - before) / IDLE_S / arguments.nodes
+        await trio.sleep(arguments.idle)
+        idle = 100 * (node_cpu_s(network) - before) / arguments.idle / arguments.nodes
         print(f"idle     {idle:.2f} % of a core and at most {resident_mib(network):.0f} MiB resident, per node")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"peak     {peak:.0f} MiB resident, the largest process of all")
@@ -112,6 +110,7 @@ def main() -> None:
     parser.add_argument("--total", type=int, default=10)
     parser.add_argument("--nodes", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--idle", type=float, default=30.0, help="seconds to watch the nodes afterwards")
     arguments = parser.parse_args()
     machine = f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{machine}, load {os.getloadavg()[0]:.1f}")

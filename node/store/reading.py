@@ -30,7 +30,7 @@ from shoal.node.store.disk import Disk, DiskFile
 from shoal.node.store.errors import MEDIA_ERRORS, BadRange, ShareDamaged, disk_errors
 from shoal.node.store.limits import MAX_READ_BLOCKS
 from shoal.node.store.shareformat import NotAShareFile, Trailer, decode_trailer, share_name
-from shoal.node.store.trees import StoredTree, block_tree, data_tree
+from shoal.node.store.trees import StoredTree, TreeProofs, block_tree, data_tree
 from shoal.node.store.uploads import split_blocks
 
 
@@ -61,6 +61,7 @@ class OpenShare:
         self._data_root = manifest.data_root
         self.block_count = manifest.layout.segment_count
         self._trees = _trees(row, len(encoded_manifest), file)
+        self._proofs = tuple(TreeProofs(tree) for tree in self._trees or ())  # of blocks, and of data leaves
 
     def read(self, first_block: int, count: int, want_data: bool) -> ReadResult:
         """Read and check blocks [first_block, first_block + count).
@@ -144,7 +145,7 @@ class OpenShare:
 
     def _check_blocks(self, first: int, count: int, blocks: Buffer) -> bytes:
         leaves = [block_leaf(block) for block in split_blocks(blocks)]
-        proof = self._trees[0].proof(first, count) if self._trees else b""
+        proof = self._proofs[0].proof(first, count) if self._proofs else b""
         if not verify_range(block_node, self._share_root, self.block_count, first, leaves, proof):
             raise self._damaged(f"something in blocks {first} to {first + count - 1} or their proof changed")
         return proof
@@ -153,8 +154,7 @@ class OpenShare:
         """Return data leaves and their proof. A single leaf is the data root itself."""
         if not self._trees:
             return self._data_root, b""
-        tree = self._trees[1]
-        leaves, proof = tree.read(first, count), tree.proof(first, count)
+        leaves, proof = self._trees[1].read(first, count), self._proofs[1].proof(first, count)
         is_whole = len(leaves) == count * HASH_BYTES and verify_range(
             data_node, self._data_root, self.block_count, first, split_nodes(leaves), proof
         )

@@ -8,12 +8,15 @@ from shoal.erasure import (
     block_node,
     data_node,
     level_positions,
+    level_sizes,
     range_proof,
     upper_levels,
 )
 from shoal.erasure.hashing import Join
 from shoal.node.store.disk import DiskFile
 from shoal.node.store.shareformat import Trailer
+
+TOP_NODES = 256  # in the widest level that is kept: 16 KiB of a tree at most, and two trees of each open share
 
 LeafChunk = tuple[bytes, bytes]
 """Block leaves and data leaves of the same consecutive blocks, 32 bytes each."""
@@ -58,10 +61,34 @@ class StoredTree:
             top = nodes[-HASH_BYTES:]
         return top == root
 
+
+class TreeProofs:
+    """Makes proofs from a stored tree. It reads the tree's top once, and keeps it: every proof needs it.
+
+    Nothing checks what was kept, and nothing has to: whoever gets a proof climbs it to the root.
+    """
+
+    def __init__(self, tree: StoredTree) -> None:
+        self._tree = tree
+        self._positions = level_positions(tree.leaf_count)
+        sizes = level_sizes(tree.leaf_count)
+        small = (at for at, size in zip(self._positions, sizes, strict=True) if size <= TOP_NODES)
+        self._end = sum(sizes)
+        self._top_begin = next(small)  # the root's level is always small enough
+        self._top = b""
+
     def proof(self, first: int, count: int) -> bytes:
-        """Range proof for leaves [first, first + count): O(log n) reads of 32 bytes."""
-        positions = level_positions(self.leaf_count)
-        return range_proof(self.leaf_count, first, count, lambda level, index: self.read(positions[level] + index, 1))
+        """Range proof for leaves [first, first + count): O(log n) reads of 32 bytes below the top."""
+        return range_proof(self._tree.leaf_count, first, count, self._node)
+
+    def _node(self, level: int, index: int) -> bytes:
+        position = self._positions[level] + index
+        if position < self._top_begin:
+            return self._tree.read(position, 1)
+        if not self._top:
+            self._top = self._tree.read(self._top_begin, self._end - self._top_begin)
+        at = HASH_BYTES * (position - self._top_begin)
+        return self._top[at : at + HASH_BYTES]
 
 
 def block_tree(file: DiskFile, trailer: Trailer) -> StoredTree:
