@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
-from kit.hostile_indexes import Forged, hand_made
+from kit.hostile_indexes import Forged, hand_made, hostile_indexes
 from kit.later import seal_as_forged
 from kit.worlds import start_nodes
 from shoal.erasure import Link
@@ -101,3 +102,24 @@ def test_a_hostile_index_is_refused(name: str, refusals: dict[tuple[str, str], B
         assert isinstance(failure, BadData | NeedsNewerShoal), f"{way}: {failure!r}"
         assert str(failure).isprintable()
     assert isinstance(refusals[name, "look_into"], BadData | NeedsNewerShoal | None)
+
+
+@given(hostile_indexes())
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_broken_rule_anywhere_is_refused(tmp_path_factory: pytest.TempPathFactory, forged: Forged) -> None:
+    folder = tmp_path_factory.mktemp("hostile")
+    target = folder / "home" / "target"
+    target.mkdir(parents=True)
+
+    async def story(world: World) -> None:
+        await start_nodes(world, 5)
+        with pytest.MonkeyPatch.context() as patch:
+            link = await forged_link(world, patch, forged)
+        async with world.client("reader") as client:
+            for way in (fetch, walk, tar):
+                with pytest.raises(BadData):
+                    await way(client, link, target)
+
+    run_world(1, folder / "world", story)
+    assert os.listdir(folder / "home") == ["target"]
+    assert os.listdir(target) == []
