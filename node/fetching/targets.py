@@ -29,6 +29,9 @@ from shoal.node.results import Fetched, OnProgress, Phase, Progress
 
 MOST_COPIES = 100  # names that are tried before none is offered
 CHECKS_AHEAD = 3  # requests for data leaves under way while a part is being verified
+# A long file goes to the disk, and leaves the system's page cache, in steps of so much. So the end waits for one step
+# alone, and other files stay in memory. A shorter file stays there too: it is likely to be read next.
+STREAMED_BYTES = 32 * 2**20
 WRITE_MODE = 0o666  # less the umask, as any program that makes a file
 
 
@@ -38,6 +41,7 @@ class PartFile:
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
+        self._unsynced_bytes = 0
 
     def size(self) -> int:
         """Bytes in it."""
@@ -53,6 +57,16 @@ class PartFile:
         while view:
             written = os.pwrite(self._descriptor, view, offset)
             offset, view = offset + written, view[written:]
+        self._unsynced_bytes += len(data)
+        if self._unsynced_bytes >= STREAMED_BYTES:
+            self._let_go(offset)
+
+    def _let_go(self, end: int) -> None:
+        """Have what was written up to `end` on the disk, and not in memory any more."""
+        os.fsync(self._descriptor)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, 0, end, os.POSIX_FADV_DONTNEED)
+        self._unsynced_bytes = 0
 
     def truncate(self, size: int) -> None:
         """Cut or extend to `size`."""

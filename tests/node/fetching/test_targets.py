@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node.cipher import FileCipher, Metadata
 from shoal.node.errors import LocalError, ShoalError, UsageError
+from shoal.node.fetching import targets
 from shoal.node.fetching.fetch import OpenedFile
 from shoal.node.fetching.targets import check_target, matching_segments, open_part, part_path, resolve_target
 from shoal.node.holders.search import Located
@@ -73,6 +74,20 @@ def test_a_part_grows_and_is_kept(tmp_path: Path) -> None:
         assert part.read(2, 100) == b"cdef"
         part.truncate(4)
     assert path.read_bytes() == b"abcd"
+
+
+def test_a_long_part_goes_to_the_disk_and_leaves_the_memory_as_it_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(targets, "STREAMED_BYTES", 100_000)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(("fsync",)))
+    monkeypatch.setattr(os, "posix_fadvise", lambda descriptor, *what: calls.append(what))
+    with open_part(tmp_path / "f.part") as part:
+        for number in range(5):
+            part.write(number * 50_000, bytes([number]) * 50_000)
+        assert part.read(99_999, 2) == b"\x01\x02"
+    assert calls == [("fsync",), (0, 100_000, os.POSIX_FADV_DONTNEED), ("fsync",), (0, 200_000, os.POSIX_FADV_DONTNEED)]
 
 
 def test_an_empty_part_is_not_left_behind(tmp_path: Path) -> None:
