@@ -26,6 +26,7 @@ MAX_PIECES = 512  # buffers per system call; Linux takes 1024 (IOV_MAX)
 # trees, go through the system's page cache and stay there: they are the first to be read.
 DIRECT_LEAST_BYTES = 64 * 1024
 DIRECT_UNIT_BYTES = 4096  # offset and length of a direct write are multiples of it; no disk has larger sectors
+_NOT_DIRECT = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 LOCK_WAIT_S = 5.0  # how long SQLite waits for another program (a backup, say) that locks the database
 # A full disk has no room for the 32 KiB in which SQLite keeps the index of a database's log.
 _NO_ROOM_FOR_INDEX = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN})
@@ -168,7 +169,7 @@ class RealFile:
             finally:
                 fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags)
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno not in _NOT_DIRECT:
                 raise
             self._takes_direct = False
             return 0
