@@ -1,12 +1,14 @@
 """From a file's id to its manifest and its holders.
 
-Three DHT keys are searched at once; each announcement found is used at once, while the search goes on. The manifest is
-whatever hashes to the id, whoever sends it. Holders then name each other in signed statements.
+Three DHT keys are searched, one a moment after the other. Each announcement found is used at once, while the search
+goes on. The manifest is whatever hashes to the id, whoever sends it. The holders that are asked for it name each other
+in signed statements.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -29,6 +31,7 @@ from shoal.node.nursery import open_nursery
 from shoal.node.results import Holder
 
 SEARCH_TIMEOUT_S = 30.0  # each: a first search that liars hold up takes nothing from the thorough one
+NEXT_CLASS_S = 0.1  # after so long the next key is searched as well: one nearly always does, and costs a third
 ASKED_AT_ONCE = 4  # holders asked for the manifest at the same time
 ASK_ANOTHER_S = 0.25  # as long as none has it, one more is asked so often: those named by liars do not answer at all
 MOST_AT_ONCE = 32  # half of the connections a node keeps
@@ -67,18 +70,29 @@ class Search:
         self._answers: dict[Contact, Cause] = {}  # why each of those asked gave no manifest
         self._giver: Contact | None = None
         self._statements: list[HolderStatement] = []
+        self._checked: dict[bytes, HolderStatement] = {}  # statements that were found valid: lists are mostly alike
+        self._asked_for_lists: set[Contact] = set()
+        self._listing: set[Contact] = set()  # of these, those that have not answered
+        self._lists = 0  # that had something valid
+        self._list_came = trio.Event()
+        self._checking = trio.Lock()
+        self._ask_list: Callable[[Contact], None] = lambda contact: None
 
     async def run(self, *, thorough: bool = False) -> Located:
         """Find the manifest and the holders; `thorough` hears every announcement. NotFound or NoPeers.
 
         Nothing is called not found before it was sought on the many paths that liars cannot all stand in.
         """
-        await self._seek(thorough=thorough, hear_all=thorough)
-        if self._manifest is None and not thorough and self._context.dht.contacts():
-            await self._seek(thorough=True, hear_all=False)
-        if self._manifest is None:
-            raise self._not_found()
-        await self._ask_for_lists(ENOUGH_LISTS_THOROUGH if thorough else ENOUGH_LISTS)
+        enough = ENOUGH_LISTS_THOROUGH if thorough else ENOUGH_LISTS
+        async with open_nursery() as lists:
+            self._ask_list = partial(self._ask_for_list, lists, 2 * enough)
+            await self._seek(thorough=thorough, hear_all=thorough)
+            if self._manifest is None and not thorough and self._context.dht.contacts():
+                await self._seek(thorough=True, hear_all=False)
+            if self._manifest is None:
+                raise self._not_found()
+            await self._wait_for_lists(enough)
+            lists.cancel_scope.cancel()
         statements = list(newest_by_share(self._statements).values())
         hints = [hint for hint in self._leads.hints() if hint.share < self._manifest.n]
         return Located(self._manifest, hints, statements)
@@ -101,9 +115,13 @@ class Search:
         return self._leads.hints()
 
     async def _hear_announcements(self, thorough: bool) -> None:
+        classes = list(range(CLASSES))
+        self._context.env.rng.shuffle(classes)
         async with open_nursery() as nursery:
-            for number in range(CLASSES):
+            for number in classes:
                 nursery.start_soon(self.search_class, number, thorough)
+                if not thorough and number != classes[-1]:
+                    await trio.sleep(NEXT_CLASS_S)
         self._heard_all = True
         self._news.set()
 
@@ -131,6 +149,7 @@ class Search:
                 if contact is not None:
                     self._asking += 1
                     nursery.start_soon(self._ask_manifest, contact)
+                    self._ask_list(contact)
                     continue
                 with trio.move_on_after(ASK_ANOTHER_S) as patience:
                     await self._news.wait()
@@ -161,35 +180,44 @@ class Search:
 
     # --- the holders' own lists
 
-    async def _ask_for_lists(self, enough: int) -> None:
-        """Union of a few holders' lists. The hints say already which peer keeps what, so no list is waited for long."""
-        lists = 0
+    async def _wait_for_lists(self, enough: int) -> None:
+        """Union of a few holders' lists. The hints say already which peer keeps what, so no list is waited for long.
 
-        async def ask(contact: Contact) -> None:
-            nonlocal lists
-            try:
-                reply = await self._context.ask(contact, GetHolders(self._file_id), patience_s=LISTS_TIMEOUT_S)
-                signed = unpack_statements(bytes(reply.payload))
-            except (PeerError, MalformedStatement):
-                return
-            if await self._take_statements(signed):
-                lists += 1
-            if lists >= enough:
-                nursery.cancel_scope.cancel()
-
-        giver = [] if self._giver is None else [self._giver]
-        asked = list(dict.fromkeys([*giver, *self._leads.contacts()]))[: 2 * enough]
+        Those that were asked for the manifest were asked for their lists as well.
+        """
+        for contact in [*([] if self._giver is None else [self._giver]), *self._leads.contacts()]:
+            self._ask_list(contact)
         with trio.move_on_after(LISTS_TIMEOUT_S):
-            async with open_nursery() as nursery:
-                for contact in asked:
-                    nursery.start_soon(ask, contact)
+            while self._lists < enough and self._listing:
+                self._list_came = trio.Event()
+                await self._list_came.wait()
+
+    def _ask_for_list(self, nursery: trio.Nursery, most: int, contact: Contact) -> None:
+        """Ask a peer which holders it knows, unless it was asked or `most` were; in any case the manifest's giver."""
+        is_wanted = contact == self._giver or len(self._asked_for_lists) < most
+        if is_wanted and contact not in self._asked_for_lists:
+            self._asked_for_lists.add(contact)
+            self._listing.add(contact)
+            nursery.start_soon(self._take_list, contact)
+
+    async def _take_list(self, contact: Contact) -> None:
+        try:
+            reply = await self._context.ask(contact, GetHolders(self._file_id), patience_s=LISTS_TIMEOUT_S)
+            self._lists += await self._take_statements(unpack_statements(bytes(reply.payload)))
+        except (PeerError, MalformedStatement):
+            return
+        finally:
+            self._listing.discard(contact)
+            self._list_came.set()
 
     async def _take_statements(self, signed: list[bytes]) -> bool:
-        """Note what a list says; whether there was anything valid in it."""
-        try:
-            valid = await self._context.env.call(self._valid_statements, signed)
-        except MalformedStatement:
-            return False  # no honest holder has such a list
+        """Note what a list says; whether there was anything valid in it. Raises MalformedStatement as `check_batch`."""
+        async with self._checking:  # one after another: what is in several lists is checked once
+            if any(each not in self._checked for each in signed):
+                valid = await self._context.env.call(self._valid_statements, signed)
+            else:
+                valid = [self._checked[each] for each in signed]
+            self._checked |= {each.signed: each for each in valid}
         self._statements += valid
         self._leads.hear(Hint(each.share, Contact(each.node_id, each.address)) for each in valid)
         return bool(valid)
@@ -197,7 +225,11 @@ class Search:
     def _valid_statements(self, signed: list[bytes]) -> list[HolderStatement]:
         """Checks signatures, hence called in a worker."""
         env, network = self._context.env, self._context.network
-        return check_batch(signed, self._file_id, lambda item: check_statement(item, network, env.scheme, env.wall()))
+
+        def check(item: bytes) -> HolderStatement:
+            return self._checked.get(item) or check_statement(item, network, env.scheme, env.wall())
+
+        return check_batch(signed, self._file_id, check)
 
     def _not_found(self) -> NotFound | NoPeers:
         if not self._context.dht.contacts():
