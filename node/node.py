@@ -1,4 +1,7 @@
-"""The public face of the library: an open node, and what one can do with it."""
+"""The public face of the library: an open node, and what one can do with it.
+
+What only a volunteer or a rare operation needs is imported there: a command is mostly its own start.
+"""
 
 import logging
 import math
@@ -7,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -37,10 +40,7 @@ from shoal.node.publishing.journal import journal_for
 from shoal.node.publishing.opening import Publishable, open_source
 from shoal.node.publishing.options import DEFAULT_TTL_S, PublishOptions
 from shoal.node.publishing.publish import Publisher
-from shoal.node.publishing.republish import republish_file
 from shoal.node.publishing.walking import walk
-from shoal.node.repairing.check import check_file
-from shoal.node.repairing.repair import repair_file
 from shoal.node.results import (
     Checked,
     Deleted,
@@ -56,9 +56,9 @@ from shoal.node.results import (
     Republished,
 )
 from shoal.node.translate import parse_link, translated
-from shoal.node.volunteer.leaving import Leaver
-from shoal.node.volunteer.serving import Serving
-from shoal.node.volunteer.status import node_status
+
+if TYPE_CHECKING:
+    from shoal.node.volunteer.serving import Serving
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,9 @@ class Node:
     an interrupted publish or fetch, call it again with the same arguments.
     """
 
-    def __init__(self, context: Context, home: Home, ledger: Ledger, serving: Serving | None, joining: Joining) -> None:
+    def __init__(
+        self, context: Context, home: Home, ledger: Ledger, serving: "Serving | None", joining: Joining
+    ) -> None:
         self.context = context
         self.home = home
         self._ledger = ledger
@@ -230,6 +232,8 @@ class Node:
                 check_ttl(lease_s)
             check_has_key(parsed)
             await self.wait_joined()
+            from shoal.node.publishing.republish import republish_file
+
             return await republish_file(self.context, self._ledger, parsed, lease_s, on_progress)
 
     async def fetch(
@@ -354,6 +358,8 @@ class Node:
         with self._operation():
             parsed = _parsed(link)
             await self.wait_joined()
+            from shoal.node.repairing.check import check_file
+
             checked = await check_file(self.context, parsed.id, verify=verify, on_progress=on_progress)
         if checked.lease_until is not None:
             await self._note(self._ledger.see, parsed.id, checked.lease_until)
@@ -373,6 +379,8 @@ class Node:
         with self._operation():
             parsed = _parsed(link)
             await self.wait_joined()
+            from shoal.node.repairing.repair import repair_file
+
             return await repair_file(self.context, parsed.id, on_progress)
 
     async def renew(self, link: Link | str, ttl_s: int = MAX_LEASE_S) -> Renewed:
@@ -474,6 +482,8 @@ class Node:
         with self._operation():
             await self.wait_joined()
             self.serving.leave()
+            from shoal.node.volunteer.leaving import Leaver
+
             return await Leaver(self.context, self.serving.store, self.serving.known_holders, on_progress).run()
 
     def end_wanted(self) -> trio.Event:
@@ -500,6 +510,8 @@ class Node:
     async def status(self) -> dict[str, Any]:
         """How this node is doing, as plain values. A serving node has the fields of `shoal node status`."""
         with self._operation():
+            from shoal.node.volunteer.status import node_status
+
             return await node_status(self.context, self.serving)
 
 

@@ -1,6 +1,7 @@
 """Opening a node: everything is put together here, in order, and taken apart in the reverse order.
 
 home, settings, identity -> store -> server sockets -> DHT on the same ports -> holder -> bootstrap
+A client has no store and no server, and does not import what belongs to them.
 """
 
 import errno
@@ -8,11 +9,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 from shoal.dht import Address, Contact, DhtService, Identity, ListenError
-from shoal.node.care.problems import bare_store, strange_files
 from shoal.node.channel import BugCount, Dials, Throttle, open_pool
 from shoal.node.context import Context
 from shoal.node.environment import Environment, real_environment
@@ -29,9 +30,9 @@ from shoal.node.node import Node
 from shoal.node.nursery import open_nursery
 from shoal.node.store import Disk
 from shoal.node.translate import translated
-from shoal.node.volunteer.kept import Keeper
-from shoal.node.volunteer.serving import PORT_TRIES, Serving, open_store
-from shoal.node.volunteer.status import node_status
+
+if TYPE_CHECKING:
+    from shoal.node.volunteer.serving import Serving
 
 FIRST_SAVE_S = 15.0  # a daemon that lives only seconds leaves a cache of contacts all the same
 SAVE_EVERY_S = 6 * 3600.0  # whom it met that long ago is still a way in; nothing is written where nothing is new
@@ -126,6 +127,10 @@ class _Opener:
 
     async def serving_node(self, has_run: bool) -> Node:
         """A volunteer. `has_run`: not for the first time."""
+        from shoal.node.care.problems import bare_store, strange_files
+        from shoal.node.volunteer.serving import Serving, open_store
+        from shoal.node.volunteer.status import node_status
+
         plan, parameters = self._plan, self._plan.network.parameters
         identity = load_identity(plan.home, parameters, self._env.scheme)
         with suppress(LocalError):  # a full disk; the next start tries again
@@ -150,8 +155,10 @@ class _Opener:
         self._stack.callback(remove_note, plan.home)
         return await self._node(context, serving)
 
-    async def _listen(self, identity: Identity, serving: Serving) -> DhtService:
+    async def _listen(self, identity: Identity, serving: "Serving") -> DhtService:
         """TCP and UDP on the same numbers. A port left to the system may be free for one only: try on."""
+        from shoal.node.volunteer.serving import PORT_TRIES
+
         for tries_left in reversed(range(PORT_TRIES)):
             bound: list[Address] = []
             scopes: list[trio.CancelScope] = []
@@ -176,7 +183,7 @@ class _Opener:
                 return dht
         raise LocalError("No port could be found that is free for both TCP and UDP.")
 
-    def _dht(self, identity: Identity, listen: Sequence[Address] = (), serving: Serving | None = None) -> DhtService:
+    def _dht(self, identity: Identity, listen: Sequence[Address] = (), serving: "Serving | None" = None) -> DhtService:
         return DhtService(
             self._plan.network.parameters,
             identity,
@@ -218,7 +225,7 @@ class _Opener:
             silence,
         )
 
-    async def _node(self, context: Context, serving: Serving | None) -> Node:
+    async def _node(self, context: Context, serving: "Serving | None") -> Node:
         """Start to join in the background, keep the contact cache, and hand the node out."""
         plan, dht = self._plan, context.dht
         cache = ContactCache(plan.home.contacts_file(plan.network.parameters.network_id))
@@ -234,6 +241,8 @@ class _Opener:
         self._stack.callback(lambda: cache.save(dht.contacts()))
         ledger = Ledger(plan.home.ledger_file)
         if serving is not None:
+            from shoal.node.volunteer.kept import Keeper
+
             self._nursery.start_soon(Keeper(context, ledger, serving.problems).run)
             serving.ending.is_open = True
         node = Node(context, plan.home, ledger, serving, joining)

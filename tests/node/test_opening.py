@@ -1,6 +1,8 @@
 """Putting a node together, and taking it apart."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -63,3 +65,12 @@ async def test_a_node_is_not_started_on_another_network(tmp_path: Path) -> None:
         async with open_node(tmp_path, network=other, serve=True, settings=settings):
             pass
     assert not (tmp_path / "store").exists()
+
+
+def test_a_client_does_not_load_what_only_volunteers_need() -> None:
+    """A command is mostly its own start: so much less makes it a fifth shorter."""
+    program = "import sys, shoal.node; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[2] for name in done.stdout.split() if name.startswith("shoal.node.")}
+    assert "publishing" in loaded
+    assert not loaded & {"care", "volunteer", "repairing"}
