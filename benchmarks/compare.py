@@ -10,6 +10,7 @@ byte that is fetched is compared with what was put. README.md beside this file s
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,7 @@ from side_by_side.results import (
     SHOAL_ZFEC,
     TAHOE,
     Costs,
+    Many,
     Results,
     Row,
     new_results,
@@ -55,11 +57,12 @@ NODES = 10
 WIDE_NODES = 16  # as many as `shoal demo` and `shoal swarm` start
 WIDE_CODE = (4, 12)  # what Shoal chooses there; its limit is wanted too
 COMMAND_MAX_BYTES = 64 * 1024  # of files that the command lines are measured with: there their start is what counts
+MANY_FILES, MANY_BYTES, MANY_AT_ONCE = 1_000, 4 * 1024, 8
 TORRENT_MIN_BYTES = 16 * 2**20  # below, libtorrent waits more than it moves
 DISK_FACTOR = 14  # free disk to the largest file: 3.4 times that for each of three rounds, the file, and a copy
 PARTS_SCRIPT = Path(__file__).with_name("side_by_side") / "parts.py"
 PARTS_LIMIT_S = 300.0
-PARTS = ["tahoe", "foolscap", "torrent", "limit", "shoal", "zfec", "wide"]
+PARTS = ["tahoe", "foolscap", "torrent", "limit", "shoal", "many", "zfec", "wide"]
 LAST_FILE = "last.json"
 
 
@@ -82,6 +85,7 @@ class Run:
             ("torrent", self.torrent),
             ("limit", self.limit),
             ("shoal", self.shoal),
+            ("many", self.many),
             ("zfec", self.shoal_zfec),
             ("wide", self.shoal_wide),
             ("limit", self.limit),
@@ -101,6 +105,17 @@ class Run:
         self.need_codec(sys.executable, "isa-l", "install the extra: pip install -e '.[fast]'")
         with self.folder("shoal") as folder, open_shoal(SHOAL, sys.executable, folder, NODES, CODE) as network:
             self.measure(network, self.results.rows, is_full=True)
+
+    def many(self) -> None:
+        """Small files one after another through one open node."""
+        with self.folder("many") as folder, open_shoal(SHOAL, sys.executable, folder, NODES, CODE) as network:
+            sources = [folder / f"source-{number}" for number in range(MANY_FILES)]
+            for source in sources:
+                source.write_bytes(os.urandom(MANY_BYTES))
+            spent = network.publish_all(sources, MANY_AT_ONCE)
+        many = Many(SHOAL, MANY_FILES, MANY_BYTES, MANY_AT_ONCE, spent.wall_s, spent.cpu_s)
+        say(f"{SHOAL}: {MANY_FILES} files in {spent.wall_s:.1f} s")
+        self.results.many.append(many)
 
     def shoal_zfec(self) -> None:
         """Shoal as it is installed without the extra `fast`: nodes and clients."""

@@ -34,7 +34,7 @@ ROW_HEADER = ("", "size", "through", "system", "runs", "wall s", "MiB/s", "CPU-s
 
 def tables_of(results: Results) -> list[Table]:
     """All tables that have anything to say."""
-    makers = (main_table, wide_table, torrent_table, idle_table, cost_table, limit_table, bar_table)
+    makers = (main_table, wide_table, torrent_table, many_table, idle_table, cost_table, limit_table, bar_table)
     return [table for table in (make(results) for make in makers) if table.rows]
 
 
@@ -138,6 +138,16 @@ def idle_table(results: Results) -> Table:
     for idle in results.idle:
         numbers = (idle.seconds, idle.cpu_percent, idle.fresh_mib, idle.used_mib)
         table.rows.append([idle.system, *map(figure, numbers)])
+    return table
+
+
+def many_table(results: Results) -> Table:
+    """Small files, one after another."""
+    header = ("system", "files", "KiB each", "at once", "files/s", "CPU-ms/file")
+    table = Table("Publishing many small files through one open client", header)
+    for each in results.many:
+        per_s, cpu_ms = each.files / each.wall_s, 1000 * each.cpu_s / each.files
+        table.rows.append([each.system, *map(figure, (each.files, each.size / 1024, each.at_once, per_s, cpu_ms))])
     return table
 
 

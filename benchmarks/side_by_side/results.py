@@ -56,6 +56,18 @@ class Idle:
 
 
 @dataclass(frozen=True, slots=True)
+class Many:
+    """Small files one after another through one open client, `at_once` at a time."""
+
+    system: str
+    files: int
+    size: int
+    at_once: int
+    wall_s: float
+    cpu_s: float  # of the client and all storage nodes
+
+
+@dataclass(frozen=True, slots=True)
 class Costs:
     """What the parts cost on this machine, in CPU-seconds per GiB that goes through them: medians of short windows.
 
@@ -87,6 +99,7 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     wide_rows: list[Row] = field(default_factory=list)  # at the default width
     idle: list[Idle] = field(default_factory=list)
+    many: list[Many] = field(default_factory=list)
     costs: list[Costs] = field(default_factory=list)  # measured before Shoal and after it: machines are unsteady
     remarks: list[str] = field(default_factory=list)
     took_s: float = 0.0
@@ -109,8 +122,8 @@ class Results:
     def load_from(cls, path: Path) -> "Results":
         """What `save` wrote."""
         found: dict[str, Any] = json.loads(path.read_text())
-        for name, kind in (("rows", Row), ("wide_rows", Row), ("idle", Idle), ("costs", Costs)):
-            found[name] = [kind(**each) for each in found[name]]
+        for name, kind in (("rows", Row), ("wide_rows", Row), ("idle", Idle), ("many", Many), ("costs", Costs)):
+            found[name] = [kind(**each) for each in found.get(name, [])]
         return cls(**found)
 
 

@@ -2,7 +2,8 @@
 
     python -P shoal_client.py HOME NETWORK_FILE
 
-Requests: {"publish": PATH, "code": {"needed": K, "total": N} or {}}, {"fetch": LINK, "target": PATH}. Each is answered
+Requests: {"publish": PATH, "code": {"needed": K, "total": N} or {}}, {"publish_all": [PATH, ...],
+"at_once": N, "code": ...}, {"fetch": LINK, "target": PATH}. Each is answered
 by one line with the seconds it took, or {"error": ...}. The first line says that the node has joined.
 """
 
@@ -17,10 +18,28 @@ import trio
 from shoal.node import Node, ShoalError, open_node
 
 
+async def publish_all(node: Node, paths: list[str], at_once: int, code: dict[str, Any]) -> None:
+    """Publish files, so many at a time. RuntimeError where one is not complete."""
+    left = iter(paths)
+
+    async def work() -> None:
+        for path in left:
+            published = await node.publish(path, **code)
+            if not published.complete:
+                raise RuntimeError(f"{path} was not published completely")
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(at_once):
+            nursery.start_soon(work)
+
+
 async def obey(node: Node, request: dict[str, Any]) -> dict[str, Any]:
     """Do one thing and say what came out."""
     begun = time.perf_counter()
-    if "publish" in request:
+    if "publish_all" in request:
+        await publish_all(node, request["publish_all"], request["at_once"], request["code"])
+        answer: dict[str, Any] = {}
+    elif "publish" in request:
         published = await node.publish(request["publish"], **request["code"])
         holders = {number: str(address) for number, address in published.holders.items()}
         answer = {"link": str(published.link), "k": published.k, "n": published.n, "holders": holders}

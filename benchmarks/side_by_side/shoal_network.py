@@ -86,6 +86,11 @@ class ShoalNetwork:
         self.code = answer["k"], answer["n"]
         return answer["link"], spent
 
+    def publish_all(self, sources: list[Path], at_once: int) -> Spent:
+        """Publish files through the client, so many at a time."""
+        paths = [str(source) for source in sources]
+        return self._ask(self._publisher, {"publish_all": paths, "at_once": at_once, "code": self._width})[1]
+
     def fetch(self, link: str, target: Path, through: str) -> Spent:
         """Fetch into a file. When holders are gone, by a client that has not met their absence before."""
         if through != CLIENT:
