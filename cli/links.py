@@ -80,7 +80,7 @@ def _inner_path(path: str) -> bytes:
     try:
         return inner_path(path)
     except UsageError as error:
-        raise BadUsageError(f"{visible(path)}: {error}") from error
+        raise BadUsageError(str(error)) from error
 
 
 def _link_text(

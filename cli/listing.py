@@ -15,7 +15,6 @@ KINDS = ("file", "directory", "symlink")  # in JSON, by the number of the kind
 UNTOLD_NS = -(2**63)  # the time of a file that was published alone: its link does not tell it
 _MARKS = ("-", "d", "l")
 _SIZE_COLUMNS = 7  # `64.0 MB`
-_LATEST_NS = 253_402_214_400 * 10**9  # 31 December 9999
 _NS = 10**9
 
 
@@ -56,4 +55,4 @@ def _line(entry: "Entry", long: bool) -> str:
 def _minute(mtime_ns: int) -> str:
     if mtime_ns == UNTOLD_NS:
         return " " * len("2026-11-29 12:00")
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(min(max(mtime_ns, 0), _LATEST_NS) // _NS))
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(mtime_ns // _NS))  # of the years 1677 to 2262
