@@ -46,8 +46,11 @@ class PartFolder:
         """Give the tree its name, or the one file `only` in it. With `force` what has the name goes away, a folder with
         all that is in it.
 
-        Raises FileExistsError where something has the name and `force` is not given.
+        Raises FileExistsError where something has the name and `force` is not given; LocalError when the tree is gone,
+        or when what had the name cannot be removed. In the last case the tree has its name.
         """
+        if not _is_still(self.tree, _TREE, self._handle):
+            raise LocalError(f"{printable(self.path)} was changed while the folder was being fetched.")
         parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # a folder of the user's choice
         try:
             if only is not None and not force:
@@ -82,10 +85,10 @@ class PartFolder:
             os.unlink(only, dir_fd=self.tree)
 
     def remove_old(self) -> None:
-        """Remove what had the name before, if anything did."""
-        with contextlib.suppress(FileNotFoundError):
+        """Remove what had the name before, if anything did. LocalError where the file system does not let us."""
+        with _removing(self.path / _OLD), contextlib.suppress(FileNotFoundError):
             if stat.S_ISDIR(os.stat(_OLD, dir_fd=self._handle, follow_symlinks=False).st_mode):
-                shutil.rmtree(_OLD, dir_fd=self._handle)
+                _remove_folder(_OLD, self._handle)
             else:
                 os.unlink(_OLD, dir_fd=self._handle)
 
@@ -155,6 +158,26 @@ def _check_private(path: Path, handle: int) -> None:
     status = os.fstat(handle)
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise LocalError(f"{printable(path)} can be written by others. Remove it, or fetch to another place with -o.")
+
+
+@contextlib.contextmanager
+def _removing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f"It is in {printable(path)} now: remove it there."
+        raise LocalError(f"What was to be replaced cannot be removed: {error.strerror}. {where}") from error
+
+
+def _remove_folder(name: str, parent: int) -> None:
+    """Remove a folder with all that is in it. Its owner may have made folders in it that cannot be changed."""
+    try:
+        shutil.rmtree(name, dir_fd=parent)
+    except PermissionError:
+        for _, _, _, folder in os.fwalk(name, dir_fd=parent):  # from above; it follows no links
+            with contextlib.suppress(PermissionError):  # of another user: the second try tells
+                os.chmod(folder, PRIVATE_MODE)
+        shutil.rmtree(name, dir_fd=parent)
 
 
 def _is_still(descriptor: int, name: str, folder: int) -> bool:

@@ -1,8 +1,11 @@
 """Trees in memory: entries as an index has them, the plaintext that goes with them, and trees on disk to compare."""
 
 import os
+import shutil
 import stat
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from shoal.node import Published
 from shoal.node.folders.entries import Entry, EntryKind, ancestors, order_key
 from shoal.simulation.world import World
 
+NOBODY = 65_534  # a user that owns nothing
 TIME_NS = 1_700_000_000_123_456_789  # of all entries that are given no other
 
 
@@ -94,3 +98,22 @@ async def publish_tree(
         seal_as_folder(inner, written.summary)
         plaintext = b"".join([contents, *written.pages, written.table])
         return await publish(world, plaintext, needed=needed, total=total, name=name, step=2**20)
+
+
+@contextmanager
+def unprivileged() -> Iterator[Path]:
+    """A folder to make things in, as a user for whom permissions count."""
+    folder = Path(tempfile.mkdtemp())
+    is_root = os.geteuid() == 0
+    try:
+        if is_root:
+            os.chown(folder, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        yield folder
+    finally:
+        if is_root:
+            os.seteuid(0)
+        for inside, folders, _ in os.walk(folder):
+            for name in folders:
+                os.chmod(os.path.join(inside, name), 0o700)
+        shutil.rmtree(folder)

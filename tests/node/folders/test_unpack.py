@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.trees import TIME_NS, Node, Run, To, on_disk, tree
+from kit.trees import TIME_NS, Node, Run, To, on_disk, tree, unprivileged
 from shoal.node.errors import LocalError
 from shoal.node.folders import unpack
 from shoal.node.folders.entries import BadEntry, Entry, EntryKind, order_key
@@ -280,6 +280,43 @@ def test_force_replaces_what_is_there(tmp_path: Path, kind: str) -> None:
     assert on_disk(target).items() >= PHOTOS.items()
     assert (tmp_path / "victim" / "mine").read_text() == "kept"
     assert sorted(os.listdir(tmp_path)) == ["photos", "victim"]
+
+
+def test_force_replaces_a_folder_with_folders_that_cannot_be_changed() -> None:
+    """A directory that its owner may not write to keeps what is in it, also from its owner."""
+    with unprivileged() as folder:
+        inner = folder / "photos" / "kept" / "deeper"
+        inner.mkdir(parents=True)
+        (inner / "file").write_text("")
+        for path in (inner, inner.parent):
+            path.chmod(0o555)
+        fetch(folder / "photos", *tree(PHOTOS), force=True)
+        assert on_disk(folder / "photos").items() >= PHOTOS.items()
+        assert os.listdir(folder) == ["photos"]
+
+
+def test_what_cannot_be_removed_is_told_by_its_place() -> None:
+    with unprivileged() as folder:
+        hidden = folder / "photos" / "hidden"
+        hidden.mkdir(parents=True)
+        (hidden / "file").write_text("")
+        hidden.chmod(0)
+        with pytest.raises(LocalError, match=r"cannot be removed: Permission denied. It is in .*/photos.part/old now"):
+            fetch(folder / "photos", *tree(PHOTOS), force=True)
+        assert on_disk(folder / "photos").items() >= PHOTOS.items(), "the folder is there all the same"
+
+
+def test_a_tree_that_is_exchanged_does_not_get_the_name(tmp_path: Path) -> None:
+    entries, plaintext = tree(PHOTOS)
+    (tmp_path / "elsewhere").mkdir()
+    with open_part_folder(tmp_path / "photos.part") as part:
+        write(part, entries, plaintext)
+        finish(part, entries)
+        (tmp_path / "photos.part" / "tree").rename(tmp_path / "moved")
+        (tmp_path / "photos.part" / "tree").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(LocalError, match="was changed"):
+            part.finish(tmp_path / "photos", force=True)
+    assert not os.path.lexists(tmp_path / "photos")
 
 
 @pytest.mark.parametrize("removed", [True, False])

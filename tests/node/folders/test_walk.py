@@ -2,16 +2,14 @@
 
 import gc
 import os
-import shutil
 import socket
-import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from kit.trees import unprivileged
 from shoal.node.errors import LocalError, UsageError
 from shoal.node.fingerprints import Fingerprint
 from shoal.node.folders import walk as walk_module
@@ -19,8 +17,6 @@ from shoal.node.folders.entries import EntryKind, EntryOrder
 from shoal.node.folders.found import FoundList
 from shoal.node.folders.tree import Tree, open_walked
 from shoal.node.folders.walk import Symlinks, TreeWalk, WalkChoices, walk_tree
-
-NOBODY = 65_534
 
 
 def paths(tree: Tree) -> list[bytes]:
@@ -40,25 +36,6 @@ def fill(root: Path, *names: str) -> None:
             path.mkdir()
         else:
             path.write_text(name)
-
-
-@contextmanager
-def unprivileged() -> Iterator[Path]:
-    """A folder to make things in, as a user for whom permissions count."""
-    folder = Path(tempfile.mkdtemp())
-    is_root = os.geteuid() == 0
-    try:
-        if is_root:
-            os.chown(folder, NOBODY, NOBODY)
-            os.seteuid(NOBODY)
-        yield folder
-    finally:
-        if is_root:
-            os.seteuid(0)
-        for inside, folders, _ in os.walk(folder):
-            for name in folders:
-                os.chmod(os.path.join(inside, name), 0o700)
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(autouse=True)
