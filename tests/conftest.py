@@ -21,6 +21,7 @@ DAEMONS = (  # tests of real daemons and their times: never two of them at once
     "node/store/test_full_disk.py",
     "node/store/test_kill.py",
     "node/whole/crash",
+    "node/whole/test_remote_daemons.py",
 )
 
 

@@ -79,6 +79,10 @@ class RemoteContent:
         self._has_delivered = False
         self._is_closed = False
 
+    def __contains__(self, index: int) -> bool:
+        """Whether a segment is in the cache."""
+        return index in self._cache
+
     @property
     def received_bytes(self) -> int:
         """Share bytes received so far."""
@@ -130,26 +134,31 @@ class RemoteContent:
             raise UsageError(CLOSED)
         return segment
 
-    def expect(self, reader: object, first: int, end: int) -> None:
-        """`reader` will want these segments next, and no others that it expected before. Where there is room, they are
-        fetched.
+    def expect(self, reader: object, first: int, count: int, end: int) -> None:
+        """`reader` will want `count` segments from `first` on, but none from `end` on, and no others that it expected
+        before. Where there is room, they are fetched.
+
+        As a reader goes on, what it expects grows by one segment at a time. So at the far side a run begins only when
+        half of what is expected is missing there, or a whole run; else all runs would be short.
         """
+        last = min(end, first + count)
         for fetch in self._fetches():
-            if fetch.first < end and first < fetch.first + fetch.count:
+            if fetch.first < last and first < fetch.first + fetch.count:
                 fetch.expecting.add(reader)
             elif reader in fetch.expecting:
                 fetch.expecting.discard(reader)
                 self._cancel_unwanted(fetch)
+        enough = max(1, min(self._run_length(), count // 2))
         index = first
-        while index < end and self._has_room():
-            count = self._missing(index, min(end, index + self._run_length()))
-            if count:
-                self._start(index, count).expecting.add(reader)
-            index += max(1, count)
+        while index < last and self._has_room():
+            missing = self._missing(index, min(last, index + self._run_length()))
+            if missing >= enough or (missing and (index == first or index + missing == end)):
+                self._start(index, missing).expecting.add(reader)
+            index += max(1, missing)
 
     def forget(self, reader: object) -> None:
         """`reader` expects nothing any more."""
-        self.expect(reader, 0, 0)
+        self.expect(reader, 0, 0, 0)
 
     def _fetches(self) -> list[_Fetch]:
         return list(dict.fromkeys(self._under_way.values()))

@@ -25,6 +25,7 @@ class RemoteFile:
         self._size = content.size - offset if size is None else size
         self._position = 0
         self._ahead = ReadAhead()
+        self._expected = (0, 0)  # from which segment on, and how many
 
     @property
     def size(self) -> int:
@@ -49,34 +50,48 @@ class RemoteFile:
         :raises UsageError: a number is negative, or the block of `open_remote` was left.
         """
         chunks = self.chunks(offset, length)
+        if not length or offset >= self._size:
+            return b""
+        content = self._content
+        start, end = self._offset + offset, self._offset + min(offset + length, self._size)
+        first, last = start // content.step, (end - 1) // content.step
+        more = self._ahead.note(first, last, content.most_ahead)
+        if first == last:
+            self._expect(first, 1 + more)
+            segment = await self._segment(first)
+            return segment[start - first * content.step : end - first * content.step]
         try:
             chunks.expect()  # first, so that what was fetched ahead is not ended
-            self._read_ahead(offset, min(offset + length, self._size))
+            self._expect(last + 1, more)
             return b"".join([chunk async for chunk in chunks])
         finally:
             await chunks.aclose()
 
-    def _read_ahead(self, start: int, end: int) -> None:
-        """Bytes from `start` to `end` are asked for: fetch those behind them, as many as the reads so far allow."""
-        if start >= end:
-            return
-        content = self._content
-        first, last = (self._offset + start) // content.step, (self._offset + end - 1) // content.step
-        more = self._ahead.note(first, last, content.most_ahead)
-        behind = -(-(self._offset + self._size) // content.step)
-        content.expect(self, last + 1, min(last + 1 + more, behind))
+    async def _segment(self, index: int) -> bytes:
+        try:
+            return await self._content.segment(index)
+        except BaseException:
+            self._expect(0, 0)
+            raise
+
+    def _expect(self, first: int, count: int) -> None:
+        """Have these segments fetched; nothing to do for one more read of the same segment."""
+        if self._expected != (first, count) or first not in self._content:
+            self._expected = (first, count)
+            self._content.expect(self, first, count, -(-(self._offset + self._size) // self._content.step))
 
     def chunks(self, offset: int = 0, length: int | None = None) -> "Chunks":
         """The bytes from `offset` on as an async iterator of pieces: `length` of them, or all to the end.
 
-        Only a few MiB are fetched ahead, and nothing beyond the range. A loop that is left early should close it:
+        Nothing is fetched beyond the range. Of one with a length a few MiB are fetched at once. To the end, more and
+        more is fetched ahead, as the loop may end before. A loop that is left early should close the iterator:
         `async with aclosing(file.chunks(offset)) as chunks: async for chunk in chunks: …`
 
         :raises UsageError: a number is negative.
         """
         start = _checked(offset, "offset")
         end = self._size if length is None else min(self._size, start + _checked(length, "length"))
-        return Chunks(self._content, self._offset + start, self._offset + end)
+        return Chunks(self._content, self._offset + start, self._offset + end, wants_all=length is not None)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Have `read` go on at `offset`, and return where that is. `whence` is as for files: `os.SEEK_SET`,
@@ -106,12 +121,17 @@ class RemoteFile:
 
 
 class Chunks(AsyncIterator[bytes]):
-    """A range of a remote file, piece by piece. `aclose` ends what it has under way."""
+    """A range of a remote file, piece by piece. `aclose` ends what it has under way.
 
-    def __init__(self, content: RemoteContent, position: int, end: int) -> None:
+    wants_all: the whole range will be read, so that there is no need to begin with little.
+    """
+
+    def __init__(self, content: RemoteContent, position: int, end: int, *, wants_all: bool) -> None:
         self._content = content
         self._position = position
         self._end = end
+        self._wants_all = wants_all
+        self._ahead = ReadAhead()
 
     async def __anext__(self) -> bytes:
         if self._position >= self._end:
@@ -129,8 +149,10 @@ class Chunks(AsyncIterator[bytes]):
 
     def expect(self) -> None:
         """Have the next pieces fetched."""
-        first, behind = self._position // self._content.step, -(-self._end // self._content.step)
-        self._content.expect(self, first, min(behind, first + self._content.most_ahead))
+        content = self._content
+        first, behind = self._position // content.step, -(-self._end // content.step)
+        ahead = content.most_ahead if self._wants_all else self._ahead.note(first, first, content.most_ahead)
+        content.expect(self, first, 1 + ahead, behind)
 
     async def aclose(self) -> None:
         """Fetch nothing more for this iteration."""

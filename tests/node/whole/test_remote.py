@@ -1,6 +1,7 @@
 """Remote files: any range of a published file, read at once, with little beside it."""
 
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ import trio
 import trio.testing
 
 from kit.forging import publish_forgery
-from kit.lying import handlers
+from kit.lying import handlers, on_request
 from kit.worlds import Prepared, holders, prepare, start_nodes
 from shoal.erasure import BLOCK_BYTES, SEGMENT_OVERHEAD
 from shoal.node import BadData, Node, NotFound, RemoteFile, TooFewShares, UsageError
@@ -170,7 +171,7 @@ def test_a_seek_ends_what_was_fetched_ahead(tmp_path: Path) -> None:
                 assert await remote.read(5000) == file.data[position : position + 5000]
                 await trio.testing.wait_all_tasks_blocked()
                 assert not at_work(client)
-            assert was_ahead > 5
+            assert was_ahead > 2
 
     run_world(6, tmp_path, story)
 
@@ -196,6 +197,43 @@ def test_a_cancelled_read_leaves_nothing_under_way(tmp_path: Path) -> None:
             assert await remote.read(5) == file.data[position : position + 5]
 
     run_world(7, tmp_path, story)
+
+
+def test_a_loop_that_may_end_begins_with_little(tmp_path: Path) -> None:
+    """Like `head`, or a player that looks at the start of a file and goes elsewhere."""
+
+    async def story(world: World) -> None:
+        file = await prepare(world, 14, SIZE)
+        async with opened(world, file) as (client, remote):
+            async with aclosing(remote.chunks(10 * STEP)) as chunks:
+                assert await anext(chunks) == file.data[10 * STEP :][:STEP]
+            assert remote.received_bytes == K * BLOCK_BYTES
+            assert not at_work(client)
+            async with aclosing(remote.chunks(30 * STEP)) as chunks:
+                for _ in range(20):
+                    await anext(chunks)
+            assert remote.received_bytes > 25 * K * BLOCK_BYTES, "and more and more is fetched ahead"
+
+    run_world(16, tmp_path, story)
+
+
+def test_what_is_read_in_sequence_comes_in_long_runs(tmp_path: Path) -> None:
+    """What a reader expects moves on by one segment at a time; what is asked of holders does not."""
+
+    async def story(world: World) -> None:
+        file = await prepare(world, 14, SIZE)
+        asked: Counter[str] = Counter()
+        on_request(file.holders, Read, lambda machine, request: asked.update([machine.name]))
+        async with opened(world, file) as (_, remote):
+            assert b"".join([chunk async for chunk in remote.chunks(0, SIZE)]) == file.data
+        whole = asked.total()
+        asked.clear()
+        async with opened(world, file) as (_, remote):
+            while await remote.read(32_768):
+                pass
+        assert max(whole, asked.total()) < 60, "some seven segments each; half of that where every run is begun at once"
+
+    run_world(17, tmp_path, story)
 
 
 def test_one_reader_that_leaves_takes_nothing_from_another(tmp_path: Path) -> None:
