@@ -31,6 +31,7 @@ from shoal.node import Node, NodeSettings, Published, RemoteFile, open_node
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from kit.range_server import served
+from kit.remotes import open_remote_file
 
 MIB = 2**20
 CATS = 7
@@ -121,7 +122,7 @@ async def measure_command(network: LocalNetwork, source: Source, rng: Random, fi
 async def measure_ranges(client: Node, source: Source, count: int, rng: Random, figures: Figures) -> None:
     """Ranges at random through one open file."""
     begun = time.perf_counter()
-    async with client.open_remote(source.published.link) as remote:
+    async with open_remote_file(client, source.published.link) as remote:
         await remote.read_at(rng.randrange(source.size), 1)
         took = time.perf_counter() - begun
         figures.tell("library: open, and a first byte", f"{took:.3f} s", good=took <= START_BAR_S)
@@ -144,17 +145,17 @@ async def measure_ranges(client: Node, source: Source, count: int, rng: Random, 
 async def measure_sequence(client: Node, source: Source, figures: Figures) -> None:
     """Small reads one after the other, a whole stream, and seeks."""
     most = min(SEQUENCE_BYTES, source.size)
-    async with client.open_remote(source.published.link) as remote:
+    async with open_remote_file(client, source.published.link) as remote:
         begun = time.perf_counter()
         while remote.tell() < most:
             await remote.read(READ_BYTES)
         figures.tell("reads of 32 KiB in sequence", f"{most / MIB / (time.perf_counter() - begun):.0f} MiB/s")
-    async with client.open_remote(source.published.link) as remote, aclosing(remote.chunks(0, most)) as chunks:
+    async with open_remote_file(client, source.published.link) as remote, aclosing(remote.chunks(0, most)) as chunks:
         begun = time.perf_counter()
         async for _ in chunks:
             pass
         figures.tell("chunks of a range", f"{most / MIB / (time.perf_counter() - begun):.0f} MiB/s")
-    async with client.open_remote(source.published.link) as remote:
+    async with open_remote_file(client, source.published.link) as remote:
         begun = time.perf_counter()
         for at in range(100):
             remote.seek(at * 7919 * MIB % source.size)
@@ -171,7 +172,7 @@ async def measure_deaths(client: Node, network: LocalNetwork, source: Source, fi
     ]
     most = min(2 * SEQUENCE_BYTES, source.size)
     step, killed, longest_s = most // (len(victims) + 1), 0, 0.0
-    async with client.open_remote(source.published.link) as remote:
+    async with open_remote_file(client, source.published.link) as remote:
         while remote.tell() < most:
             begun, offset = time.perf_counter(), remote.tell()
             data = await remote.read(READ_BYTES)
@@ -194,9 +195,9 @@ async def measure_film(client: Node, folder: Path, figures: Figures) -> None:
     )
     published = await client.publish(film)
     size = film.stat().st_size
-    async with client.open_remote(published.link) as remote:
+    async with open_remote_file(client, published.link) as remote:
         await look(remote, "ffprobe", ["-show_format"], [], size, figures)
-    async with client.open_remote(published.link) as remote:
+    async with open_remote_file(client, published.link) as remote:
         picture = ["-frames:v", "1", "-y", str(folder / "picture.png")]
         await look(remote, "ffmpeg", ["-ss", str(FILM_S * 3 // 4)], picture, size, figures)
 

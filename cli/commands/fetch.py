@@ -134,7 +134,7 @@ async def _part_to_stdout(node: "Node", link: "Link", progress: "ProgressDisplay
         if isinstance(file, RemoteFolder):
             raise BadUsageError("A folder cannot be written to standard output as it is. Use --tar.")
         done = 0
-        async with aclosing(file.chunks()) as chunks:
+        async with aclosing(file.chunks(0, file.size)) as chunks:
             async for chunk in chunks:
                 await write_stdout(chunk)
                 done += len(chunk)

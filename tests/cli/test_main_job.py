@@ -145,6 +145,23 @@ def test_cat_writes_a_range(client: Client) -> None:
     assert client("cat", "a file.bin", "--length", "7").stdout == text[:7]
 
 
+def test_cat_of_a_file_in_a_folder(client: Client) -> None:
+    folder = client.folder / "holiday"
+    (folder / "day 1").mkdir(parents=True)
+    (folder / "day 1" / "notes.txt").write_bytes(b"sun and sea")
+    (folder / "big").write_bytes(os.urandom(2_000_000))
+    link = client.publish(str(folder))
+    done = client("--json", "cat", f"{link}/day%201/notes.txt", "--offset", "4", "--length", "3", home="reader")
+    assert (done.returncode, done.stdout) == (0, "and")
+    summary = last(done.stderr)
+    assert (summary["path"], summary["size"], summary["length"]) == ("day 1/notes.txt", 11, 3)
+    assert summary["received_bytes"] < 1_000_000
+    for path, code, words in (("", 2, "This is a folder"), ("/day%201", 2, "This is a folder"), ("/day%202", 10, "")):
+        done = client("cat", f"{link}{path}", home="reader")
+        assert (done.returncode, done.stdout) == (code, "")
+        assert words in done.stderr
+
+
 def test_cat_refuses_what_is_not_there(client: Client) -> None:
     link = client.publish(str(client.file(b"x" * 10)))
     done = client("--json", "cat", link, "--offset", "11", home="reader")
@@ -152,7 +169,7 @@ def test_cat_refuses_what_is_not_there(client: Client) -> None:
     assert "--offset 11 is behind the end of the file. It has 10 bytes." in last(done.stderr)["message"]
     done = client("cat", f"{link}/a/b", home="reader")
     assert (done.returncode, done.stdout) == (10, "")
-    assert "of a file and not of a folder" in done.stderr
+    assert "This is a file and not a folder" in done.stderr
     assert client("check", f"{link}/a/b").returncode == 2
 
 

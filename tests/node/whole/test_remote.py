@@ -14,6 +14,7 @@ import trio.testing
 
 from kit.forging import publish_forgery
 from kit.lying import handlers, on_request
+from kit.remotes import open_remote_file
 from kit.worlds import Prepared, holders, prepare, start_nodes
 from shoal.erasure import BLOCK_BYTES, SEGMENT_OVERHEAD
 from shoal.node import BadData, Node, NotFound, RemoteFile, TooFewShares, UsageError
@@ -30,9 +31,8 @@ SIZE = 80 * STEP + 12_345
 async def opened(world: World, file: Prepared, **options: Any) -> AsyncIterator[tuple[Node, RemoteFile]]:
     async with (
         world.client(f"reader {world.rng.random()}") as client,
-        client.open_remote(file.published.link, **options) as remote,
+        open_remote_file(client, file.published.link, **options) as remote,
     ):
-        assert isinstance(remote, RemoteFile)
         yield client, remote
 
 
@@ -383,8 +383,7 @@ def test_a_file_that_was_closed_says_so(tmp_path: Path) -> None:
                     await remote.read()
                 caught.append(str(failure.value))
 
-            async with trio.open_nursery() as nursery, client.open_remote(file.published.link) as remote:
-                assert isinstance(remote, RemoteFile)
+            async with trio.open_nursery() as nursery, open_remote_file(client, file.published.link) as remote:
                 nursery.start_soon(read_on, remote)
                 await remote.read_at(0, 10)
             for reading in (remote.read_at(0, 10), remote.read_at(SIZE - 10, 10), anext(remote.chunks(5, 5))):

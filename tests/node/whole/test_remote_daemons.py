@@ -14,6 +14,7 @@ import trio
 
 from kit.movies import movie, play_second
 from kit.range_server import served
+from kit.remotes import open_remote_file
 from shoal.cli.local_network import LocalNetwork, LocalNode, Plan, open_local_network
 from shoal.node import Node, NodeSettings, Published, RemoteFile, open_node
 
@@ -72,7 +73,7 @@ def test_holders_that_are_killed_during_a_read_are_a_pause(tmp_path: Path) -> No
         async with network(tmp_path) as (running, client):
             done = await published(client, tmp_path / "source", data)
             victims = holders(running, done)[: N - K]
-            async with client.open_remote(done.link, cache_bytes=4 * 2**20) as remote:
+            async with open_remote_file(client, done.link, cache_bytes=4 * 2**20) as remote:
 
                 def kill(position: int) -> None:
                     if victims and position > len(data) * (N - K - len(victims) + 1) // (N - K + 2):
@@ -93,7 +94,7 @@ def test_holders_that_freeze_during_a_read_are_a_pause(tmp_path: Path) -> None:
             done = await published(client, tmp_path / "source", data)
             frozen = holders(running, done)[: N - K]
             try:
-                async with client.open_remote(done.link) as remote:
+                async with open_remote_file(client, done.link) as remote:
 
                     def freeze(position: int) -> None:
                         if position > len(data) // 3:
@@ -122,12 +123,12 @@ def test_a_player_reads_a_small_part_of_a_film_with_its_index_at_the_end(tmp_pat
         film = movie(240, Random(3))
         async with network(tmp_path) as (_, client):
             done = await published(client, tmp_path / "film.mp4", film.data)
-            async with client.open_remote(done.link) as remote:
+            async with open_remote_file(client, done.link) as remote:
                 assert await play_second(remote.read_at, remote.size, 150) == film.second(150)
                 assert remote.received_bytes < remote.size / 20
             if shutil.which("ffmpeg") is None:
                 return
-            async with client.open_remote(done.link) as remote, served(remote) as address:
+            async with open_remote_file(client, done.link) as remote, served(remote) as address:
                 told = await output_of("ffprobe", "-show_entries", "format=duration", "-of", "json", address)
                 assert float(json.loads(told)["format"]["duration"]) == 240
                 assert remote.received_bytes < remote.size / 10
