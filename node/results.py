@@ -56,6 +56,7 @@ class OnProgress(Protocol):
 class Published:
     """A finished publish.
 
+    :ivar size: bytes of the file, or of all files in a folder.
     :ivar happy: hosts that had to take a share to make it `complete`.
     :ivar shares: shares that were placed.
     :ivar hosts: distinct hosts that have one.

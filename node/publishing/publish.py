@@ -344,7 +344,9 @@ class Publisher:
         )
         outcome = await completion.run(self._lanes, self._candidates, self._refusals)
         name = self._options.name if self._options.name is not None else self._source.name
-        published = replace(outcome.published(trio.current_time() - started, self._lanes), entries=self._source.entries)
+        published = outcome.published(trio.current_time() - started, self._lanes)
+        if self._source.folder is not None:
+            published = replace(published, size=self._source.folder.content_bytes, entries=self._source.entries)
         await self._env.call(
             self._ledger.add, published, name, self._entry.owner_secret, self._env.wall(), outcome.lease_end
         )

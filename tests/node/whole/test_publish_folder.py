@@ -67,6 +67,7 @@ def test_a_folder_is_one_file(tmp_path: Path, root: Path) -> None:
         assert published.complete
         assert published.entries == SMALL_FILES + 2 + 8 + 2
         assert (info.name, info.size) == ("photos", published.size)
+        assert published.size == sum(map(len, contents().values()))
         await check_copy(world, published.link, root)
 
     run_world(31, tmp_path / "world", story)
