@@ -16,7 +16,7 @@ SYMLINKS = ("store", "skip", "follow")  # as `WalkChoices` has them; to import i
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class FolderOptions:
     """The options of `publish` that say what a folder has in it, as they were typed."""
 
     exclude: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ def is_one_file(paths: Sequence[str]) -> bool:
 
 
 async def walk_tree(
-    node: "Node", paths: Sequence[str], selection: Selection, name: str | None, on_progress: "OnProgress"
+    node: "Node", paths: Sequence[str], selection: FolderOptions, name: str | None, on_progress: "OnProgress"
 ) -> "Tree":
     """What is at these paths. BadUsageError where the folder of them would have no name."""
     tree = await node.walk(paths, selection.choices(), on_progress=on_progress)

@@ -10,7 +10,7 @@ import typer
 
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError, OutputClosedError
-from shoal.cli.folders import Selection, is_one_file, tell_skipped, walk_tree
+from shoal.cli.folders import FolderOptions, is_one_file, tell_skipped, walk_tree
 from shoal.cli.output import Output, visible
 from shoal.cli.tables import day
 from shoal.cli.units import (
@@ -59,7 +59,7 @@ class Order:
     happy: int | None
     ttl_s: int
     public: bool
-    selection: Selection = field(default_factory=Selection)
+    selection: FolderOptions = field(default_factory=FolderOptions)
 
     @property
     def code(self) -> tuple[int, int] | None:
@@ -155,7 +155,7 @@ def publish(
         happy=_count("--happy", happy),
         ttl_s=lease("--ttl", ttl),
         public=public,
-        selection=Selection(
+        selection=FolderOptions(
             exclude=tuple(exclude or ()),
             exclude_from=tuple(exclude_from or ()),
             gitignore=gitignore,
