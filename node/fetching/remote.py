@@ -64,6 +64,9 @@ class RemoteFile:
             chunks.expect()  # first, so that what was fetched ahead is not ended
             self._expect(last + 1, more)
             return b"".join([chunk async for chunk in chunks])
+        except BaseException:
+            self._expect(0, 0)
+            raise
         finally:
             await chunks.aclose()
 

@@ -187,6 +187,13 @@ def test_a_cancelled_read_leaves_nothing_under_way(tmp_path: Path) -> None:
                 assert scope.cancelled_caught
                 await trio.testing.wait_all_tasks_blocked()
                 assert not at_work(client)
+            remote.seek(40 * STEP)
+            for _ in range(3):
+                await remote.read(3 * STEP)
+            with trio.move_on_after(0):
+                await remote.read(3 * STEP)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not at_work(client), "nor what is behind the range"
             async with aclosing(remote.chunks(3)) as chunks:
                 async for chunk in chunks:
                     assert file.data[3:].startswith(chunk)
