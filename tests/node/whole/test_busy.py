@@ -93,7 +93,7 @@ def operations(file: Prepared) -> dict[str, tuple[type[AnyRequest], Callable[[No
             return b"".join([chunk async for chunk in stream])
 
     return {
-        "publish": (Offer, lambda node: node.publish(chunks(file.data), needed=K, total=N)),
+        "publish": (Offer, lambda node: node.publish(chunks(file.data + bytes(70_000)), needed=K, total=N)),
         "find": (GetManifest, lambda node: node.info(link)),
         "fetch": (Read, fetch),
         "repair": (Read, lambda node: node.repair(link)),
@@ -168,7 +168,7 @@ def test_a_host_that_is_busy_for_seconds_loses_nothing(tmp_path: Path) -> None:
         asked = Counter()
         async with world.client("writer") as client:
             with answering(world.running(), Write, for_a_while(4.0, asked)):
-                published = await client.publish(chunks(file.data), needed=K, total=N)
+                published = await client.publish(chunks(file.data + bytes(70_000)), needed=K, total=N)
             assert published.complete
             assert not published.refusals
             assert asked["busy"]
