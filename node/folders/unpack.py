@@ -10,6 +10,7 @@ root. What is new is made with O_EXCL. Two passes over the entries, both in the 
 Only the executable bit of a mode comes from the publisher. There are no devices, no pipes, no setuid and no owners.
 """
 
+import errno
 import os
 import stat
 from collections import deque
@@ -27,6 +28,7 @@ from shoal.node.folders.part_folder import FOLDER_FLAGS, PRIVATE_MODE
 CHECK_EVERY_BYTES = 64 * 2**20  # written, then the free space is looked at again
 READ_BYTES = 2**20  # of a file on disk at a time, while it is being verified
 MOST_EXAMPLES = 20  # of links that were left out, remembered by name
+NOT_KEPT = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})  # said by file systems without such a thing
 LEAST_BLOCK_BYTES = 512  # what a file system says of its blocks is not believed below that
 
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -50,6 +52,16 @@ def stays_inside(entry: Entry) -> bool:
 def _writing(path: bytes) -> Iterator[None]:
     with local_errors(f"Cannot write {shown(path) or 'the folder'}"):
         yield
+
+
+@contextmanager
+def _if_kept() -> Iterator[None]:
+    """Set a mode or a time. Not every file system keeps these: the contents are good without."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NOT_KEPT:
+            raise
 
 
 class Handles:
@@ -295,7 +307,8 @@ class TreeWriter:
         entry = missing.entry
         try:
             if missing.hasher.digest() == entry.digest:
-                os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+                with _if_kept():
+                    os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
                 self._room.take(entry)
                 self.files_done += 1
                 return
@@ -387,9 +400,11 @@ class TreeFinisher:
             if sum(1 for _ in names) != level.names:
                 where = shown(level.path) or "the folder"
                 raise LocalError(f"There is something else in {where} than was published. Remove the .part folder.")
-        os.chmod(level.handle, self._mode)
+        with _if_kept():
+            os.chmod(level.handle, self._mode)
         if level.mtime_ns is not None:
-            os.utime(level.handle, ns=(level.mtime_ns, level.mtime_ns))
+            with _if_kept():
+                os.utime(level.handle, ns=(level.mtime_ns, level.mtime_ns))
         sync_open_folder(level.handle)
 
 
@@ -399,7 +414,13 @@ def _make_link(entry: Entry, folder: int) -> None:
     except FileExistsError:  # an earlier run was stopped behind it
         if not _leads_to(entry, folder):
             raise
-    os.utime(entry.name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NOT_KEPT:
+            raise
+        what = f"{shown(entry.path)} is a symbolic link, and this file system takes none."
+        raise LocalError(f"{what} Fetch to another place with -o, or an archive with --tar.") from error
+    with _if_kept():
+        os.utime(entry.name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=False)
 
 
 def _leads_to(entry: Entry, folder: int) -> bool:

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -317,6 +317,37 @@ def test_a_tree_that_is_exchanged_does_not_get_the_name(tmp_path: Path) -> None:
         with pytest.raises(LocalError, match="was changed"):
             part.finish(tmp_path / "photos", force=True)
     assert not os.path.lexists(tmp_path / "photos")
+
+
+@pytest.mark.parametrize("missing", ["utime", "chmod"])
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_need_not_keep_times_and_modes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, number: int
+) -> None:
+    monkeypatch.setattr(os, missing, _refusal(number))
+    fetch(tmp_path / "photos", *tree(PHOTOS))
+    assert on_disk(tmp_path / "photos").items() >= PHOTOS.items()
+
+
+def test_a_disk_that_fails_is_no_file_system_without_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "utime", _refusal(errno.EIO))
+    with pytest.raises(LocalError, match="Input/output error"):
+        fetch(tmp_path / "photos", *tree(PHOTOS))
+
+
+def test_a_file_system_without_symbolic_links_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "symlink", _refusal(errno.EPERM))
+    with pytest.raises(LocalError, match="is a symbolic link, and this file system takes none"):
+        fetch(tmp_path / "photos", *tree(PHOTOS))
+    monkeypatch.undo()
+    assert fetch(tmp_path / "photos", *tree(PHOTOS)) == 0, "what was fetched is not lost"
+
+
+def _refusal(number: int) -> Callable[..., None]:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
 
 
 @pytest.mark.parametrize("removed", [True, False])
