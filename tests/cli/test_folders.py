@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
-from kit.folders import write_index
-from kit.later import seal_as_folder
-from kit.trees import TIME_NS, Node, Run, To, on_disk, tree
-from shoal.node import open_node
+from kit.trees import TIME_NS, Node, Run, To, on_disk, publish_here
 
 PHOTOS: dict[bytes, Node] = {
     b"album": None,
@@ -31,22 +27,7 @@ NOW_S = TIME_NS // 10**9
 @pytest.fixture(scope="module")
 def published(swarm: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The link of a folder."""
-    return publish(swarm.network_file, tmp_path_factory.mktemp("publisher"), PHOTOS)
-
-
-def publish(network_file: str, home: Path, nodes: dict[bytes, Node]) -> str:
-    entries, contents = tree(nodes)
-    index = write_index(entries)
-
-    async def run() -> str:
-        async with open_node(home, network=Path(network_file)) as node:
-            source = home / "source"
-            source.write_bytes(b"".join([contents, *index.pages, index.table]))
-            return str((await node.publish(source, name="photos")).link)
-
-    with pytest.MonkeyPatch.context() as patch:
-        seal_as_folder(patch, index.summary)
-        return trio.run(run)
+    return publish_here(swarm.network_file, tmp_path_factory.mktemp("publisher"), PHOTOS)
 
 
 @pytest.fixture
@@ -198,7 +179,7 @@ def test_a_plain_file_is_listed_as_itself(client: Any, out: Path) -> None:
 
 def test_links_that_lead_out_are_told(client: Any, swarm: Any, tmp_path: Path, out: Path) -> None:
     nodes: dict[bytes, Node] = {**PHOTOS, b"album/\x1bout": To(b"../../x"), b"passwd": To(b"/etc/passwd")}
-    link = publish(swarm.network_file, tmp_path / "other", nodes)
+    link = publish_here(swarm.network_file, tmp_path / "other", nodes)
     done = client("--quiet", "fetch", link)
     assert done.returncode == 3
     assert done.stderr == ("2 symbolic links would lead out of the folder and were left out: album/\\x1bout, passwd\n")

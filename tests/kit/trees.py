@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trio
 from blake3 import blake3
 
 from kit.folders import Index, write_index
 from kit.later import seal_as_folder
 from kit.worlds import publish
-from shoal.node import Published
+from shoal.node import Published, open_node
 from shoal.node.folders.entries import Entry, EntryKind, ancestors, order_key
 from shoal.simulation.world import World
 
@@ -117,3 +118,17 @@ def unprivileged() -> Iterator[Path]:
             for name in folders:
                 os.chmod(os.path.join(inside, name), 0o700)
         shutil.rmtree(folder)
+
+
+def publish_here(network_file: str, home: Path, nodes: Mapping[bytes, Node]) -> str:
+    """Publish a folder of the name `photos` to a network of real processes; its link."""
+    entries, contents = tree(nodes)
+    index = write_index(entries)
+
+    async def run() -> str:
+        async with open_node(home, network=Path(network_file)) as node:
+            return str((await node.publish(b"".join([contents, *index.pages, index.table]), name="photos")).link)
+
+    with pytest.MonkeyPatch.context() as patch:
+        seal_as_folder(patch, index.summary)
+        return trio.run(run)
