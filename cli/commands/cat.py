@@ -55,7 +55,7 @@ def _size(option: str, text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenRange:
     """What was written: `length` bytes from `offset` on, of a file of `size` bytes. `path`: in a folder, else None."""
 
     path: str | None
@@ -85,7 +85,7 @@ async def _cat(settings: Globals, link: "Link", offset: int, length: int | None)
         written = await _write(remote, offset, length, progress)
         path = os.fsdecode(link.path) if link.path else None
         seconds = trio.current_time() - started
-        done = Written(path, remote.name, remote.size, offset, written, seconds, remote.received_bytes)
+        done = WrittenRange(path, remote.name, remote.size, offset, written, seconds, remote.received_bytes)
     output.detail(f"Wrote {format_size(written)}, and received {format_size(done.received_bytes)} for it.")
     output.summary(**summary_fields(done))
     return Code.OK
@@ -107,6 +107,6 @@ async def _write(remote: "RemoteFile", offset: int, length: int | None, progress
     return written
 
 
-def summary_fields(done: Written) -> dict[str, object]:
+def summary_fields(done: WrittenRange) -> dict[str, object]:
     """The JSON summary."""
     return asdict(done) | {"seconds": round(done.seconds, 3)}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kit.trees import TIME_NS, Node, Run, To, on_disk, publish_here
+from shoal.erasure import BLOCK_BYTES, SEGMENT_OVERHEAD
 
 PHOTOS: dict[bytes, Node] = {
     b"album": None,
@@ -185,3 +186,17 @@ def test_links_that_lead_out_are_told(client: Any, swarm: Any, tmp_path: Path, o
     assert done.stderr == ("2 symbolic links would lead out of the folder and were left out: album/\\x1bout, passwd\n")
     assert on_disk(out / "photos") == PHOTOS
     assert messages(client("--json", "fetch", link, "--force").stdout)[-1]["left_out"] == 2
+
+
+def test_one_file_of_a_folder_costs_its_segments_and_a_page(client: Any, swarm: Any, tmp_path: Path, out: Path) -> None:
+    size = 1_000_000
+    nodes: dict[bytes, Node] = {b"%02d/%03d" % (at % 7, at): os.urandom(size) for at in range(40)}
+    link = publish_here(swarm.network_file, tmp_path / "other", nodes)
+    segment = 2 * BLOCK_BYTES  # six hosts: two shares are enough
+    most = -(-size // (segment - SEGMENT_OVERHEAD)) + 1  # it may begin in the middle of one
+    for command in (["fetch", f"{link}/03/024"], ["fetch", link, "03/024", "-o", "part"]):
+        done = messages(client("--json", *command).stdout)[-1]
+        assert done["size"] == size
+        assert done["received_bytes"] <= 1.1 * (most + 1) * segment, "the index is in one segment"
+    assert (out / "024").read_bytes() == nodes[b"03/024"]
+    assert on_disk(out / "part") == {b"03": None, b"03/024": nodes[b"03/024"]}

@@ -78,7 +78,7 @@ def test_summaries() -> None:
     assert publish.summary_fields(published).keys() == documented("publish")
     fetched = Fetched(Path("x"), "x", 1, 0.1, 1, 0)
     assert fetch.summary_fields(fetched).keys() == documented("fetch")
-    written = cat.Written(None, "x", 3, 1, 1, 0.1, 1)
+    written = cat.WrittenRange(None, "x", 3, 1, 1, 0.1, 1)
     assert cat.summary_fields(written).keys() == documented("cat")
     holder = Holder(0, NodeId(bytes(32)), Address("127.0.0.1", 1), 0.0)
     fields = info.summary_fields(LINK, FileInfo(LINK.id, False, 1, 3, 1, None, None, None, (holder,)))
