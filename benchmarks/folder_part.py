@@ -24,7 +24,7 @@ from shoal.erasure import BLOCK_BYTES, SEGMENT_OVERHEAD
 from shoal.node import NodeSettings
 
 PER_FOLDER = 500
-INDEX_SEGMENTS = 4  # the page table and a page, each on both sides of a border
+INDEX_SEGMENTS = 2  # the page table with a page in front of it, at the border of two segments
 BAR = 1.1
 SAMPLES = 5
 

@@ -165,10 +165,10 @@ async def _tar_of(folder: "RemoteFolder", paths: "Sequence[bytes]", progress: "P
     from contextlib import aclosing
 
     from shoal.node import Fetched, Phase, Progress
-    from shoal.node.fetching.selection import Selection
+    from shoal.node.fetching.selection import PathSelection
     from shoal.node.fetching.tar_stream import TarStream
 
-    stream = TarStream(Selection(folder, paths), time.time())
+    stream = TarStream(PathSelection(folder, paths), time.time())
     async with aclosing(stream.chunks()) as chunks:
         async for chunk in chunks:
             await write_stdout(chunk)

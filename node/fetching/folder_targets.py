@@ -19,7 +19,7 @@ from shoal.node.fetching.content import RemoteContent, open_content
 from shoal.node.fetching.fetch import OpenedFile, open_file
 from shoal.node.fetching.folder import RemoteFolder, open_folder
 from shoal.node.fetching.remote import RemoteFile
-from shoal.node.fetching.selection import Selection
+from shoal.node.fetching.selection import PathSelection
 from shoal.node.fetching.targets import check_target, fetch_opened, named_target, part_path, refuse_existing
 from shoal.node.folders.entries import Entry, EntryKind
 from shoal.node.folders.part_folder import PartFolder, clear_spent, open_part_folder
@@ -65,13 +65,13 @@ class _Wanted:
     """
 
     root: RemoteFolder
-    selection: Selection
+    selection: PathSelection
     name: str | None
     only: bytes | None = None
     is_all: bool = False
 
     async def batches(self) -> AsyncGenerator[list[Entry], None]:
-        """The entries that are wanted, as `Selection.batches`. Paths are relative to what becomes the target's root."""
+        """The entries that are wanted. Their paths are relative to what becomes the root of the target."""
         async with aclosing(self.selection.batches()) as batches:
             async for batch in batches:
                 if self.only is None:
@@ -83,16 +83,16 @@ class _Wanted:
 async def _wanted(folder: RemoteFolder, path: bytes, paths: Sequence[bytes]) -> _Wanted:
     """What a link with this path, and further paths in there, stands for."""
     if not path:
-        return _Wanted(folder, Selection(folder, paths), folder.name, is_all=not paths)
+        return _Wanted(folder, PathSelection(folder, paths), folder.name, is_all=not paths)
     entry = await folder.find(path)
     if entry.kind is EntryKind.DIRECTORY:
         root = await folder.folder(path)
-        return _Wanted(root, Selection(root, paths), root.name)
+        return _Wanted(root, PathSelection(root, paths), root.name)
     if paths:
         raise NotFound("The path in the link is of a file and not of a folder: there are no paths in it.")
     if entry.kind is EntryKind.SYMLINK:
         raise UsageError("The path in the link is of a symbolic link. Fetch the folder that it is in.")
-    return _Wanted(folder, Selection(folder, [path]), name_text(entry.name), only=entry.name)
+    return _Wanted(folder, PathSelection(folder, [path]), name_text(entry.name), only=entry.name)
 
 
 class _FolderFetch:

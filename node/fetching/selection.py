@@ -10,7 +10,7 @@ from shoal.node.folders.entries import Entry, EntryKind, ancestors, order_key, s
 MAX_PATHS = 10_000  # each costs a look into the index
 
 
-class Selection:
+class PathSelection:
     """The entries at some paths of a folder, with all that is in them and the directories they are in. Without paths
     it is everything.
     """

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from blake3 import blake3
 
-from shoal.node.fetching.selection import Selection
+from shoal.node.fetching.selection import PathSelection
 from shoal.node.folders.entries import BadEntry, Entry, EntryKind, shown
 from shoal.node.folders.tar import END, header, padding
 from shoal.node.folders.unpack import MOST_EXAMPLES, stays_inside
@@ -28,7 +28,7 @@ class TarStream:
     :ivar left_out_paths: the first of them.
     """
 
-    def __init__(self, selection: Selection, now: float, on_bytes: OnBytes | None = None) -> None:
+    def __init__(self, selection: PathSelection, now: float, on_bytes: OnBytes | None = None) -> None:
         self.entries = self.files = self.size = self.left_out = 0
         self.left_out_paths: list[bytes] = []
         self._selection = selection

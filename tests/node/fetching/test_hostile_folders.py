@@ -15,7 +15,7 @@ from kit.worlds import start_nodes
 from shoal.erasure import Link
 from shoal.node import BadData, NeedsNewerShoal, Node, NotFound, ShoalError, UsageError
 from shoal.node.fetching.folder import RemoteFolder
-from shoal.node.fetching.selection import Selection
+from shoal.node.fetching.selection import PathSelection
 from shoal.node.fetching.tar_stream import TarStream
 from shoal.simulation.world import World, run_world
 
@@ -49,7 +49,7 @@ async def walk(client: Node, link: Link, folder: Path) -> None:
 async def tar(client: Node, link: Link, folder: Path) -> None:
     async with client.open_remote(link) as remote:
         assert isinstance(remote, RemoteFolder)
-        async with aclosing(TarStream(Selection(remote), 0.0).chunks()) as chunks:
+        async with aclosing(TarStream(PathSelection(remote), 0.0).chunks()) as chunks:
             async for _ in chunks:
                 pass
 
