@@ -153,9 +153,10 @@ class Conversation:
         return True
 
     async def _turn_away(self, type_number: int, request_id: int) -> None:
-        await self._reader.skip_payload()  # what is unread at the close would cost the caller our answer
-        await self._fail(type_number, request_id, Failure(Status.BUSY, Reason.CONNECTIONS, "too many connections"))
-        self._scope.cancel()
+        """Say that there is no room. It stays a newcomer: to close at once, with more requests on the way, would cost
+        the caller our answer.
+        """
+        await self._refuse(type_number, request_id, Failure(Status.BUSY, Reason.CONNECTIONS, "too many connections"))
 
     async def _start(self, nursery: trio.Nursery, head: FrameHead, request_id: int, request: AnyRequest) -> None:
         cost = head.payload_bytes + request.reply_bound_bytes

@@ -395,6 +395,37 @@ async def test_a_server_full_of_work_serves_the_administrator(
             assert not busy.closed
 
 
+async def test_all_that_a_peer_asks_is_answered_where_there_is_no_room_and_later_there_is(
+    autojump_clock: Clock, serve_virtual: Serve
+) -> None:
+    served, answers = await serve_virtual(slots=ConnectionSlots(total=1)), list[int]()
+    async with (
+        open_connection(served.network, served.address) as peer,
+        open_connection(served.network, served.address) as busy,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def ask() -> None:
+            with pytest.raises(RemoteError) as refused:
+                await peer.request(FINE, timeout_s=5)
+            answers.append(refused.value.reason)
+
+        async def work() -> None:
+            with pytest.raises(Disconnected):
+                await busy.request(SLOW, timeout_s=60)
+
+        nursery.start_soon(work)
+        await trio.sleep(1)
+        async with trio.open_nursery() as asking:
+            for number in range(4):
+                asking.start_soon(ask)
+                await trio.sleep(0.01 * number)
+        assert answers == [Reason.CONNECTIONS] * 4
+        await busy.aclose()
+        await trio.sleep(11)  # until the server is done with it
+        assert await peer.request(FINE, timeout_s=5)
+
+
 async def test_a_peer_is_turned_away_where_all_are_at_work(
     autojump_clock: Clock, serve_virtual: Serve, params: NetworkParameters, rng: random.Random
 ) -> None:
