@@ -32,7 +32,7 @@ async def open_source(source: Publishable, env: Environment) -> Source:
         path = Path(source)
         if await env.call(os.path.isdir, path):
             return await open_folder_source(await walk(env, [path], WalkChoices()), env)
-        return await open_file_source(path, env)
+        return await open_file_source(source, env)
     if isinstance(source, Tree):
         return await open_folder_source(source, env)
     if isinstance(source, bytes | bytearray | memoryview):

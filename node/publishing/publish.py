@@ -103,7 +103,7 @@ class Publisher:
         await self._env.call(self._journal.sweep)
         if entry is None:
             return await self._start_afresh()
-        if entry.manifest and is_small(Manifest.decode(entry.manifest).layout, entry.size):
+        if not entry.uploads and entry.manifest and is_small(Manifest.decode(entry.manifest).layout, entry.size):
             await self._find_candidates(entry.size)
             self._is_resumed = await self._give(entry)
             return None if self._is_resumed else await self._start_afresh()
@@ -229,6 +229,7 @@ class Publisher:
         self._lanes = await small.give(self._candidates, self._note_given)
         if self._lanes:
             self._refusals = small.refusals
+            self._candidates = [each for each in self._candidates if each.node_id not in small.refused_by]
             return True
         if stream is None:
             await self._source.seek(0)

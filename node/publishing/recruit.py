@@ -70,6 +70,11 @@ class Recruiter:
         """How many hosts took no share, by reason."""
         return Counter(self._reasons.values())
 
+    @property
+    def refused_by(self) -> set[NodeId]:
+        """Those that have refused, and would again."""
+        return {node_id for node_id, reason in self._reasons.items() if reason not in PERHAPS}
+
     def exclude(self, contacts: Iterable[Contact]) -> None:
         """Never ask these hosts, whatever their names: they have a share already, and have answered there."""
         taken = {host_of(contact, private=self._private) for contact in contacts}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import trio
 
-from shoal.dht import Contact
+from shoal.dht import Contact, NodeId
 from shoal.erasure import Layout, Manifest
 from shoal.node.channel import Buffer, Delete, PeerError
 from shoal.node.context import Context
@@ -49,6 +49,7 @@ class SmallFile:
         self._blocks = blocks
         self._manifest = Manifest.decode(entry.manifest)
         self.refusals: Counter[DropReason] = Counter()
+        self.refused_by: set[NodeId] = set()
 
     async def give(self, candidates: Iterable[Contact], on_given: Callable[[Lane], None]) -> list[Lane]:
         """Give each share to a host. Those that took one; none where so few did that another code is to be tried.
@@ -67,7 +68,7 @@ class SmallFile:
             self._context, candidates, share_bytes, self._context.env.rng, meet=self._manifest.id, give=give
         )
         lanes = await recruiter.recruit(list(range(n)), share_bytes, lease_s)
-        self.refusals = recruiter.refusals
+        self.refusals, self.refused_by = recruiter.refusals, recruiter.refused_by
         placed = {lane.share for lane in lanes}
         if len(placed) == n or (len(placed) >= k and self._options.width(self._entry.size, len(lanes)) == (k, n)):
             return lanes

@@ -177,9 +177,10 @@ def changed(shown: str, how: str = "") -> SourceChanged:
     )
 
 
-async def open_file_source(path: Path, env: Environment) -> FileSource:
-    """A source for a regular file; `LocalError` or `UsageError` for anything else at this path."""
-    return FileSource(path, await env.call(_open_regular, path, printable(path)), env)
+async def open_file_source(source: str | os.PathLike[str], env: Environment) -> FileSource:
+    """A source for a regular file; `LocalError` or `UsageError` for anything else at this path, as it was typed."""
+    path = Path(source)
+    return FileSource(path, await env.call(_open_regular, path, printable(os.fspath(source))), env)
 
 
 def _open_regular(path: Path, shown: str) -> int:

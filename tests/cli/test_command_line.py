@@ -77,7 +77,6 @@ def test_version(shoal: Any) -> None:
         (["publsh"], r"Did you mean 'publish', 'republish'\? See: shoal --help"),
         (["--bogus", "ls"], "No such option: --bogus"),
         (["publish"], "Missing argument"),
-        (["fetch", "a", "b"], "unexpected extra argument"),
         (["publish", "a", "-"], "cannot be part of a folder"),
         (["publish", "a", "--symlinks", "copy"], r"--symlinks: 'copy' is none of store, skip, follow"),
         (["publish", "a", "--exclude-from", ""], "--exclude-from: the path is empty"),

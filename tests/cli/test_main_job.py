@@ -365,7 +365,6 @@ def test_a_warning_when_some_hosts_are_missing(client: Client) -> None:
     ("make", "code", "words"),
     [
         (lambda path: None, 1, "No such file"),
-        (lambda path: path.mkdir(), 2, "Shoal cannot publish folders yet"),
         (os.mkfifo, 2, "named pipe"),
         (lambda path: path.symlink_to("/dev/null"), 2, "Only regular files"),
     ],
