@@ -148,9 +148,7 @@ class Recruiter:
 
     def _note(self, lane: Lane, *, again: bool) -> None:
         """Remember what a host said, or that it said nothing."""
-        if (
-            lane.alive and lane.received and self._meet is None and self._give is None
-        ):  # a new upload is empty, but where repairers meet
+        if lane.alive and lane.received and self._meet is None:  # a new upload is empty, but where repairers meet
             lane.reason = DropReason.BROKE_THE_PROTOCOL
         self._reasons.pop(lane.contact.node_id, None)
         if lane.reason is not None:

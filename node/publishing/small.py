@@ -22,9 +22,8 @@ from shoal.node.publishing.options import PublishOptions
 from shoal.node.publishing.recruit import Recruiter
 
 SMALL_BYTES = 64 * 1024  # of a file; larger ones are sent in step, so that a slow line shows who is slow
-MIN_UP_BYTES_PER_S = (
-    256 * 1024
-)  # with a lower cap our own line would make hosts late: a small file takes 200 kB of shares
+# With a lower cap our own line would make hosts late: a small file takes 200 kB of shares.
+MIN_UP_BYTES_PER_S = 256 * 1024
 WITHDRAW_TIMEOUT_S = 2.0
 
 
