@@ -111,7 +111,7 @@ async def test_others_never_wait_for_one_who_floods(autojump_clock: MockClock) -
             begun = trio.current_time()
             assert await node.ask(STRANGER, SURVEY) == 0.0
             slowest = max(slowest, trio.current_time() - begun)
-            await trio.sleep(0.5)
+            await trio.sleep(1.0)
     assert slowest == pytest.approx(cost_s(SURVEY, 0))
 
 
