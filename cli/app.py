@@ -30,6 +30,7 @@ from shoal.cli.commands import (
     simulate,
     swarm,
     unkeep,
+    web,
 )
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code
@@ -68,6 +69,7 @@ _COMMANDS: tuple[Callable[..., Job], ...] = (
     unkeep.unkeep,
     republish.republish,
     delete.delete,
+    web.web,
     demo.demo,
     swarm.swarm,
     simulate.simulate,

@@ -47,6 +47,6 @@ def test_every_package_is_installed() -> None:
     """They are named one by one, so that a checkout without working links cannot become a package without code."""
     with open(ROOT / "pyproject.toml", "rb") as file:
         named = tomllib.load(file)["tool"]["setuptools"]["packages"]
-    folders = ("cli", "dht", "erasure", "node", "simulation")
+    folders = ("cli", "dht", "doors", "erasure", "node", "simulation")
     found = [path.parent for folder in folders for path in (ROOT / folder).rglob("__init__.py")]
     assert sorted(named) == sorted(["shoal", *(".".join(("shoal", *path.relative_to(ROOT).parts)) for path in found)])

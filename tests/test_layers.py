@@ -26,6 +26,7 @@ STOREYS = (  # from the ground up; what stands in one line may not know each oth
     ("shoal.node.opening",),
     ("shoal.node",),
     ("shoal.simulation",),
+    ("shoal.doors",),
     ("shoal.cli",),
 )
 ROOMS = {room: storey for storey, rooms in enumerate(STOREYS) for room in rooms}
@@ -42,7 +43,7 @@ def room_of(module: str) -> str:
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    for folder in ("erasure", "dht", "node", "simulation", "cli"):
+    for folder in ("erasure", "dht", "node", "simulation", "doors", "cli"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
             yield ".".join(("shoal", *(part for part in parts if part != "__init__"))), path

@@ -3,7 +3,8 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -201,6 +202,10 @@ def run(
         bool,
         typer.Option("--stop-on-eof", help="Also stop when standard input ends. For programs that start nodes."),
     ] = False,
+    web: Annotated[
+        bool,
+        typer.Option("--web", help="Serve the page too, on this machine alone. Open it with: shoal web"),
+    ] = False,
 ) -> Job:
     """Run the node of this machine until you stop it with Ctrl-C.
 
@@ -210,10 +215,10 @@ def run(
     """
     settings = globals_of(context)
     wishes = _wishes(capacity, reserve, up, down, listen, advertise)
-    return settings.job(lambda: _run(settings, wishes, stop_on_eof))
+    return settings.job(lambda: _run(settings, wishes, stop_on_eof, web=web))
 
 
-async def _run(settings: Globals, wishes: Wishes, stop_on_eof: bool) -> int:
+async def _run(settings: Globals, wishes: Wishes, stop_on_eof: bool, *, web: bool) -> int:
     import trio
 
     from shoal.node import load_settings, open_node
@@ -228,7 +233,7 @@ async def _run(settings: Globals, wishes: Wishes, stop_on_eof: bool) -> int:
         _announce(settings, node)
         news = News()
         await _report_problems(settings, node, news)
-        async with trio.open_nursery() as nursery:
+        async with _opened_door(settings, node, wanted=web), trio.open_nursery() as nursery:
             nursery.start_soon(_report_joining, settings, node)
             nursery.start_soon(_keep_looking, settings, node, news)
             reason = await _wait_for_end(end_wanted, stop_on_eof)
@@ -237,6 +242,19 @@ async def _run(settings: Globals, wishes: Wishes, stop_on_eof: bool) -> int:
     settings.output.note(f"The node has stopped: {reason}.")
     settings.output.summary(node_id=node_id)
     return Code.OK
+
+
+@asynccontextmanager
+async def _opened_door(settings: Globals, node: "Node", *, wanted: bool) -> AsyncIterator[None]:
+    if not wanted:
+        yield
+        return
+    from shoal.doors.web import open_door
+
+    async with open_door(node, settings.load_network()) as door:
+        settings.output.note(f"the page is open on port {door.note.port}: see it with {settings.command('web')}")
+        settings.output.status(event="web", url=door.note.url(), port=door.note.port)
+        yield
 
 
 def _announce(settings: Globals, node: "Node") -> None:
