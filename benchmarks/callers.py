@@ -19,7 +19,7 @@ from pathlib import Path
 import msgpack
 import trio
 
-from shoal.dht import Address, Identity, NetworkParameters
+from shoal.dht import Address, Identity, NetworkParameters, Reach
 from shoal.erasure import FileId
 from shoal.node import Home, Network, NodeSettings, init_node, open_node
 from shoal.node.channel import (
@@ -99,7 +99,7 @@ def _statement(file_id: FileId) -> bytes:
     identity = Identity.create(0, os.urandom)
     end = int(time.time()) + 86400
     address = Address("127.0.0.1", 4750)
-    return make_statement(identity, PARAMETERS.network_id, file_id, 0, address, end, time.time()).signed
+    return make_statement(identity, PARAMETERS.network_id, file_id, 0, Reach.of(address), end, time.time()).signed
 
 
 def _forged(file_id: FileId) -> bytes:

@@ -10,7 +10,7 @@ import gc
 import random
 from pathlib import Path
 
-from shoal.dht import Address, Record, RecordKey, StoreLimits
+from shoal.dht import Address, Reach, Record, RecordKey, StoreLimits
 from shoal.dht.records import provider_payload
 from shoal.dht.store import RecordStore
 
@@ -26,7 +26,7 @@ def resident_bytes() -> int:
 def record(number: int, rng: random.Random) -> Record:
     """A record as it comes from the network: decoded, with its id and bytes known."""
     host = f"10.{number % 250}.{number // 250 % 250}.{number // 62_500 + 1}"
-    payload = provider_payload(Address.of(host, 4750), rng.randbytes(ANNOUNCEMENT_BYTES))
+    payload = provider_payload(Reach.of(Address.of(host, 4750)), rng.randbytes(ANNOUNCEMENT_BYTES))
     key, public_key, signature = RecordKey(rng.randbytes(32)), rng.randbytes(32), rng.randbytes(64)
     made = Record(1, key, public_key, rng.randbytes(8), number + 1, 10**9, 10**9 + 48 * 3600, payload, signature)
     fresh = Record.decode(made.encoded)

@@ -25,6 +25,7 @@ from shoal.dht.hearsay import Allowance, KnockBudget
 from shoal.dht.identity import Identity, NodeId, distance, has_proof, node_id_of
 from shoal.dht.own_address import AddressSource, OwnAddress
 from shoal.dht.params import NetworkParameters
+from shoal.dht.reach import Reach, reach_of
 from shoal.dht.records import MAX_ANNOUNCEMENT_BYTES, Record, RecordKey, RecordKind
 from shoal.dht.routing import K
 from shoal.dht.service import DhtService
@@ -58,6 +59,7 @@ __all__ = [
     "OwnAddress",
     "ProtocolError",
     "QueryError",
+    "Reach",
     "Record",
     "RecordKey",
     "RecordKind",
@@ -71,5 +73,6 @@ __all__ = [
     "has_proof",
     "labelled_hash",
     "node_id_of",
+    "reach_of",
     "space_class",
 ]

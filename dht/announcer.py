@@ -9,13 +9,13 @@ from random import Random
 
 import trio
 
-from shoal.dht.address import Address
 from shoal.dht.contact import Contact
 from shoal.dht.crawl import Ask
 from shoal.dht.errors import QueryError, RecordTooLargeError
 from shoal.dht.identity import Identity, distance
 from shoal.dht.messages import Store, Stored, StoreStatus, stores_within
 from shoal.dht.params import NetworkParameters
+from shoal.dht.reach import Reach
 from shoal.dht.records import (
     MAX_ANNOUNCEMENT_BYTES,
     MAX_LIFETIME_S,
@@ -51,7 +51,7 @@ assert REANNOUNCE_S * (1 + REANNOUNCE_JITTER) + 12 * MAX_RETRY_S < MAX_LIFETIME_
 class Announcement:
     """Something this node provides.
 
-    key: 32 bytes.    payload: at most 681 bytes; our address is put in front of it.    lifetime_s: how long
+    key: 32 bytes.    payload: at most 695 bytes; the ways to us are put in front of it.    lifetime_s: how long
     others keep the record unless it is renewed, at most 48 h.
     """
 
@@ -93,7 +93,7 @@ class _Kept:
     announcement: Announcement
     due: float
     failures: int = 0
-    addresses: tuple[Address, ...] = ()  # the addresses in its last announcement
+    reach: Reach | None = None  # the ways in its last announcement
     keepers: tuple[Contact, ...] = ()  # the other nodes that are to keep the record, as of the last lookup
     ours: bool = False  # whether we are one of the closest ourselves
     rounds: int = 0  # since the last lookup
@@ -125,8 +125,8 @@ class Announcer:
     """Announces on request and keeps announcements alive.
 
     find_closest: a full lookup. known_closest: the same from our own table; nothing when that may not know all nodes.
-    ask: one request. own_addresses: where peers reach us, at most one address per family. store_own: keeps a record on
-    this node; None if it does not serve. wall: unix seconds. nursery: of tasks that outlive a call.
+    ask: one request. own_reach: how peers reach us; None while nobody can. store_own: keeps a record on this node;
+    None if it does not serve. wall: unix seconds. nursery: of tasks that outlive a call.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Announcer:
         find_closest: Callable[[bytes], Awaitable[list[Contact]]],
         known_closest: Callable[[bytes], list[Contact]],
         ask: Ask,
-        own_addresses: Callable[[], tuple[Address, ...]],
+        own_reach: Callable[[], Reach | None],
         store_own: Callable[[Record], StoreStatus] | None,
         wall: Callable[[], float],
         rng: Random,
@@ -149,7 +149,7 @@ class Announcer:
         self._find_closest = find_closest
         self._known_closest = known_closest
         self._ask = ask
-        self._own_addresses = own_addresses
+        self._own_reach = own_reach
         self._store_own = store_own
         self._wall = wall
         self._rng = rng
@@ -236,9 +236,10 @@ class Announcer:
         item = kept.announcement
         if not kept.keepers:
             await self._look_up(kept)
-        addresses, others = self._own_addresses(), kept.keepers
+        reach, others = self._own_reach(), kept.keepers
         plan.closest[index] = len(others) + kept.ours
-        signed = {address.is_ipv6: self._sign(item, address) for address in addresses}
+        ways = {ipv6: reach and reach.seen_from(ipv6=ipv6) for ipv6 in (False, True)}
+        signed = {ipv6: self._sign(item, way) for ipv6, way in ways.items() if way is not None}
         if kept.ours and self._store_own is not None and signed:
             plan.own[index] = self._store_own(next(iter(signed.values()))) is StoreStatus.STORED
         for contact in others:
@@ -258,8 +259,8 @@ class Announcer:
         kept.ours = self._store_own is not None and nearer < K
         kept.keepers = tuple(closest[: K - 1] if kept.ours else closest[:K])
 
-    def _sign(self, item: Announcement, address: Address) -> Record:
-        """Sign a record that names `address`. A node accepts only the address at which it sees us."""
+    def _sign(self, item: Announcement, reach: Reach) -> Record:
+        """Sign a record that names these ways. A node accepts no other direct address than that at which it sees us."""
         now = self._wall()
         self._sequence = max(self._sequence + 1, int(now * 1000))
         return Record.sign(
@@ -270,7 +271,7 @@ class Announcer:
             sequence=self._sequence,
             issued=max(int(now), 0),
             lifetime_s=item.lifetime_s,
-            payload=provider_payload(address, item.payload),
+            payload=provider_payload(reach, item.payload),
         )
 
     async def _store(self, plan: _Round, contact: Contact, records: list[tuple[int, bytes]]) -> None:
@@ -304,11 +305,11 @@ class Announcer:
             if held is not None and held.announcement == item and not announced:
                 continue
             due = now + self._interval() if announced else now
-            kept = _Kept(item, due, addresses=self._own_addresses() if announced else ())
+            kept = _Kept(item, due, reach=self._own_reach() if announced else None)
             before = (self._lately.pop(place, None) if announced else None) or held
             if before is not None:
                 kept.keepers, kept.ours, kept.rounds = before.keepers, before.ours, before.rounds
-                kept.addresses = kept.addresses or before.addresses
+                kept.reach = kept.reach or before.reach
             self._kept[place] = kept
             if not announced:
                 self._keep_own_copy(kept)
@@ -316,9 +317,10 @@ class Announcer:
 
     def _keep_own_copy(self, kept: _Kept) -> None:
         """Store it here, so that peers which ask us find it at once, even before we know any other node."""
-        addresses = self._own_addresses()
-        if self._store_own is not None and addresses:
-            self._store_own(self._sign(kept.announcement, addresses[0]))
+        reach = self._own_reach()
+        if self._store_own is not None and reach is not None:
+            way = reach.seen_from(ipv6=reach.where.is_ipv6)
+            self._store_own(self._sign(kept.announcement, way or reach))
 
     def keeps(self, key: RecordKey, kind: int = RecordKind.PROVIDER) -> bool:
         """Whether something is kept announced under a key."""
@@ -329,11 +331,11 @@ class Announcer:
         self._kept.pop((kind, key), None)
 
     def on_tick(self) -> bool:
-        """Check whether our addresses have changed: what was announced with others is due now. Whether anything is."""
-        addresses, now = self._own_addresses(), trio.current_time()
+        """Check whether the ways to us have changed: what was announced with others is due now. Whether anything is."""
+        reach, now = self._own_reach(), trio.current_time()
         moved = False
         for kept in self._kept.values():
-            if kept.addresses and addresses and kept.addresses != addresses:
+            if kept.reach is not None and reach is not None and kept.reach != reach:
                 kept.due = min(kept.due, now)
                 self._changed.set()
                 moved = True
@@ -360,10 +362,10 @@ class Announcer:
 
     async def _renew(self, batch: Sequence[_Kept]) -> None:
         """Announce a batch again on its keepers. Items that too few of these store go through a new lookup."""
-        addresses = self._own_addresses()
+        reach = self._own_reach()
         for kept in batch:
             kept.due = math.inf  # a change meanwhile makes a new entry, with a time of its own
-            if kept.rounds >= LOOKUP_EVERY_ROUNDS or kept.addresses != addresses:
+            if kept.rounds >= LOOKUP_EVERY_ROUNDS or kept.reach != reach:
                 kept.keepers, kept.rounds = (), 0
             if not kept.rounds and (closest := self._known_closest(kept.announcement.key)):
                 self._choose_keepers(kept, closest)  # above all after a start, when a lookup each would be most of it
@@ -376,13 +378,13 @@ class Announcer:
 
     async def _renew_some(self, batch: Sequence[_Kept], interval_s: float) -> list[_Kept]:
         """Announce and set the next time. Returns the items that too few keepers store; their keepers are forgotten."""
-        addresses = self._own_addresses()
+        reach = self._own_reach()
         plan = _Round()
         await self._announce(batch, plan)
         now = trio.current_time()
         scarce = []
         for kept, report in zip(batch, plan.reports(batch), strict=True):
-            kept.addresses = addresses
+            kept.reach = reach
             well_kept = report.is_well_kept and bool(kept.keepers)  # our own copy alone is found by nobody
             if not well_kept:
                 kept.keepers = ()

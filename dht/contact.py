@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from shoal.dht.address import PACKED_V4_BYTES, PACKED_V6_BYTES, Address
 from shoal.dht.errors import ProtocolError
 from shoal.dht.identity import NODE_ID_BYTES, NodeId
+
+if TYPE_CHECKING:
+    from shoal.dht.reach import Reach
 
 MAX_SPACE_CLASS = 63  # 2**63 bytes and more; keeps the class one byte on the wire
 
@@ -20,11 +24,19 @@ class Contact:
 
     space: what the peer says of its free disk. None: unknown; 0: it accepts nothing; else floor(log2(bytes)). It plays
     no part in equality: the same node with more room is the same node.
+    ways: all ways to it, where there are others than this address (`reach_of`). A node behind relays has the address of
+    its first relay here, the place that it counts for. The DHT knows only contacts without them.
     """
 
     node_id: NodeId
     address: Address
     space: int | None = field(default=None, compare=False)
+    ways: "Reach | None" = field(default=None, compare=False)
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether only relays lead to it: no datagram can be sent to it, and nothing dials it directly."""
+        return self.ways is not None and self.ways.is_relayed
 
     def __hash__(self) -> int:
         """Hash the id alone. Contacts are looked up more often than anything else, and bytes keep their hash."""

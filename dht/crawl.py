@@ -120,7 +120,7 @@ class RecordSearch:
         if len(self._tags) >= MAX_FOUND or not record.is_authentic(self._params, self._scheme):
             return False
         self._tags[record.tag] = None
-        place = (record.node_id, record.address.is_ipv6)
+        place = (record.node_id, record.reach.where.is_ipv6)
         if record.sequence > self._newest.get(place, -1):
             self._newest[place] = record.sequence
             self._found(record)

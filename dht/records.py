@@ -4,7 +4,7 @@
          0      1  version                  82      8  issued, unix seconds
          1      1  kind                     90      8  expires, unix seconds
          2     32  key                      98      2  payload length
-        34     32  public key              100    ...  payload, at most 700
+        34     32  public key              100    ...  payload, at most 872
         66      8  id nonce                 ...    64  signature
         74      8  sequence
 
@@ -22,22 +22,22 @@ from enum import IntEnum
 from functools import cached_property
 from typing import NewType
 
-from shoal.dht.address import PACKED_V4_BYTES, PACKED_V6_BYTES, Address
 from shoal.dht.contact import Contact
 from shoal.dht.errors import ProtocolError, RecordTooLargeError
 from shoal.dht.hashing import HASH_BYTES, labelled_hash, signing_prefix
 from shoal.dht.identity import ID_NONCE_BYTES, Identity, NodeId, has_proof, node_id_of
 from shoal.dht.params import NetworkParameters
+from shoal.dht.reach import MAX_REACH_BYTES, Reach, split_reach
 from shoal.dht.signatures import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SignatureScheme
 
 RecordKey = NewType("RecordKey", bytes)  # 32 bytes, a point of the same space as node ids
 
-RECORD_VERSION = 1
-MAX_PAYLOAD_BYTES = 700  # one record and the head of any message fit one datagram
+RECORD_VERSION = 2
+MAX_PAYLOAD_BYTES = 872  # one record and the head of any message fit one datagram
 MAX_RECORDS_PER_KEY = 64  # kept by one node under one key, and so the most one node can answer
 MAX_LIFETIME_S = 48 * 3600  # one every 30 hours, and 15 more to repeat one that failed
 TAG_BYTES = 8  # names a record between two nodes that both hold it; forging a twin takes 2**64 hashes
-MAX_ANNOUNCEMENT_BYTES = MAX_PAYLOAD_BYTES - 1 - PACKED_V6_BYTES  # what is left after the address
+MAX_ANNOUNCEMENT_BYTES = MAX_PAYLOAD_BYTES - MAX_REACH_BYTES  # what is left after the ways to the signer
 
 _HEAD = struct.Struct(f">BB{HASH_BYTES}s{PUBLIC_KEY_BYTES}s{ID_NONCE_BYTES}sQQQH")
 MIN_RECORD_BYTES = _HEAD.size + SIGNATURE_BYTES
@@ -51,7 +51,7 @@ _tag_hash = labelled_hash("record tag")
 class RecordKind(IntEnum):
     """What a record means. Nodes keep only the kinds they know."""
 
-    PROVIDER = 1  # "I have what this key stands for, at this address"; payload = address ‖ announcement
+    PROVIDER = 1  # "I have what this key stands for, reached like this"; payload = reach ‖ announcement
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Record:
     """A decoded record. Only `is_authentic` says whether it may be believed.
 
     kind: 0..255.    key: 32 bytes.    public_key, id_nonce: the signer.    sequence, issued, expires: u64,
-    seconds. payload: at most 700 bytes.    signature: 64 bytes.
+    seconds. payload: at most 872 bytes.    signature: 64 bytes.
     """
 
     kind: int
@@ -93,19 +93,19 @@ class Record:
         return min(self.expires - self.issued, MAX_LIFETIME_S)
 
     @cached_property
-    def address(self) -> Address:
-        """The signer's address in a provider record. `decode` has made sure there is one."""
-        return _split_provider(self.payload)[0]
+    def reach(self) -> Reach:
+        """The ways to the signer of a provider record. `decode` has made sure that there is one."""
+        return split_reach(self.payload)[0]
 
     @property
     def provider(self) -> Contact:
         """The signer of a provider record as a contact."""
-        return Contact(self.node_id, self.address)
+        return self.reach.contact(self.node_id)
 
     @property
     def announcement(self) -> bytes:
-        """What follows the address in a provider record."""
-        return _split_provider(self.payload)[1]
+        """What follows the reach in a provider record."""
+        return split_reach(self.payload)[1]
 
     @property
     def _unsigned(self) -> bytes:
@@ -126,7 +126,7 @@ class Record:
         """Whether its signer signed it for this network and has the proof of work. Costs about 0.1 ms."""
         if not has_proof(self.node_id, params.pow_bits):
             return False
-        if self.kind == RecordKind.PROVIDER and not params.allows(self.address):
+        if self.kind == RecordKind.PROVIDER and not self.reach.allowed_in(params):
             return False
         return scheme.verify(self.public_key, _covered(params, self._unsigned), self.signature)
 
@@ -147,7 +147,7 @@ class Record:
             raise ProtocolError("a record that expires before it was issued")
         payload = data[_HEAD.size : _HEAD.size + length]
         if kind == RecordKind.PROVIDER:
-            _split_provider(payload)
+            split_reach(payload)
         return cls(
             kind,
             RecordKey(key),
@@ -195,19 +195,9 @@ class Record:
         return replace(bare, signature=identity.sign(_covered(params, bare._unsigned)))
 
 
-def provider_payload(address: Address, announcement: bytes) -> bytes:
-    """The payload of a provider record: length of the packed address (one byte) ‖ packed address ‖
-    content.
-    """
-    packed = address.pack()
-    return bytes([len(packed)]) + packed + announcement
-
-
-def _split_provider(payload: bytes) -> tuple[Address, bytes]:
-    if not payload or payload[0] not in (PACKED_V4_BYTES, PACKED_V6_BYTES) or len(payload) <= payload[0]:
-        raise ProtocolError("a provider record without an address")
-    end = 1 + payload[0]
-    return Address.unpack(payload[1:end]), payload[end:]
+def provider_payload(reach: Reach, announcement: bytes) -> bytes:
+    """The payload of a provider record: the ways to its signer ‖ content."""
+    return reach.pack() + announcement
 
 
 def _covered(params: NetworkParameters, unsigned: bytes) -> bytes:

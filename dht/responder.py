@@ -217,11 +217,11 @@ class Responder:
             return StoreStatus.INVALID
         if record.kind != RecordKind.PROVIDER:
             return StoreStatus.NOT_SERVED
-        if record.node_id != asker.node_id or record.address != asker.address:
+        if record.node_id != asker.node_id or any(way != asker.address for way in record.reach.direct):
             return StoreStatus.NOT_YOURS
         if not record.is_authentic(self._params, self._identity.scheme):
             return StoreStatus.INVALID
-        return self._store.put(record, now)
+        return self._store.put(record, now, asker.address)
 
     def _is_known(self, asker: _Asker) -> bool:
         """Whether the asker has answered us from this address before, which a cookie would show as well."""

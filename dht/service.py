@@ -33,6 +33,7 @@ from shoal.dht.messages import MAX_QUERY_BYTES, Answered, Query, QueryStatus, St
 from shoal.dht.own_address import AddressSource, OwnAddress, OwnAddresses
 from shoal.dht.params import NetworkParameters
 from shoal.dht.peers import Peers
+from shoal.dht.reach import Reach
 from shoal.dht.records import Record, RecordKey, RecordKind
 from shoal.dht.responder import QueryGate, QueryHandler, Responder, Table
 from shoal.dht.reunion import Reunion
@@ -99,6 +100,7 @@ class DhtService:
         self._responder = Responder(params, identity, self._table, self._store, mint, guard, self._space)
         self.peers = self._make_peers()
         self._sweep_at = -math.inf
+        self._relays: tuple[Contact, ...] = ()
         self._saw_all_at = -math.inf  # when a lookup last found all nodes that there are
         self._moved = trio.Event()
         self.on_moved: Callable[[], None] = lambda: None  # called when our own address may have changed
@@ -154,7 +156,7 @@ class DhtService:
             find_closest=self.find_closest,
             known_closest=self._known_closest,
             ask=self.peers.ask,
-            own_addresses=self.own_addresses,
+            own_reach=self.own_reach,
             store_own=self._store_own if self.serving else None,
             wall=self._wall,
             rng=self._rng,
@@ -208,6 +210,16 @@ class DhtService:
         They come from what `located` says, without saying how we know.
         """
         return tuple(each.address for each in self.located())
+
+    def own_reach(self) -> Reach | None:
+        """How others reach us: at our own addresses, or through the relays of `be_relayed`; None while nobody can."""
+        direct = self.own_addresses()
+        return Reach(direct, () if direct else self._relays) if direct or self._relays else None
+
+    def be_relayed(self, relays: Sequence[Contact]) -> None:
+        """From now on these nodes ring us, at most three. What is announced goes out again where that changes it."""
+        self._relays = tuple(relays)
+        self._moved.set()
 
     def located(self) -> tuple[OwnAddress, ...]:
         """Where others reach us, and how we know.

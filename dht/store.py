@@ -64,6 +64,7 @@ _Group = tuple[str, bytes]  # level and name
 @dataclass(slots=True)
 class _Entry:
     record: Record
+    source: Address  # where it came from
     since: float  # first kept without a gap, monotonic seconds
     renewed: float
     deadline: float
@@ -107,7 +108,8 @@ class _Crowd:
 class RecordStore:
     """Records by (kind, key) and signer. All times are monotonic seconds given by the caller.
 
-    The caller has checked authenticity and, for provider records, that signer and address are those of the sender.
+    The caller has checked authenticity and, for provider records, that the signer is the sender. Limits count the
+    address a record came from: it may name relays alone, and these are not its signer's.
     """
 
     def __init__(self, limits: StoreLimits | None = None) -> None:
@@ -133,18 +135,22 @@ class RecordStore:
         """Bytes of memory that the records held take."""
         return self._bytes
 
-    def put(self, record: Record, now: float) -> StoreStatus:
-        """Keep `record` if the rules allow: STORED (also when it was there already), or why not."""
+    def put(self, record: Record, now: float, source: Address | None = None) -> StoreStatus:
+        """Keep `record` if the rules allow: STORED (also when it was there already), or why not.
+
+        source: where it came from; None for this node's own, which counts where others reach it.
+        """
         if record.kind != RecordKind.PROVIDER:
             return StoreStatus.NOT_SERVED
         slot = (record.kind, record.key)
+        new = _Entry(record, source or record.reach.where, now, now, now + record.lifetime_s)
         self._expire_slot(slot, now)
         held = self._slots.get(slot, {}).get(record.node_id)
         if held is not None:
-            return self._renew(slot, held, record, now)
+            return self._renew(slot, held, new, now)
         if self._has_expired_here(slot, record, now):
             return StoreStatus.STALE
-        return self._admit(slot, _Entry(record, now, now, now + record.lifetime_s), now)
+        return self._admit(slot, new, now)
 
     def get(self, kind: int, key: RecordKey, now: float) -> list[Record]:
         """The live records under (kind, key), those renewed longest first."""
@@ -163,15 +169,16 @@ class RecordStore:
         self._earliest = min(deadlines, default=math.inf)
         return before - self._records
 
-    def _renew(self, slot: _Slot, held: _Entry, record: Record, now: float) -> StoreStatus:
+    def _renew(self, slot: _Slot, held: _Entry, new: _Entry, now: float) -> StoreStatus:
+        record = new.record
         if record.sequence < held.record.sequence:
             return StoreStatus.STALE
         if record.sequence == held.record.sequence:
             # The same bytes again change nothing, not even the deadline: repeating is no renewal.
             return StoreStatus.STORED if record.encoded == held.record.encoded else StoreStatus.CONFLICT
-        since = held.since if now - held.renewed <= GAP_S else now
+        new.since = held.since if now - held.renewed <= GAP_S else now
         self._remove(slot, record.node_id)
-        status = self._admit(slot, _Entry(record, since, now, now + record.lifetime_s), now)
+        status = self._admit(slot, new, now)
         if status is not StoreStatus.STORED:
             self._insert(slot, held)  # a refused change (to a crowded prefix) costs nobody what was there
         return status
@@ -185,7 +192,7 @@ class RecordStore:
 
     def _admit(self, slot: _Slot, entry: _Entry, now: float) -> StoreStatus:
         """Insert the entry where there is room for it, or room can be made."""
-        if not self._prefixes_have_room(slot, entry.record):
+        if not self._prefixes_have_room(slot, entry):
             return StoreStatus.FULL
         removed: _Removed = []
         if len(self._slots.get(slot, {})) >= self._limits.per_key:
@@ -193,7 +200,7 @@ class RecordStore:
             if lapsed is None:
                 return StoreStatus.FULL
             removed.append((slot, self._remove(slot, lapsed)))
-        groups = [group for group in self._groups(entry.record) if group[0] in self._parts]
+        groups = [group for group in self._groups(entry) if group[0] in self._parts]
         if all(self._make_room(group, entry, removed) for group in groups) and self._make_room_in_all(entry, removed):
             self._insert(slot, entry)
             return StoreStatus.STORED
@@ -201,9 +208,9 @@ class RecordStore:
             self._insert(place, other)
         return StoreStatus.FULL
 
-    def _prefixes_have_room(self, slot: _Slot, record: Record) -> bool:
-        others = [entry.record.address for entry in self._slots.get(slot, {}).values()]
-        near, wide = record.address.prefix(), record.address.wide_prefix()
+    def _prefixes_have_room(self, slot: _Slot, new: _Entry) -> bool:
+        others = [entry.source for entry in self._slots.get(slot, {}).values()]
+        near, wide = new.source.prefix(), new.source.wide_prefix()
         return _below(sum(other.prefix() == near for other in others), self._limits.per_prefix) and _below(
             sum(other.wide_prefix() == wide for other in others), self._limits.per_wide_prefix
         )
@@ -227,7 +234,7 @@ class RecordStore:
 
     def _make_room_in_all(self, entry: _Entry, removed: _Removed) -> bool:
         """Make room for an entry in the whole table; False when it has to stay out."""
-        own = self._crowds_at_widest.get(self._group(self._widest, entry.record))
+        own = self._crowds_at_widest.get(self._group(self._widest, entry))
         while self._records >= self._limits.records or self._bytes + entry.cost > self._limits.bytes:
             fullest = max(self._crowds_at_widest.values(), key=lambda crowd: crowd.loose_count, default=None)
             if own is not None and fullest is not None and own.loose_count + 1 >= fullest.loose_count:
@@ -252,11 +259,11 @@ class RecordStore:
 
     # --- the tables
 
-    def _group(self, level: str, record: Record) -> _Group:
-        return level, (record.node_id if level == "signer" else _PLACES[level](record.address))
+    def _group(self, level: str, entry: _Entry) -> _Group:
+        return level, (entry.record.node_id if level == "signer" else _PLACES[level](entry.source))
 
-    def _groups(self, record: Record) -> Iterable[_Group]:
-        return [self._group(level, record) for level in self._levels]
+    def _groups(self, entry: _Entry) -> Iterable[_Group]:
+        return [self._group(level, entry) for level in self._levels]
 
     def _insert(self, slot: _Slot, entry: _Entry) -> None:
         signer = entry.record.node_id
@@ -278,7 +285,7 @@ class RecordStore:
         return entry
 
     def _count(self, entry: _Entry, sign: int) -> None:
-        for group in self._groups(entry.record):
+        for group in self._groups(entry):
             crowd = self._crowds.get(group)
             if crowd is None:
                 crowd = self._crowds[group] = _Crowd()

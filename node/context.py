@@ -8,7 +8,7 @@ from functools import partial
 
 import trio
 
-from shoal.dht import Contact, DhtService, NetworkParameters
+from shoal.dht import Contact, DhtService, NetworkParameters, reach_of
 from shoal.erasure import Codec
 from shoal.node.channel import Buffer, BugCount, Disconnected, PeerError, PeerPool, Request, Throttle, TimedOut
 from shoal.node.channel.messages import R
@@ -86,7 +86,7 @@ class Context:
         """A reused connection may turn out to be closed at the other end. Every request of ours may be repeated, so it
         is asked once more over a new one.
         """
-        ask = partial(self.pool.request, contact.node_id, contact.address, request, payload=payload)
+        ask = partial(self.pool.request, contact.node_id, reach_of(contact), request, payload=payload)
         try:
             return await ask(timeout_s=timeout_s)
         except Disconnected:

@@ -10,7 +10,7 @@ MIN_LEASE_S = 3_600  # a shorter one would end before the holders have looked af
 MAX_LEASE_S = 90 * 86_400  # from now on. A file that nobody renews is gone after this time, whatever its publisher said
 
 UPLOAD_ID_BYTES = 16  # random: nobody guesses another's upload
-MAX_STATEMENT_BYTES = 512  # a holder statement has about 260
+MAX_STATEMENT_BYTES = 512  # a holder statement has about 260, with three relays 420
 
 
 def unpack(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from shoal.dht import Address, Contact, DhtService, Identity, ListenError
+from shoal.dht import Address, DhtService, Identity, ListenError, Reach
 from shoal.node.channel import BugCount, Dials, Throttle, open_pool
 from shoal.node.context import Context
 from shoal.node.environment import Environment, real_environment
@@ -149,7 +149,7 @@ class _Opener:
             serving.problems.notices.append(strange_files(plan.home.store_folder, store.reconciled.unreadable))
         dht = await self._listen(identity, serving)
         context = await self._context(dht)
-        await serving.start(self._nursery, context, _OwnAddress(dht), lambda: node_status(context, serving))
+        await serving.start(self._nursery, context, _OwnReach(dht), lambda: node_status(context, serving))
         with suppress(LocalError):  # a full disk: others then look at the addresses of the settings
             write_note(plan.home, DaemonNote(identity.node_id, dht.addresses))
         self._stack.callback(remove_note, plan.home)
@@ -209,7 +209,7 @@ class _Opener:
                 dials=dials,
             )
         )
-        own_address = _OwnAddress(dht) if dht.serving else None
+        own_reach = _OwnReach(dht) if dht.serving else None
         silence = Silence(self._plan.home.silence_file(parameters.network_id))
         await self._env.call(silence.load)
         self._stack.callback(silence.save)
@@ -220,7 +220,7 @@ class _Opener:
             pool,
             self._env.codec,
             self._throttle,
-            lambda: Contact(dht.identity.node_id, own_address()) if own_address else None,
+            lambda: own_reach().contact(dht.identity.node_id) if own_reach else None,
             bugs,
             silence,
         )
@@ -268,19 +268,19 @@ def _is_missing_ipv6(error: LocalError, address: Address) -> bool:
     )
 
 
-class _OwnAddress:
-    """The address to put into statements; the loopback one while nobody has told us a better one.
+class _OwnReach:
+    """The ways to put into statements; the loopback address while nobody has told us a better one.
 
-    The last one is remembered: the last requests are answered while the DHT, which knows it, is closed already.
+    The last ones are remembered: the last requests are answered while the DHT, which knows them, is closed already.
     """
 
     def __init__(self, dht: DhtService) -> None:
         bound = dht.addresses[0]
         self._dht = dht
-        self._last = Address("::1" if bound.is_ipv6 else "127.0.0.1", bound.port)
+        self._last = Reach.of(Address("::1" if bound.is_ipv6 else "127.0.0.1", bound.port))
 
-    def __call__(self) -> Address:
-        self._last = next(iter(self._dht.own_addresses()), self._last)
+    def __call__(self) -> Reach:
+        self._last = self._dht.own_reach() or self._last
         return self._last
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from parts.figures import KIB, Cell, cpu_s, growth_row, memory_mib, table
 from parts.shares import Setting, apart, build
 
-from shoal.dht import Address, Identity
+from shoal.dht import Address, Identity, Reach
 from shoal.erasure import FileId
 from shoal.node import Home, Network, NodeSettings, init_node
 from shoal.node.holders.statements import make_statement
@@ -47,8 +47,8 @@ class Signers:
         return [self._state(FileId(file_id), share) for share in shares]
 
     def _state(self, file_id: FileId, share: int) -> KeptStatement:
-        address, lease_end = Address("127.0.0.1", 9), int(self._now) + LEASE_S
-        said = make_statement(self._identities[share], self._network_id, file_id, share, address, lease_end, self._now)
+        reach, lease_end = Reach.of(Address("127.0.0.1", 9)), int(self._now) + LEASE_S
+        said = make_statement(self._identities[share], self._network_id, file_id, share, reach, lease_end, self._now)
         return KeptStatement(share, said.node_id, said.expires, said.lease_end, said.signed)
 
 

@@ -82,7 +82,7 @@ def leased_until(findings: Findings) -> float:
 
 def is_news(statement: HolderStatement, known: HolderStatement | None, findings: Findings) -> bool:
     """Whether a statement says more than what most holders know. `known` is what we know in its place."""
-    if known is None or (known.address != statement.address and statement.issued > known.issued):
+    if known is None or (known.reach != statement.reach and statement.issued > known.issued):
         return True
     return statement.issued > findings.commonly_issued(known) + NEWER_S
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import trio
 
-from shoal.dht import Address, Identity, NetworkParameters, NodeId
+from shoal.dht import Address, Identity, NetworkParameters, NodeId, Reach
 from shoal.node.channel.background import open_background
 from shoal.node.channel.bugs import BugCount
 from shoal.node.channel.client import PeerConnection, connect_peer
 from shoal.node.channel.dials import Dials
-from shoal.node.channel.errors import PeerError
+from shoal.node.channel.errors import PeerError, Unreachable
 from shoal.node.channel.hello import HELLO_TIMEOUT_S, Role
 from shoal.node.channel.limits import Throttle
 from shoal.node.channel.messages import R, Request
@@ -24,7 +24,7 @@ MAX_CONNECTIONS_COUNT = 64  # a publish to 48 holders and its neighbours; 20 KiB
 IDLE_S = 45.0  # less than the 60 s after which servers close, so that we seldom meet a closing door
 SWEEP_S = 5.0  # how long an idle connection may wait for others, to be closed with them
 
-PeerKey = tuple[NodeId | None, Address]
+PeerKey = tuple[NodeId | None, Reach]
 
 
 @dataclass(eq=False)
@@ -96,16 +96,16 @@ class PeerPool:
     async def request(
         self,
         node_id: NodeId | None,
-        address: Address,
+        reach: Reach,
         message: Request[R],
         *,
         payload: Sequence[Buffer] = (),
         timeout_s: float,
     ) -> R:
-        """Ask the node `node_id` at `address`; see `PeerConnection.request`. Connecting has its own time
+        """Ask the node `node_id`, which is reached like this; see `PeerConnection.request`. Connecting has its own time
         limit.
         """
-        entry = await self._lease((node_id, address))
+        entry = await self._lease((node_id, reach))
         try:
             peer = await entry.peer()
             return await peer.request(message, payload=payload, timeout_s=timeout_s)
@@ -113,12 +113,12 @@ class PeerPool:
             self._give_back(entry)
 
     @asynccontextmanager
-    async def connection(self, node_id: NodeId | None, address: Address) -> AsyncIterator[PeerConnection]:
+    async def connection(self, node_id: NodeId | None, reach: Reach) -> AsyncIterator[PeerConnection]:
         """The connection to a peer, new or shared, kept open for the length of the block.
 
         Raises Unreachable, Misbehaved, or RemoteError when the peer does not accept our identity.
         """
-        entry = await self._lease((node_id, address))
+        entry = await self._lease((node_id, reach))
         try:
             yield await entry.peer()
         finally:
@@ -160,18 +160,8 @@ class PeerPool:
         """Dial in a task of the pool's own. So the task that asked first may be cancelled without harm to the
         others.
         """
-        node_id, address = key
         try:
-            connection = await connect_peer(
-                self._nursery,
-                self._network,
-                address,
-                node_id,
-                params=self._params,
-                throttle=self._throttle,
-                bugs=self._bugs,
-                dials=self.dials,
-            )
+            connection = await self._connect(*key)
             if self._identity is not None:
                 await self._identify(connection, *self._identity)
             entry.connection = connection
@@ -182,6 +172,28 @@ class PeerPool:
         finally:
             entry.dialled.set()
             self._waiting.unpark_all()
+
+    async def _connect(self, node_id: NodeId | None, reach: Reach) -> PeerConnection:
+        """Connect by the first way that leads to the node. Raises Unreachable or Misbehaved as the last one did."""
+        failed: PeerError = Unreachable("only relays lead to this node")
+        for address in reach.direct:
+            try:
+                return await self._connect_at(node_id, address)
+            except PeerError as error:
+                failed = error
+        raise failed
+
+    async def _connect_at(self, node_id: NodeId | None, address: Address) -> PeerConnection:
+        return await connect_peer(
+            self._nursery,
+            self._network,
+            address,
+            node_id,
+            params=self._params,
+            throttle=self._throttle,
+            bugs=self._bugs,
+            dials=self.dials,
+        )
 
     async def _identify(self, connection: PeerConnection, identity: Identity, params: NetworkParameters) -> None:
         try:

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 
 import msgpack
 
-from shoal.dht import Address, AddressError, Contact, NetworkParameters, NodeId, Record, labelled_hash
+from shoal.dht import (
+    Contact,
+    NetworkParameters,
+    NodeId,
+    ProtocolError,
+    Reach,
+    Record,
+    labelled_hash,
+    reach_of,
+)
 from shoal.erasure import FileId
 from shoal.node.formats import unpack
 
@@ -19,11 +28,14 @@ LEAST_ANNOUNCERS = 2  # of a class: one may die and the class still answers
 STAND_INS_DEEP = 3  # the first announcers of a class, and twice as many that announce when they are asked to
 HOLDERS_PER_ANNOUNCER = 33  # of a class; 3 classes: slices are 11 hosts apart. 12 fit in IPv6, and one is to spare,
 # because an announcer does not name itself and so its slice may begin one place later than another's reckoning
-PAYLOAD_VERSION = 1
-MAX_PAYLOAD_BYTES = 660  # of 700: the record puts its signer's address in front
+PAYLOAD_VERSION = 2
+MAX_PAYLOAD_BYTES = 690  # of 872: the record puts the ways to its signer in front
+NAMED_RELAYS = 1  # of a named holder: its other relays are in its statement
 MAX_NAMED = 64
 LEAST_NAMED = 8  # of holders by one announcer, where there are so many
 NAMED_TIMES = 2  # each holder is named by so many announcers; shorter records share datagrams
+
+_HEAD_BYTES = 8  # of the payload: two arrays, the version, the head of the own shares
 
 _class_hash = labelled_hash("announcer class")
 _rank_hash = labelled_hash("announcer rank")
@@ -87,9 +99,9 @@ def pack_announcement(own_shares: Sequence[int], named: Iterable[Hint]) -> bytes
     """The payload: version, the announcer's own share numbers, then as many named holders as fit."""
     own = bytes(own_shares)
     entries: list[bytes] = []
-    room = MAX_PAYLOAD_BYTES - len(own) - 16
+    room = MAX_PAYLOAD_BYTES - len(own) - _HEAD_BYTES
     for hint in named:
-        entry = bytes([hint.share]) + hint.contact.pack()
+        entry = bytes([hint.share]) + hint.contact.node_id + _named(hint.contact).pack()
         if len(entry) + 2 > room or len(entries) == MAX_NAMED:
             break
         entries.append(entry)
@@ -98,11 +110,17 @@ def pack_announcement(own_shares: Sequence[int], named: Iterable[Hint]) -> bytes
     return packed
 
 
+def _named(contact: Contact) -> Reach:
+    """What an announcement says of the ways to a holder that it names: one, since room is short."""
+    reach = reach_of(contact)
+    return Reach(reach.direct[:1], () if reach.direct else reach.relays[:NAMED_RELAYS])
+
+
 def read_announcement(payload: bytes, announcer: Contact) -> list[Hint]:
     """The holders that an announcement names, the announcer itself first."""
     fields = unpack(payload, MalformedAnnouncement, most_items=MAX_NAMED)
     match fields:
-        case [1, bytes(own), list(entries), *_]:
+        case [2, bytes(own), list(entries), *_]:
             hints = [Hint(share, announcer) for share in own]
             return hints + [_read_entry(entry) for entry in entries]
     raise MalformedAnnouncement("not an announcement of this version")
@@ -112,9 +130,9 @@ def _read_entry(entry: object) -> Hint:
     if not isinstance(entry, bytes) or len(entry) < 33:
         raise MalformedAnnouncement("a named holder is too short")
     try:
-        return Hint(entry[0], Contact(NodeId(entry[1:33]), Address.unpack(entry[33:])))
-    except AddressError as error:
-        raise MalformedAnnouncement("a named holder has no address") from error
+        return Hint(entry[0], Reach.unpack(entry[33:]).contact(NodeId(entry[1:33])))
+    except ProtocolError as error:
+        raise MalformedAnnouncement("no way leads to a named holder") from error
 
 
 def hints_of(record: Record, announcer: Contact, network: NetworkParameters) -> list[Hint]:
@@ -123,4 +141,4 @@ def hints_of(record: Record, announcer: Contact, network: NetworkParameters) -> 
         hints = read_announcement(record.announcement, announcer)
     except MalformedAnnouncement:
         return []
-    return [hint for hint in hints if network.allows(hint.contact.address)]
+    return [hint for hint in hints if reach_of(hint.contact).allowed_in(network)]

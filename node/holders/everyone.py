@@ -6,7 +6,7 @@ from typing import TypeAlias, TypeVar
 
 import trio
 
-from shoal.dht import Address, Contact, NodeId
+from shoal.dht import Contact, NodeId
 from shoal.node.channel import Misbehaved, PeerError, Unreachable
 from shoal.node.errors import Cause
 from shoal.node.holders.announcers import Hint
@@ -16,19 +16,19 @@ T = TypeVar("T")
 OnBusy: TypeAlias = Callable[[PeerError], None]
 
 ASKED_AT_ONCE = 48  # of the 64 connections a node keeps
-MAX_ADDRESSES = 3  # tried of one node
+MAX_CONTACTS = 3  # of one node, which was said to be reached in several ways
 
 
 def by_node(hints: Iterable[Hint]) -> list[tuple[list[Contact], set[int]]]:
-    """The nodes that are named: each with the addresses it is said to have, and the shares it is said to keep."""
-    addresses: dict[NodeId, list[Address]] = {}
+    """The nodes that are named: each as it is said to be reached, and the shares it is said to keep."""
+    contacts: dict[NodeId, list[Contact]] = {}
     shares: dict[NodeId, set[int]] = {}
     for hint in hints:
-        known = addresses.setdefault(hint.contact.node_id, [])
-        if hint.contact.address not in known and len(known) < MAX_ADDRESSES:
-            known.append(hint.contact.address)
+        known = contacts.setdefault(hint.contact.node_id, [])
+        if hint.contact not in known and len(known) < MAX_CONTACTS:
+            known.append(hint.contact)
         shares.setdefault(hint.contact.node_id, set()).add(hint.share)
-    return [([Contact(node_id, address) for address in known], shares[node_id]) for node_id, known in addresses.items()]
+    return [(known, shares[node_id]) for node_id, known in contacts.items()]
 
 
 async def ask_everyone(

@@ -6,7 +6,7 @@ own statements, made now, and the newest valid ones of others.
 
 from collections.abc import Callable, Iterable, Sequence
 
-from shoal.dht import Address, Identity
+from shoal.dht import Identity, Reach
 from shoal.erasure import MAX_SHARES, FileId, Manifest
 from shoal.node.context import Context
 from shoal.node.holders.refresh import GOOD_S, LOOKS
@@ -30,30 +30,28 @@ MAX_REUSED_COUNT = 4096  # 250 bytes each; a node with more shares signs the oth
 
 
 class KnownHolders:
-    """The statements that one holder makes and keeps. `own_address` gives the address to put into its own."""
+    """The statements that one holder makes and keeps. `own_reach` gives the ways to put into its own."""
 
-    def __init__(
-        self, context: Context, identity: Identity, store: ShareStore, own_address: Callable[[], Address]
-    ) -> None:
+    def __init__(self, context: Context, identity: Identity, store: ShareStore, own_reach: Callable[[], Reach]) -> None:
         self._context = context
         self._env = context.env
         self._identity = identity
         self._store = store
-        self._own_address = own_address
+        self._own_reach = own_reach
         self._checker = StatementChecker(context.network, context.env.scheme)
         self._signed: dict[tuple[bytes, int], HolderStatement] = {}
         self._widths: dict[bytes, int] = {}  # how many shares a file has
 
     def by_clock(self, context: Context) -> "KnownHolders":
         """The same holder, by the clock of another context."""
-        return KnownHolders(context, self._identity, self._store, self._own_address)
+        return KnownHolders(context, self._identity, self._store, self._own_reach)
 
     def own(self, file_id: FileId, held: HeldShare) -> HolderStatement:
         """This node's statement that it keeps a share. It stays the same for a day while nothing in it changes."""
         key, now = (file_id, held.share_number), self._env.wall()
         known = self._signed.get(key)
-        says = (held.lease_end, self._own_address())
-        if known is not None and (known.lease_end, known.address) == says and 0 <= now - known.issued < REUSE_S:
+        says = (held.lease_end, self._own_reach())
+        if known is not None and (known.lease_end, known.reach) == says and 0 <= now - known.issued < REUSE_S:
             return known
         self._signed.pop(key, None)
         while len(self._signed) >= MAX_REUSED_COUNT:
@@ -63,7 +61,7 @@ class KnownHolders:
             self._context.network.network_id,
             file_id,
             held.share_number,
-            self._own_address(),
+            self._own_reach(),
             held.lease_end,
             now,
         )
@@ -151,14 +149,12 @@ class KnownHolders:
         return held, self._valid([each.statement for each in kept])
 
     def is_named(self, held: Iterable[int], said: Iterable[HolderStatement]) -> bool:
-        """Whether a list names this node for all shares `held` here, at its present address and for a good while."""
+        """Whether a list names this node for all shares `held` here, reached as it is now, and for a good while."""
         good_until = self._env.wall() + min(LOOKS * self._context.network.epoch_s, GOOD_S)
         named = {
             each.share
             for each in said
-            if each.node_id == self._identity.node_id
-            and each.address == self._own_address()
-            and each.expires > good_until
+            if each.node_id == self._identity.node_id and each.reach == self._own_reach() and each.expires > good_until
         }
         return named.issuperset(held)
 

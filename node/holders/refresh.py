@@ -84,4 +84,4 @@ def worth_keeping(
 
 
 def _says_else(new: HolderStatement, old: HolderStatement) -> bool:
-    return (new.address, new.lease_end) != (old.address, old.lease_end)
+    return (new.reach, new.lease_end) != (old.reach, old.lease_end)

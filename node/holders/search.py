@@ -219,7 +219,7 @@ class Search:
                 valid = [self._checked[each] for each in signed]
             self._checked |= {each.signed: each for each in valid}
         self._statements += valid
-        self._leads.hear(Hint(each.share, Contact(each.node_id, each.address)) for each in valid)
+        self._leads.hear(Hint(each.share, each.contact) for each in valid)
         return bool(valid)
 
     def _valid_statements(self, signed: list[bytes]) -> list[HolderStatement]:

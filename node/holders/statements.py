@@ -1,4 +1,4 @@
-"""Holder statements: "I, this node at this address, keep share i of file F until then", signed by the holder itself.
+"""Holder statements: "I, this node, reached like this, keep share i of file F until then", signed by the holder itself.
 
 Only a holder can make one, so nobody can claim a share in another's name; a union of valid statements is the list of a
 file's holders. Format: docs/format.md, "Holder statements".
@@ -13,11 +13,12 @@ import msgpack
 
 from shoal.dht import (
     Address,
-    AddressError,
     Contact,
     Identity,
     NetworkParameters,
     NodeId,
+    ProtocolError,
+    Reach,
     SignatureScheme,
     has_proof,
     node_id_of,
@@ -25,7 +26,7 @@ from shoal.dht import (
 from shoal.erasure import FileId
 from shoal.node.formats import MAX_STATEMENT_BYTES, unpack
 
-VERSION = 1
+VERSION = 2
 LABEL = b"shoal/1 holder statement"
 LIFETIME_S = 7 * 86400  # a holder that is gone is forgotten within a week; holders renew theirs well before
 MAX_SKEW_S = 2 * 3600  # how far ahead of our clock a peer's may be
@@ -38,7 +39,7 @@ class MalformedStatement(Exception):
 
 
 class NotNow(MalformedStatement):
-    """A statement that is out of its time, or of a later version. An honest peer may hand it on; no other that is not
+    """A statement that is out of its time, or of another version. An honest peer may hand it on; no other that is not
     valid, since it checks what it keeps.
     """
 
@@ -50,7 +51,7 @@ class HolderStatement:
     file_id: FileId
     share: int
     node_id: NodeId
-    address: Address
+    reach: Reach
     lease_end: int
     issued: int
     expires: int
@@ -59,7 +60,12 @@ class HolderStatement:
     @property
     def contact(self) -> Contact:
         """The holder as somebody to call."""
-        return Contact(self.node_id, self.address)
+        return self.reach.contact(self.node_id)
+
+    @property
+    def address(self) -> Address:
+        """The place that the holder counts for: its address, or that of its first relay."""
+        return self.reach.where
 
 
 def make_statement(
@@ -67,7 +73,7 @@ def make_statement(
     network_id: bytes,
     file_id: FileId,
     share: int,
-    address: Address,
+    reach: Reach,
     lease_end: int,
     now: float,
 ) -> HolderStatement:
@@ -79,18 +85,18 @@ def make_statement(
         share,
         identity.public_key,
         identity.id_nonce,
-        address.pack(),
+        reach.pack(),
         lease_end,
         issued,
         issued + LIFETIME_S,
     ]
     body = msgpack.packb(fields, use_bin_type=True)
     signed = msgpack.packb([body, identity.sign(_message(network_id, body))], use_bin_type=True)
-    return HolderStatement(file_id, share, identity.node_id, address, lease_end, issued, issued + LIFETIME_S, signed)
+    return HolderStatement(file_id, share, identity.node_id, reach, lease_end, issued, issued + LIFETIME_S, signed)
 
 
 def check_statement(signed: bytes, network: NetworkParameters, scheme: SignatureScheme, now: float) -> HolderStatement:
-    """`read_statement`, and whether its signer can be a holder of this network: its address, its proof of work.
+    """`read_statement`, and whether its signer can be a holder of this network: its ways, its proof of work.
 
     The signature comes last, because it costs most. Raises MalformedStatement.
     """
@@ -98,8 +104,8 @@ def check_statement(signed: bytes, network: NetworkParameters, scheme: Signature
     statement, public_key = _fields(body, signed)
     if not _is_timely(statement, now):
         raise NotNow("outside its time")
-    if not network.allows(statement.address):
-        raise MalformedStatement("no holder of this network can be at that address")
+    if not statement.reach.allowed_in(network):
+        raise MalformedStatement("no holder of this network can be reached like that")
     if not has_proof(statement.node_id, network.pow_bits):
         raise MalformedStatement("its signer has no proof of work")
     if not scheme.verify(public_key, _message(network.network_id, body), signature):
@@ -221,7 +227,7 @@ def _envelope(signed: bytes) -> tuple[bytes, bytes]:
 def _fields(body: bytes, signed: bytes) -> tuple[HolderStatement, bytes]:
     match _unpack(body, 16):
         case [
-            1,
+            2,
             bytes(file_id),
             int(share),
             bytes(key),
@@ -233,8 +239,8 @@ def _fields(body: bytes, signed: bytes) -> tuple[HolderStatement, bytes]:
             *_,
         ]:
             pass
-        case [int(version), *_] if version > VERSION:
-            raise NotNow("of a later version")
+        case [int(version), *_] if version != VERSION:
+            raise NotNow("of another version")
         case _:
             raise MalformedStatement("not the fields of a statement")
     if not (
@@ -248,7 +254,7 @@ def _fields(body: bytes, signed: bytes) -> tuple[HolderStatement, bytes]:
     ):
         raise MalformedStatement("a field is out of range")
     try:
-        address = Address.unpack(packed)
-    except AddressError as error:
-        raise MalformedStatement("no address") from error
-    return HolderStatement(FileId(file_id), share, node_id_of(key, nonce), address, lease, issued, ends, signed), key
+        reach = Reach.unpack(packed)
+    except ProtocolError as error:
+        raise MalformedStatement("no way to its signer") from error
+    return HolderStatement(FileId(file_id), share, node_id_of(key, nonce), reach, lease, issued, ends, signed), key

@@ -15,13 +15,13 @@ from typing import Any, TypeAlias
 
 import msgpack
 
-from shoal.dht import Address, AddressError, Contact, NodeId, labelled_hash
+from shoal.dht import Contact, NodeId, ProtocolError, Reach, labelled_hash, reach_of
 from shoal.node.errors import LocalError
 from shoal.node.formats import MAX_LEASE_S, unpack
 from shoal.node.home.home import DIRECTORY_MODE, FILE_MODE, still_at, write_private
 from shoal.node.publishing.sealing import NOTHING_SEALED
 
-VERSION = 3
+VERSION = 4
 KEPT_S = 23 * 3600.0  # holders keep an uncommitted upload 24 h; an older journal has nothing to resume
 COMPLETED_WITHIN_S = float(MAX_LEASE_S)  # a file that has its id is completed for as long as the longest lease
 MAX_JOURNAL_BYTES = 2**20
@@ -77,7 +77,7 @@ class JournalEntry:
 
     def encode(self) -> bytes:
         """The journal file's content: checksum ‖ msgpack array."""
-        uploads = [[note.share, note.contact.pack(), note.upload_id] for note in self.uploads]
+        uploads = [[note.share, _packed(note.contact), note.upload_id] for note in self.uploads]
         fields = [
             VERSION,
             self.source_size,
@@ -108,12 +108,16 @@ class JournalEntry:
             notes = tuple(UploadNote(share, _contact(packed), upload_id) for share, packed, upload_id in uploads)
             progress = (notes, segment, encoder, chain, manifest, size)
             return cls(source_size, file_key, owner, k, n, possible, started, *progress)
-        except (TypeError, AddressError) as error:
+        except (TypeError, ProtocolError) as error:
             raise ValueError("not the fields of a journal") from error
 
 
+def _packed(contact: Contact) -> bytes:
+    return contact.node_id + reach_of(contact).pack()
+
+
 def _contact(packed: bytes) -> Contact:
-    return Contact(NodeId(packed[:32]), Address.unpack(packed[32:]))
+    return Reach.unpack(packed[32:]).contact(NodeId(packed[:32]))
 
 
 class Journal:

@@ -60,7 +60,7 @@ class Settling:
     @property
     def contacts(self) -> list[Contact]:
         """All holders."""
-        return list({each.node_id: Contact(each.node_id, each.address) for each in self.statements}.values())
+        return list({each.node_id: each.contact for each in self.statements}.values())
 
     def exclude_from(self, recruiter: Recruiter) -> None:
         """Have no holder asked again, nor anybody at the hosts where shares were committed."""
@@ -114,7 +114,7 @@ class Settling:
 
     def hints(self) -> list[Hint]:
         """Where the promised shares are."""
-        return [Hint(each.share, Contact(each.node_id, each.address)) for each in self.statements]
+        return [Hint(each.share, each.contact) for each in self.statements]
 
     async def settle(self) -> bool:
         """Give every holder the list of all, and have the announcers announce; whether at least half of the nodes

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from shoal.dht import Contact, NodeId
+from shoal.dht import Contact, NodeId, reach_of
 from shoal.erasure import (
     HASH_BYTES,
     CorruptBlock,
@@ -190,7 +190,7 @@ class Audit:
 
     async def _ask_survey(self, contact: Contact) -> Entry:
         """PeerError; a dial has its own time."""
-        async with self._context.pool.connection(contact.node_id, contact.address):
+        async with self._context.pool.connection(contact.node_id, reach_of(contact)):
             with self._line.patience(SURVEY_TIMEOUT_S, LONGEST_SURVEY_S):
                 _, entries = await ask_survey(
                     self._context,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from shoal.dht import Address, Identity, space_class
+from shoal.dht import Address, Identity, Reach, space_class
 from shoal.erasure import manifest_id
 from shoal.node.care.caretaker import Caretaker
 from shoal.node.care.clocks import ClockComparison, ClockLook
@@ -115,11 +115,11 @@ class Serving:
             ) from error
 
     async def start(
-        self, nursery: trio.Nursery, context: Context, own_address: Callable[[], Address], status: Report
+        self, nursery: trio.Nursery, context: Context, own_reach: Callable[[], Reach], status: Report
     ) -> None:
         """Answer requests from now on, and look after what is kept here."""
         calls = StoreCalls(context.env, self.problems)
-        self._known_holders = known_holders = KnownHolders(context, self._identity, self.store, own_address)
+        self._known_holders = known_holders = KnownHolders(context, self._identity, self.store, own_reach)
         self._announcing = announcing = Announcing(context, self._identity.node_id, self.store, known_holders)
         self._taking = Taking(context.env, self.store, known_holders, calls)
         holder = HolderService(context, self.store, known_holders, announcing, calls)

@@ -11,7 +11,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from shoal.dht import Address, Contact, Ed25519, Identity, NetworkParameters, NodeId, Record, RecordKey
+from shoal.dht import Address, Contact, Ed25519, Identity, NetworkParameters, NodeId, Reach, Record, RecordKey
 from shoal.dht.guard import CookieMint
 from shoal.dht.identity import UNKNOWN_ID
 from shoal.dht.messages import (
@@ -52,7 +52,11 @@ def identity(name: str) -> Identity:
 ALICE, BOB = identity("alice"), identity("bob")
 
 
-def build_record() -> Record:
+DIRECT = Reach.of(V4)
+RELAYED = Reach((), (Contact(BOB.node_id, V4), Contact(NodeId(bytes_for("relay")), V6)))
+
+
+def build_record(reach: Reach = DIRECT) -> Record:
     return Record.sign(
         ALICE,
         PARAMS,
@@ -61,7 +65,7 @@ def build_record() -> Record:
         sequence=1_800_000_000_123,
         issued=1_800_000_000,
         lifetime_s=172_800,
-        payload=provider_payload(V4, b"what I have"),
+        payload=provider_payload(reach, b"what I have"),
     )
 
 
@@ -78,8 +82,17 @@ def build_identity() -> dict[str, Any]:
 
 
 def build_records() -> dict[str, Any]:
-    record = build_record()
-    return {"provider": record.encoded.hex(), "tag": record.tag.hex()}
+    record, relayed = build_record(), build_record(RELAYED)
+    return {
+        "provider": record.encoded.hex(),
+        "tag": record.tag.hex(),
+        "provider behind two relays": relayed.encoded.hex(),
+        "reach": {
+            "192.0.2.7:4100": Reach.of(V4).pack().hex(),
+            "192.0.2.7:4100 and [2001:db8::7]:4100": Reach((V4, V6)).pack().hex(),
+            "relays, bob at 192.0.2.7:4100 and another at [2001:db8::7]:4100": RELAYED.pack().hex(),
+        },
+    }
 
 
 def build_messages() -> dict[str, Any]:

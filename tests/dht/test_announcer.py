@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from shoal.dht import Address, Announcement, Contact, Identity, NetworkParameters, NoReplyError, RecordKey
+from shoal.dht import Address, Announcement, Contact, Identity, NetworkParameters, NoReplyError, Reach, RecordKey
 from shoal.dht.announcer import LOOKUP_EVERY_ROUNDS, REANNOUNCE_S, Announcer
 from shoal.dht.identity import NodeId, distance
 from shoal.dht.messages import Store, Stored, StoreStatus
@@ -75,7 +75,7 @@ def announcer_of(nursery: trio.Nursery) -> Callable[[Neighbourhood], Announcer]:
             find_closest=around.find_closest,
             known_closest=lambda key: around.known,
             ask=around.ask,
-            own_addresses=lambda: (Address("10.0.1.1", 4000),),
+            own_reach=lambda: Reach.of(Address("10.0.1.1", 4000)),
             store_own=None,
             wall=lambda: 1_800_000_000 + trio.current_time(),
             rng=Random(2),

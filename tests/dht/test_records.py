@@ -12,15 +12,19 @@ from hypothesis import strategies as st
 from shoal.dht import (
     MAX_ANNOUNCEMENT_BYTES,
     Address,
+    Contact,
     Ed25519,
     Identity,
     NetworkParameters,
+    NodeId,
     ProtocolError,
+    Reach,
     Record,
     RecordKind,
     RecordTooLargeError,
     has_proof,
 )
+from shoal.dht.reach import MAX_RELAYS
 from shoal.dht.records import MAX_PAYLOAD_BYTES, provider_payload
 
 PARAMS = NetworkParameters("records", pow_bits=2, private=True)
@@ -36,7 +40,7 @@ def make(
     identity: Identity, *, payload: bytes | None = None, params: NetworkParameters = PARAMS, **options: Any
 ) -> Record:
     fields: dict[str, Any] = {"kind": 1, "key": bytes(32), "sequence": 5, "issued": 1000, "lifetime_s": 3600} | options
-    return Record.sign(identity, params, payload=payload or provider_payload(HERE, b"content"), **fields)
+    return Record.sign(identity, params, payload=payload or provider_payload(Reach.of(HERE), b"content"), **fields)
 
 
 def test_signed_encoded_decoded(identity: Identity) -> None:
@@ -44,7 +48,7 @@ def test_signed_encoded_decoded(identity: Identity) -> None:
     again = Record.decode(record.encoded)
     assert again == record
     assert again.is_authentic(PARAMS, Ed25519())
-    assert (again.node_id, again.address, again.announcement) == (identity.node_id, HERE, b"content")
+    assert (again.node_id, again.reach.address, again.announcement) == (identity.node_id, HERE, b"content")
     assert again.provider.address == HERE
     assert again.lifetime_s == 3600
     assert len(again.tag) == 8
@@ -82,12 +86,14 @@ def test_needs_the_proof_of_work(rng: Random) -> None:
 def test_public_networks_refuse_private_providers(identity: Identity) -> None:
     public = NetworkParameters("public", 0, False)
     assert not make(identity, params=public).is_authentic(public, Ed25519())
-    somewhere = provider_payload(Address("8.8.8.8", 4100), b"")
+    somewhere = provider_payload(Reach.of(Address("8.8.8.8", 4100)), b"")
     assert make(identity, params=public, payload=somewhere).is_authentic(public, Ed25519())
 
 
 def test_limits(identity: Identity) -> None:
-    longest = provider_payload(Address.of("2001:db8::1", 1), bytes(MAX_ANNOUNCEMENT_BYTES))
+    address = Address.of("2001:db8::1", 1)
+    relays = tuple(Contact(NodeId(bytes([number]) * 32), address) for number in range(MAX_RELAYS))
+    longest = provider_payload(Reach((address,), relays), bytes(MAX_ANNOUNCEMENT_BYTES))
     assert len(longest) == MAX_PAYLOAD_BYTES
     assert Record.decode(make(identity, payload=longest).encoded).payload == longest
     with pytest.raises(RecordTooLargeError):

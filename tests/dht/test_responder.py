@@ -12,10 +12,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.virtual_dht import CheapSignatures
-from shoal.dht import Address, Contact, DhtService, Identity, NetworkParameters, NodeId, UdpNetwork
+from shoal.dht import (
+    Address,
+    Contact,
+    DhtService,
+    Identity,
+    NetworkParameters,
+    NodeId,
+    Reach,
+    Record,
+    RecordKey,
+    UdpNetwork,
+)
 from shoal.dht.guard import CookieMint, RequestGuard
 from shoal.dht.identity import UNKNOWN_ID
-from shoal.dht.messages import MAX_QUERY_BYTES, MIN_REQUEST_BYTES, Kind, decode_frame
+from shoal.dht.messages import (
+    MAX_QUERY_BYTES,
+    MIN_REQUEST_BYTES,
+    Kind,
+    Store,
+    Stored,
+    StoreStatus,
+    decode_frame,
+    decode_reply,
+    encode_request,
+)
 from shoal.dht.responder import Responder
 from shoal.dht.routing import ContactTable
 from shoal.dht.store import RecordStore
@@ -98,6 +119,42 @@ def test_no_reply_is_longer_than_what_was_sent(
     assert reply is None or len(reply) <= len(datagram)
     if len(datagram) >= MIN_REQUEST_BYTES and kind != Kind.STORE and response.dropped is None:
         assert reply is not None  # those that keep to the rule are always answered
+
+
+RELAYS = tuple(Contact(NodeId(bytes([number]) * 32), Address(f"44.{number}.0.1", 9)) for number in (1, 2, 3))
+HERE, ELSEWHERE = Address("45.1.2.3", 4750), Address("45.1.2.4", 4750)
+
+
+@pytest.mark.parametrize(
+    ("reach", "status"),
+    [
+        (Reach.of(HERE), StoreStatus.STORED),
+        (Reach.of(ELSEWHERE), StoreStatus.NOT_YOURS),
+        (Reach((), RELAYS), StoreStatus.STORED),
+        (Reach((HERE,), RELAYS), StoreStatus.STORED),
+        (Reach((ELSEWHERE,), RELAYS), StoreStatus.NOT_YOURS),
+        (Reach((), (RELAYS[0], Contact(NodeId(b"r" * 32), RELAYS[0].address))), StoreStatus.INVALID),
+        (Reach((), (Contact(NodeId(b"r" * 32), Address("10.0.0.1", 9)),)), StoreStatus.INVALID),
+    ],
+)
+def test_a_record_may_name_relays_and_no_foreign_address(reach: Reach, status: StoreStatus) -> None:
+    params, rng = NetworkParameters("lengths", 0), Random(5)
+    identity, stranger = (Identity.create(0, rng.randbytes, CheapSignatures()) for _ in range(2))
+    mint = CookieMint(rng.randbytes, 0.0)
+    table = ContactTable(identity.node_id, 0.0, private=False)
+    guard = RequestGuard(mint, 0.0, private=False)
+    answerer = Responder(params, identity, table, RecordStore(), mint, guard, lambda: 63)
+    record = Record.sign(
+        stranger, params, kind=1, key=RecordKey(KEY), sequence=1, issued=1, lifetime_s=9, payload=reach.pack()
+    )
+    cookie = mint.mint(HERE, stranger.node_id, 1.0)
+    body = encode_request(Store((record.encoded,)), ID, cookie, serving=True, addressed=True)
+    datagram = seal(body, identity.node_id, params.network_id, stranger)
+    envelope = open_envelope(datagram, params.network_id)
+    response = answerer.respond(envelope, decode_frame(body), HERE, len(datagram), 1.0)
+    assert response.datagram is not None
+    reply = decode_frame(open_envelope(response.datagram, params.network_id).body)
+    assert decode_reply(reply)[1] == Stored((status,))
 
 
 @pytest.mark.parametrize("topic", [1, 2])

@@ -11,6 +11,7 @@ import trio.testing
 
 from kit.virtual_dht import Lab
 from shoal.dht import (
+    MAX_ANNOUNCEMENT_BYTES,
     Address,
     Announcement,
     DhtService,
@@ -265,9 +266,9 @@ async def test_bad_announcements_are_refused_before_anything_is_sent(
 ) -> None:
     node = await lab.node()
     with pytest.raises(RecordTooLargeError):
-        await node.announce([announcement(bytes(682))])
+        await node.announce([announcement(bytes(MAX_ANNOUNCEMENT_BYTES + 1))])
     with pytest.raises(RecordTooLargeError):
-        node.keep_announced([announcement(bytes(682))])
+        node.keep_announced([announcement(bytes(MAX_ANNOUNCEMENT_BYTES + 1))])
     with pytest.raises(ValueError, match="key"):
         await node.announce([announcement(key=RecordKey(b"short"))])
     with pytest.raises(ValueError, match="kind"):

@@ -19,6 +19,7 @@ from shoal.dht import (
     Identity,
     NetworkParameters,
     NodeId,
+    Reach,
     Record,
     RecordKey,
     RecordKind,
@@ -120,7 +121,7 @@ def provider(
 ) -> Record:
     return Record.sign(
         stranger.identity, params or stranger.lab.params, kind=1, key=key, sequence=sequence, issued=1,
-        lifetime_s=3600, payload=provider_payload(address or stranger.sock.address, b"x"),
+        lifetime_s=3600, payload=provider_payload(Reach.of(address or stranger.sock.address), b"x"),
     )  # fmt: skip
 
 

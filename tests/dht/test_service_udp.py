@@ -57,7 +57,7 @@ async def test_sixteen_nodes(start: Callable[..., Any], listen: Address) -> None
     client = await start()
     assert await client.bootstrap([nodes[9].addresses[0]]) >= 8
     (record,) = await search(client)
-    assert record.address == nodes[5].addresses[0]
+    assert record.reach.address == nodes[5].addresses[0]
     assert await search(client, RecordKey(b"x" * 32)) == []
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.virtual_dht import CheapSignatures
-from shoal.dht import Address, Identity, NetworkParameters, Record, RecordKey, StoreLimits
+from shoal.dht import Address, Identity, NetworkParameters, Reach, Record, RecordKey, StoreLimits
 from shoal.dht.messages import StoreStatus
 from shoal.dht.records import provider_payload
 from shoal.dht.store import GAP_S, OVERHEAD_BYTES, REMEMBERED_S, STEADY_S, RecordStore
@@ -39,7 +39,7 @@ def make(rng: Random, scheme: CheapSignatures) -> Callable[..., Any]:
         address = Address.of(ip or f"10.{signer % 250}.{signer // 250}.1", 4100)
         return Record.sign(
             identities[signer], PARAMS, kind=kind, key=key, sequence=sequence, issued=0,
-            lifetime_s=int(lifetime_h * HOUR), payload=provider_payload(address, bytes(size)),
+            lifetime_s=int(lifetime_h * HOUR), payload=provider_payload(Reach.of(address), bytes(size)),
         )  # fmt: skip
 
     return make_record
@@ -253,6 +253,15 @@ def test_a_captured_store_does_not_bring_an_expired_record_back(make: Callable[.
     assert store.put(make(1, sequence=2), HOUR + 1) is StoreStatus.STORED
 
 
+def test_a_record_counts_where_it_came_from_and_not_at_its_relays(make: Callable[..., Any]) -> None:
+    """Else a stranger's records would use up the part of the table that belongs to the relays it names."""
+    store = RecordStore()
+    source = Address("44.9.9.9", 4100)
+    stored = [store.put(make(signer, ip=f"45.{signer}.0.1"), 0.0, source) for signer in range(1, 5)]
+    assert stored == [StoreStatus.STORED] * 2 + [StoreStatus.FULL] * 2
+    assert store.put(make(9, ip="45.1.0.1"), 0.0) is StoreStatus.STORED
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4), st.integers(1, 4), st.integers(0, 60)), max_size=60))
 def test_counts_stay_true_whatever_happens(operations: list[tuple[int, int, int, int]]) -> None:
     scheme_free = RecordStore(StoreLimits(records=12, per_key=4, per_prefix=2))
@@ -267,7 +276,7 @@ def test_counts_stay_true_whatever_happens(operations: list[tuple[int, int, int,
 
 
 def unsigned(signer: int, key: int, sequence: int) -> Record:
-    payload = provider_payload(Address.of(f"10.{signer % 3}.{signer % 2}.{signer + 1}", 1), b"")
+    payload = provider_payload(Reach.of(Address.of(f"10.{signer % 3}.{signer % 2}.{signer + 1}", 1)), b"")
     return Record(
         1, RecordKey(bytes([key]) * 32), bytes([signer]) * 32, bytes(8), sequence, 0, 48 * 3600, payload, bytes(64)
     )

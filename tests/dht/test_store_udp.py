@@ -8,7 +8,17 @@ import pytest
 import trio
 import trio.testing
 
-from shoal.dht import Address, DhtService, Identity, NetworkParameters, Record, RecordKey, StoreLimits, UdpNetwork
+from shoal.dht import (
+    Address,
+    DhtService,
+    Identity,
+    NetworkParameters,
+    Reach,
+    Record,
+    RecordKey,
+    StoreLimits,
+    UdpNetwork,
+)
 from shoal.dht.guard import STORES_PER_HOST
 from shoal.dht.messages import (
     GetRecords,
@@ -61,7 +71,7 @@ class Storer:
     async def store(self, keys: Sequence[RecordKey], sequence: int = 1) -> int:
         """Store a record under each key; how many the node took."""
         await self.ask(Ping())
-        payload = provider_payload(self.address, b"")
+        payload = provider_payload(Reach.of(self.address), b"")
         records = [
             Record.sign(
                 self.identity, PARAMS, kind=1, key=key, sequence=sequence, issued=1,

@@ -2,7 +2,7 @@
 
 import random
 
-from shoal.dht import Address, NodeId
+from shoal.dht import Address, NodeId, Reach
 from shoal.erasure import BLOCK_BYTES, FileId, Manifest
 from shoal.node.care.findings import Findings, WatchedFile
 from shoal.node.care.health import Observation
@@ -38,7 +38,14 @@ def statement(
     address = Address(host or f"44.0.{NODES.index(holder)}.1", 4000)
     signed = b"signed %d %d" % (share, issued)
     return HolderStatement(
-        file_id, share, holder, address, int(lease_end), int(issued), int(issued) + LIFETIME_S, signed + holder
+        file_id,
+        share,
+        holder,
+        Reach.of(address),
+        int(lease_end),
+        int(issued),
+        int(issued) + LIFETIME_S,
+        signed + holder,
     )
 
 

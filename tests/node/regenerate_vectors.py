@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from kit.folders import file_entry, in_place, many_files, write_index
 from kit.hostile_indexes import hand_made
-from shoal.dht import Address, Contact, Ed25519, Identity, NodeId
+from shoal.dht import Address, Contact, Ed25519, Identity, NodeId, Reach
 from shoal.erasure import (
     SEGMENT_OVERHEAD,
     FileId,
@@ -89,17 +89,21 @@ def address(number: int, *, ipv6: bool) -> Address:
 
 def build_statements() -> dict[str, Any]:
     cases = {}
-    for number, ipv6 in ((0, False), (255, True)):
+    relays = tuple(Contact(holder(number).node_id, address(number, ipv6=False)) for number in (1, 2, 3))
+    ways = {
+        0: Reach.of(address(0, ipv6=False)),
+        7: Reach((), relays),
+        255: Reach.of(address(255, ipv6=True)),
+    }
+    for number, reach in ways.items():
         identity = holder(number)
-        statement = make_statement(
-            identity, NETWORK_ID, FILE_ID, number, address(number, ipv6=ipv6), NOW + 90 * 86400, NOW
-        )
+        statement = make_statement(identity, NETWORK_ID, FILE_ID, number, reach, NOW + 90 * 86400, NOW)
         cases[f"share {number}"] = {
             "secret": identity.secret.hex(),
             "id nonce": identity.id_nonce.hex(),
             "public key": identity.public_key.hex(),
             "node id": identity.node_id.hex(),
-            "address": str(statement.address),
+            "reach": reach.pack().hex(),
             "statement": statement.signed.hex(),
         }
     return {"network id": NETWORK_ID.hex(), "file id": FILE_ID.hex(), "issued": NOW, "cases": cases}

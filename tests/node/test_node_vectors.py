@@ -32,7 +32,7 @@ def test_stored_statements_are_read(node_vectors: Callable[[str], Any]) -> None:
         assert statement.share == share
         assert statement.file_id.hex() == stored["file id"]
         assert statement.node_id.hex() == case["node id"]
-        assert str(statement.address) == case["address"]
+        assert statement.reach.pack().hex() == case["reach"]
         assert statement.expires == stored["issued"] + 7 * 86400
 
 
@@ -135,12 +135,12 @@ def test_statements_by_the_page_alone(node_vectors: Callable[[str], Any]) -> Non
     crypto_sign_open(signature + message, public_key)
     assert case["node id"] == keyed(b"node id", public_key + bytes.fromhex(case["id nonce"])).hex()
     assert msgpack.unpackb(body) == [
-        1,
+        2,
         bytes.fromhex(stored["file id"]),
         0,
         public_key,
         bytes.fromhex(case["id nonce"]),
-        bytes([198, 51, 0, 1]) + (4750).to_bytes(2, "big"),
+        bytes([1, 1, 6, 198, 51, 0, 1]) + (4750).to_bytes(2, "big"),
         stored["issued"] + 90 * 86400,
         stored["issued"],
         stored["issued"] + 7 * 86400,
@@ -159,7 +159,8 @@ def test_announcements_by_the_page_alone(node_vectors: Callable[[str], Any]) -> 
         own.sort(key=lambda at: keyed(b"announcer rank", file_id + bytes([number]) + ids[at]))
         assert chosen == own[:2]
     version, own_shares, entries = msgpack.unpackb(bytes.fromhex(stored["payload by announcer"]["5"]))
-    assert (version, own_shares) == (1, b"\x05")
+    assert (version, own_shares) == (2, b"\x05")
     share, node_id, packed = entries[0][0], entries[0][1:33], entries[0][33:]
     assert node_id == ids[share]
-    assert Address.unpack(packed) == Address.of(f"198.51.0.{share + 1}", 4750)
+    assert packed[:3] == bytes([1, 1, 6])
+    assert Address.unpack(packed[3:]) == Address.of(f"198.51.0.{share + 1}", 4750)

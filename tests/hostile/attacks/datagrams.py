@@ -6,7 +6,7 @@ import msgpack
 import trio
 
 from hostile.means import Means, Mouth
-from shoal.dht import Address, Identity, NodeId, Record, RecordKey, RecordKind
+from shoal.dht import Address, Identity, NodeId, Reach, Record, RecordKey, RecordKind
 from shoal.dht.messages import (
     FindNode,
     Frame,
@@ -196,7 +196,7 @@ def _record(means: Means, identity: Identity, address: Address, key: RecordKey, 
         sequence=int(time.time()),
         issued=int(time.time()),
         lifetime_s=lifetime_s,
-        payload=provider_payload(address, b"\0"),
+        payload=provider_payload(Reach.of(address), b"\0"),
     ).encoded
 
 

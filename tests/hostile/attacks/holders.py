@@ -12,7 +12,7 @@ import trio
 
 from hostile.means import Means
 from kit.certificates import certificates_with
-from shoal.dht import Address, DhtService, Identity, NodeId, UdpNetwork
+from shoal.dht import Address, DhtService, Identity, NodeId, Reach, UdpNetwork
 from shoal.dht.announcer import Announcement
 from shoal.dht.records import RecordKey
 from shoal.erasure import BLOCK_BYTES, MAX_MANIFEST_BYTES, FileId
@@ -100,7 +100,7 @@ def _statements(means: Means, identity: Identity, address: Address, file_id: Fil
     now = time.time()
     lease_end = int(now) + MAX_LEASE_S
     return pack_statements(
-        make_statement(identity, means.params.network_id, file_id, share, address, lease_end, now).signed
+        make_statement(identity, means.params.network_id, file_id, share, Reach.of(address), lease_end, now).signed
         for share in range(8)
     )
 

@@ -11,7 +11,7 @@ import msgpack
 import trio
 
 from hostile.means import Means
-from shoal.dht import Address, NodeId
+from shoal.dht import Address, NodeId, Reach
 from shoal.erasure import BLOCK_BYTES, FileId
 from shoal.node.channel import (
     MAX_BLOCKS_COUNT,
@@ -224,7 +224,7 @@ async def _tell_junk(means: Means, victim: Target, number: int) -> None:
         await trio.sleep_forever()
         return
     identity = means.identity()
-    good = make_statement(identity, means.params.network_id, *found, victim[0], 2**40, time.time()).signed
+    good = make_statement(identity, means.params.network_id, *found, Reach.of(victim[0]), 2**40, time.time()).signed
     async with means.talk(victim, number) as connection:
         while True:
             junk = [good[:-8] + means.rng.randbytes(8) for _ in range(MAX_STATEMENTS)]

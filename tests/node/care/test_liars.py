@@ -13,7 +13,7 @@ import trio
 
 from kit.lying import handlers, poll_says
 from kit.worlds import chunks, holders, identity_of, node_id, prepare
-from shoal.dht import Address, Identity, NodeId
+from shoal.dht import Address, Identity, NodeId, Reach
 from shoal.erasure import FileId
 from shoal.node import Published
 from shoal.node.care.epochs import MAX_RANK, epoch_of, offset_of, rank_of
@@ -210,7 +210,7 @@ def statement(
         world.network.parameters.network_id,
         FileId(published.link.id),
         share,
-        at,
+        Reach.of(at),
         int(now + lease_s),
         now - LIFETIME_S + lasts_s,
     )

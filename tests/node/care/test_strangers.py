@@ -10,7 +10,7 @@ import trio
 from kit.forging import publish_forgery
 from kit.lying import handlers, poll_says
 from kit.worlds import chunks, fetched, holders, identity_of, keepers, start_nodes, until
-from shoal.dht import Contact, labelled_hash
+from shoal.dht import Contact, Reach, labelled_hash
 from shoal.erasure import FileId, Manifest
 from shoal.node import BadData, Published
 from shoal.node.channel import (
@@ -211,7 +211,7 @@ def test_shares_that_a_file_cannot_have_are_nobodys(tmp_path: Path) -> None:
                 world.network.parameters.network_id,
                 file_id,
                 share,
-                stranger.address,
+                Reach.of(stranger.address),
                 int(stranger.clock.read() + 30 * DAY_S),
                 stranger.clock.read(),
             ).signed

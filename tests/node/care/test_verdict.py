@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from kit.stages import DAY_S, ME, NODES, NOW, findings, observation, statement
-from shoal.dht import Address, NodeId
+from shoal.dht import Address, NodeId, Reach
 from shoal.node.care.findings import NOTHING_SHOWN, Answers, Findings, Shown
 from shoal.node.care.verdict import NEWER_S, Circumstances, hand_over, is_news, judge, leased_until
 from shoal.node.holders.announcers import announcers
@@ -89,7 +89,7 @@ def test_news_is_what_most_holders_do_not_know() -> None:
     assert is_news(statement(3, NODES[15]), None, found)
     assert not is_news(replace(known, issued=known.issued + int(NEWER_S)), known, found)
     assert is_news(replace(known, issued=known.issued + int(NEWER_S) + 1), known, found)
-    moved = replace(known, address=Address("44.9.9.9", 4000))
+    moved = replace(known, reach=Reach.of(Address("44.9.9.9", 4000)))
     assert not is_news(moved, known, found), "as old as what is known"
     assert is_news(replace(moved, issued=known.issued + 1), known, found)
     others = replace(found, common={(3, NODES[3]): known.issued - 86_400})

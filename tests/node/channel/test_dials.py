@@ -5,7 +5,7 @@ import os
 import pytest
 import trio
 
-from shoal.dht import Address, Identity, NodeId
+from shoal.dht import Address, Identity, NodeId, Reach
 from shoal.node.channel import Dials, GetStatus, PeerError, Unreachable, open_pool
 from shoal.node.channel.dials import HOST_DIALS
 from shoal.node.channel.tls import TlsNetwork
@@ -33,7 +33,7 @@ async def test_a_host_without_peers_is_not_called_over_and_over(nursery: trio.Nu
         async def ask(node_id: NodeId) -> None:
             nonlocal refused
             with pytest.raises(PeerError) as caught:
-                await pool.request(node_id, victim, GetStatus(), timeout_s=5)
+                await pool.request(node_id, Reach.of(victim), GetStatus(), timeout_s=5)
             refused += isinstance(caught.value, Unreachable) and "left alone" in str(caught.value)
 
         for _ in range(100):

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from shoal.dht import Address, Identity, NetworkParameters
+from shoal.dht import Address, Identity, NetworkParameters, Reach
 from shoal.node.channel import (
     AnyRequest,
     Buffer,
@@ -33,7 +33,9 @@ async def test_one_dial_serves_all_who_ask_at_once(autojump_clock: Clock, serve_
     served = await serve_virtual()
     async with open_pool(served.network) as pool, trio.open_nursery() as nursery:
         for _ in range(30):
-            nursery.start_soon(lambda: pool.request(served.identity.node_id, served.address, FINE, timeout_s=5))
+            nursery.start_soon(
+                lambda: pool.request(served.identity.node_id, Reach.of(served.address), FINE, timeout_s=5)
+            )
         await trio.sleep(2)
         assert served.server.statistics().connections == 1
         assert served.server.statistics().requests == 30
@@ -43,7 +45,7 @@ async def test_one_dial_serves_all_who_ask_at_once(autojump_clock: Clock, serve_
 async def test_idle_connections_are_closed(autojump_clock: Clock, serve_virtual: Serve) -> None:
     served = await serve_virtual()
     async with open_pool(served.network) as pool:
-        await pool.request(None, served.address, FINE, timeout_s=5)
+        await pool.request(None, Reach.of(served.address), FINE, timeout_s=5)
         await trio.sleep(30)
         assert served.server.statistics().connections == 1
         await trio.sleep(30)
@@ -53,10 +55,10 @@ async def test_idle_connections_are_closed(autojump_clock: Clock, serve_virtual:
 async def test_a_lost_connection_is_replaced(autojump_clock: Clock, serve_virtual: Serve, world: Any) -> None:
     served = await serve_virtual()
     async with open_pool(served.network) as pool:
-        await pool.request(None, served.address, FINE, timeout_s=5)
+        await pool.request(None, Reach.of(served.address), FINE, timeout_s=5)
         world.kill(served.address.host)
         await trio.sleep(1)
-        assert await pool.request(None, served.address, FINE, timeout_s=5)
+        assert await pool.request(None, Reach.of(served.address), FINE, timeout_s=5)
 
 
 async def test_a_failed_dial_is_told_to_all_and_tried_again_later(
@@ -67,7 +69,7 @@ async def test_a_failed_dial_is_told_to_all_and_tried_again_later(
 
         async def ask() -> None:
             with pytest.raises(Unreachable):
-                await pool.request(None, nobody, FINE, timeout_s=5)
+                await pool.request(None, Reach.of(nobody), FINE, timeout_s=5)
 
         async with trio.open_nursery() as nursery:
             for _ in range(5):
@@ -79,7 +81,7 @@ async def test_a_failed_dial_takes_no_place_in_the_pool(autojump_clock: Clock, s
     served = await serve_virtual()
     async with open_pool(served.network) as pool:
         with pytest.raises(Unreachable):
-            await pool.request(None, Address(served.address.host, 1), FINE, timeout_s=5)
+            await pool.request(None, Reach.of(Address(served.address.host, 1)), FINE, timeout_s=5)
         assert len(pool) == 0
 
 
@@ -88,7 +90,7 @@ async def test_the_wrong_node_never_gets_a_request(autojump_clock: Clock, serve_
     stranger = Identity.create(0, rng.randbytes).node_id
     async with open_pool(served.network) as pool:
         with pytest.raises(OtherNode):
-            await pool.request(stranger, served.address, FINE, timeout_s=5)
+            await pool.request(stranger, Reach.of(served.address), FINE, timeout_s=5)
     assert served.server.statistics().requests == 0
 
 
@@ -97,7 +99,7 @@ async def test_a_cancelled_asker_does_not_harm_the_others(autojump_clock: Clock,
     async with open_pool(served.network) as pool, trio.open_nursery() as nursery:
 
         async def ask() -> None:
-            assert await pool.request(None, served.address, FINE, timeout_s=5)
+            assert await pool.request(None, Reach.of(served.address), FINE, timeout_s=5)
 
         with trio.move_on_after(0.001):
             async with trio.open_nursery() as short:
@@ -130,7 +132,7 @@ async def test_the_number_of_connections_is_bounded(autojump_clock: Clock, serve
         async with open_pool(served.network, max_connections=2) as pool, trio.open_nursery() as askers:
 
             async def ask(address: Address) -> None:
-                await pool.request(None, address, FINE, timeout_s=5)
+                await pool.request(None, Reach.of(address), FINE, timeout_s=5)
 
             for address in addresses * 2:
                 askers.start_soon(ask, address)
@@ -150,7 +152,7 @@ async def test_a_pool_with_an_identity_proves_it(
 
     served, me = await serve_virtual(dispatch=note), Identity.create(0, rng.randbytes)
     async with open_pool(served.network, identity=(me, params)) as pool:
-        await pool.request(None, served.address, FINE, timeout_s=5)
+        await pool.request(None, Reach.of(served.address), FINE, timeout_s=5)
     assert seen == [me.node_id]
 
 
@@ -174,8 +176,8 @@ async def test_a_fault_of_ours_in_a_call_ends_that_call_alone(
         async with open_pool(Faulty(), bugs=bugs) as pool:
             for _ in range(3):
                 with pytest.raises(ConversationFailed):
-                    await pool.request(None, served.address, FINE, timeout_s=5)
-            assert await pool.request(None, served.address, FINE, timeout_s=5)
+                    await pool.request(None, Reach.of(served.address), FINE, timeout_s=5)
+            assert await pool.request(None, Reach.of(served.address), FINE, timeout_s=5)
     assert bugs.count == 3
     assert len(caplog.records) == 1  # of one kind the first is told
 
@@ -192,6 +194,6 @@ async def test_a_fault_of_ours_in_a_reply_ends_that_connection_alone(
         with monkeypatch.context() as patched:
             patched.setattr("shoal.node.channel.messages.decode_reply", fail)
             with pytest.raises(ConversationFailed):
-                await pool.request(None, served.address, FINE, timeout_s=5)
-        assert await pool.request(None, served.address, FINE, timeout_s=5)
+                await pool.request(None, Reach.of(served.address), FINE, timeout_s=5)
+        assert await pool.request(None, Reach.of(served.address), FINE, timeout_s=5)
     assert bugs.count == 1

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from kit.certificates import certificates_with
-from shoal.dht import Address, Identity
+from shoal.dht import Address, Identity, Reach
 from shoal.node.channel import (
     ByteStream,
     ConnectionSlots,
@@ -326,7 +326,7 @@ async def test_a_certificate_of_no_known_version_is_misbehaviour(version: int, i
             await TlsNetwork().connect(Address(host, port))
         async with open_pool(TlsNetwork()) as pool:
             with pytest.raises(Misbehaved):
-                await pool.request(None, Address(host, port), FINE, timeout_s=5)
+                await pool.request(None, Reach.of(Address(host, port)), FINE, timeout_s=5)
         nursery.cancel_scope.cancel()
 
 

@@ -186,17 +186,18 @@ def test_garbage_is_one_error(payload: bytes) -> None:
         None,
         [],
         {1: 2},
-        [2, b"\1", []],
-        [1, b"\1"],
-        [1, "text", []],
-        [1, b"", b""],
-        [1, b"", [7]],
-        [1, b"", [b""]],
-        [1, b"", [bytes(33)]],
-        [1, b"", [bytes(38)]],
-        [1, b"", [bytes(40)]],
-        [1, b"", [bytes(33) + bytes(10) + b"\xff\xff" + bytes(6)]],
-        [1, b"", [bytes(39)] * (MAX_NAMED + 1)],
+        [1, b"\1", []],
+        [3, b"\1", []],
+        [2, b"\1"],
+        [2, "text", []],
+        [2, b"", b""],
+        [2, b"", [7]],
+        [2, b"", [b""]],
+        [2, b"", [bytes(33)]],
+        [2, b"", [bytes(33) + bytes([1, 1, 5]) + bytes(5)]],
+        [2, b"", [bytes(39)]],
+        [2, b"", [bytes(33) + bytes([1, 1, 18]) + bytes(10) + b"\xff\xff" + bytes(6)]],
+        [2, b"", [bytes(33) + bytes([1, 1, 6]) + bytes(6)] * (MAX_NAMED + 1)],
     ],
 )
 def test_malformed_payloads_are_refused(
@@ -207,4 +208,4 @@ def test_malformed_payloads_are_refused(
 
 
 def test_later_versions_may_add_fields() -> None:
-    assert read_announcement(msgpack.packb([1, b"\5", [], "later"]), ME) == [Hint(5, ME)]
+    assert read_announcement(msgpack.packb([2, b"\5", [], "later"]), ME) == [Hint(5, ME)]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.worlds import chunks
-from shoal.dht import Address, NodeId
+from shoal.dht import Address, NodeId, Reach
 from shoal.erasure import FileId
 from shoal.node.care.findings import Findings
 from shoal.node.care.telling import Teller
@@ -66,9 +66,9 @@ def test_no_single_view_decides_what_is_commonly_known(views: list[dict[int, int
 
 
 def statement(share: int, holder: int, issued: float, *, port: int = 4750, lease_end: int = 0) -> HolderStatement:
-    address = Address.parse(f"10.0.0.{holder}:{port}")
+    reach = Reach.of(Address.parse(f"10.0.0.{holder}:{port}"))
     ends = int(issued) + LIFETIME_S
-    return HolderStatement(FILE, share, NODES[holder], address, lease_end, int(issued), ends, bytes([share, holder]))
+    return HolderStatement(FILE, share, NODES[holder], reach, lease_end, int(issued), ends, bytes([share, holder]))
 
 
 def test_of_others_lists_is_learnt_whom_we_do_not_know_and_what_all_of_them_have() -> None:

@@ -8,7 +8,7 @@ import trio
 from kit.later import seal_without_lease
 from kit.lying import on_request
 from kit.worlds import holders, prepare
-from shoal.dht import Address, Contact, NodeId
+from shoal.dht import Address, Contact, NodeId, Reach
 from shoal.erasure import FileId
 from shoal.node import Published
 from shoal.node.channel import AnyRequest, Renew
@@ -29,7 +29,7 @@ def claim_everything(world: World, liar: Machine, published: Published) -> None:
     now = liar.environment.wall()
     network_id, file_id = world.network.parameters.network_id, published.link.id
     signed = [
-        make_statement(identity, network_id, file_id, share, liar.address, int(now) + LONG_S, now).signed
+        make_statement(identity, network_id, file_id, share, Reach.of(liar.address), int(now) + LONG_S, now).signed
         for share in range(N)
     ]
     for machine in holders(world, published):
@@ -160,7 +160,7 @@ def holder(number: int) -> Contact:
 
 
 def statement(share: int, contact: Contact, lease_end: int) -> HolderStatement:
-    return HolderStatement(FileId(bytes(32)), share, contact.node_id, contact.address, lease_end, 0, 1, b"")
+    return HolderStatement(FileId(bytes(32)), share, contact.node_id, Reach.of(contact.address), lease_end, 0, 1, b"")
 
 
 def test_only_what_the_provers_signed_of_their_own_shares_counts() -> None:

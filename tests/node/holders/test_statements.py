@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.dht import Address, Ed25519, Identity, NetworkParameters, node_id_of
+from shoal.dht import Address, Contact, Ed25519, Identity, NetworkParameters, NodeId, Reach, node_id_of
 from shoal.erasure import FileId
 from shoal.node.formats import MAX_STATEMENT_BYTES
 from shoal.node.holders.statements import (
@@ -42,7 +42,7 @@ OTHER = Identity.restore(bytes(range(1, 33)), bytes(8))
 def make(
     identity: Identity = HOLDER, *, share: int = 3, address: Address = ADDRESS, now: float = NOW
 ) -> HolderStatement:
-    return make_statement(identity, NETWORK_ID, FILE_ID, share, address, LEASE_END, now)
+    return make_statement(identity, NETWORK_ID, FILE_ID, share, Reach.of(address), LEASE_END, now)
 
 
 def read(signed: bytes, *, network_id: bytes = NETWORK_ID, now: float = NOW) -> HolderStatement:
@@ -52,12 +52,12 @@ def read(signed: bytes, *, network_id: bytes = NETWORK_ID, now: float = NOW) -> 
 def fields(**changes: Any) -> list[Any]:
     """The fields of a valid statement by name, some of them changed."""
     base = {
-        "version": 1,
+        "version": 2,
         "file_id": FILE_ID,
         "share": 3,
         "key": HOLDER.public_key,
         "nonce": HOLDER.id_nonce,
-        "address": ADDRESS.pack(),
+        "reach": Reach.of(ADDRESS).pack(),
         "lease": LEASE_END,
         "issued": int(NOW),
         "expires": int(NOW) + LIFETIME_S,
@@ -86,7 +86,9 @@ def test_what_was_made_is_read(share: int, address: Address, now: int) -> None:
 
 
 def test_longest_statement_fits() -> None:
-    made = make_statement(HOLDER, NETWORK_ID, FILE_ID, 255, Address.of("2001:db8::1", 65535), 2**53 - 1, 2**50)
+    address = Address.of("2001:db8::1", 65535)
+    relays = tuple(Contact(NodeId(bytes([number]) * 32), address) for number in range(3))
+    made = make_statement(HOLDER, NETWORK_ID, FILE_ID, 255, Reach((address,), relays), 2**53 - 1, 2**50)
     assert len(made.signed) < MAX_STATEMENT_BYTES
     assert read(made.signed, now=2.0**50) == made
 
@@ -124,7 +126,8 @@ def test_nobody_speaks_for_another() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": 2},
+        {"version": 1},
+        {"version": 3},
         {"version": None},
         {"version": b"1"},
         {"file_id": bytes(31)},
@@ -135,9 +138,9 @@ def test_nobody_speaks_for_another() -> None:
         {"share": 1.0},
         {"key": bytes(31)},
         {"nonce": bytes(9)},
-        {"address": b""},
-        {"address": bytes(7)},
-        {"address": bytes(10) + b"\xff\xff" + bytes(6)},
+        {"reach": b""},
+        {"reach": ADDRESS.pack()},
+        {"reach": bytes([1, 1, 18]) + bytes(10) + b"\xff\xff" + bytes(6)},
         {"lease": -1},
         {"lease": 2**53},
         {"issued": -1},
@@ -238,20 +241,20 @@ PUBLIC = NetworkParameters("shoal", pow_bits=8)
 def test_in_a_public_network_nobody_holds_at_a_private_address(text: str) -> None:
     identity = Identity.create(PUBLIC.pow_bits, random.Random(1).randbytes)
     address = Address.parse(text)
-    signed = make_statement(identity, PUBLIC.network_id, FILE_ID, 3, address, LEASE_END, NOW).signed
-    with pytest.raises(MalformedStatement, match="address"):
+    signed = make_statement(identity, PUBLIC.network_id, FILE_ID, 3, Reach.of(address), LEASE_END, NOW).signed
+    with pytest.raises(MalformedStatement, match="reached"):
         check_statement(signed, PUBLIC, SCHEME, NOW)
     home = NetworkParameters("shoal", pow_bits=8, private=True)
-    signed = make_statement(identity, home.network_id, FILE_ID, 3, address, LEASE_END, NOW).signed
+    signed = make_statement(identity, home.network_id, FILE_ID, 3, Reach.of(address), LEASE_END, NOW).signed
     assert check_statement(signed, home, SCHEME, NOW).address == address
 
 
 def test_a_throw_away_identity_holds_nothing() -> None:
     address = Address.parse("8.8.8.8:4750")
     worker = Identity.create(PUBLIC.pow_bits, random.Random(1).randbytes)
-    signed = make_statement(worker, PUBLIC.network_id, FILE_ID, 3, address, LEASE_END, NOW).signed
+    signed = make_statement(worker, PUBLIC.network_id, FILE_ID, 3, Reach.of(address), LEASE_END, NOW).signed
     assert check_statement(signed, PUBLIC, SCHEME, NOW).node_id == worker.node_id
-    signed = make_statement(HOLDER, PUBLIC.network_id, FILE_ID, 3, address, LEASE_END, NOW).signed
+    signed = make_statement(HOLDER, PUBLIC.network_id, FILE_ID, 3, Reach.of(address), LEASE_END, NOW).signed
     with pytest.raises(MalformedStatement, match="proof of work"):
         check_statement(signed, PUBLIC, SCHEME, NOW)
 
@@ -265,7 +268,7 @@ def test_a_checker_checks_a_signature_once_and_the_times_always() -> None:
             return super().verify(public_key, message, signature)
 
     network = NetworkParameters("remembered", pow_bits=0, private=True)
-    signed = make_statement(HOLDER, network.network_id, FILE_ID, 3, ADDRESS, LEASE_END, NOW).signed
+    signed = make_statement(HOLDER, network.network_id, FILE_ID, 3, Reach.of(ADDRESS), LEASE_END, NOW).signed
     scheme = Counting()
     checker = StatementChecker(network, scheme)
     assert (
@@ -297,7 +300,7 @@ def checked(batch: list[bytes], scheme: CountingScheme, *, pow_bits: int = 0) ->
 
 def of_batch(share: int, *, file_id: FileId = FILE_ID, now: float = NOW) -> bytes:
     network = NetworkParameters("batches", 0, True)
-    return make_statement(HOLDER, network.network_id, file_id, share, ADDRESS, LEASE_END, now).signed
+    return make_statement(HOLDER, network.network_id, file_id, share, Reach.of(ADDRESS), LEASE_END, now).signed
 
 
 def forged_of_batch(share: int) -> bytes:
@@ -334,7 +337,10 @@ def test_old_and_later_statements_do_not_end_a_batch() -> None:
     """Honest peers hand them on: their clocks differ, and so do their versions."""
     scheme = CountingScheme()
     body, signature = msgpack.unpackb(of_batch(4))
-    later = msgpack.packb([msgpack.packb([2, *msgpack.unpackb(body)[1:]]), signature])
-    batch = [of_batch(1), of_batch(2, now=NOW - 2 * LIFETIME_S), of_batch(3, now=NOW + 86400), later, of_batch(5)]
+    later = msgpack.packb([msgpack.packb([3, *msgpack.unpackb(body)[1:]]), signature])
+    fields_of_1 = [1, *msgpack.unpackb(body)[1:5], ADDRESS.pack(), *msgpack.unpackb(body)[6:]]
+    earlier = msgpack.packb([msgpack.packb(fields_of_1), signature])  # as an old store may have it
+    batch = [of_batch(1), of_batch(2, now=NOW - 2 * LIFETIME_S), of_batch(3, now=NOW + 86400), later, earlier]
+    batch.append(of_batch(5))
     assert [each.share for each in checked(batch, scheme)] == [1, 5]
     assert scheme.checked == 2

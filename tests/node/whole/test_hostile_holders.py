@@ -18,7 +18,7 @@ import trio
 from kit.cases import case
 from kit.lying import handlers
 from kit.worlds import chunks, node_id, start_nodes
-from shoal.dht import Address, Announcement, Contact, Identity, NodeId, RecordKey
+from shoal.dht import Address, Announcement, Contact, Identity, NodeId, Reach, RecordKey
 from shoal.erasure import (
     BLOCK_BYTES,
     FileId,
@@ -405,7 +405,7 @@ def statements(world: World, shared: Shared, count: int, *, ids: int) -> list[by
             world.network.parameters.network_id,
             FileId(shared.published.link.id),
             (at // ids if ids < count else at) % N,
-            nowhere(rng).address,
+            Reach.of(nowhere(rng).address),
             int(now) + 10**6,
             now,
         ).signed
