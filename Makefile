@@ -1,7 +1,7 @@
 # Everything a checkout needs: each target sets up .venv by itself, with the first Python >= 3.11 found.
 #   make demo    a network on this machine: publish, lose nodes, fetch, compare
 #   make test    all tests
-#   make check   formatting, lint, types
+#   make check   formatting, lint, types; those of the web page too where npm is installed
 #   make docs    the documentation as a site, in build/docs/index.html
 #   make bench   Shoal beside Tahoe-LAFS and beside what this machine allows (benchmarks/), 20 minutes
 #   make man     the man page, build/shoal.1
@@ -17,7 +17,7 @@ DEMO ?=
 BENCH ?=
 TESTS ?= tests
 
-.PHONY: demo test check format docs bench man clean
+.PHONY: demo test check page-types format docs bench man clean
 
 demo: $(VENV)/.runtime-installed
 	$(VENV)/bin/shoal demo $(DEMO)
@@ -30,6 +30,13 @@ check: $(VENV)/.tests-installed
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy tests benchmarks examples
+	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory page-types; \
+	elif [ -n "$$CI" ]; then echo "npm is missing: the types of the web page cannot be checked." >&2; exit 1; \
+	else echo "npm is not installed here, so the types of the web page are not checked."; fi
+
+# The page is plain JavaScript with types in its comments. Only this check of them needs npm.
+page-types: $(VENV)/.page-installed
+	$(VENV)/page/node_modules/.bin/tsc --project doors/web
 
 format: $(VENV)/.tests-installed
 	$(VENV)/bin/ruff check --fix
@@ -75,6 +82,13 @@ $(VENV)/.bench-installed: pyproject.toml constraints.txt | $(RUN)
 	@echo "Installing Shoal, with the fast erasure code, into $(VENV)"
 	@$(PIP_INSTALL) --editable '.[fast]'
 	@touch $@ $(VENV)/.runtime-installed
+
+$(VENV)/.page-installed: doors/web/package.json doors/web/package-lock.json | $(RUN)
+	@echo "Installing what checks the web page into $(VENV)/page"
+	@mkdir -p $(VENV)/page
+	@cp doors/web/package.json doors/web/package-lock.json $(VENV)/page
+	@npm ci --prefix $(VENV)/page --no-audit --no-fund --loglevel=error
+	@touch $@
 
 # Running a candidate is the only sure test: a name on the PATH may be a wrapper for a Python that is not installed.
 $(RUN):
