@@ -22,7 +22,7 @@ FALSE_WORDS = frozenset({"0", "false", "f", "no", "n", "off", ""})
 
 # A command in a message that works on a home or a network, in the library's words, which know neither.
 _BARE_COMMAND = re.compile(
-    r"(?<!\S)shoal (?=(?:node|ls|publish|fetch|cat|info|check|repair|renew|keep|unkeep|delete|republish)\b)"
+    r"(?<!\S)shoal (?=(?:node|ls|publish|fetch|cat|info|check|repair|renew|keep|unkeep|delete|republish|invite)\b)"
 )
 
 
@@ -95,7 +95,8 @@ class Globals:
         home = self.locate_home()
         where = ", ".join(dict.fromkeys(str(folder) for folder in (home.config, home.data, home.cache)))
         self.output.detail(f"home: {where}")
-        self.output.detail(f"network file: {self.network or 'the one that comes with Shoal'}")
+        joined = home.network_file if home.network_file.exists() else "the one that comes with Shoal"
+        self.output.detail(f"network file: {self.network or joined}")
         self.output.detail(f"peers named: {', '.join(self.bootstrap) or 'none'}")
         if self.output.verbose:
             from shoal.erasure import best_codec
@@ -127,10 +128,10 @@ class Globals:
         return Home.locate(self.home)
 
     def load_network(self) -> "Network":
-        """The network of this command; `UsageError` when its file is wrong."""
-        from shoal.node import Network
+        """The network of this command; `UsageError` when its file or invite is wrong."""
+        from shoal.node import network_of
 
-        return Network.load(self.network)
+        return network_of(self.locate_home(), self.network)
 
 
 def globals_of(context: "typer.Context") -> Globals:

@@ -35,9 +35,12 @@ from shoal.node.folders.tree import Skipped, Tree
 from shoal.node.folders.walk import Symlinks, WalkChoices
 from shoal.node.home.daemon import daemon_status, stop_daemon
 from shoal.node.home.home import Home
+from shoal.node.home.invites import invite_to, parse_invite
+from shoal.node.home.joined import is_shipped, join_network, network_of
 from shoal.node.home.network import Network, Peer
 from shoal.node.home.receipts import Receipt, parse_receipt
 from shoal.node.home.settings import NodeSettings, init_node, load_settings, written_settings
+from shoal.node.inviting import Invitation
 from shoal.node.node import Node
 from shoal.node.opening import open_node
 from shoal.node.results import (
@@ -79,6 +82,7 @@ __all__ = [
     "FileInfo",
     "Holder",
     "Home",
+    "Invitation",
     "KeptFile",
     "Left",
     "Link",
@@ -118,8 +122,13 @@ __all__ = [
     "causes_in_words",
     "daemon_status",
     "init_node",
+    "invite_to",
+    "is_shipped",
+    "join_network",
     "load_settings",
+    "network_of",
     "open_node",
+    "parse_invite",
     "parse_link",
     "parse_receipt",
     "real_environment",

@@ -29,11 +29,14 @@ class NoWayInError(Exception):
 
 
 class Joining:
-    """Brings a node into its network through `doors` ("host:port") and the contacts of last time."""
+    """Brings a node into its network through `doors` ("host:port"), the contacts of last time and `listed` ones."""
 
-    def __init__(self, dht: DhtService, doors: Sequence[str], cached: Sequence[Contact]) -> None:
+    def __init__(
+        self, dht: DhtService, doors: Sequence[str], cached: Sequence[Contact], listed: Sequence[Contact] = ()
+    ) -> None:
         self._dht = dht
-        self._cached = cached
+        self._met = tuple(cached)
+        self._cached = [*cached, *listed]
         self._addresses: list[Address] = []
         self._names: list[str] = []
         self._unresolved: dict[str, str] = {}  # with the system's reason
@@ -46,12 +49,12 @@ class Joining:
             except AddressError:
                 self._names.append(door)
         # A door may be cached, too.
-        self.doors = list(dict.fromkeys([*doors, *(str(contact.address) for contact in cached)]))
+        self.doors = list(dict.fromkeys([*doors, *(str(each.address) for each in self._cached)]))
 
     @property
     def met(self) -> tuple[Contact, ...]:
         """The contacts of last time."""
-        return tuple(self._cached)
+        return self._met
 
     async def run(self) -> None:
         """Knock wherever there is an address. The DHT goes on trying those by itself."""

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ from shoal.node.holders.width import width_among
 from shoal.node.home.home import Home
 from shoal.node.home.ledger import Ledger
 from shoal.node.home.receipts import Receipt
+from shoal.node.inviting import Invitation, Inviting
 from shoal.node.joining import Joining, NoWayInError
 from shoal.node.publishing.journal import journal_for
 from shoal.node.publishing.opening import Publishable, open_source
@@ -63,10 +64,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 12.0  # of one command: a bootstrap node across the world answers in one, a dead list never will
+INVITE_TIMEOUT_S = 3.0  # an invite can be made without an answer, too
 
 NOBODY = (
-    "No peer is known: there is no public network yet. Join a network with --bootstrap HOST:PORT "
-    "or --network FILE, or start one: shoal swarm --nodes 16 --dir ./swarm"
+    "No peer is known: there is no public network yet. Join a network with shoal join INVITE, "
+    "--bootstrap HOST:PORT or --network FILE, or start one: shoal swarm --nodes 16 --dir ./swarm"
 )
 
 CLOSED = "This node is closed. Use it inside its block: async with open_node(...) as node: ..."
@@ -82,13 +84,20 @@ class Node:
     """
 
     def __init__(
-        self, context: Context, home: Home, ledger: Ledger, serving: "Serving | None", joining: Joining
+        self,
+        context: Context,
+        home: Home,
+        ledger: Ledger,
+        serving: "Serving | None",
+        joining: Joining,
+        inviting: Inviting,
     ) -> None:
         self.context = context
         self.home = home
         self._ledger = ledger
         self.serving = serving
         self._joining = joining
+        self._inviting = inviting
         self._is_closed = False
 
     def close(self) -> None:
@@ -140,6 +149,17 @@ class Node:
             raise NoPeers(
                 f"No peer was found: {error}. Check the name of the peer, and this machine's connection."
             ) from error
+
+    async def invite(self, timeout_s: float = INVITE_TIMEOUT_S) -> Invitation:
+        """An invite to this network, through peers that answer. Where none does in time, through those of the network
+        file, and it may name nobody.
+
+        :raises UsageError: the network has rules that no invite can carry.
+        """
+        with self._operation():
+            with suppress(NoPeers):
+                await self.wait_joined(timeout_s)
+            return self._inviting.invitation()
 
     def _nobody_answered(self, timeout_s: float) -> str:
         text = f"No peer answered within {timeout_s:g} s ({self._joining.told()}). "

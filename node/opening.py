@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from shoal.dht import Address, DhtService, Identity, ListenError, Reach
+from shoal.dht import Address, AddressError, Contact, DhtService, Identity, ListenError, Reach
 from shoal.node.channel import BugCount, Dials, Throttle, open_pool
 from shoal.node.context import Context
 from shoal.node.environment import Environment, real_environment
@@ -21,10 +21,12 @@ from shoal.node.errors import LocalError
 from shoal.node.home.contacts import ContactCache
 from shoal.node.home.daemon import DaemonNote, read_note, remove_note, write_note
 from shoal.node.home.home import Home, daemon_lock, folder_lock
+from shoal.node.home.joined import network_of, remember_network
 from shoal.node.home.ledger import Ledger
-from shoal.node.home.network import Network, split_host_port
-from shoal.node.home.settings import NodeSettings, load_identity, load_settings, remember_network
+from shoal.node.home.network import Network, Peer, split_host_port
+from shoal.node.home.settings import NodeSettings, load_identity, load_settings
 from shoal.node.home.silence import Silence
+from shoal.node.inviting import Inviting
 from shoal.node.joining import Joining
 from shoal.node.node import Node
 from shoal.node.nursery import open_nursery
@@ -65,7 +67,7 @@ async def open_node(
     whether peers answer.
 
     :param home: a folder; by default the user's own.
-    :param network: a network file; by default the one shipped with Shoal.
+    :param network: a network file, or an invite; by default the network that the home has joined, else Shoal's own.
     :param bootstrap: further peers to start from, as "host:port".
     :param serve: be a volunteer, with the identity that `init_node` made; else a client that nobody can call.
     :param settings: of a volunteer; by default those in the home.
@@ -96,8 +98,7 @@ def _plan(
     environment: Environment | None,
 ) -> _Plan:
     located = home if isinstance(home, Home) else Home.locate(None if home is None else Path(home))
-    if not isinstance(network, Network):
-        network = Network.load(None if network is None else Path(network))
+    network = network_of(located, network)
     if settings is None:
         settings = load_settings(located) if serve or located.settings_file.exists() else NodeSettings()
     doors = tuple(str(each) for each in bootstrap)
@@ -230,11 +231,12 @@ class _Opener:
         plan, dht = self._plan, context.dht
         cache = ContactCache(plan.home.contacts_file(plan.network.parameters.network_id))
         cached = await self._env.call(cache.load)
-        doors = [*plan.bootstrap, *(peer.address for peer in plan.network.peers)]
+        contacts, places = _ways_in(plan.network.peers)
+        doors = [*plan.bootstrap, *places]
         local = read_note(plan.home) if serving is None else None
         if local is not None:
             doors += [str(address) for address in local.reachable()]
-        joining = Joining(dht, doors, cached)
+        joining = Joining(dht, doors, cached, contacts)
         self._nursery.start_soon(joining.run)
         if serving is not None:
             self._nursery.start_soon(_keep_cache, self._env, dht, cache)
@@ -245,9 +247,25 @@ class _Opener:
 
             self._nursery.start_soon(Keeper(context, ledger, serving.problems).run)
             serving.ending.is_open = True
-        node = Node(context, plan.home, ledger, serving, joining)
+        node = Node(context, plan.home, ledger, serving, joining, Inviting(context, plan.network, local))
         self._stack.callback(node.close)
         return node
+
+
+def _ways_in(peers: Sequence[Peer]) -> tuple[list[Contact], list[str]]:
+    """The peers of a network file, and an invite: those of whom the id is known, and the doors at which anybody will
+    do."""
+    contacts, doors = [], []
+    for peer in peers:
+        try:
+            address = None if peer.node_id is None else Address.parse(peer.address)
+        except AddressError:
+            address = None
+        if address is not None and peer.node_id is not None:
+            contacts.append(Contact(peer.node_id, address))
+        else:
+            doors.append(peer.address)
+    return contacts, doors
 
 
 def _is_bare(disk: Disk, folder: Path) -> bool:

@@ -21,7 +21,7 @@ STOREYS = (  # from the ground up; what stands in one line may not know each oth
     ("shoal.node.repairing",),
     ("shoal.node.care",),
     ("shoal.node.volunteer",),
-    ("shoal.node.joining",),
+    ("shoal.node.joining", "shoal.node.inviting"),
     ("shoal.node.node",),
     ("shoal.node.opening",),
     ("shoal.node",),

@@ -162,8 +162,9 @@ def _init(settings: Globals, wishes: Wishes) -> int:
     home = settings.locate_home()
     written = written_settings(home)
     chosen = wishes.apply(written or NodeSettings())
-    parameters = settings.load_network().parameters
-    node_id = init_node(home, chosen, parameters)
+    network = settings.load_network()
+    parameters = network.parameters
+    node_id = init_node(home, chosen, network)
     output = settings.output
     if written is not None:
         output.note(f"The settings in {home.settings_file} are kept.")

@@ -1,6 +1,7 @@
 """`shoal publish`: encrypt a file or a folder, spread it over volunteers, print its link."""
 
 import os
+import shlex
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from shoal.cli.units import (
 )
 
 if TYPE_CHECKING:
-    from shoal.node import Published, Tree
+    from shoal.node import Invitation, Node, Published, Tree
 
 STDIN = "-"
 DEFAULT_TTL = "90d"  # the longest lease there is
@@ -251,8 +252,9 @@ async def _publish(settings: Globals, order: Order) -> int:
             ttl_s=order.ttl_s,
             on_progress=progress,
         )
+        invite = await invite_to_it(node)
     skipped = 0 if tree is None else len(tree.skipped)
-    report(settings, order, done, skipped)
+    report(settings, order, done, skipped, invite)
     return Code.OK if done.complete and not skipped else Code.PARTIAL
 
 
@@ -264,7 +266,22 @@ async def _stdin_chunks() -> AsyncIterator[bytes]:
         yield chunk
 
 
-def report(settings: Globals, order: Order, done: "Published", skipped: int = 0) -> None:
+async def invite_to_it(node: "Node") -> "Invitation | None":
+    """The invite that those who fetch need; None where every copy of Shoal is on this network, or it has rules that no
+    invite can carry."""
+    from shoal.node import UsageError, is_shipped
+
+    if is_shipped(node.context.network):
+        return None
+    try:
+        return await node.invite()
+    except UsageError:
+        return None
+
+
+def report(
+    settings: Globals, order: Order, done: "Published", skipped: int = 0, invite: "Invitation | None" = None
+) -> None:
     """The link on standard output; around it, for people, what was reached and what it survives.
 
     skipped: how many things are not in the folder, because they cannot be read.
@@ -277,11 +294,22 @@ def report(settings: Globals, order: Order, done: "Published", skipped: int = 0)
         output.complain(settings.in_full(partial_words(done, resumable=not order.from_stdin)))
     deliver(output, str(done.link))
     if output.interactive:
-        output.note(f"Fetch it with:\n  {settings.command('fetch', str(done.link), with_home=False)}")
+        output.note(fetch_words(settings, done, invite))
     if skipped:
         left_out = plural(skipped, "thing is", "things are")
         output.complain(f"{left_out} not in the folder, because of what was said above.")
-    output.summary(**summary_fields(done, skipped))
+    output.summary(**summary_fields(done, skipped, invite))
+
+
+def fetch_words(settings: Globals, done: "Published", invite: "Invitation | None") -> str:
+    """How to fetch a file: here, and on a machine that knows nothing of this network."""
+    here = settings.command("fetch", str(done.link), with_home=False)
+    if invite is None:
+        return f"Fetch it with:\n  {here}"
+    if invite.is_local:
+        return f"Fetch it with:\n  {here}\nAll peers are on this machine: from another one it cannot be fetched."
+    there = shlex.join(["shoal", "--network", invite.text, "fetch", str(done.link)])
+    return f"Fetch it with:\n  {here}\nOn another machine, with the network in the command:\n  {there}"
 
 
 def deliver(output: Output, link: str) -> None:
@@ -293,7 +321,7 @@ def deliver(output: Output, link: str) -> None:
         raise
 
 
-def summary_fields(done: "Published", skipped: int = 0) -> dict[str, object]:
+def summary_fields(done: "Published", skipped: int = 0, invite: "Invitation | None" = None) -> dict[str, object]:
     """The JSON summary. `skipped` as for `report`."""
     return {
         "link": str(done.link),
@@ -314,6 +342,7 @@ def summary_fields(done: "Published", skipped: int = 0) -> dict[str, object]:
         "lease_until": round(done.lease_until),
         "complete": done.complete,
         "refusals": dict(done.refusals),
+        "invite": None if invite is None else invite.text,
     }
 
 

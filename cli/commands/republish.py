@@ -12,7 +12,7 @@ from shoal.cli.units import plural
 
 if TYPE_CHECKING:
     from shoal.erasure import Link
-    from shoal.node import Republished
+    from shoal.node import Invitation, Republished
 
 
 def republish(
@@ -52,6 +52,7 @@ async def _republish(settings: Globals, link: "Link", ttl_s: int | None) -> int:
     async with settings.open_client() as node, open_progress(output) as progress:
         done = await node.republish(link, ttl_s=ttl_s, on_progress=progress)
         is_ours = any(file.link.id == link.id for file in node.published())
+        invite = await publish.invite_to_it(node)
     if done.published.complete:
         output.note(publish.success_words(done.published))
     else:
@@ -59,7 +60,7 @@ async def _republish(settings: Globals, link: "Link", ttl_s: int | None) -> int:
     output.note(gain_words(done))
     publish.deliver(output, str(done.published.link))
     output.note(old_words(settings, done, is_ours=is_ours))
-    output.summary(**summary_fields(done))
+    output.summary(**summary_fields(done, invite))
     return Code.OK if done.published.complete else Code.PARTIAL
 
 
@@ -78,9 +79,9 @@ def old_words(settings: Globals, done: "Republished", *, is_ours: bool) -> str:
     return f"{text} Delete the old file with: {settings.command('delete', done.old.hash)}"
 
 
-def summary_fields(done: "Republished") -> dict[str, object]:
+def summary_fields(done: "Republished", invite: "Invitation | None" = None) -> dict[str, object]:
     """The JSON summary."""
-    return publish.summary_fields(done.published) | {
+    return publish.summary_fields(done.published, invite=invite) | {
         "survives": done.published.survives,
         "old_id": done.old.hash,
         "old_k": done.before.k,

@@ -31,6 +31,7 @@ from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import AlreadyRunning, Cause, LocalError
 from shoal.node.formats import unpack
 from shoal.node.home.home import Home, daemon_lock, overwritten, read_plain, write_private
+from shoal.node.home.joined import network_of
 from shoal.node.home.network import Network
 from shoal.node.home.settings import load_identity, load_settings
 from shoal.node.nursery import open_nursery
@@ -149,7 +150,7 @@ class _Administrator:
 def _administrator(home: Home, network: Network | None, environment: Environment | None) -> _Administrator:
     """UsageError before `node init`."""
     env = environment or real_environment()
-    parameters = (network or Network.load()).parameters
+    parameters = network_of(home, network).parameters
     return _Administrator(home, parameters, load_identity(home, parameters, env.scheme), env)
 
 

@@ -62,6 +62,11 @@ class Home:
         return self.config / "config.toml"
 
     @property
+    def network_file(self) -> Path:
+        """The network that this home has joined, or that its node was made for. Without it, the one of Shoal's own."""
+        return self.config / "network.toml"
+
+    @property
     def key_file(self) -> Path:
         """The daemon's identity."""
         return self.data / "node.key"

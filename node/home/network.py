@@ -1,5 +1,6 @@
-"""Which network to join: the format of `bootstrap_peers.toml`, read strictly."""
+"""Which network to join: the format of `bootstrap_peers.toml`, read strictly, and written."""
 
+import json
 import math
 import tomllib
 from collections.abc import Mapping
@@ -64,6 +65,26 @@ class Network:
         peers = tuple(_peer(entry, where) for entry in reader.tables("peer"))
         reader.finish()
         return cls(parameters, peers)
+
+    def to_toml(self) -> str:
+        """The text of a network file that `parse` reads as this network."""
+        parameters = self.parameters
+        lines = [
+            f"network = {_quoted(parameters.name)}",
+            f"pow_bits = {parameters.pow_bits}",
+            f"private = {str(parameters.private).lower()}",
+            f'epoch = "{parameters.epoch_s!r}s"',
+        ]
+        for peer in self.peers:
+            lines += ["", "[[peer]]", f"address = {_quoted(peer.address)}"]
+            if peer.node_id is not None:
+                lines.append(f'id = "{peer.node_id.hex()}"')
+        return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A basic string of TOML. JSON has the same escapes, but leaves one control character as it is."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _peer(entry: Mapping[str, object], where: str) -> Peer:

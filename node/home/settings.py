@@ -1,6 +1,5 @@
 """A volunteer's settings (`config.toml`) and the first step of a node's life, `init_node`."""
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from shoal.dht import (
 )
 from shoal.node.errors import UsageError
 from shoal.node.home.home import Home, folder_lock, read_plain, read_secret, write_private
-from shoal.node.home.network import MAX_FILE_BYTES, TableReader, parse_toml, shown
+from shoal.node.home.joined import check_network, join_network, remember_network
+from shoal.node.home.network import MAX_FILE_BYTES, Network, TableReader, parse_toml
 
 SECRET_BYTES = 32
 NONCE_BYTES = 8
@@ -137,19 +137,22 @@ def written_settings(home: Home) -> NodeSettings | None:
 def init_node(
     home: Home,
     settings: NodeSettings,
-    parameters: NetworkParameters,
+    network: Network | NetworkParameters,
     *,
     scheme: SignatureScheme | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> NodeId:
     """Make a volunteer's identity and settings. It blocks: the proof of work takes seconds on a public network.
 
-    A `config.toml` that stands there already is kept, if it says the same.
+    A `config.toml` that stands there already is kept, if it says the same. The home remembers the network: with its
+    peers where a `Network` is given, so that commands in this home need not name it.
 
-    :raises UsageError: the home has a node already, or a `config.toml` with other settings. Nothing is changed then.
+    :raises UsageError: the home has a node already, or a `config.toml` with other settings, or it has joined another
+        network. Nothing is changed then.
     :raises AlreadyRunning: another process sets the home up, or runs on it.
     :raises LocalError: the home cannot be written.
     """
+    parameters = network.parameters if isinstance(network, Network) else network
     _check_fresh(home)
     home.create()
     with folder_lock(home.data):
@@ -160,7 +163,10 @@ def init_node(
                 f"{home.settings_file} exists already, with other settings, and is left alone. Change it there, and "
                 "leave the options out."
             )
+        check_network(home, parameters)
         identity = Identity.create(parameters.pow_bits, entropy, scheme or Ed25519())
+        if isinstance(network, Network):
+            join_network(home, network)
         if written is None:
             write_private(home.settings_file, settings.to_toml().encode(), replace=False)
         remember_network(home, parameters)
@@ -174,36 +180,6 @@ def _check_fresh(home: Home) -> None:
         raise UsageError(f"A node is set up already: {home.key_file} exists. Start it with: shoal node run")
 
 
-def remember_network(home: Home, parameters: NetworkParameters) -> None:
-    """Note which network the node of this home, its key and its shares belong to. What is noted stays.
-
-    :raises LocalError: it cannot be written.
-    """
-    if _noted_network(home) is None:
-        content = {"name": parameters.name, "id": parameters.network_id.hex()}
-        write_private(home.network_note, json.dumps(content).encode())
-
-
-def _noted_network(home: Home) -> tuple[str, bytes] | None:
-    """Name and id of the network that was noted; None where none was."""
-    try:
-        noted = json.loads(read_plain(home.network_note, MAX_FILE_BYTES))
-        return str(noted["name"]), bytes.fromhex(noted["id"])
-    except (OSError, ValueError, TypeError, LookupError, RecursionError):
-        return None
-
-
-def _check_network(home: Home, parameters: NetworkParameters) -> None:
-    noted = _noted_network(home)
-    if noted is None or noted[1] == parameters.network_id:
-        return
-    other = shown(parameters.name) if noted[0] != parameters.name else "one of that name with other rules"
-    raise UsageError(
-        f"The node in {home.data} belongs to the network {shown(noted[0])}, not to {other}. Name its network file with "
-        "--network, or use another --home."
-    )
-
-
 def load_identity(home: Home, parameters: NetworkParameters, scheme: SignatureScheme | None = None) -> Identity:
     """The daemon's identity.
 
@@ -214,7 +190,7 @@ def load_identity(home: Home, parameters: NetworkParameters, scheme: SignatureSc
         content = read_secret(home.key_file, SECRET_BYTES + NONCE_BYTES)
     except FileNotFoundError:
         raise UsageError(f"No node is set up in {home.data}. Set one up with: shoal node init") from None
-    _check_network(home, parameters)
+    check_network(home, parameters)
     identity = Identity.restore(content[:SECRET_BYTES], content[SECRET_BYTES:], scheme or Ed25519())
     if not has_proof(identity.node_id, parameters.pow_bits):
         raise UsageError(

@@ -16,7 +16,8 @@ from shoal.node.errors import AlreadyRunning, LocalError, UsageError
 from shoal.node.home.contacts import ContactCache
 from shoal.node.home.daemon import read_note
 from shoal.node.home.home import Home
-from shoal.node.home.settings import NodeSettings, init_node, load_identity, load_settings, remember_network
+from shoal.node.home.joined import remember_network
+from shoal.node.home.settings import NodeSettings, init_node, load_identity, load_settings
 
 NETWORK = NetworkParameters("test", pow_bits=4)
 SETTINGS = NodeSettings(10**9, 10**8, (Address.of("127.0.0.1", 0),), (Address.of("198.51.100.7", 4750),), 2000, None)
