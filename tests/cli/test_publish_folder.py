@@ -204,14 +204,14 @@ class Striker:
 
 
 def test_kill_9_at_any_moment(client: Any, swarm: Any, tmp_path: Path, clean_environment: dict[str, str]) -> None:
-    points = int(os.environ.get("SHOAL_CRASH_POINTS", "6"))
+    points = int(os.environ.get("SHOAL_CRASH_POINTS", "3"))
     rng = random.Random(7)
     folder = tmp_path / "folder"
-    for number in range(400):
+    for number in range(200):
         path = folder / f"{number % 7}" / f"{number}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(rng.randbytes(rng.choice((0, 1_000, 100_000))))
-    (folder / "large").write_bytes(rng.randbytes(24_000_000))
+    (folder / "large").write_bytes(rng.randbytes(16_000_000))
     striker = Striker(folder, swarm, tmp_path / "publisher", clean_environment)
     assert striker.publish() is not None
     longest = striker.busy_s
