@@ -14,15 +14,27 @@ from dataclasses import dataclass
 import trio
 
 from shoal.dht import Address, Identity
-from shoal.node.channel import Buffer, ConnectionSlots, Disconnected, Occupied, StreamHandler, Unreachable
+from shoal.node.channel import (
+    Buffer,
+    ByteStream,
+    ConnectionSlots,
+    Disconnected,
+    Occupied,
+    RawHandler,
+    RawStream,
+    StreamHandler,
+    Unreachable,
+)
 from shoal.node.channel.limits import Patience
 from shoal.node.channel.slots import Slot
-from shoal.node.channel.streams import CONNECT_TIMEOUT_S
+from shoal.node.channel.streams import CONNECT_TIMEOUT_S, HANDSHAKE_TIMEOUT_S, PUNCH_S
 from shoal.simulation.courier import Courier
+from shoal.simulation.nat import Nat, can_punch
 
 WINDOW_BYTES = 512 * 1024  # sent and not yet received, per direction: like a TCP window
 PIECE_BYTES = 64 * 1024  # buffers that are smaller together arrive together
 ROUND_TRIPS_TO_CONNECT = 2  # TCP, then TLS 1.3
+KEY_BYTES = 32  # which the server of a circuit says first, in place of a handshake
 FIRST_FREE_PORT = 49_152  # of the range for callers and for servers that bind port 0
 
 
@@ -55,6 +67,8 @@ class VirtualStreams:
         self.latency_s = latency_s
         self.bytes_per_s = bytes_per_s
         self.listeners: dict[Address, _Listener] = {}
+        self.nats: dict[str, Nat] = {}  # by host, of those behind a router
+        self.punches: dict[tuple[Address, str], Punch] = {}  # under way: from here, to that host
         self._streams: dict[VirtualStream, None] = {}
         self._separated: Callable[[str, str], bool] = _never_separated
         self._next_port = FIRST_FREE_PORT
@@ -98,6 +112,10 @@ class VirtualStreams:
         """A snapshot of the counters."""
         return StreamStatistics(self._connections, self._messages, self._sent_bytes)
 
+    def count_connection(self) -> None:
+        """A connection was made."""
+        self._connections += 1
+
     def count_message(self) -> None:
         """A message was sent."""
         self._messages += 1
@@ -111,9 +129,8 @@ class VirtualStreams:
         return self.rng.uniform(*self.latency_s)
 
     def add(self, stream: "VirtualStream") -> None:
-        """Keep track of a stream; the caller's end counts as the connection."""
+        """Keep track of a stream."""
         self._streams[stream] = None
-        self._connections += stream.peer_key is not None
 
     def remove(self, stream: "VirtualStream") -> None:
         """Forget a stream."""
@@ -128,26 +145,90 @@ class VirtualStreamNetwork:
         self._host = host
         self._everywhere: set[_Listener] = set()  # those bound to all addresses of this machine
 
-    async def connect(self, address: Address) -> "VirtualStream":
+    async def connect(self, address: Address, source: Address | None = None) -> "VirtualStream":
         """Call `address`. Raises Unreachable when nobody listens or a partition is in between."""
+        listener, caller, server, scope = await self._reach(address, source)
+        caller.peer_key = listener.identity.public_key
+        listener.nursery.start_soon(_serve_one, listener.handler, server, scope)
+        return caller
+
+    async def connect_raw(self, address: Address, source: Address | None = None) -> "VirtualStream":
+        """See `StreamNetwork.connect_raw`. A server that serves no plain connections ends them."""
+        listener, caller, server, scope = await self._reach(address, source)
+        listener.nursery.start_soon(_serve_raw, listener.raw_handler, server, scope)
+        return caller
+
+    async def _reach(
+        self, address: Address, source: Address | None
+    ) -> "tuple[_Listener, VirtualStream, VirtualStream, trio.CancelScope]":
+        """Both ends of a new connection to a listener, and the scope that ends it when another gets its slot."""
         world, latency_s = self._world, self._world.draw_latency_s()
-        if not world.can_pass(self._host, address.host):
+        if not world.can_pass(self._host, address.host) or address.host in world.nats:
             await trio.sleep(CONNECT_TIMEOUT_S)
             raise Unreachable(f"{address}: no answer")
         await world.courier.sleep_until(trio.current_time() + 2 * ROUND_TRIPS_TO_CONNECT * latency_s)
         listener = world.listeners.get(address)
-        local = Address(self._host, world.new_port())
+        local = Address(self._host, source.port if source and source.port else world.new_port())
         if listener is None:
             raise Unreachable(f"{address}: connection refused")
         scope = trio.CancelScope()
         slot = listener.slots.take(local, trio.current_time(), scope.cancel)
         if slot is None:
             raise Occupied(f"{address} has no connection free")
-        there, here = _Pipe(world, latency_s), _Pipe(world, world.draw_latency_s())
-        caller = VirtualStream(world, local, address, here, there, listener.identity.public_key, slot=None)
-        server = VirtualStream(world, address, local, there, here, None, slot=slot)
-        listener.nursery.start_soon(_serve_one, listener, server, slot, scope)
-        return caller
+        caller, server = _pair(world, local, address, latency_s)
+        server.slot = slot
+        return listener, caller, server, scope
+
+    async def punch(self, source: Address, target: Address) -> "VirtualStream | None":
+        """See `StreamNetwork.punch`. It works where the other end tries in the same time, and both routers let it."""
+        world, local = self._world, Address(self._host, source.port)
+        nats = world.nats.get(self._host), world.nats.get(target.host)
+        if not can_punch(*nats) or not world.can_pass(self._host, target.host):
+            await trio.sleep(PUNCH_S)
+            return None
+        other = world.punches.pop((target, self._host), None)
+        if other is not None:
+            mine, theirs = _pair(world, local, target, world.draw_latency_s())
+            other.meet(theirs)
+            return mine
+        waiting = world.punches[local, target.host] = Punch()
+        try:
+            with trio.move_on_after(PUNCH_S):
+                return await waiting.met()
+            return None
+        finally:
+            if world.punches.get((local, target.host)) is waiting:
+                del world.punches[local, target.host]
+
+    async def secure(self, raw: RawStream) -> "VirtualStream":
+        """See `StreamNetwork.secure`: the other end says its key first, and nobody in between changes it."""
+        assert isinstance(raw, VirtualStream), "a stream of this world"
+        stream = raw.again()
+        with trio.move_on_after(HANDSHAKE_TIMEOUT_S):
+            stream.peer_key = await stream.receive(KEY_BYTES)
+            return stream
+        stream.abort()
+        raise Unreachable(f"{raw.remote}: no handshake within {HANDSHAKE_TIMEOUT_S:g} s")
+
+    async def answer(
+        self, raw: RawStream, identity: Identity, handler: StreamHandler, *, slots: ConnectionSlots
+    ) -> None:
+        """See `StreamNetwork.answer`."""
+        assert isinstance(raw, VirtualStream), "a stream of this world"
+        stream, scope = raw.again(), trio.CancelScope()
+        stream.slot = slots.take(raw.remote, trio.current_time(), scope.cancel)
+        if stream.slot is None:
+            await stream.aclose()
+            return
+
+        async def greet_and_serve(greeted: ByteStream) -> None:
+            try:
+                await stream.send(identity.public_key)
+            except Disconnected:
+                return
+            await handler(greeted)
+
+        await _serve_one(greet_and_serve, stream, scope)
 
     async def serve(
         self,
@@ -156,6 +237,7 @@ class VirtualStreamNetwork:
         handler: StreamHandler,
         *,
         slots: ConnectionSlots | None = None,
+        raw_handler: RawHandler | None = None,
         task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listen on `address` until cancelled; see `StreamNetwork.serve`."""
@@ -165,7 +247,7 @@ class VirtualStreamNetwork:
         if place in self._world.listeners:
             raise OSError(f"{address} is in use")
         async with trio.open_nursery() as nursery:
-            listener = _Listener(identity, handler, slots or ConnectionSlots(), nursery)
+            listener = _Listener(identity, handler, raw_handler, slots or ConnectionSlots(), nursery)
             self._world.listeners[place] = listener
             self._everywhere |= {listener} if address.is_wildcard else set()
             try:
@@ -195,12 +277,10 @@ class VirtualStream:
         remote: Address,
         incoming: "_Pipe",
         outgoing: "_Pipe",
-        peer_key: bytes | None,
-        *,
-        slot: Slot | None,
     ) -> None:
         self.local, self.remote = local, remote
-        self.peer_key, self.slot = peer_key, slot
+        self.peer_key: bytes | None = None  # on the caller's side
+        self.slot: Slot | None = None  # on the server's side
         self._world = world
         self._incoming, self._outgoing = incoming, outgoing
         world.add(self)
@@ -226,7 +306,43 @@ class VirtualStream:
 
     async def receive_into(self, view: memoryview) -> int:
         """What has arrived by now."""
-        return await self._incoming.get(view, lambda: self._world.can_pass(self.local.host, self.remote.host))
+        return await self._incoming.get(view, self._can_pass)
+
+    async def receive(self, count: int) -> bytes:
+        """See `RawStream.receive`."""
+        received = bytearray(count)
+        filled = 0
+        while filled < count:
+            got = await self.receive_into(memoryview(received)[filled:])
+            if not got:
+                raise Disconnected("the connection ended")
+            filled += got
+        return bytes(received)
+
+    async def wait_for_more(self) -> None:
+        """See `RawStream.wait_for_more`."""
+        await self._incoming.get(memoryview(bytearray()), self._can_pass)
+
+    async def pass_on(self, to: RawStream, most: int) -> int:
+        """See `RawStream.pass_on`."""
+        piece = memoryview(bytearray(most))
+        count = await self.receive_into(piece)
+        if count:
+            await to.send(piece[:count])
+        return count
+
+    def bound_buffers(self) -> None:
+        """The window bounds them."""
+
+    def again(self) -> "VirtualStream":
+        """The same end of the same connection, for another owner: closing this one closes nothing any more."""
+        self._world.remove(self)
+        other = VirtualStream(self._world, self.local, self.remote, self._incoming, self._outgoing)
+        self._incoming, self._outgoing = _Pipe(self._world, 0.0), _Pipe(self._world, 0.0)
+        return other
+
+    def _can_pass(self) -> bool:
+        return self._world.can_pass(self.local.host, self.remote.host)
 
     async def aclose(self) -> None:
         """Let what was sent arrive, then the end."""
@@ -247,9 +363,33 @@ class VirtualStream:
 
 class _Listener:
     def __init__(
-        self, identity: Identity, handler: StreamHandler, slots: ConnectionSlots, nursery: trio.Nursery
+        self,
+        identity: Identity,
+        handler: StreamHandler,
+        raw_handler: RawHandler | None,
+        slots: ConnectionSlots,
+        nursery: trio.Nursery,
     ) -> None:
-        self.identity, self.handler, self.slots, self.nursery = identity, handler, slots, nursery
+        self.identity, self.handler, self.raw_handler = identity, handler, raw_handler
+        self.slots, self.nursery = slots, nursery
+
+
+class Punch:
+    """One end that tries to punch, and waits for the other."""
+
+    def __init__(self) -> None:
+        self._stream: VirtualStream | None = None
+        self._changed = trio.Event()
+
+    def meet(self, stream: "VirtualStream") -> None:
+        """The other end has come: this is our end of the connection."""
+        self._stream = stream
+        self._changed.set()
+
+    async def met(self) -> "VirtualStream | None":
+        """Our end, once the other end has come."""
+        await self._changed.wait()
+        return self._stream
 
 
 class _Pipe:
@@ -329,13 +469,31 @@ class _Pipe:
         self._changed.set()
 
 
-async def _serve_one(listener: _Listener, stream: VirtualStream, slot: Slot, scope: trio.CancelScope) -> None:
+def _pair(
+    world: VirtualStreams, local: Address, remote: Address, latency_s: float
+) -> "tuple[VirtualStream, VirtualStream]":
+    """Both ends of a new connection; `local` has the first."""
+    there, here = _Pipe(world, latency_s), _Pipe(world, world.draw_latency_s())
+    world.count_connection()
+    return VirtualStream(world, local, remote, here, there), VirtualStream(world, remote, local, there, here)
+
+
+async def _serve_one(handler: StreamHandler, stream: VirtualStream, scope: trio.CancelScope) -> None:
+    assert stream.slot is not None, "the streams of a server have slots"
     try:
         with scope:
-            await listener.handler(stream)
+            await handler(stream)
     finally:
-        slot.release()
+        stream.slot.release()
         await stream.aclose()
+
+
+async def _serve_raw(handler: RawHandler | None, stream: VirtualStream, scope: trio.CancelScope) -> None:
+    async def serve(raw: ByteStream) -> None:
+        if handler is not None and stream.slot is not None:
+            await handler(stream, stream.slot)
+
+    await _serve_one(serve, stream, scope)
 
 
 def _pieces(buffers: tuple[Buffer, ...], bytes_per_s: float | None) -> list[bytes]:

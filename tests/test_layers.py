@@ -20,6 +20,7 @@ STOREYS = (  # from the ground up; what stands in one line may not know each oth
     ("shoal.node.publishing",),
     ("shoal.node.repairing",),
     ("shoal.node.care",),
+    ("shoal.node.reach",),
     ("shoal.node.volunteer",),
     ("shoal.node.joining", "shoal.node.inviting"),
     ("shoal.node.node",),

@@ -43,6 +43,7 @@ from shoal.node.channel.messages import (
     GetHeld,
     GetHolders,
     GetManifest,
+    GetRelayed,
     GetStatus,
     HeldShares,
     HolderList,
@@ -54,9 +55,14 @@ from shoal.node.channel.messages import (
     Put,
     Read,
     Reason,
+    RelayedNodes,
     Renew,
     Reply,
     Request,
+    Reserve,
+    Reserved,
+    Ring,
+    Rung,
     Settle,
     Settled,
     Status,
@@ -72,7 +78,7 @@ from shoal.node.channel.messages import (
 from shoal.node.channel.pool import PeerPool, open_pool
 from shoal.node.channel.server import Dispatch, PeerServer, RequestError, ServerStatistics
 from shoal.node.channel.slots import ConnectionSlots
-from shoal.node.channel.streams import Buffer, ByteStream, StreamHandler, StreamNetwork
+from shoal.node.channel.streams import Buffer, ByteStream, RawHandler, RawStream, StreamHandler, StreamNetwork
 from shoal.node.channel.tls import TlsNetwork
 
 __all__ = [
@@ -102,6 +108,7 @@ __all__ = [
     "GetHeld",
     "GetHolders",
     "GetManifest",
+    "GetRelayed",
     "GetStatus",
     "HeldShares",
     "HolderList",
@@ -123,14 +130,21 @@ __all__ = [
     "PeerServer",
     "Put",
     "RateLimit",
+    "RawHandler",
+    "RawStream",
     "Read",
     "Reason",
+    "RelayedNodes",
     "RemoteError",
     "Renew",
     "Reply",
     "Request",
     "RequestError",
+    "Reserve",
+    "Reserved",
+    "Ring",
     "Role",
+    "Rung",
     "ServerStatistics",
     "Settle",
     "Settled",

@@ -1,6 +1,6 @@
 """The asking side: one connection to one peer. Many requests may be under way; replies are matched by their ids."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -197,11 +197,13 @@ async def connect_peer(
     throttle: Throttle | None = None,
     bugs: BugCount | None = None,
     dials: Dials | None = None,
+    dial: Callable[[], Awaitable[ByteStream]] | None = None,
 ) -> PeerConnection:
     """Connect to the node `node_id`, or to any node there when it is None. Its replies are read in `nursery`.
 
     params: of the network that the peer has to belong to; by default any.
     dials: bounds connections that bring no peer.
+    dial: makes the stream, where that is not simply a call of `address`; it then counts what it dials itself.
 
     Raises Unreachable, and of that family OtherNode when another node answers, OtherNetwork when the node belongs to
     another network, LeftAlone when `dials` forbids the call; Misbehaved when something answers that is no node;
@@ -209,9 +211,12 @@ async def connect_peer(
     """
     throttle, bugs = throttle or Throttle(), bugs or BugCount()
     try:
-        if dials is not None:
-            dials.begin(node_id, address)
-        stream = await network.connect(address)
+        if dial is not None:
+            dials, stream = None, await dial()
+        else:
+            if dials is not None:
+                dials.begin(node_id, address)
+            stream = await network.connect(address)
         try:
             reader = FrameReader(stream, throttle)
             with trio.move_on_after(HELLO_TIMEOUT_S):

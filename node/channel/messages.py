@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
+from shoal.dht.address import PACKED_V6_BYTES
+from shoal.dht.contact import MAX_SPACE_CLASS
 from shoal.dht.identity import ID_NONCE_BYTES, NODE_ID_BYTES
 from shoal.dht.params import MAX_NAME_BYTES, NETWORK_ID_BYTES
 from shoal.dht.signatures import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
@@ -41,6 +43,10 @@ MAX_SHARES_COUNT = 256
 MAX_SURVEY_COUNT = 1024  # files asked about at once: 32 KiB of a header's 64
 
 CHALLENGE_BYTES = 32
+TOKEN_BYTES = 16  # of a circuit
+# Less than the 20 s after which a connection counts as one that does nothing, and than any router forgets it.
+MAX_RESERVE_WAIT_S = 15
+MAX_RELAYED_COUNT = 20  # nodes behind one relay that are told at once
 
 
 class Status(IntEnum):
@@ -507,6 +513,65 @@ class Settle(Request[Settled]):
     file_id: bytes = field(metadata=_FILE_ID)
 
 
+@dataclass(frozen=True, slots=True)
+class Reserved(Reply):
+    """The relay rings for the peer that asked. `observed` is the address at which it sees that peer.
+
+    `token` names a caller that waits, and `caller` is its address, to which the peer may punch. Each is empty where
+    there is none.
+    """
+
+    observed: bytes = field(metadata=wire.blob(PACKED_V6_BYTES))
+    token: bytes = field(metadata=wire.blob(TOKEN_BYTES))
+    caller: bytes = field(metadata=wire.blob(PACKED_V6_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve(Request[Reserved]):
+    """Ask a relay to ring, and wait `wait_s` seconds for a caller (type 21). The peer has to have proven its id.
+
+    The reservation lasts while such a request is under way, and a few seconds beyond. `space` is the class of free
+    space of the peer, for those that look for hosts.
+    """
+
+    TYPE = 21
+    REPLY = Reserved
+    wait_s: int = field(metadata=wire.uint(MAX_RESERVE_WAIT_S))
+    space: int = field(metadata=wire.uint(MAX_SPACE_CLASS))
+
+
+@dataclass(frozen=True, slots=True)
+class Rung(Reply):
+    """The token of a circuit to the node that was asked for, and the address at which the relay sees that node."""
+
+    token: bytes = field(metadata=wire.exactly(TOKEN_BYTES))
+    holder: bytes = field(metadata=wire.blob(PACKED_V6_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Ring(Request[Rung]):
+    """Ask a relay for a circuit to a node that it rings for (type 22)."""
+
+    TYPE = 22
+    REPLY = Rung
+    node_id: bytes = field(metadata=wire.exactly(NODE_ID_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedNodes(Reply):
+    """Nodes that the relay rings for, by chance: rows of node id (32) and class of free space (1), end to end."""
+
+    nodes: bytes = field(metadata=wire.blob(MAX_RELAYED_COUNT * (NODE_ID_BYTES + 1), NODE_ID_BYTES + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class GetRelayed(Request[RelayedNodes]):
+    """Ask a relay for some of the nodes that it rings for (type 23)."""
+
+    TYPE = 23
+    REPLY = RelayedNodes
+
+
 REQUESTS: dict[int, type[Request[Any]]] = {
     each.TYPE: each
     for each in (
@@ -528,6 +593,9 @@ REQUESTS: dict[int, type[Request[Any]]] = {
         Stop,
         Put,
         Settle,
+        Reserve,
+        Ring,
+        GetRelayed,
     )
 }
 """Every request of this version by its number. There is none to audit: a Read of one random block, with its path to

@@ -31,13 +31,19 @@ _LISTENER_GONE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
 log = logging.getLogger(__name__)
 
 
-async def connect_socket(address: Address) -> socket.socket:
-    """A connected socket. Raises Unreachable."""
+async def connect_socket(address: Address, source: Address | None = None) -> socket.socket:
+    """A connected socket. Raises Unreachable.
+
+    source: bind to this address, though another socket of this user listens or calls from it.
+    """
     try:
         sock = _new_socket(address)
     except OSError as error:
         raise Unreachable(f"{address}: {error.strerror}") from error
     try:
+        if source is not None:
+            _share_port(sock, before_bind=True)
+            sock.bind(tuple(source))
         code = sock.connect_ex(tuple(address))
         if code == errno.EINPROGRESS:
             await trio.lowlevel.wait_writable(sock)
@@ -64,6 +70,7 @@ def listening_socket(address: Address) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 is listened to under its own address
         sock.bind(tuple(address))
         sock.listen(BACKLOG_COUNT)
+        _share_port(sock, before_bind=False)
     except BaseException:
         sock.close()
         raise
@@ -97,6 +104,18 @@ def _prepare(sock: socket.socket, name: tuple[str, int]) -> Address | None:
     except (OSError, AddressError):
         sock.close()
         return None
+
+
+def _share_port(sock: socket.socket, *, before_bind: bool) -> None:
+    """Let calls leave from a port that is listened on.
+
+    A listener allows that only once it listens. So two listeners never share a port: the second does not allow it when
+    it binds.
+    """
+    if before_bind:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "SO_REUSEPORT"):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 def local_address(sock: socket.socket) -> Address:

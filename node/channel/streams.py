@@ -19,6 +19,10 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 HANDSHAKE_TIMEOUT_S = 5.0  # one round trip, with a lost packet or two; no stranger holds a socket for longer
 CONNECT_TIMEOUT_S = 5.0  # a SYN lost twice (1 s + 2 s) and a slow path still get through
+# Both ends of a punched connection try for so long: the kernel repeats a lost SYN after 1 s. Nearly all that work do so
+# at the first try.
+PUNCH_S = 1.5
+PREAMBLE_MAGIC = b"\x00shoal/1"  # no TLS record begins like that
 
 
 class ByteStream(Protocol):
@@ -75,18 +79,91 @@ class ByteStream(Protocol):
         ...
 
 
+class RawStream(Protocol):
+    """A plain connection, on which nothing is proven yet: a circuit through a relay, or one that was punched.
+
+    All methods raise `Disconnected` when the connection is broken. One that is cancelled in the middle of its bytes
+    leaves a stream that can only be closed.
+    """
+
+    @property
+    def local(self) -> Address:
+        """This end, as this machine sees it."""
+        ...
+
+    @property
+    def remote(self) -> Address:
+        """The other end as this end sees it."""
+        ...
+
+    async def send(self, *buffers: Buffer) -> None:
+        """Send a few bytes, all of them."""
+        ...
+
+    async def receive(self, count: int) -> bytes:
+        """Exactly so many bytes, a few. Raises Disconnected where the stream ends before."""
+        ...
+
+    async def wait_for_more(self) -> None:
+        """Wait until something has come, or the end of the stream has, and take nothing. May be cancelled."""
+        ...
+
+    async def pass_on(self, to: "RawStream", most: int) -> int:
+        """Move what has come here to another stream, `most` bytes at once. How many it were: 0 at the end of this one.
+
+        Waits for bytes and for room, and holds no more of them than the other's network refused to take.
+        """
+        ...
+
+    def bound_buffers(self) -> None:
+        """Keep little of this connection in the system: there may be a thousand."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close. Closing twice is fine."""
+        ...
+
+
 StreamHandler: TypeAlias = Callable[[ByteStream], Awaitable[None]]
+RawHandler: TypeAlias = Callable[[RawStream, Slot], Awaitable[None]]
+"""Serves a plain connection; its slot is a newcomer's, and is given back by the handler or at its end."""
 
 
 class StreamNetwork(Protocol):
     """Opens and accepts streams."""
 
-    async def connect(self, address: Address) -> ByteStream:
+    async def connect(self, address: Address, source: Address | None = None) -> ByteStream:
         """Connect to the node that serves there; its key is proven. Bounded in time by itself.
+
+        source: bind to this address, though others listen or call from it.
 
         Raises `Unreachable` when no connection can be made, `Misbehaved` when what answers does not speak this
         protocol.
         """
+        ...
+
+    async def connect_raw(self, address: Address, source: Address | None = None) -> RawStream:
+        """A plain connection, to say a preamble on, otherwise as `connect`. Raises `Unreachable`."""
+        ...
+
+    async def punch(self, source: Address, target: Address) -> RawStream | None:
+        """Connect to a caller that connects to us at the same time, through the doors that both open in their routers.
+
+        Takes `PUNCH_S` at most. None where it did not work, which is no fault of anybody.
+        """
+        ...
+
+    async def secure(self, raw: RawStream) -> ByteStream:
+        """Make a plain connection what `connect` gives: the other end's key is proven. Bounded in time by itself.
+
+        The plain one is used up, whatever happens. Raises as `connect`.
+        """
+        ...
+
+    async def answer(
+        self, raw: RawStream, identity: Identity, handler: StreamHandler, *, slots: ConnectionSlots
+    ) -> None:
+        """Serve a plain connection as if it had come to `serve`. Nothing that the other end does makes this raise."""
         ...
 
     async def serve(
@@ -96,12 +173,14 @@ class StreamNetwork(Protocol):
         handler: StreamHandler,
         *,
         slots: ConnectionSlots | None = None,
+        raw_handler: RawHandler | None = None,
         task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Bind, report the bound address through `task_status`, and call `handler` in a task for each
         connection.
 
-        `slots` are the caps on connections; give the same object to all listeners of a node. Runs until
+        `slots` are the caps on connections; give the same object to all listeners of a node. `raw_handler` serves
+        connections that begin with `PREAMBLE_MAGIC`; without it they fail as any that speak no TLS. Runs until
         cancelled. Raises OSError when the address cannot be bound. The stream is closed when the handler
         returns. A handler that raises ends the server: handlers deal with what peers do, and a bug may
         surface.

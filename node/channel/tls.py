@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import cast
 
 import trio
@@ -17,6 +18,7 @@ from shoal.dht import Address, Identity
 from shoal.node.channel.certificates import PROTOCOL_NAME, certificate_key, client_context, server_context
 from shoal.node.channel.errors import Disconnected, Misbehaved, Occupied, PeerError, Unreachable
 from shoal.node.channel.limits import Patience
+from shoal.node.channel.raw_sockets import RawSocket, connect_raw_socket, punch_socket, turn_away
 from shoal.node.channel.slots import ConnectionSlots, Slot
 from shoal.node.channel.sockets import (
     accepted_sockets,
@@ -28,7 +30,15 @@ from shoal.node.channel.sockets import (
     unacknowledged_bytes,
     unread_bytes,
 )
-from shoal.node.channel.streams import CONNECT_TIMEOUT_S, HANDSHAKE_TIMEOUT_S, Buffer, StreamHandler
+from shoal.node.channel.streams import (
+    CONNECT_TIMEOUT_S,
+    HANDSHAKE_TIMEOUT_S,
+    PREAMBLE_MAGIC,
+    Buffer,
+    RawHandler,
+    RawStream,
+    StreamHandler,
+)
 
 PIECE_BYTES = 256 * 1024  # measured best of 64, 256 and 1024 KiB: it still fits the processor's cache
 # A long payload is taken in lumps, so that the system wakes us for each lump and not for each packet.
@@ -36,8 +46,6 @@ LUMP_BYTES = 512 * 1024
 LEAST_LUMP_BYTES = 64 * 1024
 LUMP_S = 0.05  # a line that brings no lump in this time is slow: then every packet counts, for all who watch it
 MAX_UNASKED_BYTES = 4_096  # of protocol answers (key updates) that pile up while we have nothing to send
-# A server that gives a connection up before the handshake sends one TLS record: the fatal alert "internal error".
-OCCUPIED = b"\x15\x03\x03\x00\x02\x02\x50"
 OCCUPIED_REASON = "TLSV1_ALERT_INTERNAL_ERROR"  # OpenSSL's name for it
 
 log = logging.getLogger(__name__)
@@ -142,7 +150,7 @@ class TlsStream:
         if self._sent_bytes:
             self.abort()
         else:
-            _turn_away(self._socket)
+            turn_away(self._socket)
 
     def abort(self) -> None:
         """Close the socket as it is."""
@@ -259,16 +267,32 @@ class TlsNetwork:
         self._calling: ssl.SSLContext | None = None
         self._serving: dict[bytes, ssl.SSLContext] = {}
 
-    async def connect(self, address: Address) -> TlsStream:
+    async def connect(self, address: Address, source: Address | None = None) -> TlsStream:
         """Call `address`. Raises Unreachable or Misbehaved within `CONNECT_TIMEOUT_S` and
         `HANDSHAKE_TIMEOUT_S`.
         """
-        if self._calling is None:
-            self._calling = client_context()
         with trio.move_on_after(CONNECT_TIMEOUT_S) as connecting:
-            sock = await connect_socket(address)
+            sock = await connect_socket(address, source)
         if connecting.cancelled_caught:
             raise Unreachable(f"{address}: no connection within {CONNECT_TIMEOUT_S:g} s")
+        return await self._call_over(sock, address)
+
+    async def connect_raw(self, address: Address, source: Address | None = None) -> RawSocket:
+        """See `StreamNetwork.connect_raw`."""
+        return await connect_raw_socket(address, source)
+
+    async def punch(self, source: Address, target: Address) -> RawSocket | None:
+        """See `StreamNetwork.punch`."""
+        return await punch_socket(source, target)
+
+    async def secure(self, raw: RawStream) -> TlsStream:
+        """See `StreamNetwork.secure`."""
+        assert isinstance(raw, RawSocket), "a stream of this network"
+        return await self._call_over(raw.detach(), raw.remote)
+
+    async def _call_over(self, sock: socket.socket, address: Address) -> TlsStream:
+        if self._calling is None:
+            self._calling = client_context()
         stream = TlsStream(sock, address, self._calling, None)
         try:
             with trio.move_on_after(HANDSHAKE_TIMEOUT_S):
@@ -279,6 +303,19 @@ class TlsNetwork:
             stream.abort()
             raise
 
+    async def answer(
+        self, raw: RawStream, identity: Identity, handler: StreamHandler, *, slots: ConnectionSlots
+    ) -> None:
+        """See `StreamNetwork.answer`."""
+        assert isinstance(raw, RawSocket), "a stream of this network"
+        scope = trio.CancelScope()
+        slot = slots.take(raw.remote, trio.current_time(), scope.cancel)
+        if slot is None:
+            turn_away(raw.detach())
+            return
+        visit = _Visit(raw.detach(), raw.remote, self._serving_context(identity), slot, scope)
+        await _serve_one(visit, handler, None)
+
     async def serve(
         self,
         address: Address,
@@ -286,6 +323,7 @@ class TlsNetwork:
         handler: StreamHandler,
         *,
         slots: ConnectionSlots | None = None,
+        raw_handler: RawHandler | None = None,
         task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listen on `address` until cancelled; see `StreamNetwork.serve`."""
@@ -299,10 +337,10 @@ class TlsNetwork:
                     scope = trio.CancelScope()
                     slot = slots.take(remote, trio.current_time(), scope.cancel)
                     if slot is None:
-                        _turn_away(sock)
+                        turn_away(sock)
                         continue
-                    stream = TlsStream(sock, remote, context, slot)
-                    nursery.start_soon(_serve_one, stream, handler, slot, scope)
+                    visit = _Visit(sock, remote, context, slot, scope)
+                    nursery.start_soon(_serve_one, visit, handler, raw_handler)
         finally:
             close_socket(listener)
 
@@ -312,22 +350,39 @@ class TlsNetwork:
         return self._serving[identity.public_key]
 
 
-def _turn_away(sock: socket.socket) -> None:
-    """Say that there is no connection free, and close. A new socket has room for these few bytes."""
-    with suppress(OSError):
-        sock.send(OCCUPIED)
-    close_socket(sock)
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A connection that has come to a server, its slot, and the scope that ends it when another gets the slot."""
+
+    sock: socket.socket
+    remote: Address
+    context: ssl.SSLContext
+    slot: Slot
+    scope: trio.CancelScope
+
+    async def begins_raw(self) -> bool:
+        """Whether it begins as no TLS does. False when nothing comes for as long as a handshake may take."""
+        with trio.move_on_after(HANDSHAKE_TIMEOUT_S), suppress(OSError):  # when it is gone the handshake finds out, too
+            await trio.lowlevel.wait_readable(self.sock)
+            return self.sock.recv(1, socket.MSG_PEEK) == PREAMBLE_MAGIC[:1]
+        return False
 
 
-async def _serve_one(stream: TlsStream, handler: StreamHandler, slot: Slot, scope: trio.CancelScope) -> None:
+async def _serve_one(visit: _Visit, handler: StreamHandler, raw_handler: RawHandler | None) -> None:
+    raw = RawSocket(visit.sock, visit.remote)
+    stream: TlsStream | RawSocket = raw
     try:
-        with scope:
-            if await _shake_hands(stream):
-                await handler(stream)
-        if scope.cancelled_caught:
+        with visit.scope:
+            if raw_handler is not None and await visit.begins_raw():
+                await raw_handler(raw, visit.slot)
+            else:
+                stream = secure = TlsStream(visit.sock, visit.remote, visit.context, visit.slot)
+                if await _shake_hands(secure):
+                    await handler(secure)
+        if visit.scope.cancelled_caught:
             stream.turn_away()
     finally:
-        slot.release()
+        visit.slot.release()
         await stream.aclose()
 
 

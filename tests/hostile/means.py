@@ -243,7 +243,7 @@ class AttackerStreams(TlsNetwork):
         self.number = 0
         self.window: int | None = None
 
-    async def connect(self, address: Address) -> TlsStream:
+    async def connect(self, address: Address, source: Address | None = None) -> TlsStream:
         """Call from one of our addresses."""
         return (await self.connect_by(address))[1]
 

@@ -21,12 +21,15 @@ from shoal.node.channel import (
     GetHeld,
     GetHolders,
     GetManifest,
+    GetRelayed,
     GetStatus,
     Identify,
     Offer,
     PeerError,
     Read,
     Renew,
+    Reserve,
+    Ring,
     Stop,
     Survey,
     TellHolders,
@@ -80,6 +83,7 @@ def requests(file_id: FileId, upload_id: bytes) -> list[AnyRequest]:
         found += [Survey(each * 3, True), Delete(each, 1, bytes(64)), GetStatus(), Stop(), Abort(upload)]
         found += [Offer(upload, 3 * BLOCK_BYTES, 3600, b""), Offer(upload, 2**60, 2**40, bytes(512))]
         found += [Write(upload, 0, bytes(32), True), Write(upload, 7, bytes(64), False), Commit(upload, 1, 3600)]
+        found += [Reserve(15, 1), Ring(bytes(32)), GetRelayed()]
         found += [Identify("peer", bytes(32), bytes(8), bytes(64)), Identify("admin", bytes(32), bytes(8), bytes(64))]
     return found
 

@@ -51,6 +51,9 @@ REQUESTS: list[m.AnyRequest] = [
     m.Stop(),
     m.Put(UPLOAD, 11, 7_776_000, 700, b""),
     m.Settle(FILE_ID),
+    m.Reserve(15, 40),
+    m.Ring(counting(32, 0x10)),
+    m.GetRelayed(),
 ]
 REPLIES: list[tuple[m.AnyRequest, m.Reply]] = list(
     zip(
@@ -74,6 +77,9 @@ REPLIES: list[tuple[m.AnyRequest, m.Reply]] = list(
             m.Done(),
             m.Committed(1_800_000_000, counting(100, 1)),
             m.Settled(12, ((0, 20, 19),)),
+            m.Reserved(bytes([1, 2, 3, 4, 5, 6]), counting(16, 0xB0), bytes([4, 3, 2, 1, 0, 9])),
+            m.Rung(counting(16, 0xB0), bytes([1, 2, 3, 4, 5, 6])),
+            m.RelayedNodes(counting(33, 0)),
         ],
         strict=True,
     )
@@ -128,7 +134,7 @@ def test_failures_become_errors_that_keep_the_numbers() -> None:
 
 
 def test_every_request_type_has_one_number() -> None:
-    assert sorted(m.REQUESTS) == list(range(2, 20))
+    assert sorted(m.REQUESTS) == [*range(2, 20), 21, 22, 23]
     assert {type(each) for each in REQUESTS} == set(m.REQUESTS.values())
 
 

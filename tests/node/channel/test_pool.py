@@ -13,7 +13,6 @@ from shoal.node.channel import (
     AnyRequest,
     Buffer,
     BugCount,
-    ByteStream,
     Caller,
     ConversationFailed,
     GetHeld,
@@ -23,6 +22,7 @@ from shoal.node.channel import (
     Unreachable,
     open_pool,
 )
+from shoal.simulation.streams import VirtualStream, VirtualStreamNetwork, VirtualStreams
 
 Clock = trio.testing.MockClock
 Serve = Callable[..., Awaitable[Any]]
@@ -157,23 +157,20 @@ async def test_a_pool_with_an_identity_proves_it(
 
 
 async def test_a_fault_of_ours_in_a_call_ends_that_call_alone(
-    autojump_clock: Clock, serve_virtual: Serve, caplog: pytest.LogCaptureFixture
+    autojump_clock: Clock, serve_virtual: Serve, world: VirtualStreams, caplog: pytest.LogCaptureFixture
 ) -> None:
     served, bugs, calls = await serve_virtual(), BugCount(), 0
 
-    class Faulty:
-        serve = served.network.serve
-
-        async def connect(self, address: Address) -> ByteStream:
+    class Faulty(VirtualStreamNetwork):
+        async def connect(self, address: Address, source: Address | None = None) -> VirtualStream:
             nonlocal calls
             calls += 1
             if calls <= 3:
                 raise LookupError("nothing was prepared for this")
-            stream: ByteStream = await served.network.connect(address)
-            return stream
+            return await super().connect(address, source)
 
     with caplog.at_level(logging.ERROR):
-        async with open_pool(Faulty(), bugs=bugs) as pool:
+        async with open_pool(Faulty(world, "10.0.0.2"), bugs=bugs) as pool:
             for _ in range(3):
                 with pytest.raises(ConversationFailed):
                     await pool.request(None, Reach.of(served.address), FINE, timeout_s=5)

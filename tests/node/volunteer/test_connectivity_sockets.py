@@ -57,10 +57,10 @@ class FilteredStreams(TlsNetwork):
         super().__init__()
         self._firewall = firewall
 
-    async def connect(self, address: Address) -> TlsStream:
+    async def connect(self, address: Address, source: Address | None = None) -> TlsStream:
         if "tcp" in self._firewall.drops:
             await trio.sleep_forever()
-        return await super().connect(address)
+        return await super().connect(address, source)
 
 
 @asynccontextmanager

@@ -1,0 +1,119 @@
+"""Relays: a node behind them is called by its own key, whatever they do; what they spend is bounded."""
+
+import random
+
+import pytest
+import trio
+import trio.testing
+
+from kit.relays import FINE, Homebody, RelayHost, ask_relay, call, start_homebody, start_relay
+from shoal.node.channel import (
+    MAX_PAYLOAD_BYTES,
+    GetRelayed,
+    HeldShares,
+    Read,
+    RemoteError,
+    Ring,
+    Status,
+    TlsNetwork,
+    open_connection,
+)
+from shoal.node.channel.relayed import RelayCalls
+from shoal.simulation.nat import Nat
+from shoal.simulation.streams import VirtualStreams
+
+Clock = trio.testing.MockClock
+HOME, CALLER = "10.0.1.1", "10.0.2.1"
+
+
+@pytest.fixture
+def world() -> VirtualStreams:
+    return VirtualStreams(random.Random(5))
+
+
+async def some_relays(nursery: trio.Nursery, world: VirtualStreams, count: int) -> list[RelayHost]:
+    return [await start_relay(nursery, world.at(f"10.9.{n}.1"), f"10.9.{n}.1", seed=10 + n) for n in range(count)]
+
+
+async def homebody(nursery: trio.Nursery, world: VirtualStreams, relays: list[RelayHost]) -> Homebody:
+    contacts = [each.contact for each in relays]
+    home = await start_homebody(nursery, world.at(HOME), contacts, host=HOME)
+    await home.wait_for(min(3, len(relays)))
+    return home
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "punched"),
+    [
+        (Nat.RESTRICTED, Nat.RESTRICTED, True),
+        (Nat.RESTRICTED, None, True),
+        (Nat.FULL_CONE, Nat.SYMMETRIC, True),
+        (Nat.SYMMETRIC, Nat.RESTRICTED, False),
+        (Nat.SYMMETRIC, Nat.SYMMETRIC, False),
+    ],
+)
+async def test_a_node_behind_a_router_answers(
+    autojump_clock: Clock, nursery: trio.Nursery, world: VirtualStreams, mine: Nat, theirs: Nat | None, punched: bool
+) -> None:
+    world.nats[HOME] = mine
+    if theirs is not None:
+        world.nats[CALLER] = theirs
+    relays = await some_relays(nursery, world, 4)
+    home = await homebody(nursery, world, relays)
+    connection = await call(nursery, world.at(CALLER), home.identity.node_id, home.relayed.relays)
+    assert connection.node_id == home.identity.node_id
+    assert isinstance(await connection.request(FINE, timeout_s=5), HeldShares)
+    assert sum(each.relay.statistics().circuits for each in relays) == (0 if punched else 1)
+    assert connection.remote.host == (HOME if punched else home.relayed.relays[0].address.host)
+
+
+async def test_three_relays_are_kept_and_replaced(
+    autojump_clock: Clock, nursery: trio.Nursery, world: VirtualStreams
+) -> None:
+    world.nats[HOME] = Nat.SYMMETRIC
+    relays = await some_relays(nursery, world, 5)
+    home = await homebody(nursery, world, relays)
+    first = home.relayed.relays[0]
+    world.separate(lambda one, other: first.address.host in (one, other))
+    await trio.sleep(60)
+    await home.wait_for(3)
+    assert first not in home.relayed.relays
+
+
+async def test_a_relay_forgets_a_node_that_is_gone(
+    autojump_clock: Clock, nursery: trio.Nursery, world: VirtualStreams
+) -> None:
+    relays = await some_relays(nursery, world, 1)
+    home = await homebody(nursery, world, relays)
+    relay = relays[0].contact
+    async with open_connection(world.at(CALLER), relay.address) as connection:
+        nodes = (await connection.request(GetRelayed(), timeout_s=5)).nodes
+        assert nodes == home.identity.node_id + bytes([30])
+        home.stop()
+        world.kill(HOME)
+        await trio.sleep(30)
+        with pytest.raises(RemoteError) as caught:
+            await connection.request(Ring(home.identity.node_id), timeout_s=5)
+        assert caught.value.status == Status.NOT_FOUND
+        assert (await connection.request(GetRelayed(), timeout_s=5)).nodes == b""
+
+
+async def test_a_real_circuit_and_a_real_punch(nursery: trio.Nursery) -> None:
+    """On loopback nothing is in the way: the punch works. One that is not worth it goes through the relay."""
+    network = TlsNetwork()
+    relay = await start_relay(nursery, network, "127.0.0.1")
+    home = await start_homebody(nursery, network, [relay.contact])
+    await home.wait_for(1)
+    connection = await call(nursery, network, home.identity.node_id, [relay.contact])
+    assert isinstance(await connection.request(FINE, timeout_s=5), HeldShares)
+    assert relay.relay.statistics().circuits_made == 0
+    calls = RelayCalls(network, ask_relay(network), None, lambda address: False)
+    connection = await call(nursery, network, home.identity.node_id, [relay.contact], calls=calls)
+    read = await connection.request(Read(bytes(32), 3, 0, 16, True), timeout_s=5)
+    assert bytes(read.payload) == bytes([3]) * MAX_PAYLOAD_BYTES
+    assert relay.relay.statistics().circuits == 1
+    assert relay.relay.statistics().passed_bytes > MAX_PAYLOAD_BYTES
+    await connection.aclose()
+    with trio.fail_after(5):
+        while relay.relay.statistics().circuits:  # noqa: ASYNC110 - it has no event for this
+            await trio.sleep(0.02)
