@@ -19,6 +19,7 @@ class AddressSource(Enum):
     ADVERTISED = "advertised"  # the user said so
     BOUND = "bound"  # a socket is bound to it
     INTERFACE = "interface"  # it is a public address of this machine
+    MAPPED = "mapped"  # a router says that it leads here, and most peers see us at its host
     OBSERVED = "observed"  # most peers see it
 
 
@@ -34,6 +35,7 @@ class OwnAddresses:
     """Finds at most one address per family, IPv4 first.
 
     listening: where the sockets are bound now.    observed: what most peers see in a family (True: IPv6).
+    mapped: the outer address of a port that a router has opened for us.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class OwnAddresses:
         advertised: Sequence[Address],
         listening: Callable[[], tuple[Address, ...]],
         observed: Callable[[bool], Address | None],
+        mapped: Callable[[], Address | None] = lambda: None,
     ) -> None:
         self._params = params
         self._network = network
         self._advertised = tuple(advertised)
         self._listening = listening
         self._observed = observed
+        self._mapped = mapped
         self._interfaces: dict[bool, str | None] = {}
         self._checked_at = float("-inf")
         self._found: tuple[OwnAddress, ...] = ()
@@ -58,7 +62,8 @@ class OwnAddresses:
         """What is known now."""
         families = (False, True)
         self._check_interfaces()
-        known = (self._listening(), *self._interfaces.values(), *(self._observed(family) for family in families))
+        seen = (self._observed(family) for family in families)
+        known = (self._listening(), *self._interfaces.values(), self._mapped(), *seen)
         if self._found_by != known:
             found = (self._of_family(ipv6=family) for family in families)
             self._found_by, self._found = known, tuple(each for each in found if each is not None)
@@ -74,6 +79,9 @@ class OwnAddresses:
         ]
         seen = self._observed(ipv6)
         if seen is not None and not all(each.is_loopback for each in bound):
+            mapped = self._mapped()
+            if mapped is not None and mapped.host == seen.host:  # else the router lies, or stands behind another one
+                candidates.append(OwnAddress(mapped, AddressSource.MAPPED))
             candidates.append(OwnAddress(seen, AddressSource.OBSERVED))
         return next((each for each in candidates if self._params.allows(each.address)), None)
 

@@ -104,12 +104,14 @@ class DhtService:
         self._saw_all_at = -math.inf  # when a lookup last found all nodes that there are
         self._moved = trio.Event()
         self.on_moved: Callable[[], None] = lambda: None  # called when our own address may have changed
+        self._mapped: Address | None = None
         self._own = OwnAddresses(
             params,
             self._network,
             self._advertise,
             lambda: self.addresses,
             lambda ipv6: self.peers.observed.best(ipv6=ipv6),
+            lambda: self._mapped,
         )
         self._membership = Membership(
             identity.node_id,
@@ -225,9 +227,24 @@ class DhtService:
         """Where others reach us, and how we know.
 
         The address that the user said comes first. Then comes the bound address, if it names one host that the network
-        allows; then, in a public network, the public address of this machine; and then what most peers see.
+        allows; then, in a public network, the public address of this machine; then the one of `be_mapped`, if most
+        peers see us at its host; and then what most peers see.
         """
         return self._own.current() if self.serving else ()
+
+    def observed(self, *, ipv6: bool) -> Address | None:
+        """What most peers see us at, believed or not; None while they have not agreed on one."""
+        return self.peers.observed.best(ipv6=ipv6)
+
+    def be_mapped(self, external: Address | None) -> None:
+        """A router says that this outer address leads here; None: none does any more.
+
+        Where its host has changed, our line has another address, most likely. So we make ourselves known again.
+        """
+        before, self._mapped = self._mapped, external
+        if before is not None and external is not None and before.host != external.host:
+            self._reunion.notice()
+        self._on_known_again()
 
     # -- joining ---------------------------------------------------------------------------------------
 
@@ -462,7 +479,8 @@ class DhtService:
     def _depends_on_peers(self) -> bool:
         """Whether only our peers can tell us that our address has changed."""
         located = self.located()
-        return not located or any(each.source is AddressSource.OBSERVED for each in located)
+        from_peers = (AddressSource.OBSERVED, AddressSource.MAPPED)
+        return not located or any(each.source in from_peers for each in located)
 
     async def _watch_machine(self) -> None:
         """Until cancelled: when the machine has slept or moved, make ourselves known."""

@@ -17,6 +17,7 @@ import trio
 from shoal.dht import DatagramNetwork, Ed25519, SignatureScheme, UdpNetwork
 from shoal.erasure import Codec, best_codec
 from shoal.node.channel import StreamNetwork, TlsNetwork
+from shoal.node.router import HomeRouters, RouterNetwork
 from shoal.node.store import Disk, RealDisk
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class Environment:
     """All seams of one node.
 
     `wall` gives seconds since the epoch and may jump; `entropy(n)` gives n unpredictable bytes for keys and nonces;
-    `rng` is for choices that need no secrecy (jitter, order).
+    `rng` is for choices that need no secrecy (jitter, order). `routers`: where home routers are found; None: nowhere.
     """
 
     datagrams: DatagramNetwork
@@ -69,6 +70,7 @@ class Environment:
     wall: Callable[[], float] = time.time
     entropy: Callable[[int], bytes] = os.urandom
     rng: random.Random = field(default_factory=random.SystemRandom)
+    routers: RouterNetwork | None = None
 
     async def call(self, function: Callable[..., T], *args: object) -> T:
         """`compute.run` with arguments."""
@@ -77,4 +79,10 @@ class Environment:
 
 def real_environment() -> Environment:
     """Sockets, files, threads, the system's clock and randomness."""
-    return Environment(datagrams=UdpNetwork(), streams=TlsNetwork(), disk=RealDisk(), compute=ThreadCompute())
+    return Environment(
+        datagrams=UdpNetwork(),
+        streams=TlsNetwork(),
+        disk=RealDisk(),
+        compute=ThreadCompute(),
+        routers=HomeRouters(),
+    )

@@ -11,7 +11,7 @@ STOREYS = (  # from the ground up; what stands in one line may not know each oth
     ("shoal.node.errors", "shoal.node.durable", "shoal.node.formats", "shoal.node.results", "shoal.node.names"),
     ("shoal.node.fingerprints",),
     ("shoal.node.folders",),
-    ("shoal.node.cipher", "shoal.node.store", "shoal.node.channel"),
+    ("shoal.node.cipher", "shoal.node.store", "shoal.node.channel", "shoal.node.router"),
     ("shoal.node.nursery", "shoal.node.environment", "shoal.node.translate"),
     ("shoal.node.home",),
     ("shoal.node.context",),

@@ -74,6 +74,7 @@ Down = Annotated[
         show_default=False,
     ),
 ]
+NoMap = Annotated[bool, typer.Option("--no-map", help="Do not ask the home router to open a port.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,9 @@ def _wishes(
     down: str | None,
     listen: list[str] | None,
     advertise: list[str] | None,
+    no_map: bool,
 ) -> Wishes:
-    values: dict[str, int | None] = {}
+    values: dict[str, int | None] = {"map": False} if no_map else {}
     if capacity is not None:
         values["capacity_bytes"] = _with_unit("--capacity", capacity)
     if reserve is not None:
@@ -146,13 +148,14 @@ def init(
     advertise: Advertise = None,
     up: Up = None,
     down: Down = None,
+    no_map: NoMap = False,
 ) -> Job:
     """Set up a node on this machine: make its identity and write its settings.
 
     Prints the node id. The identity needs a proof of work, which takes some seconds on a public network.
     """
     settings = globals_of(context)
-    wishes = _wishes(capacity, reserve, up, down, listen, advertise)
+    wishes = _wishes(capacity, reserve, up, down, listen, advertise, no_map)
     return Job(settings.output, lambda: _init(settings, wishes))
 
 
@@ -199,6 +202,7 @@ def run(
     advertise: Advertise = None,
     up: Up = None,
     down: Down = None,
+    no_map: NoMap = False,
     stop_on_eof: Annotated[
         bool,
         typer.Option("--stop-on-eof", help="Also stop when standard input ends. For programs that start nodes."),
@@ -215,7 +219,7 @@ def run(
     Exit code: 130 after Ctrl-C or SIGTERM, 0 after `shoal node leave`, which stops the node and takes its place.
     """
     settings = globals_of(context)
-    wishes = _wishes(capacity, reserve, up, down, listen, advertise)
+    wishes = _wishes(capacity, reserve, up, down, listen, advertise, no_map)
     return settings.job(lambda: _run(settings, wishes, stop_on_eof, web=web))
 
 

@@ -44,6 +44,7 @@ class NodeSettings:
     :ivar reserve_bytes: free disk that it leaves alone.
     :ivar listen: local addresses. One port number serves UDP and TCP.
     :ivar advertise: addresses that others should use, where they differ.
+    :ivar map: whether to have the home router open a port.
     :ivar up_bytes_per_s: the most that it sends, over all transfers; None for no limit.
     :ivar down_bytes_per_s: the most that it receives; None for no limit.
     """
@@ -54,6 +55,7 @@ class NodeSettings:
     advertise: tuple[Address, ...] = ()
     up_bytes_per_s: int | None = None
     down_bytes_per_s: int | None = None
+    map: bool = True
 
     def __post_init__(self) -> None:
         """UsageError for what no reader of `config.toml` would take."""
@@ -74,6 +76,7 @@ class NodeSettings:
             f"reserve_bytes = {self.reserve_bytes}",
             f"listen = [{_quoted(self.listen)}]",
             f"advertise = [{_quoted(self.advertise)}]",
+            f"map = {str(self.map).lower()}",
         ]
         if self.up_bytes_per_s is not None:
             lines.append(f"up_bytes_per_s = {self.up_bytes_per_s}")
@@ -93,6 +96,7 @@ class NodeSettings:
             advertise=_addresses(reader.texts("advertise"), "advertise", where),
             up_bytes_per_s=reader.integer("up_bytes_per_s", 0, 0, MAX_RATE_BYTES_PER_S) or None,
             down_bytes_per_s=reader.integer("down_bytes_per_s", 0, 0, MAX_RATE_BYTES_PER_S) or None,
+            map=reader.flag("map", defaults.map),
         )
         reader.finish()
         return settings

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from shoal.dht import Address, Identity, Reach, space_class
+from shoal.dht import Address, AddressSource, DhtService, Identity, Reach, space_class
 from shoal.erasure import manifest_id
 from shoal.node.care.caretaker import Caretaker
 from shoal.node.care.clocks import ClockComparison, ClockLook
@@ -34,6 +34,7 @@ from shoal.node.holders.known import KnownHolders
 from shoal.node.home.network import Network
 from shoal.node.home.settings import NodeSettings
 from shoal.node.nursery import open_nursery
+from shoal.node.reach.mapping import Mapping, MappingState, PortMapping
 from shoal.node.store import ShareStore, StoreError
 from shoal.node.volunteer.administration import Administration, Report
 from shoal.node.volunteer.budgets import BudgetedHandlers, CallerBudgets
@@ -90,6 +91,7 @@ class Serving:
         self.caretaker: Caretaker | None = None
         self.clock_look: ClockLook | None = None
         self.upkeep: Upkeep | None = None
+        self._mapping: PortMapping | None = None
         self._instance = ""
         self._slots = ConnectionSlots(private=network.parameters.private, admits=self.budgets.admits_connection)
 
@@ -128,6 +130,10 @@ class Serving:
         await nursery.start(holder.run)
         await nursery.start(self._take_care, context, holder)
         nursery.start_soon(self._watch_for_twin, context)
+        if self.settings.map and context.env.routers is not None:
+            changed, listening = context.env.datagrams.wait_for_change, lambda: _to_map(context.dht)
+            self._mapping = PortMapping(context.env.routers, listening, context.dht.be_mapped, changed)
+            nursery.start_soon(self._mapping.run)
 
     def instance(self) -> str:
         """What tells this process from another one with the same key: made when it is first asked for."""
@@ -145,6 +151,11 @@ class Serving:
         context.dht.peers.on_own_id = watch.heard
         self.handlers.after(GetStatus, lambda caller, request, payload: watch.asked(caller.remote))
         await watch.run()
+
+    @property
+    def mapping(self) -> Mapping:
+        """How it stands with the port of the home router."""
+        return Mapping(MappingState.OFF) if self._mapping is None else self._mapping.current
 
     def leave(self) -> None:
         """Take no further shares."""
@@ -227,6 +238,14 @@ class Serving:
         except StoreError as error:
             self.problems.failed(error)
             return 0
+
+
+def _to_map(dht: DhtService) -> Address | None:
+    """The listening address that a port of the router is to lead to; None where none is needed."""
+    listening = [each for each in dht.addresses if not each.is_ipv6 and not each.is_loopback]
+    known = [each for each in dht.located() if not each.address.is_ipv6]
+    depends = all(each.source in (AddressSource.MAPPED, AddressSource.OBSERVED) for each in known)
+    return listening[0] if listening and depends else None
 
 
 def _part_of(cap: int | None) -> float:

@@ -66,6 +66,7 @@ def _of_store(serving: Serving, usage: Usage | None, health: StoreHealth | None)
     settings = serving.settings
     return {
         "line": serving.connectivity.line.value,
+        "mapping": serving.mapping.as_plain(),
         "shares": usage and usage.shares,
         "files": usage and usage.files,
         "uploads": usage and usage.uploads,

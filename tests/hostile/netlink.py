@@ -110,10 +110,10 @@ def add_cable(name: str, other_name: str, other: Namespace) -> None:
     _ask(NEW_LINK, _link() + _name(name) + _attribute(_IFLA_LINKINFO, info), create=True)
 
 
-def add_address(name: str, host: str) -> None:
-    """An address of one host."""
+def add_address(name: str, host: str, bits: int | None = None) -> None:
+    """An address of one host, or of one in a network whose prefix has so many bits."""
     family, packed = _packed(host)
-    head = struct.pack("=BBBBI", family, 8 * len(packed), 0, 0, socket.if_nametoindex(name))
+    head = struct.pack("=BBBBI", family, 8 * len(packed) if bits is None else bits, 0, 0, socket.if_nametoindex(name))
     flags = _attribute(_IFA_FLAGS, struct.pack("=I", _IFA_NO_DAD)) if family == socket.AF_INET6 else b""
     _ask(NEW_ADDRESS, head + _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed) + flags, create=True)
 
