@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-LIBRARY = ("erasure", "dht", "node", "simulation", "cli")
+LIBRARY = ("erasure", "dht", "node", "simulation", "doors", "cli")
 
 
 def test_no_class_name_stands_for_two_things() -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import trio
@@ -57,6 +57,7 @@ class Door:
         self.api = Api(
             Parts(node, feed, self.sends, self.gets, readers, self.tickets, library, self.watch, ports.content)
         )
+        self._connections: tuple[Connections, ...] = ()
         self._static = load_static()
         self._guard = Guard(ports.control)
         self._content_guard = Guard(ports.content, ports.control)
@@ -71,6 +72,20 @@ class Door:
         """Go on with what an earlier door has left."""
         await self.sends.load()
         await self.gets.load()
+
+    def connections(self) -> int:
+        """How many are open, on both listeners."""
+        return sum(len(each) for each in self._connections)
+
+    def start(self, nursery: trio.Nursery, pages: Listeners, files: Listeners) -> None:
+        """Answer on these listeners, and look at the node now and then, in the tasks of a nursery."""
+        control = Connections(self.answer)
+        content = Connections(self.answer_content, send_stall_s=content_listener.SEND_STALL_S)
+        self._connections = (control, content)
+        for connections, listeners in ((control, pages), (content, files)):
+            for listener in listeners:
+                nursery.start_soon(connections.accept, listener, nursery)
+        nursery.start_soon(self.watch.run)
 
     async def answer(self, request: Request) -> Response:
         """What the control listener answers: the page, the API and the metrics."""
@@ -114,28 +129,25 @@ async def open_door(node: Node, network: Network, port: int | None = None) -> As
     :raises AlreadyRunning: this home has an open door already.
     :raises LocalError: the port is taken, or the home cannot be written.
     """
-    call = node.context.env.call
-    with door_lock(node.home):
+    with door_lock(node.home), ExitStack() as after_tasks:
+        control, pages = await _listen_somewhere(port)
+        after_tasks.callback(_close, pages)
+        content, files = await listen(0)
+        after_tasks.callback(_close, files)
+        after_tasks.callback(remove_door_note, node.home)
         async with open_nursery() as nursery:
-            control, control_listeners = await _listen_somewhere(port)
-            content, content_listeners = await listen(0)
-            metrics_token = await call(write_metrics_token, node.home)
+            metrics_token = await node.context.env.call(write_metrics_token, node.home)
             door = Door(node, network, nursery, Ports(control, content), new_token(), metrics_token)
             await door.load()
-            pages = Connections(door.answer)
-            files = Connections(door.answer_content, send_stall_s=content_listener.SEND_STALL_S)
-            for connections, listeners in ((pages, control_listeners), (files, content_listeners)):
-                for listener in listeners:
-                    nursery.start_soon(connections.accept, listener, nursery)
-            nursery.start_soon(door.watch.run)
-            await call(write_door_note, node.home, door.note)
-            try:
-                yield door
-            finally:
-                remove_door_note(node.home)
-                for listener in [*control_listeners, *content_listeners]:
-                    listener.socket.close()
-                nursery.cancel_scope.cancel()
+            door.start(nursery, pages, files)
+            await node.context.env.call(write_door_note, node.home, door.note)
+            yield door
+            nursery.cancel_scope.cancel()
+
+
+def _close(listeners: Listeners) -> None:
+    for listener in listeners:
+        listener.socket.close()
 
 
 async def _listen_somewhere(port: int | None) -> tuple[int, Listeners]:

@@ -36,7 +36,7 @@ class Guard:
         :raises HttpError: it may not be answered: 400, 403 or 421.
         """
         if _TARGET.fullmatch(request.target) is None:
-            raise HttpError(400, "This address is not a path on this machine.")
+            raise _refused(400, "This address is not a path on this machine.")
         host = self._host(request.headers)
         self._check_origin(request.headers, host)
         self._check_site(request)
@@ -45,15 +45,15 @@ class Guard:
     def _host(self, headers: Mapping[str, tuple[str, ...]]) -> str:
         given = headers.get("host", ())
         for host in HOSTS:
-            if given in ((f"{host}:{self.port}",), (host,) if self.port == HTTP_PORT else ()):
+            if given == ((host,) if self.port == HTTP_PORT else (f"{host}:{self.port}",)):
                 return host
-        raise HttpError(421, f"This door answers to http://127.0.0.1:{self.port} alone, and to no other name.")
+        raise _refused(421, f"This door answers to http://127.0.0.1:{self.port} alone, and to no other name.")
 
     def _check_origin(self, headers: Mapping[str, tuple[str, ...]], host: str) -> None:
         port = self.page_port or self.port
         own = f"http://{host}" if port == HTTP_PORT else f"http://{host}:{port}"
         if headers.get("origin", (own,)) != (own,):
-            raise HttpError(403, "Another page asked for this. Only Shoal's own page may.")
+            raise _refused(403, "Another page asked for this. Only Shoal's own page may.")
 
     def _check_site(self, request: Request) -> None:
         """A page of another site may open our page in a tab, which tells it nothing. It may do nothing else."""
@@ -63,7 +63,12 @@ class Guard:
             return
         if self.page_port is None and request.path == "/" and request.method in _SAFE and _is_tab(request):
             return
-        raise HttpError(403, "Another page asked for this. Only Shoal's own page may.")
+        raise _refused(403, "Another page asked for this. Only Shoal's own page may.")
+
+
+def _refused(status: int, words: str) -> HttpError:
+    """Nothing more is read from where this came from."""
+    return HttpError(status, words, headers=(("connection", "close"),))
 
 
 def _is_tab(request: Request) -> bool:

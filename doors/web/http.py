@@ -22,7 +22,7 @@ IDLE_S = 75.0  # between two requests on one connection
 HEAD_S = 10.0  # from the first byte of a head to its last
 BODY_STALL_S = 60.0  # a body that brings nothing for so long
 SEND_STALL_S = 60.0  # a client that takes nothing for so long
-DRAIN_S, DRAIN_BYTES = 2.0, 2**20  # of a body that nobody wants: so the client can read why
+LINGER_S, LINGER_BYTES = 2.0, 2**20  # of a body that nobody wants: so the client can read why
 READ_BYTES = 256 * 1024
 WRITE_BYTES = 256 * 1024  # sent at once; each piece has SEND_STALL_S
 
@@ -119,7 +119,7 @@ class HttpConnection:
     send_stall_s: for how long a client may take nothing.
     """
 
-    def __init__(self, stream: trio.abc.Stream, *, send_stall_s: float = SEND_STALL_S) -> None:
+    def __init__(self, stream: trio.abc.HalfCloseableStream, *, send_stall_s: float = SEND_STALL_S) -> None:
         self._stream = stream
         self._send_stall_s = send_stall_s
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
@@ -150,7 +150,7 @@ class HttpConnection:
         if self._is_broken:
             return False
         if self._http.their_state is h11.SEND_BODY:
-            await self._drain()
+            await self._linger()
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
     # --- reading
@@ -160,7 +160,7 @@ class HttpConnection:
         self.waits_since = trio.current_time()
         with trio.CancelScope(deadline=trio.current_time() + IDLE_S) as scope:
             while (event := self._http.next_event()) is h11.NEED_DATA:
-                data = await self._stream.receive_some(READ_BYTES)
+                data = await self._stream.receive_some(HEAD_BYTES)
                 if data:
                     scope.deadline = min(scope.deadline, trio.current_time() + HEAD_S)
                 self._http.receive_data(bytes(data))
@@ -168,6 +168,10 @@ class HttpConnection:
             return None
         self.waits_since = None
         self._body_done = trio.Event()
+        if event.http_version not in (b"1.0", b"1.1"):
+            raise h11.RemoteProtocolError("another version of HTTP", error_status_hint=505)
+        if len(event.target) + sum(len(name) + len(value) for name, value in event.headers) > HEAD_BYTES:
+            raise h11.RemoteProtocolError("too large a head", error_status_hint=431)
         headers: dict[str, tuple[str, ...]] = {}
         for name, value in event.headers:
             key = name.decode("ascii")
@@ -212,13 +216,13 @@ class HttpConnection:
         self._is_broken = True
         scope.cancel()
 
-    async def _drain(self) -> None:
-        """Take some of a body that nobody wanted: a client that is still sending could not read the answer."""
+    async def _linger(self) -> None:
+        """Take some of what nobody wanted: a client that is still sending could not read the answer."""
         taken = 0
-        with trio.move_on_after(DRAIN_S):
-            while taken < DRAIN_BYTES and (piece := await self._piece()):
-                taken += len(piece)
-            return
+        with trio.move_on_after(LINGER_S):
+            await self._stream.send_eof()
+            while taken < LINGER_BYTES and (data := await self._stream.receive_some(READ_BYTES)):
+                taken += len(data)
 
     # --- writing
 
@@ -264,6 +268,7 @@ class HttpConnection:
             await self._write(self._http.send(_head(response, closing=True)))
             await self._send(response.body if isinstance(response.body, bytes) else b"")
             await self._write(self._http.send(h11.EndOfMessage()))
+            await self._linger()
         except (ClientGoneError, trio.BrokenResourceError, trio.ClosedResourceError, h11.LocalProtocolError):
             return
 
