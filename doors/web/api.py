@@ -12,7 +12,7 @@ from shoal.doors.web.events import events
 from shoal.doors.web.feed import Feed
 from shoal.doors.web.fields import Fields, bad, json_response, parse_body, read_body
 from shoal.doors.web.gets import MAX_PATHS, Gets
-from shoal.doors.web.http import Request, Response
+from shoal.doors.web.http import HttpRequest, HttpResponse
 from shoal.doors.web.library import Library
 from shoal.doors.web.looking import DEFAULT_LISTED, MAX_LISTED, entries, info, pasted, qr, read_link
 from shoal.doors.web.readers import Readers
@@ -28,7 +28,7 @@ MAX_LEASE_DAYS = 90
 MAX_SHARES = 256
 _TIMES_MS = 8_640_000_000_000_000  # what a Date of JavaScript can be, before and after 1970
 
-Call: TypeAlias = Callable[[Request, tuple[str, ...]], Awaitable[Response]]
+Call: TypeAlias = Callable[[HttpRequest, tuple[str, ...]], Awaitable[HttpResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Api:
         """Every method and path, as openapi.yaml has to have them."""
         return {(method, "/".join(pattern)) for pattern, calls in self._calls.items() for method in calls}
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: HttpRequest) -> HttpResponse:
         """The answer of the call that a request is for.
 
         :raises HttpError: there is no such call, or it fails.
@@ -101,21 +101,21 @@ class Api:
 
     # --- the node
 
-    async def _status(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _status(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response(await self._parts.watch.status())
 
-    async def _history(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _history(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response(self._parts.watch.history())
 
-    async def _events(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _events(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return events(self._parts.feed, self._parts.sends, self._parts.gets)
 
     # --- sends
 
-    async def _list_sends(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _list_sends(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response([send.summary() for send in self._parts.sends.all()])
 
-    async def _create_send(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _create_send(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         body = await read_body(request, MAX_SEND_BODY_BYTES)
         fields = Fields(await self._parts.node.context.env.call(parse_body, body))
         name, folder = fields.text("name", most=255), fields.flag("folder")
@@ -124,14 +124,14 @@ class Api:
         send = await self._parts.sends.create(name, folder, [_entry(each) for each in listed])
         return json_response(send.state(), 201)
 
-    async def _show_send(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _show_send(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response(self._parts.sends.get(names[0]).state())
 
-    async def _remove_send(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _remove_send(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         await self._parts.sends.remove(self._parts.sends.get(names[0]))
-        return Response(204)
+        return HttpResponse(204)
 
-    async def _put_file(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _put_file(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         send = self._parts.sends.get(names[0])
         query = dict(parse_qsl(request.query, keep_blank_values=True, max_num_fields=8))
         offset = _number(query.pop("offset", "0"))
@@ -140,7 +140,7 @@ class Api:
         received = await self._parts.sends.receive(send, _number(names[1]), offset, request.body)
         return json_response({"received": received})
 
-    async def _start_send(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _start_send(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         send = self._parts.sends.get(names[0])
         fields = await Fields.of(request)
         choices = Choices(
@@ -156,10 +156,10 @@ class Api:
 
     # --- gets
 
-    async def _list_gets(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _list_gets(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response([get.state() for get in self._parts.gets.all()])
 
-    async def _create_get(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _create_get(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         fields = await Fields.of(request)
         link, paths, into = read_link(fields), fields.texts("paths", MAX_PATHS), fields.maybe_text("into", most=4096)
         fields.done()
@@ -167,29 +167,29 @@ class Api:
             inner_path(path)
         return json_response((await self._parts.gets.create(link, paths, into)).state(), 201)
 
-    async def _show_get(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _show_get(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response(self._parts.gets.get(names[0]).state())
 
-    async def _remove_get(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _remove_get(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         await self._parts.gets.remove(self._parts.gets.get(names[0]))
-        return Response(204)
+        return HttpResponse(204)
 
     # --- links
 
-    async def _info(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _info(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         fields = await Fields.of(request)
         link = read_link(fields)
         fields.done()
         return json_response(await info(self._parts.node, self._parts.readers, link))
 
-    async def _entries(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _entries(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         fields = await Fields.of(request)
         link, path, after = read_link(fields), fields.maybe_text("path"), fields.maybe_text("after")
         limit = fields.maybe_number("limit", 1, MAX_LISTED) or DEFAULT_LISTED
         fields.done()
         return json_response(await entries(self._parts.readers, link, path, after, limit))
 
-    async def _ticket(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _ticket(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         fields = await Fields.of(request)
         link, path, download = read_link(fields), fields.maybe_text("path"), fields.flag("download")
         fields.done()
@@ -198,13 +198,13 @@ class Api:
         host = (request.header("host") or "").rpartition(":")[0] or "127.0.0.1"
         return json_response({"url": f"http://{host}:{self._parts.content_port}{ticket}"})
 
-    async def _links(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _links(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         fields = await Fields.of(request)
         text = fields.text("text")
         fields.done()
         return json_response(pasted(text))
 
-    async def _qr(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _qr(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         fields = await Fields.of(request)
         link = read_link(fields)
         fields.done()
@@ -212,22 +212,22 @@ class Api:
 
     # --- the library
 
-    async def _list_library(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _list_library(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response(self._parts.library.all())
 
-    async def _check(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _check(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response(await self._parts.library.check(names[0]))
 
-    async def _renew(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _renew(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response(await self._parts.library.renew(names[0]))
 
-    async def _keep(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _keep(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response(await self._parts.library.keep(names[0]))
 
-    async def _unkeep(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _unkeep(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response(await self._parts.library.unkeep(names[0]))
 
-    async def _delete(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _delete(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response(await self._parts.library.delete(names[0]))
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from shoal.doors.web.errors import HttpError, http_error
 from shoal.doors.web.guard import Guard
-from shoal.doors.web.http import Headers, Request, Response, Send
+from shoal.doors.web.http import Headers, HttpRequest, HttpResponse, Send
 from shoal.doors.web.media import DOWNLOAD, media_type
 from shoal.doors.web.ranges import Part, UnsatisfiableError, wanted_part
 from shoal.doors.web.readers import Readers
@@ -93,7 +93,7 @@ class Tickets:
             self._tickets.popitem(last=False)
         return f"/{key}/{_quoted(name)}"
 
-    async def answer(self, guard: Guard, request: Request) -> Response:
+    async def answer(self, guard: Guard, request: HttpRequest) -> HttpResponse:
         """What the content listener answers."""
         try:
             guard.check(request)
@@ -108,19 +108,21 @@ class Tickets:
         except ShoalError as error:
             return http_error(error).response().with_headers(*HEADERS)
 
-    async def _answer(self, ticket: Ticket, request: Request) -> Response:
+    async def _answer(self, ticket: Ticket, request: HttpRequest) -> HttpResponse:
         if request.header("if-none-match") in ("*", ticket.etag):
-            return Response(304, ticket.headers)
+            return HttpResponse(304, ticket.headers)
         try:
             part = wanted_part(request, ticket.size, ticket.etag)
         except UnsatisfiableError:
-            return Response(416, (*ticket.headers, ("content-range", f"bytes */{ticket.size}")))
+            return HttpResponse(416, (*ticket.headers, ("content-range", f"bytes */{ticket.size}")))
         if part is None:
             return self._body(ticket, request, 200, Part(0, ticket.size, to_the_end=True))
         place = ("content-range", f"bytes {part.start}-{part.end - 1}/{ticket.size}")
         return self._body(ticket, request, 206, part, place)
 
-    def _body(self, ticket: Ticket, request: Request, status: int, part: Part, *more: tuple[str, str]) -> Response:
+    def _body(
+        self, ticket: Ticket, request: HttpRequest, status: int, part: Part, *more: tuple[str, str]
+    ) -> HttpResponse:
         async def write(send: Send) -> None:
             async with self._readers.opened(ticket.link) as remote:
                 file = await _file(remote, ticket.path)
@@ -128,7 +130,7 @@ class Tickets:
                     async for chunk in chunks:
                         await send(chunk)
 
-        return Response(status, (*ticket.headers, *more), write, part.length)
+        return HttpResponse(status, (*ticket.headers, *more), write, part.length)
 
 
 async def _file(remote: RemoteFile | RemoteFolder, path: bytes) -> RemoteFile:

@@ -14,7 +14,7 @@ from shoal.doors.web.errors import HttpError, http_error
 from shoal.doors.web.feed import Feed
 from shoal.doors.web.gets import Gets
 from shoal.doors.web.guard import Guard, check_token
-from shoal.doors.web.http import Request, Response
+from shoal.doors.web.http import HttpRequest, HttpResponse
 from shoal.doors.web.library import Library
 from shoal.doors.web.listening import Connections, Listeners, listen
 from shoal.doors.web.metrics import METRICS_PATH, Metrics
@@ -87,7 +87,7 @@ class Door:
                 nursery.start_soon(connections.accept, listener, nursery)
         nursery.start_soon(self.watch.run)
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: HttpRequest) -> HttpResponse:
         """What the control listener answers: the page, the API and the metrics."""
         policy = API_POLICY
         try:
@@ -106,7 +106,7 @@ class Door:
             response = http_error(error).response()
         return response.with_headers(policy, *HEADERS)
 
-    def _page(self, request: Request) -> Response:
+    def _page(self, request: HttpRequest) -> HttpResponse:
         response = self._static.get(request.path)
         if response is None:
             raise HttpError(404, "There is no such page.", "Open the page again with: shoal web", code="not_found")
@@ -114,7 +114,7 @@ class Door:
             raise HttpError(405, "The page can only be read.", headers=(("allow", "GET, HEAD"),))
         return response
 
-    async def answer_content(self, request: Request) -> Response:
+    async def answer_content(self, request: HttpRequest) -> HttpResponse:
         """What the content listener answers: files, under tickets."""
         return await self.tickets.answer(self._content_guard, request)
 

@@ -2,7 +2,7 @@
 
 import json
 
-from shoal.doors.web.http import Headers, Response
+from shoal.doors.web.http import Headers, HttpResponse
 from shoal.node import (
     AlreadyRunning,
     BadData,
@@ -63,10 +63,10 @@ class HttpError(Exception):
         """What is told of it."""
         return {"error": str(self), "next": self.next_step, "code": self.code}
 
-    def response(self) -> Response:
+    def response(self) -> HttpResponse:
         """The answer that says so."""
         fields = {**self.fields(), **self.more}
-        return Response(self.status, (JSON, *self.headers), json.dumps(fields).encode())
+        return HttpResponse(self.status, (JSON, *self.headers), json.dumps(fields).encode())
 
 
 def http_error(error: ShoalError) -> HttpError:

@@ -9,13 +9,13 @@ import trio
 from shoal.doors.web.errors import HttpError
 from shoal.doors.web.feed import MAX_LISTENERS, Feed, Listener
 from shoal.doors.web.gets import Gets
-from shoal.doors.web.http import Response, Send
+from shoal.doors.web.http import HttpResponse, Send
 from shoal.doors.web.sends import Sends
 
 BEAT_S = 15.0  # at least one line in so long, so that both ends notice when the other is gone
 
 
-def events(feed: Feed, sends: Sends, gets: Gets) -> Response:
+def events(feed: Feed, sends: Sends, gets: Gets) -> HttpResponse:
     """First the state of every send and get, then what changes.
 
     :raises HttpError: too many listen: 503.
@@ -37,7 +37,7 @@ def events(feed: Feed, sends: Sends, gets: Gets) -> Response:
         finally:
             feed.close(listener)
 
-    return Response(200, (("content-type", "application/x-ndjson"),), write)
+    return HttpResponse(200, (("content-type", "application/x-ndjson"),), write)
 
 
 async def _next(listener: Listener, sends: Sends, gets: Gets) -> list[bytes]:

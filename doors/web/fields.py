@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shoal.doors.web.errors import JSON, HttpError
-from shoal.doors.web.http import BodyTooLargeError, Request, Response
+from shoal.doors.web.http import BodyTooLargeError, HttpRequest, HttpResponse
 
 MAX_JSON_BYTES = 2**20
 MAX_TEXT_CHARS = 16_384
@@ -17,7 +17,7 @@ def bad(words: str) -> HttpError:
     return HttpError(400, words, _NEXT)
 
 
-async def read_body(request: Request, limit: int = MAX_JSON_BYTES) -> bytes:
+async def read_body(request: HttpRequest, limit: int = MAX_JSON_BYTES) -> bytes:
     """The body, which has to be JSON by its type: a form of another page cannot send that.
 
     :raises HttpError: 413 or 415.
@@ -57,7 +57,7 @@ class Fields:
         self._rest: dict[str, Any] = dict(value)
 
     @classmethod
-    async def of(cls, request: Request, limit: int = MAX_JSON_BYTES) -> "Fields":
+    async def of(cls, request: HttpRequest, limit: int = MAX_JSON_BYTES) -> "Fields":
         """The fields of a request's body.
 
         :raises HttpError: it is no object in JSON.
@@ -124,6 +124,6 @@ class Fields:
             raise bad("The body of this request has fields that nothing is known of here.")
 
 
-def json_response(value: Mapping[str, Any] | list[Any], status: int = 200) -> Response:
+def json_response(value: Mapping[str, Any] | list[Any], status: int = 200) -> HttpResponse:
     """An answer in JSON. It is ASCII: names that are no UTF-8 are lone surrogates, as everywhere."""
-    return Response(status, (JSON,), json.dumps(value).encode("ascii"))
+    return HttpResponse(status, (JSON,), json.dumps(value).encode("ascii"))

@@ -14,7 +14,7 @@ import trio
 
 from shoal.doors.web.errors import HttpError, error_fields
 from shoal.doors.web.feed import Feed
-from shoal.doors.web.pace import Pace
+from shoal.doors.web.pace import ShownProgress
 from shoal.doors.web.readers import Readers
 from shoal.doors.web.sends import BUG, ID_BYTES, NOTICE_S
 from shoal.node import Fetched, Link, LocalError, Node, Progress, ShoalError, UsageError, parse_link
@@ -53,7 +53,7 @@ class Get:
     phase: GetPhase = GetPhase.WAITING
     target: Path | None = None
     outcome: dict[str, Any] = field(default_factory=dict)
-    pace: Pace = field(default_factory=Pace)
+    pace: ShownProgress = field(default_factory=ShownProgress)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     told_at: float = 0.0
@@ -151,7 +151,7 @@ class Gets:
         with get.scope:
             try:
                 async with self._turns:
-                    get.phase, get.pace = GetPhase.FETCHING, Pace()
+                    get.phase, get.pace = GetPhase.FETCHING, ShownProgress()
                     self._tell(get)
                     if get.target is None:
                         await self._choose_target(get)

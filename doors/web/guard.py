@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shoal.doors.web.errors import HttpError
-from shoal.doors.web.http import Request
+from shoal.doors.web.http import HttpRequest
 
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 HTTP_PORT = 80  # its number is left out of `Host`
@@ -30,7 +30,7 @@ class Guard:
     port: int
     page_port: int | None = None
 
-    def check(self, request: Request) -> str:
+    def check(self, request: HttpRequest) -> str:
         """The host that the request named.
 
         :raises HttpError: it may not be answered: 400, 403 or 421.
@@ -55,7 +55,7 @@ class Guard:
         if headers.get("origin", (own,)) != (own,):
             raise _refused(403, "Another page asked for this. Only Shoal's own page may.")
 
-    def _check_site(self, request: Request) -> None:
+    def _check_site(self, request: HttpRequest) -> None:
         """A page of another site may open our page in a tab, which tells it nothing. It may do nothing else."""
         site = request.headers.get("sec-fetch-site", ("none",))
         allowed = CONTENT_SITES if self.page_port is not None else ("same-origin", "none")
@@ -71,11 +71,11 @@ def _refused(status: int, words: str) -> HttpError:
     return HttpError(status, words, headers=(("connection", "close"),))
 
 
-def _is_tab(request: Request) -> bool:
+def _is_tab(request: HttpRequest) -> bool:
     return request.header("sec-fetch-mode") == "navigate" and request.header("sec-fetch-dest") == "document"
 
 
-def check_token(request: Request, token: str) -> None:
+def check_token(request: HttpRequest, token: str) -> None:
     """The time that this takes tells nothing about the token.
 
     :raises HttpError: the request does not have it: 401.

@@ -1,6 +1,6 @@
 """HTTP/1.1 on one connection: h11 reads and writes the bytes, this module waits. Every wait has a deadline.
 
-A handler gets a `Request` and returns a `Response`. When the client goes away, the handler is cancelled. Nothing is
+A handler gets a request and returns a response. When the client goes away, the handler is cancelled. Nothing is
 shielded, so a client that reads nothing holds nobody up.
 """
 
@@ -40,7 +40,7 @@ class BodyTooLargeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HttpResponse:
     """An answer. A body is bytes, or a function that writes it with `send`.
 
     length: how many bytes such a function writes; None if that is not known.
@@ -51,11 +51,11 @@ class Response:
     body: bytes | Writer = b""
     length: int | None = None
 
-    def with_headers(self, *more: tuple[str, str]) -> "Response":
+    def with_headers(self, *more: tuple[str, str]) -> "HttpResponse":
         """The same with further headers. One that is there already stays as it is."""
         names = {name.lower() for name, _ in self.headers}
         added = tuple((name, value) for name, value in more if name.lower() not in names)
-        return Response(self.status, self.headers + added, self.body, self.length)
+        return HttpResponse(self.status, self.headers + added, self.body, self.length)
 
 
 class Body:
@@ -86,7 +86,7 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """A request. Header names are in small letters; a header that came twice has two values."""
 
     method: str
@@ -110,7 +110,7 @@ class Request:
         return values[0] if len(values) == 1 else None
 
 
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+Handler: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class HttpConnection:
@@ -155,7 +155,7 @@ class HttpConnection:
 
     # --- reading
 
-    async def _request(self) -> Request | None:
+    async def _request(self) -> HttpRequest | None:
         """The next request; None at the end of the connection."""
         self.waits_since = trio.current_time()
         with trio.CancelScope(deadline=trio.current_time() + IDLE_S) as scope:
@@ -178,7 +178,7 @@ class HttpConnection:
             headers[key] = (*headers.get(key, ()), value.decode("latin-1"))
         if "transfer-encoding" in headers and "content-length" in headers:
             raise h11.RemoteProtocolError("both a length and chunks", error_status_hint=400)
-        return Request(event.method.decode("ascii"), event.target.decode("ascii"), headers, Body(self._piece))
+        return HttpRequest(event.method.decode("ascii"), event.target.decode("ascii"), headers, Body(self._piece))
 
     async def _piece(self) -> bytes:
         """The next piece of the body; empty at its end."""
@@ -226,7 +226,7 @@ class HttpConnection:
 
     # --- writing
 
-    async def _answer(self, handler: Handler, request: Request) -> None:
+    async def _answer(self, handler: Handler, request: HttpRequest) -> None:
         if not {"content-length", "transfer-encoding"} & set(request.headers):
             await self._piece()  # there is no body, and now h11 knows it too
         response = await handler(request)
@@ -263,7 +263,9 @@ class HttpConnection:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         status = error.error_status_hint
-        response = Response(status, (("content-type", "text/plain"),), b"This is no request that can be answered.\n")
+        response = HttpResponse(
+            status, (("content-type", "text/plain"),), b"This is no request that can be answered.\n"
+        )
         try:
             await self._write(self._http.send(_head(response, closing=True)))
             await self._send(response.body if isinstance(response.body, bytes) else b"")
@@ -273,7 +275,7 @@ class HttpConnection:
             return
 
 
-def _head(response: Response, *, closing: bool) -> h11.Response:
+def _head(response: HttpResponse, *, closing: bool) -> h11.Response:
     headers = [("date", formatdate(usegmt=True)), *response.headers]
     if isinstance(response.body, bytes):
         headers.append(("content-length", str(len(response.body) if response.length is None else response.length)))

@@ -5,7 +5,7 @@ from typing import Any
 
 from shoal.doors.web.errors import HttpError
 from shoal.doors.web.guard import check_token
-from shoal.doors.web.http import Request, Response
+from shoal.doors.web.http import HttpRequest, HttpResponse
 from shoal.doors.web.watch import Watch
 
 METRICS_PATH = "/metrics"
@@ -50,7 +50,7 @@ class Metrics:
         self._watch = watch
         self._token = token
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: HttpRequest) -> HttpResponse:
         """The counts as text.
 
         :raises HttpError: another method, no token, or prometheus-client is not installed.
@@ -67,7 +67,7 @@ class Metrics:
             ) from None
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_StatusCollector(await self._watch.status()))
-        return Response(200, (("content-type", CONTENT_TYPE_LATEST),), generate_latest(registry))
+        return HttpResponse(200, (("content-type", CONTENT_TYPE_LATEST),), generate_latest(registry))
 
 
 class _StatusCollector:

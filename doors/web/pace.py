@@ -9,7 +9,7 @@ SAMPLES = 40
 LEAST_S = 2.0  # a guess from less would jump
 
 
-class Pace:
+class ShownProgress:
     """The progress of one thing, as the page shows it. Times are seconds of any steady clock."""
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from shoal.doors.web.http import Request
+from shoal.doors.web.http import HttpRequest
 
 _ONE_RANGE = re.compile(r"bytes[ \t]*=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 
@@ -26,7 +26,7 @@ class Part:
         return self.end - self.start
 
 
-def wanted_part(request: Request, size: int, etag: str) -> Part | None:
+def wanted_part(request: HttpRequest, size: int, etag: str) -> Part | None:
     """The part of a file that is wanted; None for all of it.
 
     Several ranges, other units and what is no range are as none, as the standard allows. So is a range of a file that

@@ -16,7 +16,7 @@ import trio
 from shoal.doors.web.errors import HttpError, error_fields
 from shoal.doors.web.feed import Feed
 from shoal.doors.web.http import Body
-from shoal.doors.web.pace import Pace
+from shoal.doors.web.pace import ShownProgress
 from shoal.doors.web.spool import SendEntry, Spool, SpoolFolder, check_entries, no_room
 from shoal.node import Node, Progress, Published, ShoalError, UsageError
 
@@ -71,7 +71,7 @@ class Send:
     outcome: dict[str, Any] = field(default_factory=dict)
     received: list[int] = field(default_factory=list)
     received_bytes: int = 0
-    pace: Pace = field(default_factory=Pace)
+    pace: ShownProgress = field(default_factory=ShownProgress)
     scope: trio.CancelScope | None = None
     is_gone: bool = False
     writers: dict[int, trio.CancelScope] = field(default_factory=dict)
@@ -293,7 +293,7 @@ class Sends:
         with send.scope:
             try:
                 async with self._publishes:
-                    send.phase, send.pace = SendPhase.PUBLISHING, Pace()
+                    send.phase, send.pace = SendPhase.PUBLISHING, ShownProgress()
                     self._tell(send)
                     await self._env.call(send.spool.finish, send.entries)
                     done = await self._node.publish(

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from shoal.doors.web.http import Headers, Response
+from shoal.doors.web.http import Headers, HttpResponse
 
 FOLDER = Path(__file__).parent / "static"
 MAX_BYTES = 2**20
@@ -34,9 +34,9 @@ API_POLICY = ("content-security-policy", "default-src 'none'; frame-ancestors 'n
 _PLAIN = re.compile(r"/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
-def load_static(folder: Path = FOLDER) -> dict[str, Response]:
+def load_static(folder: Path = FOLDER) -> dict[str, HttpResponse]:
     """The answer for each path of the page. Files of other types, and folders within folders, are no part of it."""
-    found: dict[str, Response] = {}
+    found: dict[str, HttpResponse] = {}
     total = 0
     for file in sorted([*folder.glob("*"), *folder.glob("*/*")]):
         kind = TYPES.get(file.suffix)
@@ -47,7 +47,7 @@ def load_static(folder: Path = FOLDER) -> dict[str, Response]:
         total += len(content)
         if total > MAX_BYTES:
             raise ValueError(f"the page has more than {MAX_BYTES} bytes")
-        found[path] = Response(200, (("content-type", kind),), content)
+        found[path] = HttpResponse(200, (("content-type", kind),), content)
     found["/"] = found[INDEX]
     return found
 

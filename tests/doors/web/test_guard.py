@@ -6,7 +6,7 @@ import pytest
 
 from shoal.doors.web.errors import HttpError
 from shoal.doors.web.guard import Guard, check_token
-from shoal.doors.web.http import Body, Request
+from shoal.doors.web.http import Body, HttpRequest
 
 PAGE, FILES = Guard(4780), Guard(4781, 4780)
 TAB = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
@@ -16,15 +16,15 @@ async def _nothing() -> bytes:
     return b""
 
 
-def request(target: str, headers: Mapping[str, str | tuple[str, ...]], method: str = "GET") -> Request:
+def request(target: str, headers: Mapping[str, str | tuple[str, ...]], method: str = "GET") -> HttpRequest:
     """A request with the right Host, unless the headers have another; `()` for none at all."""
     given = {"host": ("127.0.0.1:4780",)} | {
         name: (value,) if isinstance(value, str) else value for name, value in headers.items()
     }
-    return Request(method, target, {name: values for name, values in given.items() if values}, Body(_nothing))
+    return HttpRequest(method, target, {name: values for name, values in given.items() if values}, Body(_nothing))
 
 
-def status(guard: Guard, asked: Request) -> int:
+def status(guard: Guard, asked: HttpRequest) -> int:
     """200 for what may be asked."""
     try:
         guard.check(asked)

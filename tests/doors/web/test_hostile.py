@@ -13,7 +13,7 @@ import trio
 from kit.web import Answer, WebClient
 from shoal.doors.web import Door, listening, open_door
 from shoal.doors.web import http as http_module
-from shoal.doors.web.http import Request, Response, Send
+from shoal.doors.web.http import HttpRequest, HttpResponse, Send
 from shoal.node import AlreadyRunning, Network, open_node
 
 FLOOD = 10_000
@@ -231,8 +231,8 @@ async def test_readers_that_stall_do_not_hold_up_the_end() -> None:
         stalled += 1
         await send(bytes(100_000))
 
-    async def answer(request: Request) -> Response:
-        return Response(200, (), endless)
+    async def answer(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, (), endless)
 
     port, listeners = await listening.listen(0)
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
@@ -255,7 +255,7 @@ async def test_readers_that_stall_do_not_hold_up_the_end() -> None:
 async def test_a_client_that_goes_ends_what_is_done_for_it() -> None:
     ended = trio.Event()
 
-    async def answer(request: Request) -> Response:
+    async def answer(request: HttpRequest) -> HttpResponse:
         try:
             await trio.sleep_forever()
         finally:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shoal.doors.web.http import Body, Request
+from shoal.doors.web.http import Body, HttpRequest
 from shoal.doors.web.media import media_type
 from shoal.doors.web.ranges import Part, UnsatisfiableError, wanted_part
 
@@ -16,7 +16,7 @@ async def _nothing() -> bytes:
 def part(size: int = SIZE, method: str = "GET", **headers: str) -> Part | str | None:
     given = {name.replace("_", "-"): (value,) for name, value in headers.items()}
     try:
-        return wanted_part(Request(method, "/", given, Body(_nothing)), size, ETAG)
+        return wanted_part(HttpRequest(method, "/", given, Body(_nothing)), size, ETAG)
     except UnsatisfiableError:
         return "416"
 
