@@ -5,12 +5,12 @@ import re
 import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoal.cli.exits import BadUsageError
 from shoal.cli.output import Output
+from shoal.values import dataclass
 
 if TYPE_CHECKING:
     import typer

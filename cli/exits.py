@@ -6,8 +6,10 @@ of the library arrives, the library is loaded already.
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
+
+from shoal.values import dataclass
 
 
 class Code(IntEnum):

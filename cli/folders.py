@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shoal.cli.exits import BadUsageError, CommandError
 from shoal.cli.output import Output, visible
+from shoal.values import dataclass
 
 if TYPE_CHECKING:
     from shoal.node import Node, OnProgress, Tree, WalkChoices

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,7 @@ import trio
 from shoal.cli.exits import Code, CommandError
 from shoal.cli.units import plural
 from shoal.node import Home, Network, NodeSettings, init_node
+from shoal.values import dataclass
 
 NODES_MIN = 3  # the narrowest default code, 1-of-3, wants three hosts
 NODES_MAX = 200  # a process each of 50-60 MiB: more does not fit into ordinary machines

@@ -1,12 +1,12 @@
 """The commands and their options as plain values, for what is made from them: reference, man page, completion."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import typer
 
 from shoal.cli.app import PROGRAM, app
+from shoal.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from random import Random
 
@@ -25,6 +25,7 @@ from shoal.dht.records import (
     provider_payload,
 )
 from shoal.dht.routing import K
+from shoal.values import dataclass
 
 # Announcing is most of what a volunteer pays for a small file. A record lives 48 h. A renewal that fails is repeated
 # within the hour, and a machine that was away announces when it comes back. So 15 h are room enough.

@@ -1,12 +1,13 @@
 """A contact: an id and the address it answers at."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from shoal.dht.address import PACKED_V4_BYTES, PACKED_V6_BYTES, Address
 from shoal.dht.errors import ProtocolError
 from shoal.dht.identity import NODE_ID_BYTES, NodeId
+from shoal.values import dataclass
 
 if TYPE_CHECKING:
     from shoal.dht.reach import Reach

@@ -17,12 +17,12 @@ for a reply do not notice it. Newcomers notice it only when the flood comes from
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from shoal.dht.address import Address
 from shoal.dht.hashing import keyed_mac
 from shoal.dht.identity import Entropy, NodeId
 from shoal.dht.messages import COOKIE_BYTES
+from shoal.values import dataclass
 
 COOKIE_ROTATION_S = 300.0  # a cookie is good for 5 to 10 minutes (BEP 5 uses the same rhythm)
 _SECRET_BYTES = 32

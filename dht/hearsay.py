@@ -11,9 +11,9 @@ counted there.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from shoal.dht.address import Address
+from shoal.values import dataclass
 
 PRIVATE_QUIET_S = 20.0
 QUIET_S = 600.0  # at most one attempt per silent address in this time

@@ -5,12 +5,13 @@ the proof holds when H("node id proof")(node id) begins with `pow_bits` zero bit
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import NewType
 
 from shoal.dht.hashing import HASH_BYTES, labelled_hash
 from shoal.dht.signatures import SECRET_BYTES, Ed25519, SignatureScheme
+from shoal.values import dataclass
 
 NodeId = NewType("NodeId", bytes)  # 32 bytes; as a big-endian integer, a point of the XOR metric
 Entropy = Callable[[int], bytes]  # n -> n unpredictable bytes; `os.urandom` in real life

@@ -3,13 +3,14 @@
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from itertools import islice
 
 from shoal.dht.contact import Contact
 from shoal.dht.identity import NodeId, distance
 from shoal.dht.routing import K
+from shoal.values import dataclass
 
 ALPHA = 3  # queries in flight per path. The Kademlia paper's example value.
 MAX_QUERIES_PER_PATH = 3 * K  # a path through an honest network needs about K and a few

@@ -11,7 +11,6 @@ this module.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar
 
@@ -23,6 +22,7 @@ from shoal.dht.errors import ProtocolError
 from shoal.dht.hashing import HASH_BYTES
 from shoal.dht.records import MAX_RECORD_BYTES, MAX_RECORDS_PER_KEY, MIN_RECORD_BYTES, TAG_BYTES
 from shoal.dht.wire import ENVELOPE_BYTES, MAX_BODY_BYTES, MAX_DATAGRAM_BYTES
+from shoal.values import dataclass
 
 REQUEST_ID_BYTES = 16  # guessing one to forge a reply takes 2**127 tries on average
 COOKIE_BYTES = 16

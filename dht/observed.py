@@ -9,10 +9,10 @@ What the node knows by itself comes first (`own_address`). After that:
 """
 
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
 
 from shoal.dht.address import Address
 from shoal.dht.contact import Contact
+from shoal.values import dataclass
 
 MAX_VOTERS = 15  # of a family; an address that changed is noticed once eight of them have seen the new one
 # Voters that we chose: from here on callers have no vote. The first node of a network has callers alone.

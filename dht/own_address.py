@@ -1,7 +1,6 @@
 """Where others reach this node. What it knows by itself comes before what strangers say."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 import trio
@@ -9,6 +8,7 @@ import trio
 from shoal.dht.address import Address
 from shoal.dht.params import NetworkParameters
 from shoal.dht.transport import DatagramNetwork
+from shoal.values import dataclass
 
 INTERFACE_CHECK_S = 60.0  # how long the system's answer is used
 

@@ -1,10 +1,10 @@
 """What all nodes of one network agree on."""
 
-from dataclasses import dataclass
 from functools import cached_property
 
 from shoal.dht.address import Address
 from shoal.dht.hashing import labelled_hash
+from shoal.values import dataclass
 
 NETWORK_ID_BYTES = 8  # tells networks apart, no security rests on it
 MAX_NAME_BYTES = 64

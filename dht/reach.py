@@ -7,7 +7,6 @@ Statements, provider records and the hosts named in announcements carry it. Kind
 else. A reader passes over those it does not know.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from shoal.dht.address import PACKED_V6_BYTES, Address
@@ -15,6 +14,7 @@ from shoal.dht.contact import Contact
 from shoal.dht.errors import ProtocolError
 from shoal.dht.identity import NODE_ID_BYTES, NodeId
 from shoal.dht.params import NetworkParameters
+from shoal.values import dataclass
 
 MAX_WAYS = 4
 MAX_DIRECT = 2  # one for each address family

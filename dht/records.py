@@ -17,7 +17,7 @@ clock, so a wrong clock neither kills records nor keeps them.
 """
 
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum
 from functools import cached_property
 from typing import NewType
@@ -29,6 +29,7 @@ from shoal.dht.identity import ID_NONCE_BYTES, Identity, NodeId, has_proof, node
 from shoal.dht.params import NetworkParameters
 from shoal.dht.reach import MAX_REACH_BYTES, Reach, split_reach
 from shoal.dht.signatures import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SignatureScheme
+from shoal.values import dataclass
 
 RecordKey = NewType("RecordKey", bytes)  # 32 bytes, a point of the same space as node ids
 

@@ -6,7 +6,6 @@ never longer than what came from there: `Responder._seal` gives nothing longer, 
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -46,6 +45,7 @@ from shoal.dht.params import NetworkParameters
 from shoal.dht.records import Record, RecordKey, RecordKind
 from shoal.dht.store import RecordStore
 from shoal.dht.wire import ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, Envelope, seal
+from shoal.values import dataclass
 
 QueryHandler = Callable[[NodeId, bytes], Awaitable[bytes | None]]
 """Answers a query of one topic: who asks, and the payload; None for what is not understood. What it raises is a bug."""

@@ -6,7 +6,7 @@ for us. If we knew no id, any id with the proof of work may sign. A cancelled re
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Protocol
 
@@ -33,6 +33,7 @@ from shoal.dht.messages import (
 )
 from shoal.dht.params import NetworkParameters
 from shoal.dht.wire import ENVELOPE_BYTES, Envelope, seal
+from shoal.values import dataclass
 
 MAX_PENDING = 512  # requests under way; more wait for their turn
 MAX_COOKIES = 4_096

@@ -13,12 +13,12 @@ Keys are free to choose, and so are ids where a network asks for no proof of wor
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 
 from shoal.dht.address import Address
 from shoal.dht.messages import StoreStatus
 from shoal.dht.records import MAX_LIFETIME_S, MAX_RECORDS_PER_KEY, Record, RecordKey, RecordKind
+from shoal.values import dataclass
 
 GAP_S = 40 * 3600.0  # a renewal (every 30 h, with jitter) is late: the place may go to somebody else
 STEADY_S = 12 * 3600.0  # between the first store and a renewal: an honest one comes after 15 h at the soonest

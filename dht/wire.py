@@ -14,13 +14,12 @@ receiver puts its own, which makes a datagram worthless to anybody else. Only a 
 bytes instead.
 """
 
-from dataclasses import dataclass
-
 from shoal.dht.errors import ProtocolError
 from shoal.dht.hashing import signing_prefix
 from shoal.dht.identity import ID_NONCE_BYTES, Identity, NodeId, node_id_of
 from shoal.dht.params import NETWORK_ID_BYTES
 from shoal.dht.signatures import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SignatureScheme
+from shoal.values import dataclass
 
 VERSION = 1
 MAX_DATAGRAM_BYTES = 1_232  # IPv6's minimum MTU of 1,280 less IPv6 and UDP headers: never fragmented

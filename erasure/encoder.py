@@ -6,7 +6,6 @@ order. `add_segment` is both.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from shoal.erasure.codec import Codec
 from shoal.erasure.errors import BadParameters, BadState
@@ -20,6 +19,7 @@ from shoal.erasure.layout import (
     is_count,
 )
 from shoal.erasure.merkle import Frontier, block_leaf, block_node, data_leaf, data_node
+from shoal.values import dataclass
 
 STATE_VERSION = 1
 

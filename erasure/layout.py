@@ -5,10 +5,10 @@ into k equal blocks; the last one is zero-filled to a multiple of k first. Share
 segment, in order.
 """
 
-from dataclasses import dataclass
 from typing import TypeGuard
 
 from shoal.erasure.errors import BadParameters
+from shoal.values import dataclass
 
 BLOCK_BYTES = 65536  # one read request and one Merkle leaf: 1/2000 overhead in hashes, 1 ms of a 500 Mbit/s line
 SEGMENT_OVERHEAD = 40  # bytes the cipher adds to each segment: a 24-byte nonce before it and a 16-byte tag after it

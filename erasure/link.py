@@ -9,12 +9,13 @@ A path may follow, behind a slash: it names something in a folder, percent-encod
 
 import base64
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 
 from shoal.erasure.errors import MalformedLink
 from shoal.erasure.hashing import HASH_BYTES, Hash, labelled
 from shoal.erasure.manifest import FILE_KEY_BYTES, FileId
+from shoal.values import dataclass
 
 SCHEME = "shoal:"
 KEY_VERSION = 0x10  # first byte of a key part: format 1 in the upper half, the lower half reserved

@@ -6,7 +6,7 @@ bytes.
 """
 
 from collections.abc import Container
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, NewType
 
 import msgpack
@@ -15,6 +15,7 @@ from shoal.erasure.errors import BadParameters, MalformedManifest
 from shoal.erasure.hashing import HASH_BYTES, Buffer, labelled
 from shoal.erasure.layout import BLOCK_BYTES, Layout, is_count
 from shoal.erasure.merkle import split_nodes
+from shoal.values import dataclass
 
 FileId = NewType("FileId", bytes)
 """32 bytes: H_"file id" of a manifest's bytes."""

@@ -8,7 +8,6 @@ Formats: docs/format.md, "Encryption".
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -25,6 +24,7 @@ from shoal.node.folders.entries import BadEntry
 from shoal.node.folders.index import IndexSummary, LaterIndex
 from shoal.node.formats import MAX_LEASE_S, unpack
 from shoal.node.names import MAX_NAME_BYTES, name_text
+from shoal.values import dataclass
 
 KEY_BYTES = 32
 NONCE_BYTES = 24  # XChaCha20

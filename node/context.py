@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 import trio
@@ -14,6 +14,7 @@ from shoal.node.channel import Buffer, BugCount, Disconnected, PeerError, PeerPo
 from shoal.node.channel.messages import R
 from shoal.node.environment import Environment
 from shoal.node.home.silence import Silence
+from shoal.values import dataclass
 
 ASK_TIMEOUT_S = 15.0  # small questions: a dial of 5 s, a handshake of 5 s, and an answer
 BUSY_PATIENCE_S = 15.0  # for a peer that says that it is busy: what holds it up for longer is no burst

@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from shoal.erasure import Codec, best_codec
 from shoal.node.channel import StreamNetwork, TlsNetwork
 from shoal.node.router import HomeRouters, RouterNetwork
 from shoal.node.store import Disk, RealDisk
+from shoal.values import dataclass
 
 T = TypeVar("T")
 

@@ -1,7 +1,9 @@
 """What tells whether a file on disk is still the one it was."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from shoal.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """Making an invite: which peers of an open node others can join through, from where they are."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from shoal.dht import Address, Contact
 from shoal.node.context import Context
 from shoal.node.home.daemon import DaemonNote
 from shoal.node.home.invites import chosen_peers, invite_to
 from shoal.node.home.network import Network
+from shoal.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

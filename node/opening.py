@@ -7,7 +7,6 @@ A client has no store and no server, and does not import what belongs to them.
 import errno
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ from shoal.node.node import Node
 from shoal.node.nursery import open_nursery
 from shoal.node.store import Disk
 from shoal.node.translate import translated
+from shoal.values import dataclass
 
 if TYPE_CHECKING:
     from shoal.node.volunteer.serving import Serving

@@ -1,13 +1,14 @@
 """What operations give back: plain frozen values, no sockets and no tasks inside."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
 from shoal.dht import Address, NodeId
 from shoal.erasure import FileId, Link
+from shoal.values import dataclass
 
 
 class Phase(Enum):

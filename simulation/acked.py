@@ -2,9 +2,9 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from shoal.erasure import FileId, Link
+from shoal.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ this file. Each machine counts for one share. All machines that live are up, so 
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import trio
 
@@ -19,6 +18,7 @@ from shoal.simulation.acked import Acked
 from shoal.simulation.checks import shares_of
 from shoal.simulation.liars import Liars
 from shoal.simulation.world import EPOCH_START, Machine
+from shoal.values import dataclass
 
 WRONG_CLOCK_S = 3600.0  # whoever is further off is no host that others need take: they may not believe its statements
 ROOM_SHARES = 4  # so much room a free host must have: databases take some, and several files may want it at once

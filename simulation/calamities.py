@@ -3,7 +3,6 @@
 import errno
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -13,6 +12,7 @@ from shoal.node.store.store import DATABASE_NAME
 from shoal.simulation.checks import StoreWatch
 from shoal.simulation.plan import DAY_S, HOUR_S, YEAR_DAYS, StudyPlan
 from shoal.simulation.world import Machine, World
+from shoal.values import dataclass
 
 MOST_CUT_OFF = 0.5  # of the machines
 LONGEST_FULL_S = DAY_S

@@ -7,13 +7,14 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import trio
 
 from shoal.node.store import GRACE_S, ShareStore
 from shoal.simulation.acked import Acked
 from shoal.simulation.world import EPOCH_START, Machine
+from shoal.values import dataclass
 
 PAGE_FILES = 1_000
 SHOWN = 50  # violations that are told in words; all are counted

@@ -6,11 +6,11 @@ than an exponential. When its life ends it is gone for ever, up or away. Nothing
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
 from shoal.simulation.plan import DAY_S, StudyPlan
+from shoal.values import dataclass
 
 SHAPE = 4.0  # of the gamma distribution: a spread of half the mean
 

@@ -8,13 +8,13 @@ generator. No task is ever started for a datagram under way: a courier puts it i
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import trio
 
 from shoal.dht import Address, DatagramSocket, ListenError
 from shoal.simulation.courier import Courier
+from shoal.values import dataclass
 
 # Datagrams a socket holds, under way and unread together; more are lost. As many full ones as fit into the 2 MiB
 # that a real socket asks for.

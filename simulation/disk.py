@@ -19,12 +19,13 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from shoal.erasure import Buffer
 from shoal.node.store import DiskEntryKind
+from shoal.values import dataclass
 
 DEFAULT_TOTAL_BYTES = 1 << 40
 

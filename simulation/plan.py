@@ -1,9 +1,10 @@
 """What a study is: its size, how its machines live and die, and how the world treats them. All from one seed."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from shoal.simulation.datagrams import Weather
+from shoal.values import dataclass
 
 DAY_S = 86_400.0
 HOUR_S = 3_600.0

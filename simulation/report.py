@@ -4,9 +4,10 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from shoal.simulation.plan import YEAR_DAYS, StudyPlan
+from shoal.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ receiver when they arrive.
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import trio
 
@@ -30,6 +29,7 @@ from shoal.node.channel.slots import Slot
 from shoal.node.channel.streams import CONNECT_TIMEOUT_S, HANDSHAKE_TIMEOUT_S, PUNCH_S
 from shoal.simulation.courier import Courier
 from shoal.simulation.nat import Nat, can_punch
+from shoal.values import dataclass
 
 WINDOW_BYTES = 512 * 1024  # sent and not yet received, per direction: like a TCP window
 PIECE_BYTES = 64 * 1024  # buffers that are smaller together arrive together

@@ -16,7 +16,7 @@ import random
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -36,6 +36,7 @@ from shoal.simulation.disk import SimDisk
 from shoal.simulation.scheduler import run_seeded
 from shoal.simulation.signatures import FastSignatures
 from shoal.simulation.streams import VirtualStreamNetwork, VirtualStreams
+from shoal.values import dataclass
 
 T = TypeVar("T")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 STOREYS = (  # from the ground up; what stands in one line may not know each other, packages apart
+    ("shoal.values",),
     ("shoal.erasure", "shoal.dht"),
     ("shoal.node.errors", "shoal.node.durable", "shoal.node.formats", "shoal.node.results", "shoal.node.names"),
     ("shoal.node.fingerprints",),

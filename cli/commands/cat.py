@@ -2,7 +2,7 @@
 
 import os
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +12,7 @@ from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code
 from shoal.cli.stdout import write_stdout
 from shoal.cli.units import UnitError, format_size, parse_size, plural
+from shoal.values import dataclass
 
 if TYPE_CHECKING:
     from shoal.cli.progress import ProgressDisplay

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -17,6 +16,7 @@ from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError
 from shoal.cli.tables import columns
 from shoal.cli.units import UnitError, format_rate, format_size, parse_count, parse_size, plural
+from shoal.values import dataclass
 
 if TYPE_CHECKING:
     from shoal.cli.local_network import LocalNetwork, LocalNode

@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -15,6 +14,7 @@ from shoal.cli.exits import BadUsageError, Code, CommandError
 from shoal.cli.output import visible
 from shoal.cli.units import UnitError, exact_size, format_size, parse_rate, parse_size, plural
 from shoal.cli.volunteer import News, table
+from shoal.values import dataclass
 
 if TYPE_CHECKING:
     import trio

@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +23,7 @@ from shoal.cli.units import (
     parse_duration,
     plural,
 )
+from shoal.values import dataclass
 
 if TYPE_CHECKING:
     from shoal.node import Invitation, Node, Published, Tree

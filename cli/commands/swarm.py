@@ -7,7 +7,7 @@ import secrets
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ from shoal.cli.commands.demo import DEFAULT_NODES, node_count
 from shoal.cli.context import Globals, Job, given_path, globals_of
 from shoal.cli.exits import BadUsageError, Code, CommandError
 from shoal.cli.units import plural
+from shoal.values import dataclass
 
 if TYPE_CHECKING:
     from shoal.cli.local_network import LocalNetwork

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import parse_qsl
 
@@ -21,6 +20,7 @@ from shoal.doors.web.spool import MAX_ENTRIES, MAX_FILE_BYTES, SendEntry
 from shoal.doors.web.watch import Watch
 from shoal.node import Node
 from shoal.node.fetching.folder import inner_path
+from shoal.values import dataclass
 
 PREFIX = "/api/v1/"
 MAX_SEND_BODY_BYTES = 32 * 2**20  # the list of what is in a folder

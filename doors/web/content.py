@@ -9,7 +9,6 @@ import os
 import secrets
 from collections import OrderedDict
 from contextlib import aclosing
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from shoal.doors.web.errors import HttpError, http_error
@@ -19,6 +18,7 @@ from shoal.doors.web.media import DOWNLOAD, media_type
 from shoal.doors.web.ranges import Part, UnsatisfiableError, wanted_part
 from shoal.doors.web.readers import Readers
 from shoal.node import Link, RemoteFile, RemoteFolder, ShoalError, UsageError
+from shoal.values import dataclass
 
 TICKET_BYTES = 24
 MAX_TICKETS = 4_096  # the oldest go first

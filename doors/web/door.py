@@ -3,7 +3,6 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
 
 import trio
 
@@ -25,6 +24,7 @@ from shoal.doors.web.static_files import API_POLICY, HEADERS, load_static, page_
 from shoal.doors.web.watch import Watch
 from shoal.node import Network, Node, ShoalError
 from shoal.node.nursery import open_nursery
+from shoal.values import dataclass
 
 log = logging.getLogger(__name__)
 

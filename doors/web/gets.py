@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from shoal.node import Fetched, Link, LocalError, Node, Progress, ShoalError, Us
 from shoal.node.errors import local_errors
 from shoal.node.home.home import DIRECTORY_MODE, read_plain, write_private
 from shoal.node.names import name_bytes, printable
+from shoal.values import dataclass
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ A browser sends what a page asks for, whatever page that is. So every request is
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from shoal.doors.web.errors import HttpError
 from shoal.doors.web.http import HttpRequest
+from shoal.values import dataclass
 
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 HTTP_PORT = 80  # its number is left out of `Host`

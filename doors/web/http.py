@@ -6,7 +6,7 @@ shielded, so a client that reads nothing holds nobody up.
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from email.utils import formatdate
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ import h11
 import trio
 
 from shoal.node.nursery import open_nursery
+from shoal.values import dataclass
 
 log = logging.getLogger(__name__)
 

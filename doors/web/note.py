@@ -10,7 +10,6 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -18,6 +17,7 @@ from urllib.parse import quote
 from shoal.node import AlreadyRunning, Home, LocalError
 from shoal.node.errors import local_errors
 from shoal.node.home.home import DIRECTORY_MODE, FILE_MODE, read_plain, write_private
+from shoal.values import dataclass
 
 TOKEN_BYTES = 32
 MAX_FILE_BYTES = 65_536

@@ -1,9 +1,9 @@
 """Which part of a file a request is for (RFC 9110, section 14)."""
 
 import re
-from dataclasses import dataclass
 
 from shoal.doors.web.http import HttpRequest
+from shoal.values import dataclass
 
 _ONE_RANGE = re.compile(r"bytes[ \t]*=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 

@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import trio
 
 from shoal.doors.web.errors import HttpError
 from shoal.node import Link, Node, RemoteFile, RemoteFolder, ShoalError
+from shoal.values import dataclass
 
 MAX_OPEN = 8  # links; each takes CACHE_BYTES and 24 MiB for what is under way at most
 CACHE_BYTES = 32 * 2**20

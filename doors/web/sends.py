@@ -7,7 +7,7 @@ again goes on where the last one stopped.
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +19,7 @@ from shoal.doors.web.http import Body
 from shoal.doors.web.pace import ShownProgress
 from shoal.doors.web.spool import SendEntry, Spool, SpoolFolder, check_entries, no_room
 from shoal.node import Node, Progress, Published, ShoalError, UsageError
+from shoal.values import dataclass
 
 log = logging.getLogger(__name__)
 

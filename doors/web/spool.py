@@ -13,7 +13,7 @@ import shutil
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from shoal.node.errors import local_errors
 from shoal.node.fetching.folder import inner_path
 from shoal.node.home.home import DIRECTORY_MODE, FILE_MODE, read_plain, write_private
 from shoal.node.names import name_bytes, printable
+from shoal.values import dataclass
 
 MAX_ENTRIES = 100_000  # of one send: a browser needs a request for each
 MAX_STATE_BYTES = 2**20

@@ -8,7 +8,6 @@ import logging
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from shoal.doors.web.feed import Feed
 from shoal.doors.web.gets import downloads_folder
 from shoal.node import Home, LocalError, Network, Node, ShoalError, UsageError, daemon_status
 from shoal.node.home.home import read_plain, write_private
+from shoal.values import dataclass
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ channel where a poll does not do. What it answers is a claim; `proofs` tests a f
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import trio
@@ -30,6 +29,7 @@ from shoal.node.holders.statements import LIFETIME_S, HolderStatement
 from shoal.node.holders.surveys import Entry, ask_survey, rows_of
 from shoal.node.nursery import open_nursery
 from shoal.node.repairing.audit import outcome_of
+from shoal.values import dataclass
 
 SURVEY_TIMEOUT_S = 20.0
 # A peer may say that it keeps shares of a file for which it has signed nowhere. So many of them are noted: the peer is

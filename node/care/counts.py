@@ -1,6 +1,6 @@
 """Counters of what the care of files has cost and found since the node's start, for its status."""
 
-from dataclasses import dataclass
+from shoal.values import dataclass
 
 
 @dataclass

@@ -5,11 +5,10 @@ audited until it fails one. From then on its claims are audited at every look, u
 Only audits by this node count: no peer can spoil the reputation of another.
 """
 
-from dataclasses import dataclass
-
 from shoal.dht import NodeId
 from shoal.erasure import FileId
 from shoal.node.care.presence import GRACE_EPOCHS, SLACK_EPOCHS
+from shoal.values import dataclass
 
 MAX_PEERS = 2_000  # if so many of those who share files with us lie, nothing helps
 MAX_FILES = 256  # of one peer

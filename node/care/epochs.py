@@ -7,10 +7,10 @@ the file one epoch.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from shoal.dht import NodeId, labelled_hash
 from shoal.erasure import FileId
+from shoal.values import dataclass
 
 BACK_OFF_PARTS = 16  # of an epoch: the second in rank waits one part, the third two, …
 MAX_RANK = 8  # holders whose turn comes in the first half of an epoch; with all of them dead, the next epoch has others

@@ -6,10 +6,12 @@ A *group* is what counts as one uploader: a /24 or a /48, in a private network a
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 import trio
+
+from shoal.values import dataclass
 
 OWED_EVERY_S = 60.0  # so often it is looked whether a place that was had for long is owed to others
 MOST_PER_FREE = 3  # places of one group for each free one: alone it gets three quarters of them

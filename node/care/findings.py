@@ -9,7 +9,7 @@ A step that learns more makes a new value. The first stage is not called a surve
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 
 from shoal.dht import NodeId
@@ -18,6 +18,7 @@ from shoal.node.care.health import FileHealth, Observation
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.refresh import Place
 from shoal.node.holders.statements import HolderStatement
+from shoal.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

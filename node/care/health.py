@@ -11,11 +11,11 @@ the risk depends on how many shares answer (`urgency`).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from shoal.dht import NodeId
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.tally import match_hosts
+from shoal.values import dataclass
 
 EMERGENCY_MARGIN = 2  # shares above k at which a repair that failed is tried again soon, not only in the next epoch
 

@@ -8,7 +8,6 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from itertools import islice
 
 import trio
@@ -23,6 +22,7 @@ from shoal.node.holders.line import Headway, full_bytes_per_s
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.nursery import open_nursery
 from shoal.node.repairing.repair import Repairer, RepairJob
+from shoal.values import dataclass
 
 MENDS_AT_ONCE = 4
 MENDS_QUEUED = 64  # that wait for their turn or for room; what is known of their files is in memory meanwhile

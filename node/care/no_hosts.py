@@ -5,9 +5,9 @@ network has changed, or after a pause that grows with each vain search.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from shoal.erasure import FileId
+from shoal.values import dataclass
 
 SOON_PARTS = 16  # of an epoch: the first pause of a file in danger, and the shortest one of every other
 LONGEST_PAUSE_EPOCHS = 32.0

@@ -8,7 +8,7 @@ connections for it carry no name, so that no holder takes it for a look of ours 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import trio
 
@@ -30,6 +30,7 @@ from shoal.node.publishing.sealing import Batch
 from shoal.node.repairing.audit import Audit, Audited
 from shoal.node.repairing.repair import plan
 from shoal.node.store import OWN_SOURCE, ShareKey, ShareStore, StoreError
+from shoal.values import dataclass
 
 MOST_SHARES = 4  # after one beat of the upkeep: a disk that lost thousands is mended over weeks, or by the others
 SPREAD_S = 3600.0  # within which it begins: what befell several disks at once is not mended by all at once

@@ -12,10 +12,10 @@ nothing: others may have made the share again meanwhile, on a host that we have 
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from shoal.dht import NodeId
 from shoal.erasure import FileId
+from shoal.values import dataclass
 
 GRACE_EPOCHS = 3.0  # most machines that vanish are back within three days
 SLACK_EPOCHS = 0.1  # turns come a little early or late; holders that left together are to be lost together

@@ -4,10 +4,11 @@ A node whose disk fails goes on: the other holders make up for it, and the disk 
 hear of it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from shoal.node.store import LocalFailure, ShareDamaged, StoreError, StoreFull, StoreHealth
+from shoal.values import dataclass
 
 
 @dataclass

@@ -10,7 +10,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 import trio
@@ -27,6 +27,7 @@ from shoal.node.holders.line import capped_s, full_bytes_per_s
 from shoal.node.holders.outcome import Outcome
 from shoal.node.nursery import open_nursery
 from shoal.node.repairing.audit import outcome_of
+from shoal.values import dataclass
 
 ASKED_AT_ONCE = 16  # peers surveyed, and blocks audited, at the same time
 AUDIT_TIMEOUT_S = 30.0  # or longer, where our own cap is so low that the blocks asked for at once need more,

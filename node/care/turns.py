@@ -7,13 +7,13 @@ bookkeeping: callers bring the time and the holders.
 
 import math
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 
 from shoal.dht import NodeId
 from shoal.erasure import FileId
 from shoal.node.care.agenda import Agenda, Errand
 from shoal.node.care.epochs import end_of_epoch, epoch_of, may_act, next_turn
 from shoal.node.care.urgency import HURRIED_PARTS
+from shoal.values import dataclass
 
 TOGETHER_PARTS = 64  # of an epoch: turns that come so soon after one another are taken together
 EARLY_PARTS = 4  # of an epoch: turns come in its first half; a claim that comes so much before it counts for it

@@ -1,7 +1,7 @@
 """What follows from a look: what to tell the other holders, what to make again, and when to come back. Plain rules."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from shoal.dht import NodeId
 from shoal.node.care.findings import Findings
@@ -10,6 +10,7 @@ from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.holders.tally import kth_longest
 from shoal.node.repairing.repair import RepairJob
+from shoal.values import dataclass
 
 NEWER_S = 86400.0  # a statement that is newer by less is not worth a message to every holder
 

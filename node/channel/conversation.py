@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import trio
@@ -17,6 +17,7 @@ from shoal.node.channel.memory import Grant, MemoryHolder
 from shoal.node.channel.memory_queue import MemoryQueue
 from shoal.node.channel.messages import AnyRequest, Failure, Identify, Reason, Reply, Status, UnknownRequest
 from shoal.node.channel.streams import Buffer, ByteStream
+from shoal.values import dataclass
 
 FIRST_REQUEST_S = 15.0  # from the hello on; callers dial when they have something to ask
 IDLE_S = 60.0  # an idle connection costs 20 KiB, and a new one a round trip or two

@@ -7,9 +7,10 @@ the waiting.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from shoal.node.channel.places import Origin, heaviest
+from shoal.values import dataclass
 
 MAX_MEMORY_BYTES = 32 * 2**20  # payloads in memory for all connections of a server together
 FLOOR_BYTES = 2 * 2**20  # the largest single request: a place may hold it while there is room at all

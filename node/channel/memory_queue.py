@@ -1,11 +1,12 @@
 """Requests that wait for memory: those from places that hold little go first, then those of peers that did much."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import trio
 
 from shoal.node.channel.limits import Throttle
 from shoal.node.channel.memory import Grant, MemoryBudget, MemoryHolder
+from shoal.values import dataclass
 
 MEMORY_WAIT_S = 5.0  # a burst of honest readers is over by then; after it the caller should try elsewhere
 SQUEEZE_EVERY_S = 0.25  # how often a request that waits looks whether a slow peer has to give way

@@ -7,7 +7,7 @@ reused. A reply's `payload` follows its header in the frame; a request's payload
 `PeerConnection.request` beside the message, as a list of buffers, so that blocks are never joined in memory.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
@@ -22,6 +22,7 @@ from shoal.node.channel.errors import MalformedMessage, RemoteError
 from shoal.node.channel.streams import Buffer
 from shoal.node.errors import Cause
 from shoal.node.formats import MAX_STATEMENT_BYTES, UPLOAD_ID_BYTES
+from shoal.values import dataclass
 
 VERSION = 1  # of this protocol; a hello carries the range a node speaks
 HELLO_TYPE = 1

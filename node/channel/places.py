@@ -7,10 +7,10 @@ holds many.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 from shoal.dht import Address
+from shoal.values import dataclass
 
 
 class PlaceBound(NamedTuple):

@@ -5,7 +5,7 @@ idling.
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import trio
 
@@ -19,6 +19,7 @@ from shoal.node.channel.hello import HELLO_TIMEOUT_S, Role
 from shoal.node.channel.limits import Throttle
 from shoal.node.channel.messages import R, Request
 from shoal.node.channel.streams import Buffer, StreamNetwork
+from shoal.values import dataclass
 
 MAX_CONNECTIONS_COUNT = 64  # a publish to 48 holders and its neighbours; 20 KiB of TLS state each
 IDLE_S = 45.0  # less than the 60 s after which servers close, so that we seldom meet a closing door

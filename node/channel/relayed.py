@@ -8,7 +8,7 @@ the node itself, and checks its key.
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import trio
 
@@ -19,6 +19,7 @@ from shoal.node.channel.dials import Dials
 from shoal.node.channel.errors import Disconnected, LeftAlone, Misbehaved, PeerError, Unreachable
 from shoal.node.channel.messages import Ring, Rung
 from shoal.node.channel.streams import ByteStream, RawStream, StreamNetwork
+from shoal.values import dataclass
 
 RING_S = 9.0  # from the ring to a joined circuit; the relay gives the other end 8 s
 HEAD_START_S = 3.0  # of one relay before the next: a ring, a punch that fails, and a circuit

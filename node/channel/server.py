@@ -6,7 +6,6 @@ per connection, bytes per place and in all, and the rate of every frame in eithe
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import trio
@@ -19,6 +18,7 @@ from shoal.node.channel.memory import MemoryBudget
 from shoal.node.channel.memory_queue import MemoryQueue
 from shoal.node.channel.messages import AnyRequest, Failure, Reason, Reply, Status
 from shoal.node.channel.streams import Buffer, ByteStream
+from shoal.values import dataclass
 
 MAX_WORK_S = 300.0  # far beyond any honest request (announcing a file takes a minute at worst)
 

@@ -9,7 +9,6 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import cast
 
 import trio
@@ -39,6 +38,7 @@ from shoal.node.channel.streams import (
     RawStream,
     StreamHandler,
 )
+from shoal.values import dataclass
 
 PIECE_BYTES = 256 * 1024  # measured best of 64, 256 and 1024 KiB: it still fits the processor's cache
 # A long payload is taken in lumps, so that the system wakes us for each lump and not for each packet.

@@ -6,7 +6,7 @@ it soon. A run that nobody wants any more is cancelled at once.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import trio
 
@@ -20,6 +20,7 @@ from shoal.node.holders.announcers import Hint
 from shoal.node.holders.search import Located, Search
 from shoal.node.nursery import open_nursery
 from shoal.node.translate import translated
+from shoal.values import dataclass
 
 CACHE_BYTES = 64 * 2**20  # of plaintext that was read and may be read again
 EXPECTED_BYTES = RUNS_AHEAD * RUN_BYTES  # nothing is fetched ahead while so much is under way: 24 MiB

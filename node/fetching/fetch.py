@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import trio
 
@@ -16,6 +15,7 @@ from shoal.node.holders.relocation import moved
 from shoal.node.holders.search import Located, Search
 from shoal.node.nursery import open_nursery
 from shoal.node.results import OnProgress, Phase, Progress
+from shoal.values import dataclass
 
 
 @dataclass(frozen=True)

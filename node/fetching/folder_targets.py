@@ -6,7 +6,7 @@ folder (`folders/part_folder.py`), and gets its name when it is whole, verified 
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -27,6 +27,7 @@ from shoal.node.folders.unpack import Missing, Room, TreeFinisher, TreeWriter
 from shoal.node.holders.renewal import renew_used
 from shoal.node.names import name_text, printable
 from shoal.node.results import Fetched, OnProgress, Phase, Progress
+from shoal.values import dataclass
 
 MOST_WANTED = 4096  # files whose contents are asked for together; what is known of each is in memory
 LOOK_BYTES = 64 * 2**20  # read from disk in one call of a worker, while an earlier run's files are verified

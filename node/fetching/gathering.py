@@ -8,7 +8,7 @@ that stall; over a line that is busy everybody is slow together, and more reques
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import trio
 
@@ -20,6 +20,7 @@ from shoal.node.errors import BadData, Cause, NoPeers, NotFound, TooFewShares, i
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.line import LONGEST_S, Durations, Headway, Meter, moved_by_line
 from shoal.node.nursery import open_nursery
+from shoal.values import dataclass
 
 PROGRESS_TIMEOUT_S = 60.0  # without any: then the fetch gives up; a minute outlasts a restart or a change of lines
 PROGRESS_BYTES = 64 * 1024  # so much received counts as progress, even where no read has ended yet

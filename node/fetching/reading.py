@@ -7,7 +7,6 @@ nothing more.
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import trio
@@ -28,6 +27,7 @@ from shoal.node.errors import NotOneFile
 from shoal.node.fetching.gathering import Gathering, More, SourceTable, Swarm
 from shoal.node.holders.announcers import Hint
 from shoal.node.nursery import open_nursery
+from shoal.values import dataclass
 
 T = TypeVar("T")
 J = TypeVar("J")

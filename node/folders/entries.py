@@ -6,10 +6,10 @@ what a reader would have to repair, an enemy has written.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 
 from shoal.node.names import MAX_NAME_BYTES, printable
+from shoal.values import dataclass
 
 MAX_PATH_BYTES = 4_096  # what Linux takes, less nothing: a path is walked name by name, never given to the system whole
 MAX_DEPTH = 64  # names in a path: so many directory handles are open at most

@@ -1,12 +1,12 @@
 """What a walk leaves out: by patterns that the user gave, and by those of each `.gitignore` on the way."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from shoal.node.errors import LocalError, UsageError
 from shoal.node.folders.entries import shown
 from shoal.node.folders.patterns import Pattern, parse_pattern
 from shoal.node.names import printable
+from shoal.values import dataclass
 
 IGNORE_FILE = b".gitignore"
 MAX_PATTERN_FILE_BYTES = 2**20

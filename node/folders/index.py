@@ -6,7 +6,6 @@ leave a gap or lie outside. A reader takes memory for the table and for one page
 
 import struct
 from bisect import bisect_right
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from blake3 import blake3
@@ -22,6 +21,7 @@ from shoal.node.folders.entries import (
     order_key,
     shown,
 )
+from shoal.values import dataclass
 
 INDEX_VERSION = 1
 MAX_ENTRIES = 1_000_000

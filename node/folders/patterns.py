@@ -10,7 +10,8 @@ A pattern decides about one path alone. A walk does not enter what is left out, 
 import re
 import string
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from shoal.values import dataclass
 
 MAX_PATTERN_BYTES = 4_096  # as long as a path may be
 

@@ -7,11 +7,12 @@ later, and a file that is no longer what the walk found is refused.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from shoal.node.fingerprints import Fingerprint
 from shoal.node.folders.entries import Entry, EntryKind, order_key
 from shoal.node.names import printable
+from shoal.values import dataclass
 
 PATH_AT_ONCE_BYTES = 2_048  # of a path given to the system in one call: it takes less than 4,096
 

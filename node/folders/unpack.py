@@ -16,7 +16,7 @@ import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from blake3 import blake3
 
@@ -24,6 +24,7 @@ from shoal.node.durable import sync_open_folder
 from shoal.node.errors import MAKE_ROOM, LocalError, local_errors
 from shoal.node.folders.entries import BadEntry, Entry, EntryKind, check_path, shown
 from shoal.node.folders.part_folder import FOLDER_FLAGS, PRIVATE_MODE
+from shoal.values import dataclass
 
 CHECK_EVERY_BYTES = 64 * 2**20  # written, then the free space is looked at again
 READ_BYTES = 2**20  # of a file on disk at a time, while it is being verified

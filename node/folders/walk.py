@@ -13,7 +13,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from shoal.node.folders.found import FoundList
 from shoal.node.folders.index import MAX_ENTRIES, MAX_INDEX_BYTES
 from shoal.node.folders.tree import Skipped, Tree
 from shoal.node.names import printable
+from shoal.values import dataclass
 
 MAX_SKIPPED = 10_000  # left out because they cannot be read; where there are more, something else is wrong
 MAX_TOLD = 20  # of them in one message

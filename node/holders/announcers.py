@@ -6,7 +6,6 @@ space can hide a file. Each announcement also names a slice of the other holders
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgpack
 
@@ -22,6 +21,7 @@ from shoal.dht import (
 )
 from shoal.erasure import FileId
 from shoal.node.formats import unpack
+from shoal.values import dataclass
 
 CLASSES = 3  # keys under which a file is announced: liars would have to surround all of them
 LEAST_ANNOUNCERS = 2  # of a class: one may die and the class still answers

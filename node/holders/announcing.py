@@ -4,7 +4,6 @@ The rules of who announces what are in `announcers.py`. The DHT repeats by itsel
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import trio
 
@@ -23,6 +22,7 @@ from shoal.node.holders.announcers import (
 from shoal.node.holders.known import KnownHolders, as_kept
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.store import ShareStore, StoreError
+from shoal.values import dataclass
 
 STARTUP_PAGE = 200  # files whose announcements are taken up again at once after a start
 # Anybody may ask a holder to announce, and it costs lookups. So the same is said again only after a while: soon when

@@ -5,7 +5,6 @@ learns of it from the others' surveys. Nothing else that a peer says makes a hol
 """
 
 import struct
-from dataclasses import dataclass
 
 import msgpack
 
@@ -18,6 +17,7 @@ from shoal.node.formats import unpack
 from shoal.node.holders.everyone import ask_everyone, by_node, causes_of_answers
 from shoal.node.holders.search import Search
 from shoal.node.results import Deleted
+from shoal.values import dataclass
 
 LABEL = b"shoal/1 delete\0"
 TOMBSTONE_S = 180 * 86400  # remembered longer than any lease (90 days) with its grace (14) lasts elsewhere

@@ -17,13 +17,13 @@ import statistics
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 
 import trio
 
 from shoal.erasure import BLOCK_BYTES
 from shoal.node.channel import Throttle, TimedOut
 from shoal.node.nursery import open_nursery
+from shoal.values import dataclass
 
 # Speeds, the lowest first.
 SLOWEST_BYTES_PER_S = 4 * 1024  # no slower line is waited for while there is nothing to compare with

@@ -7,7 +7,7 @@ in signed statements.
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 import trio
@@ -29,6 +29,7 @@ from shoal.node.holders.statements import (
 )
 from shoal.node.nursery import open_nursery
 from shoal.node.results import Holder
+from shoal.values import dataclass
 
 SEARCH_TIMEOUT_S = 30.0  # each: a first search that liars hold up takes nothing from the thorough one
 NEXT_CLASS_S = 0.1  # after so long the next key is searched as well: one nearly always does, and costs a third

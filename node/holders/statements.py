@@ -7,7 +7,6 @@ file's holders. Format: docs/format.md, "Holder statements".
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import msgpack
 
@@ -25,6 +24,7 @@ from shoal.dht import (
 )
 from shoal.erasure import FileId
 from shoal.node.formats import MAX_STATEMENT_BYTES, unpack
+from shoal.values import dataclass
 
 VERSION = 2
 LABEL = b"shoal/1 holder statement"

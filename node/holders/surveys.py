@@ -5,7 +5,6 @@ costs a few messages per peer and epoch.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgpack
@@ -15,6 +14,7 @@ from shoal.erasure import FileId
 from shoal.node.channel import MAX_PAYLOAD_BYTES, MAX_SURVEY_COUNT, MalformedMessage, Survey
 from shoal.node.context import ASK_TIMEOUT_S, Context
 from shoal.node.formats import MAX_STATEMENT_BYTES, unpack
+from shoal.values import dataclass
 
 MAX_ROWS_COUNT = 256  # shares of one file
 MAX_DELETION_BYTES = 128  # a packed deletion has 76

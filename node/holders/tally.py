@@ -6,7 +6,6 @@ network all ids at one address are one host, so that nobody passes for many.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from shoal.dht import Contact
 from shoal.node.errors import Cause
@@ -14,6 +13,7 @@ from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.outcome import Outcome
 from shoal.node.holders.placement import host_of
 from shoal.node.holders.statements import HolderStatement
+from shoal.values import dataclass
 
 CLOCK_SLACK_S = 86400.0  # a holder's clock may be ahead by as much as drops are careful about
 

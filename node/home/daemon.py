@@ -7,7 +7,6 @@ status, or to end, over the same port and protocol as any peer: there is no seco
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -35,6 +34,7 @@ from shoal.node.home.joined import network_of
 from shoal.node.home.network import Network
 from shoal.node.home.settings import load_identity, load_settings
 from shoal.node.nursery import open_nursery
+from shoal.values import dataclass
 
 ANSWER_TIMEOUT_S = 10.0  # of a daemon on the same machine, be it busy
 END_TIMEOUT_S = 30.0  # a daemon ends within a second; a disk that is slow to take the last bytes may need this

@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from shoal.node.durable import rename_new, sync_folder
 from shoal.node.errors import AlreadyRunning, LocalError
+from shoal.values import dataclass
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600

@@ -4,12 +4,12 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from shoal.dht import NetworkParameters, NodeId
 from shoal.node.errors import UsageError
+from shoal.values import dataclass
 
 MAX_FILE_BYTES = 2**20  # a list of thousands of peers fits; anything larger is a mistake
 MAX_PORT_DIGITS = 5

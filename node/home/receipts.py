@@ -5,11 +5,12 @@ Whoever has it can delete the file and nothing more; it does not help to read it
 """
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from shoal.dht import labelled_hash
 from shoal.erasure import FileId, Link, LinkKind, unwrapped
 from shoal.node.errors import UsageError
+from shoal.values import dataclass
 
 SCHEME = "receipt:"
 CHECKSUM_BYTES = 10  # 1 + 32 + 32 + 10 is a multiple of 5: base32 without a bit to spare

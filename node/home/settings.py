@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from shoal.dht import (
     Address,
@@ -18,6 +17,7 @@ from shoal.node.errors import UsageError
 from shoal.node.home.home import Home, folder_lock, read_plain, read_secret, write_private
 from shoal.node.home.joined import check_network, join_network, remember_network
 from shoal.node.home.network import MAX_FILE_BYTES, Network, TableReader, parse_toml
+from shoal.values import dataclass
 
 SECRET_BYTES = 32
 NONCE_BYTES = 8

@@ -6,7 +6,6 @@ was interrupted here, or that found too few hosts, is completed by the same comm
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from shoal.dht import Contact
 from shoal.erasure import Link, LinkKind, Manifest
@@ -19,6 +18,7 @@ from shoal.node.publishing.journal import JournalEntry
 from shoal.node.publishing.lanes import DropReason, Lane, causes_of, reasons_of
 from shoal.node.publishing.settling import Settling
 from shoal.node.results import Phase, Published
+from shoal.values import dataclass
 
 Report = Callable[[Phase, int], None]
 

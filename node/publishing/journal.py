@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from shoal.node.errors import LocalError
 from shoal.node.formats import MAX_LEASE_S, unpack
 from shoal.node.home.home import DIRECTORY_MODE, FILE_MODE, still_at, write_private
 from shoal.node.publishing.sealing import NOTHING_SEALED
+from shoal.values import dataclass
 
 VERSION = 4
 KEPT_S = 23 * 3600.0  # holders keep an uncommitted upload 24 h; an older journal has nothing to resume

@@ -6,7 +6,7 @@ A lane has a task and a queue of one batch. A holder that fails ends its own lan
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import trio
 
@@ -20,6 +20,7 @@ from shoal.node.holders.line import LONGEST_S, Line, Stalled
 from shoal.node.holders.statements import HolderStatement, MalformedStatement, NotNow, check_statement
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.sealing import Batch
+from shoal.values import dataclass
 
 UNBOUND = -1  # the number of a share that is settled when a host agrees to take one
 SENDERS = 16  # lanes that send at once, so that each gets a useful part of a slow line

@@ -7,12 +7,13 @@ that a host is silent. Those that have answered say what is usual. Until a few h
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import trio
 
 from shoal.node.holders.line import STALL_FACTOR, Durations
 from shoal.node.publishing.lanes import LONGEST_OFFER_S, Lane
+from shoal.values import dataclass
 
 LEAST_KNOWN = 3  # answers that make a usual time
 LATE_S = (1.0, 3.0)  # after so long, at least and where nothing is usual, another host is asked beside

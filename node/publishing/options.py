@@ -1,6 +1,5 @@
 """What a publisher may choose, and the limits of it."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from shoal.erasure import MAX_SHARES, ErasureError, check_code, chosen_code, default_happy, default_width
@@ -9,6 +8,7 @@ from shoal.node.errors import UsageError
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.renewal import check_ttl
 from shoal.node.names import name_bytes, printable
+from shoal.values import dataclass
 
 DEFAULT_TTL_S = MAX_LEASE_S  # the longest lease, so the fewest renewals
 

@@ -5,7 +5,6 @@ the manifest's root before it accepts it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import trio
 
@@ -19,6 +18,7 @@ from shoal.node.holders.line import Line
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.lanes import SENDERS, Lane
 from shoal.node.publishing.sealing import Batch, batch_segments
+from shoal.values import dataclass
 
 RUNS_AHEAD = 2
 

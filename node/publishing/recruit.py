@@ -3,7 +3,6 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from shoal.dht import Contact, NodeId, labelled_hash
 from shoal.erasure import FileId, Layout
@@ -15,6 +14,7 @@ from shoal.node.nursery import open_nursery
 from shoal.node.publishing.lanes import UNBOUND, DropReason, Lane, abort_all, causes_of
 from shoal.node.publishing.offers import Ask, Offers, OfferTimes
 from shoal.node.publishing.options import PublishOptions
+from shoal.values import dataclass
 
 PERHAPS = (DropReason.NO_ANSWER, DropReason.BUSY)  # hosts that may agree another time
 LEAST_ASKED = 8  # at once, after so many were silent: a row of the silent must not take minutes

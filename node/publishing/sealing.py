@@ -5,7 +5,6 @@ small enough that the few batches under way fit in memory whatever k and n are.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from shoal.dht import labelled_hash
@@ -20,6 +19,7 @@ from shoal.node.channel import Buffer
 from shoal.node.cipher import NONCE_BYTES, FileCipher
 from shoal.node.environment import Environment
 from shoal.node.publishing.sources import Source
+from shoal.values import dataclass
 
 BATCH_BYTES = 12 * 2**20  # all shares of a batch together; three batches are under way at once
 MAX_BATCH_SEGMENTS = 16  # blocks of one share in one write request: 1 MiB

@@ -9,13 +9,13 @@ What is compared is a chain of the segments' nonces, which are keyed hashes of t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from shoal.erasure import BLOCK_BYTES, SEGMENT_OVERHEAD
 from shoal.node.cipher import FileCipher
 from shoal.node.environment import Environment
 from shoal.node.publishing.sealing import NOTHING_SEALED, PaddedReader, chained
 from shoal.node.publishing.sources import Source, changed
+from shoal.values import dataclass
 
 LOOK_BYTES = 8 * 2**20  # read at once: what is held in memory
 LOOKS = 3  # readings of a file whose ctime does not rest, before it is refused

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 import trio
@@ -20,6 +20,7 @@ from shoal.node.router import (
     RouterProtocol,
     RouterRefused,
 )
+from shoal.values import dataclass
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ It calls each relay from the port that it listens on. So the relay sees the addr
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import trio
 
@@ -34,6 +33,7 @@ from shoal.node.channel.errors import LeftAlone
 from shoal.node.channel.hello import HELLO_TIMEOUT_S
 from shoal.node.channel.messages import MAX_RESERVE_WAIT_S
 from shoal.node.nursery import open_nursery
+from shoal.values import dataclass
 
 RELAYS_COUNT = 3
 REPLY_S = 10.0  # of a relay, beyond the time that it was asked to wait

@@ -6,7 +6,6 @@ spends is bounded: bytes per second and per day, circuits in all and of one plac
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import trio
@@ -37,6 +36,7 @@ from shoal.node.channel.messages import MAX_RELAYED_COUNT
 from shoal.node.channel.slots import Slot
 from shoal.node.nursery import open_nursery
 from shoal.node.reach.reservations import PendingCircuit, Reservation, Reservations
+from shoal.values import dataclass
 
 RELAY_BYTES_PER_S = 2 * 10**6  # on a line without caps
 RELAY_PART = 4  # of the cap on what a node sends, where there is one: relaying takes a quarter at most

@@ -7,12 +7,13 @@ back, and a node that is gone is forgotten at once.
 import random
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import trio
 
 from shoal.dht import Address, NodeId
 from shoal.node.channel import RawStream
+from shoal.values import dataclass
 
 MAX_RESERVATIONS = 128  # each an idle connection: 20 KiB of TLS state, and a question every 15 s
 MAX_OF_PLACE = 8  # a /24 or /48; many nodes of one place are one operator's, and count as one host all the same

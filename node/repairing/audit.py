@@ -6,7 +6,7 @@ show whether the shares belong to one file, which the roots alone do not say.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import trio
 
@@ -45,6 +45,7 @@ from shoal.node.holders.statements import HolderStatement, MalformedStatement, c
 from shoal.node.holders.surveys import Entry, SurveyRow, ask_survey
 from shoal.node.holders.tally import Finding, Tally
 from shoal.node.nursery import open_nursery
+from shoal.values import dataclass
 
 # All of these while our line is idle, since over a busy one nobody can be blamed (`line.py`).
 DEADLINE_S = 15.0  # of a whole audit of up to ASKED_AT_ONCE holders: a dial, a handshake and two answers

@@ -8,7 +8,6 @@ proven a block of it.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 
 import trio
 
@@ -30,6 +29,7 @@ from shoal.node.publishing.recruit import Recruiter
 from shoal.node.publishing.settling import Settling
 from shoal.node.repairing.audit import Audit, Audited
 from shoal.node.results import OnProgress, Phase, Progress, Repaired
+from shoal.values import dataclass
 
 WATCH_EVERY_S = 10.0  # how often we look whether somebody else has put the same share there
 GROWS_WITHIN_S = 30.0  # an upload of another repairer that got nothing in this time is given up by it

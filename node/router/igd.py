@@ -6,12 +6,12 @@ else it could have us send requests to other machines, or to this one.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from shoal.node.router.values import RouterError, RouterRefused
+from shoal.values import dataclass
 
 GROUP = ("239.255.255.250", 1900)  # where devices listen for searches
 MAX_DATAGRAM_BYTES = 2048

@@ -2,10 +2,10 @@
 
 import ipaddress
 import struct
-from dataclasses import dataclass
 
 from shoal.node.router.transports import Transport
 from shoal.node.router.values import OtherVersion, RouterError, RouterRefused
+from shoal.values import dataclass
 
 VERSION = 0
 _IS_ANSWER = 0x80

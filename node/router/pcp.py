@@ -2,10 +2,10 @@
 
 import ipaddress
 import struct
-from dataclasses import dataclass
 
 from shoal.node.router.transports import Transport
 from shoal.node.router.values import OtherVersion, RouterError, RouterRefused
+from shoal.values import dataclass
 
 VERSION = 2
 NONCE_BYTES = 12

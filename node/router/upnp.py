@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from random import Random
 
@@ -24,6 +23,7 @@ from shoal.node.router.values import (
     RouterRefused,
     outside_address,
 )
+from shoal.values import dataclass
 
 SEARCH_S = 2.0
 SEARCH_AGAIN_S = 0.5  # datagrams get lost

@@ -1,11 +1,11 @@
 """What a home router is asked for, and what it answers, whatever protocol it speaks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from shoal.dht import Address, AddressError
+from shoal.values import dataclass
 
 LEASE_S = 3600  # asked for; a node that was killed leaves its port open for so long
 LEAST_LEASE_S = 120  # a router that grants less would be asked all the time (RFC 6887 names the same floor)

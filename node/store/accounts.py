@@ -8,7 +8,6 @@ when bytes arrive, at most a write at a time, so a peer holds no more than it ha
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from shoal.erasure import BLOCK_BYTES
 from shoal.node.store.displacing import Charge, Holdings, PlaceFinder, RoomClaim, giving_way
@@ -23,6 +22,7 @@ from shoal.node.store.limits import (
     share_cost_bytes,
 )
 from shoal.node.store.outlook import Lookout
+from shoal.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """What the database knows: shares, files, statements. Each method is one query or one transaction."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 
 from shoal.node.formats import MAX_STATEMENT_BYTES
 from shoal.node.store.database import Database, Row, Transaction
 from shoal.node.store.limits import MAX_PAGE, MAX_STATEMENTS_PER_SHARE, allocated_bytes
 from shoal.node.store.shareformat import Trailer
+from shoal.values import dataclass
 
 ShareKey = tuple[bytes, int]
 """(file id, share number)."""

@@ -8,7 +8,7 @@ A small share is checked and committed in the database: one transaction, one syn
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from shoal.erasure import MalformedManifest, Manifest
@@ -25,6 +25,7 @@ from shoal.node.store.sources import note_source
 from shoal.node.store.tombstones import Tombstones
 from shoal.node.store.trees import write_tail
 from shoal.node.store.uploads import Upload, Uploads, forget_upload
+from shoal.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ it. So a source that sends bytes is never kept away by one that only promises th
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from heapq import heapify, heappop
 from itertools import islice
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from shoal.node.store.limits import (
     SPARE_CANDIDATES,
     share_cost_bytes,
 )
+from shoal.values import dataclass
 
 
 @dataclass(slots=True)

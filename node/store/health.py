@@ -1,10 +1,9 @@
 """How the shares kept are: what status shows besides bytes."""
 
-from dataclasses import dataclass
-
 from shoal.node.store.catalogue import ShareState
 from shoal.node.store.database import Database
 from shoal.node.store.leases import uptime
+from shoal.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

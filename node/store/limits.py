@@ -1,8 +1,7 @@
 """Every number the store is bounded by."""
 
-from dataclasses import dataclass
-
 from shoal.erasure import BLOCK_BYTES
+from shoal.values import dataclass
 
 INLINE_BYTES = 32 * 1024  # shares up to this live in SQLite: below it, one sync instead of three
 MAX_READ_BLOCKS = 16  # blocks in one read, and in one write: a frame carries 1 MiB

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from shoal.node.store.displacing import Charge, Holdings
 from shoal.node.store.limits import FEW_UPLOADS, LOOK_AGAIN_S, OWN_SOURCE
+from shoal.values import dataclass
 
 
 @dataclass(slots=True)

@@ -12,7 +12,6 @@ share lies in the database and is only marked.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from shoal.node.store.accounts import Accounts
@@ -25,6 +24,7 @@ from shoal.node.store.limits import MAX_DROPS, QUARANTINE_UPTIME_S, allocated_by
 from shoal.node.store.reading import HandleCache
 from shoal.node.store.removal import FileLocks, Remover, note_garbage
 from shoal.node.store.shareformat import folder_path, parse_quarantine_name, quarantine_name, share_name
+from shoal.values import dataclass
 
 ShareFiles = dict[ShareKey, list[str]]
 """Folders in which a file with a share's name was found."""

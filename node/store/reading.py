@@ -8,7 +8,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from shoal.erasure import (
@@ -32,6 +31,7 @@ from shoal.node.store.limits import MAX_READ_BLOCKS
 from shoal.node.store.shareformat import NotAShareFile, Trailer, decode_trailer, share_name
 from shoal.node.store.trees import StoredTree, TreeProofs, block_tree, data_tree
 from shoal.node.store.uploads import split_blocks
+from shoal.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

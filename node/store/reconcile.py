@@ -10,7 +10,6 @@ A full disk keeps no store from opening. What cannot be written down then is fou
 
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from shoal.erasure import MalformedManifest, Manifest, manifest_id
@@ -38,6 +37,7 @@ from shoal.node.store.shareformat import (
 )
 from shoal.node.store.tombstones import is_deleted
 from shoal.node.store.uploads import Upload, forget_upload
+from shoal.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

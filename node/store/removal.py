@@ -10,7 +10,6 @@ are counted until their file is gone.
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from shoal.node.store.accounts import Accounts
@@ -23,6 +22,7 @@ from shoal.node.store.reading import HandleCache
 from shoal.node.store.shareformat import folder_path, share_name
 from shoal.node.store.sources import forget_source, source_of
 from shoal.node.store.tombstones import Tombstone, keep_tombstone
+from shoal.values import dataclass
 
 LOCKS = 16  # files share them by chance; more would gain little on one disk
 

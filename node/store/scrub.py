@@ -5,13 +5,14 @@ a long share was checked survives a restart. A damaged share is put aside.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from shoal.node.store.catalogue import Catalogue, ShareKey
 from shoal.node.store.database import Transaction
 from shoal.node.store.errors import DiskFailed, NotHeld, ShareDamaged
 from shoal.node.store.limits import MAX_READ_BLOCKS, SCRUB_BATCH, SCRUB_MIN_BYTES, SCRUB_PASS_S
 from shoal.node.store.opening import Opener
+from shoal.values import dataclass
 
 NEXT = """
 SELECT file_id, share_number, next_block FROM scrubbed CROSS JOIN shares USING (file_id, share_number)

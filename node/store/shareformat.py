@@ -12,12 +12,12 @@ first so that an upload can be received before anything else about it is known. 
 """
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 from shoal.erasure import BLOCK_BYTES, HASH_BYTES, MAX_MANIFEST_BYTES, stored_nodes
 from shoal.erasure.hashing import labelled
 from shoal.node.formats import UPLOAD_ID_BYTES
+from shoal.values import dataclass
 
 MAGIC = b"SHOALSHR"
 VERSION = 1

@@ -4,10 +4,9 @@ Each counts for the group of sources that its file came from. Where the table is
 its tombstone that ends soonest. So a stranger that stores and deletes files pushes out its own.
 """
 
-from dataclasses import dataclass
-
 from shoal.node.store.database import Database, Transaction
 from shoal.node.store.limits import MAX_TOMBSTONE_BYTES
+from shoal.values import dataclass
 
 
 class Tombstones:

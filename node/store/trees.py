@@ -1,7 +1,6 @@
 """The trees behind the blocks in a share file: written in one streaming pass, read for proofs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from shoal.erasure import (
     HASH_BYTES,
@@ -15,6 +14,7 @@ from shoal.erasure import (
 from shoal.erasure.hashing import Join
 from shoal.node.store.disk import DiskFile
 from shoal.node.store.shareformat import Trailer
+from shoal.values import dataclass
 
 TOP_NODES = 256  # in the widest level that is kept: 16 KiB of a tree at most, and two trees of each open share
 

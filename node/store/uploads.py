@@ -10,7 +10,7 @@ A share of one small block stays in memory until its commit, or goes into the da
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +42,7 @@ from shoal.node.store.limits import (
 )
 from shoal.node.store.shareformat import folder_of, folder_path, upload_name
 from shoal.node.store.trees import LeafChunk
+from shoal.values import dataclass
 
 
 @dataclass(eq=False, slots=True)

@@ -5,7 +5,7 @@ Nothing is asked before somebody wants to know, and nothing while peers answer b
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 import trio
@@ -14,6 +14,7 @@ from shoal.dht import Address, Contact, QueryError
 from shoal.node.channel import PeerError
 from shoal.node.context import Context
 from shoal.node.nursery import open_nursery
+from shoal.values import dataclass
 
 FRESH_S = 60.0  # an answer so young shows that datagrams pass
 # A connection so young shows that connections pass; what was found is looked at again after FRESH_S when it was bad.

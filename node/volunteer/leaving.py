@@ -11,7 +11,7 @@ for first: only where they bear out that a lease has ended is its share left; an
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -40,6 +40,7 @@ from shoal.node.publishing.settling import Settling
 from shoal.node.repairing.audit import Audit
 from shoal.node.results import Left, OnProgress, Phase, Progress
 from shoal.node.store import MAX_READ_BLOCKS, HeldFile, HeldShare, ShareStore, StoreError, split_blocks
+from shoal.values import dataclass
 
 PAGE_FILES = 100  # between two looks at who has room
 LEAST_LEASE_S = 3600  # a share whose lease ends sooner is not worth the way; and the least that others are asked for

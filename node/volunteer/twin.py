@@ -18,7 +18,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import trio
 
@@ -26,6 +25,7 @@ from shoal.dht import Address, Identity, NetworkParameters
 from shoal.node.care.problems import Problems
 from shoal.node.channel import Dials, GetStatus, LeftAlone, PeerError, Role, StreamNetwork, open_connection
 from shoal.node.formats import unpack
+from shoal.values import dataclass
 
 MAX_SUSPECTS = 64  # hosts that say where our id is, each with one address; more are not listened to
 LOOK_EVERY_S = 60.0  # one address: all that a liar can have us call

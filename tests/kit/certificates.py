@@ -1,4 +1,4 @@
-"""Certificates that no honest node shows."""
+"""Certificates of nodes, and those that no honest node shows."""
 
 import ssl
 import tempfile
@@ -13,13 +13,19 @@ from cryptography.x509.oid import NameOID
 from shoal.dht import Identity
 
 
-def certificates_with(identity: Identity, version: int) -> ssl.SSLContext:
-    """A server's context whose certificate claims an X.509 version that it has not. Its signature is wrong, too."""
+def certificate_of(identity: Identity) -> bytes:
+    """The DER of a certificate such as nodes show."""
     key = Ed25519PrivateKey.from_private_bytes(identity.secret)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shoal")])
     moment = datetime(2020, 1, 1, tzinfo=UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, moment, moment.replace(year=2120))
-    der = bytearray(builder.sign(key, None).public_bytes(serialization.Encoding.DER))
+    return builder.sign(key, None).public_bytes(serialization.Encoding.DER)
+
+
+def certificates_with(identity: Identity, version: int) -> ssl.SSLContext:
+    """A server's context whose certificate claims an X.509 version that it has not. Its signature is wrong, too."""
+    key = Ed25519PrivateKey.from_private_bytes(identity.secret)
+    der = bytearray(certificate_of(identity))
     at = der.index(bytes.fromhex("a003020102")) + 4
     der[at] = version
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
