@@ -5,35 +5,13 @@ typer has left the stage: so errors of the work never pass through the parser, n
 work.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from shoal import __version__
-from shoal.cli.commands import (
-    cat,
-    check,
-    completion,
-    delete,
-    demo,
-    fetch,
-    info,
-    invite,
-    join,
-    keep,
-    leave,
-    ls,
-    node,
-    publish,
-    renew,
-    repair,
-    republish,
-    simulate,
-    swarm,
-    unkeep,
-    web,
-)
 from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code
 from shoal.cli.lean import HELP_COLUMNS, LeanCommand, LeanGroup, help_columns
@@ -42,49 +20,83 @@ from shoal.cli.output import visible, without_fragments, without_keys
 PROGRAM = "shoal"
 LINK_START = "shoal:"  # as in `erasure.link`, which would take longer to import than all of this
 
-app = typer.Typer(
-    name=PROGRAM,
-    help=(
-        "Free, encrypted file storage carried by volunteers. Publishing a file or a folder prints its link. Anyone "
-        "with the link can read it: keep it secret. The options below may stand before or after the command."
-    ),
-    cls=LeanGroup,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_COLUMNS},
+# Modules of `shoal.cli.commands`, each with a function of that name. `node` has commands below it.
+COMMANDS = (
+    "publish",
+    "fetch",
+    "cat",
+    "info",
+    "ls",
+    "check",
+    "repair",
+    "renew",
+    "keep",
+    "unkeep",
+    "republish",
+    "delete",
+    "web",
+    "invite",
+    "join",
+    "demo",
+    "swarm",
+    "simulate",
+    "completion",
+    "node",
 )
-_node_app = typer.Typer(
-    help="Run a volunteer node: offer disk space to the network.", cls=LeanGroup, rich_markup_mode=None
-)
+NODE_COMMANDS = {"init": "node", "run": "node", "status": "node", "leave": "leave"}  # with their modules
+_FLAGS = frozenset({"--json", "--quiet", "--verbose", "-v", "-vv"})  # options of `shoal` without a value,
+_VALUED = frozenset({"--home", "--network", "--bootstrap"})  # and with one
 
-_COMMANDS: tuple[Callable[..., Job], ...] = (
-    publish.publish,
-    fetch.fetch,
-    cat.cat,
-    info.info,
-    ls.ls,
-    check.check,
-    repair.repair,
-    renew.renew,
-    keep.keep,
-    unkeep.unkeep,
-    republish.republish,
-    delete.delete,
-    web.web,
-    invite.invite,
-    join.join,
-    demo.demo,
-    swarm.swarm,
-    simulate.simulate,
-    completion.completion,
-)
-_NODE_COMMANDS: tuple[Callable[..., Job], ...] = (node.init, node.run, node.status, leave.leave)
 
-for _function in _COMMANDS:
-    app.command(_function.__name__, cls=LeanCommand)(_function)
-for _function in _NODE_COMMANDS:
-    _node_app.command(_function.__name__, cls=LeanCommand)(_function)
+def make_app(names: Collection[str] = COMMANDS) -> typer.Typer:
+    """The command line with these commands alone. Each is loaded and described, which takes longest of all here."""
+    app = typer.Typer(
+        name=PROGRAM,
+        help=(
+            "Free, encrypted file storage carried by volunteers. Publishing a file or a folder prints its link. Anyone "
+            "with the link can read it: keep it secret. The options below may stand before or after the command."
+        ),
+        cls=LeanGroup,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_COLUMNS},
+    )
+    app.callback(invoke_without_command=True)(options)
+    for name in names:
+        if name != "node":
+            app.command(name, cls=LeanCommand)(_function(name, name))
+    if "node" in names:
+        app.add_typer(_node_app(), name="node")
+    return app
+
+
+def _node_app() -> typer.Typer:
+    app = typer.Typer(
+        help="Run a volunteer node: offer disk space to the network.", cls=LeanGroup, rich_markup_mode=None
+    )
+    app.callback(invoke_without_command=True)(_node_options)
+    for name, module in NODE_COMMANDS.items():
+        app.command(name, cls=LeanCommand)(_function(module, name))
+    return app
+
+
+def _function(module: str, name: str) -> Callable[..., Job]:
+    function: Callable[..., Job] = getattr(import_module(f"shoal.cli.commands.{module}"), name)
+    return function
+
+
+def _meant(arguments: Sequence[str]) -> Collection[str]:
+    """The one command that is asked for, where that is plain; else all that there are."""
+    words = iter(arguments)
+    for word in words:
+        if word in COMMANDS:
+            return (word,)
+        if word in _VALUED:
+            next(words, None)
+        elif word not in _FLAGS and word.partition("=")[0] not in _VALUED:
+            break
+    return COMMANDS
 
 
 def _show_version(wanted: bool) -> None:
@@ -93,7 +105,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def options(
     context: typer.Context,
     home: Annotated[
@@ -155,10 +166,6 @@ def _node_options(context: typer.Context) -> Job | None:
     return _show_help(context)
 
 
-_node_app.callback(invoke_without_command=True)(_node_options)
-app.add_typer(_node_app, name="node")
-
-
 def _show_help(context: typer.Context) -> Job | None:
     """Show the help of a group of commands when none was named. That is a usage error: a script must notice it."""
     if context.invoked_subcommand is not None:
@@ -179,7 +186,7 @@ def parse(arguments: Sequence[str]) -> Job | int:
 
     Raises BadUsageError for a command line that makes no sense.
     """
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(make_app(_meant(arguments)))
     try:
         job: Job | int | None = command.main(
             args=list(arguments), prog_name=PROGRAM, standalone_mode=False, terminal_width=help_columns()

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from shoal.cli.app import PROGRAM, app
+from shoal.cli.app import PROGRAM, make_app
 from shoal.values import dataclass
 
 
@@ -49,7 +49,7 @@ class Command:
 
 def commands(columns: int) -> list[Command]:
     """The program itself and every command, each before those below it."""
-    return list(_walk(typer.main.get_command(app), PROGRAM, None, columns))
+    return list(_walk(typer.main.get_command(make_app()), PROGRAM, None, columns))
 
 
 def _walk(command: Any, path: str, parent: Any, columns: int) -> Iterator[Command]:

@@ -3,10 +3,12 @@
 import inspect
 from typing import Any
 
+import pytest
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from shoal.cli.app import app, parse
+from shoal.cli.app import COMMANDS, make_app, parse
+from shoal.cli.exits import BadUsageError
 from shoal.cli.lean import LATER, LeanCommand, LeanGroup
 from shoal.cli.tree import commands
 
@@ -19,13 +21,13 @@ def params_of(command: Any) -> list[Any]:
 def test_typer_asks_the_converter_that_was_put_in_its_place() -> None:
     """Otherwise typer would build its own, which loads pydantic: 80 ms at each start."""
     assert "_runtime_param" in inspect.getsource(TyperOption.get_runtime_param)
-    for param in params_of(typer.main.get_command(app)):
+    for param in params_of(typer.main.get_command(make_app())):
         assert param.get_runtime_param() is param._runtime_param
         assert type(param._runtime_param).__module__ == "shoal.cli.lean"
 
 
 def test_a_parameter_has_the_fields_that_are_copied_and_read() -> None:
-    for param in params_of(typer.main.get_command(app)):
+    for param in params_of(typer.main.get_command(make_app())):
         assert isinstance(param, TyperOption | TyperArgument)
         for name in ("name", "hidden", "envvar", "default", "opts", "metavar", "multiple", "nargs", "help"):
             assert hasattr(param, name), name
@@ -39,13 +41,16 @@ def test_the_classes_have_the_methods_that_are_extended() -> None:
     assert (
         "col_max"
         in inspect.signature(
-            typer.main.get_command(app).make_context("x", ["ls"], resilient_parsing=True).make_formatter().write_dl
+            typer.main.get_command(make_app())
+            .make_context("x", ["ls"], resilient_parsing=True)
+            .make_formatter()
+            .write_dl
         ).parameters
     )
 
 
 def test_every_option_of_the_program_may_stand_after_every_command() -> None:
-    program = typer.main.get_command(app)
+    program = typer.main.get_command(make_app())
     names = {param.name for param in program.params}
     context: Any = program.make_context("shoal", ["ls"], resilient_parsing=True)
     for name, command in program.commands.items():  # type: ignore[attr-defined]
@@ -66,3 +71,23 @@ def test_the_tree_has_every_command() -> None:
     paths = [command.path for command in commands(80)]
     assert paths[0] == "shoal"
     assert {"shoal publish", "shoal node", "shoal node leave"} < set(paths)
+
+
+def test_a_command_loaded_alone_is_as_among_all(capsys: pytest.CaptureFixture[str]) -> None:
+    """The start of a command loads that command alone; its help says the same as if all were there."""
+    for name in COMMANDS:
+        alone, among = (typer.main.get_command(make_app(names)) for names in ((name,), COMMANDS))
+        for program in (alone, among):
+            program.main([name, "--help"], prog_name="shoal", standalone_mode=False)
+        out = capsys.readouterr().out
+        assert out[: len(out) // 2] == out[len(out) // 2 :], name
+
+
+def test_what_is_no_command_is_looked_for_among_all(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["--json", "--help", "publish"], ["--home", "publish", "--help"]):
+        assert parse(arguments) == 0
+        out = capsys.readouterr().out
+        assert all(f"\n  {name} " in out for name in COMMANDS)
+    with pytest.raises(BadUsageError, match="publish"):
+        parse(["publsh"])
+    assert not isinstance(parse(["--home", "publish", "--network=x", "-v", "ls"]), int)
