@@ -75,6 +75,7 @@ Down = Annotated[
     ),
 ]
 NoMap = Annotated[bool, typer.Option("--no-map", help="Do not ask the home router to open a port.")]
+NoRelay = Annotated[bool, typer.Option("--no-relay", help="Pass nothing on for nodes that nobody can dial.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,13 @@ def _wishes(
     listen: list[str] | None,
     advertise: list[str] | None,
     no_map: bool,
+    no_relay: bool,
 ) -> Wishes:
-    values: dict[str, int | None] = {"map": False} if no_map else {}
+    values: dict[str, int | None] = {}
+    if no_map:
+        values["map"] = False
+    if no_relay:
+        values["relay"] = False
     if capacity is not None:
         values["capacity_bytes"] = _with_unit("--capacity", capacity)
     if reserve is not None:
@@ -149,13 +155,14 @@ def init(
     up: Up = None,
     down: Down = None,
     no_map: NoMap = False,
+    no_relay: NoRelay = False,
 ) -> Job:
     """Set up a node on this machine: make its identity and write its settings.
 
     Prints the node id. The identity needs a proof of work, which takes some seconds on a public network.
     """
     settings = globals_of(context)
-    wishes = _wishes(capacity, reserve, up, down, listen, advertise, no_map)
+    wishes = _wishes(capacity, reserve, up, down, listen, advertise, no_map, no_relay)
     return Job(settings.output, lambda: _init(settings, wishes))
 
 
@@ -203,6 +210,7 @@ def run(
     up: Up = None,
     down: Down = None,
     no_map: NoMap = False,
+    no_relay: NoRelay = False,
     stop_on_eof: Annotated[
         bool,
         typer.Option("--stop-on-eof", help="Also stop when standard input ends. For programs that start nodes."),
@@ -219,7 +227,7 @@ def run(
     Exit code: 130 after Ctrl-C or SIGTERM, 0 after `shoal node leave`, which stops the node and takes its place.
     """
     settings = globals_of(context)
-    wishes = _wishes(capacity, reserve, up, down, listen, advertise, no_map)
+    wishes = _wishes(capacity, reserve, up, down, listen, advertise, no_map, no_relay)
     return settings.job(lambda: _run(settings, wishes, stop_on_eof, web=web))
 
 

@@ -9,7 +9,7 @@ from dataclasses import field
 
 import trio
 
-from shoal.dht import Address, Identity, NetworkParameters, NodeId, Reach
+from shoal.dht import Address, Contact, Identity, NetworkParameters, NodeId, Reach
 from shoal.node.channel.background import open_background
 from shoal.node.channel.bugs import BugCount
 from shoal.node.channel.client import PeerConnection, connect_peer
@@ -17,13 +17,15 @@ from shoal.node.channel.dials import Dials
 from shoal.node.channel.errors import PeerError, Unreachable
 from shoal.node.channel.hello import HELLO_TIMEOUT_S, Role
 from shoal.node.channel.limits import Throttle
-from shoal.node.channel.messages import R, Request
+from shoal.node.channel.messages import R, Request, Ring, Rung
+from shoal.node.channel.relayed import Dial, RelayCalls
 from shoal.node.channel.streams import Buffer, StreamNetwork
 from shoal.values import dataclass
 
 MAX_CONNECTIONS_COUNT = 64  # a publish to 48 holders and its neighbours; 20 KiB of TLS state each
 IDLE_S = 45.0  # less than the 60 s after which servers close, so that we seldom meet a closing door
 SWEEP_S = 5.0  # how long an idle connection may wait for others, to be closed with them
+RING_ASK_S = 5.0  # of a relay that is connected to
 
 PeerKey = tuple[NodeId | None, Reach]
 
@@ -61,7 +63,10 @@ class _Entry:
 
 
 class PeerPool:
-    """Made by `open_pool`. It holds at most `max_connections`. A task that needs one more waits until one is free."""
+    """Made by `open_pool`. It holds at most `max_connections`, and those to relays that are asked to ring meanwhile.
+
+    A task that needs one more waits until one is free.
+    """
 
     def __init__(
         self,
@@ -86,6 +91,7 @@ class PeerPool:
         self._entries: dict[PeerKey, _Entry] = {}  # least recently used first
         self._occupied = trio.Event()
         self._waiting = trio.lowlevel.ParkingLot()  # tasks that found the pool full
+        self._relay_calls = RelayCalls(network, self._ring, dials, params.allows if params else _anywhere)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -125,12 +131,13 @@ class PeerPool:
         finally:
             self._give_back(entry)
 
-    async def _lease(self, key: PeerKey) -> _Entry:
+    async def _lease(self, key: PeerKey, *, for_ring: bool = False) -> _Entry:
+        """`for_ring`: a dial under way needs it, so it does not wait for room. Each dial needs three at most."""
         while True:
             entry = self._entries.pop(key, None)
             if entry is not None and entry.usable:
                 break
-            if len(self._entries) < self._max_connections:
+            if for_ring or len(self._entries) < self._max_connections:
                 entry = _Entry()
                 self._nursery.start_soon(self._dial, key, entry)
                 break
@@ -176,15 +183,28 @@ class PeerPool:
 
     async def _connect(self, node_id: NodeId | None, reach: Reach) -> PeerConnection:
         """Connect by the first way that leads to the node. Raises Unreachable or Misbehaved as the last one did."""
-        failed: PeerError = Unreachable("only relays lead to this node")
+        failed: PeerError = Unreachable("no way leads to the node")
         for address in reach.direct:
             try:
                 return await self._connect_at(node_id, address)
             except PeerError as error:
                 failed = error
-        raise failed
+        if node_id is None or not reach.relays:
+            raise failed
+        return await self._relay_calls.connect(
+            node_id, reach.relays, lambda dial: self._connect_at(node_id, reach.where, dial)
+        )
 
-    async def _connect_at(self, node_id: NodeId | None, address: Address) -> PeerConnection:
+    async def _ring(self, relay: Contact, ring: Ring) -> Rung:
+        """Ask a relay for a circuit, over a connection that is kept for the next ring."""
+        entry = await self._lease((relay.node_id, Reach.of(relay.address)), for_ring=True)
+        try:
+            peer = await entry.peer()
+            return await peer.request(ring, timeout_s=RING_ASK_S)
+        finally:
+            self._give_back(entry)
+
+    async def _connect_at(self, node_id: NodeId | None, address: Address, dial: Dial | None = None) -> PeerConnection:
         return await connect_peer(
             self._nursery,
             self._network,
@@ -194,6 +214,7 @@ class PeerPool:
             throttle=self._throttle,
             bugs=self._bugs,
             dials=self.dials,
+            dial=dial,
         )
 
     async def _identify(self, connection: PeerConnection, identity: Identity, params: NetworkParameters) -> None:
@@ -220,6 +241,10 @@ class PeerPool:
     def _next_idle_s(self) -> float:
         """When the first of the connections there are may have been idle for long enough, at the soonest."""
         return min((entry.last_used_s for entry in self._entries.values()), default=-math.inf) + IDLE_S
+
+
+def _anywhere(address: Address) -> bool:
+    return True
 
 
 @asynccontextmanager

@@ -9,12 +9,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import field
+from functools import partial
 
 import trio
 
 from shoal.dht import Address, AddressError, Contact, NodeId
 from shoal.node.channel.background import open_background
 from shoal.node.channel.circuits import JOINED, RINGING, End, pack_preamble
+from shoal.node.channel.client import PeerConnection
 from shoal.node.channel.dials import Dials
 from shoal.node.channel.errors import Disconnected, LeftAlone, Misbehaved, PeerError, Unreachable
 from shoal.node.channel.messages import Ring, Rung
@@ -28,6 +30,8 @@ UNPUNCHED_S = 600.0  # no other punch to a node for so long after one has failed
 MAX_UNPUNCHED = 1_024  # nodes that this is known of
 
 AskRelay = Callable[[Contact, Ring], Awaitable[Rung]]
+Dial = Callable[[], Awaitable[ByteStream]]
+ConnectOver = Callable[[Dial], Awaitable[PeerConnection]]
 
 
 @dataclass
@@ -62,18 +66,19 @@ class RelayCalls:
         self._allows = allows
         self._punching = Punching()
 
-    async def connect(self, node_id: NodeId, relays: Sequence[Contact]) -> ByteStream:
-        """A stream to the node itself; its key is proven, and still to be compared with the id.
+    async def connect(self, node_id: NodeId, relays: Sequence[Contact], over: ConnectOver) -> PeerConnection:
+        """A connection to the node itself, made by `over` over a stream: so a relay that brings another node is one
+        that failed.
 
         The relays are tried one after another. One that keeps us waiting gets company after `HEAD_START_S`. Raises
         what the last one failed with.
         """
         failures: list[PeerError] = []
-        found: list[ByteStream] = []
+        found: list[PeerConnection] = []
 
         async def call(relay: Contact, done: trio.Event) -> None:
             try:
-                found.append(await self._through(relay, node_id))
+                found.append(await over(partial(self._through, relay, node_id)))
                 nursery.cancel_scope.cancel()
             except PeerError as error:
                 failures.append(error)
@@ -91,17 +96,17 @@ class RelayCalls:
                     await event.wait()
         except BaseException:
             for spare in found:
-                spare.abort()
+                await spare.aclose()
             raise
         for spare in found[1:]:
-            spare.abort()
+            await spare.aclose()
         if found:
             return found[0]
         raise failures[-1] if failures else Unreachable("no relay leads to the node")
 
     async def _through(self, relay: Contact, node_id: NodeId) -> ByteStream:
         rung = await self._ask(relay, Ring(node_id))
-        holder = self._punch_target(node_id, rung.holder)
+        holder = self.punch_target(node_id, rung.holder)
         anywhere = Address("::" if relay.address.is_ipv6 else "0.0.0.0", 0)
         raw = await self._network.connect_raw(relay.address, anywhere if holder else None)
         try:
@@ -118,7 +123,7 @@ class RelayCalls:
         finally:
             await raw.aclose()
 
-    def _punch_target(self, node_id: NodeId, packed: bytes) -> Address | None:
+    def punch_target(self, node_id: NodeId, packed: bytes) -> Address | None:
         """Where to punch to; None where it is not worth it, or not for a relay to say."""
         try:
             address = Address.unpack(packed)

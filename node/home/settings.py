@@ -45,6 +45,7 @@ class NodeSettings:
     :ivar listen: local addresses. One port number serves UDP and TCP.
     :ivar advertise: addresses that others should use, where they differ.
     :ivar map: whether to have the home router open a port.
+    :ivar relay: whether to be a relay for nodes that nobody can dial.
     :ivar up_bytes_per_s: the most that it sends, over all transfers; None for no limit.
     :ivar down_bytes_per_s: the most that it receives; None for no limit.
     """
@@ -56,6 +57,7 @@ class NodeSettings:
     up_bytes_per_s: int | None = None
     down_bytes_per_s: int | None = None
     map: bool = True
+    relay: bool = True
 
     def __post_init__(self) -> None:
         """UsageError for what no reader of `config.toml` would take."""
@@ -77,6 +79,7 @@ class NodeSettings:
             f"listen = [{_quoted(self.listen)}]",
             f"advertise = [{_quoted(self.advertise)}]",
             f"map = {str(self.map).lower()}",
+            f"relay = {str(self.relay).lower()}",
         ]
         if self.up_bytes_per_s is not None:
             lines.append(f"up_bytes_per_s = {self.up_bytes_per_s}")
@@ -97,6 +100,7 @@ class NodeSettings:
             up_bytes_per_s=reader.integer("up_bytes_per_s", 0, 0, MAX_RATE_BYTES_PER_S) or None,
             down_bytes_per_s=reader.integer("down_bytes_per_s", 0, 0, MAX_RATE_BYTES_PER_S) or None,
             map=reader.flag("map", defaults.map),
+            relay=reader.flag("relay", defaults.relay),
         )
         reader.finish()
         return settings

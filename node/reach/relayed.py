@@ -71,7 +71,7 @@ class Relayed:
         self._kept: dict[NodeId, Contact] = {}
         self._trying: dict[NodeId, Contact] = {}
         self._failed_at: OrderedDict[NodeId, float] = OrderedDict()
-        self._nursery: trio.Nursery  # while it runs
+        self.nursery: trio.Nursery  # while it runs
         self._answering = 0
         self.observed: Address | None = None  # at which a relay last saw this node
 
@@ -84,7 +84,7 @@ class Relayed:
         """Keep `RELAYS_COUNT` relays of distinct places, until cancelled."""
         try:
             async with open_nursery() as nursery:
-                self._nursery = nursery
+                self.nursery = nursery
                 while True:
                     relay = self._next_candidate() if len(self._trying) < RELAYS_COUNT else None
                     if relay is not None:
@@ -167,11 +167,11 @@ class Relayed:
             self.observed = _address(reserved.observed) or self.observed
             if reserved.token and self._answering < MAX_ANSWERS:
                 self._answering += 1
-                self._nursery.start_soon(self._answer, relay, reserved)
+                self.nursery.start_soon(self.answer, relay, reserved)
             wait_s = MAX_RESERVE_WAIT_S
             await trio.sleep(RING_PAUSE_S)
 
-    async def _answer(self, relay: Contact, reserved: Reserved) -> None:
+    async def answer(self, relay: Contact, reserved: Reserved) -> None:
         """Meet one caller: by a punch, else through the relay. It is served as any other."""
         try:
             raw = await self._punch(reserved.caller) or await self._accept(relay, reserved.token)

@@ -35,6 +35,8 @@ from shoal.node.home.network import Network
 from shoal.node.home.settings import NodeSettings
 from shoal.node.nursery import open_nursery
 from shoal.node.reach.mapping import Mapping, MappingState, PortMapping
+from shoal.node.reach.relaying import Relay, relay_throttle
+from shoal.node.reach.reservations import Reservations
 from shoal.node.store import ShareStore, StoreError
 from shoal.node.volunteer.administration import Administration, Report
 from shoal.node.volunteer.budgets import BudgetedHandlers, CallerBudgets
@@ -92,8 +94,14 @@ class Serving:
         self.clock_look: ClockLook | None = None
         self.upkeep: Upkeep | None = None
         self._mapping: PortMapping | None = None
+        self.relay = self._make_relay(network.parameters.private) if settings.relay else None
         self._instance = ""
         self._slots = ConnectionSlots(private=network.parameters.private, admits=self.budgets.admits_connection)
+
+    def _make_relay(self, private: bool) -> Relay:
+        reservations = Reservations(private=private, entropy=self._env.entropy, rng=self._env.rng)
+        throttle = relay_throttle(self._throttle, self.settings.up_bytes_per_s)
+        return Relay(reservations, throttle, private=private)
 
     async def bind(self, nursery: trio.Nursery, address: Address) -> tuple[Address, trio.CancelScope]:
         """Listen for peers on one address; the real address, and a scope that ends the listening."""
@@ -106,6 +114,7 @@ class Serving:
                     self._identity,
                     self.server.serve_connection,
                     slots=self._slots,
+                    raw_handler=self.relay.serve_raw if self.relay else None,
                     task_status=task_status,
                 )
 
@@ -127,6 +136,8 @@ class Serving:
         holder = HolderService(context, self.store, known_holders, announcing, calls)
         for part in (self._taking, holder, Administration(status, self.ending)):
             self.handlers.update(part.handlers())
+        if self.relay is not None:
+            self.handlers.update(self.relay.handlers())
         await nursery.start(holder.run)
         await nursery.start(self._take_care, context, holder)
         nursery.start_soon(self._watch_for_twin, context)

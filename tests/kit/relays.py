@@ -13,7 +13,6 @@ from shoal.node.channel import (
     AnyRequest,
     Buffer,
     BugCount,
-    ByteStream,
     Caller,
     ConnectionSlots,
     Dials,
@@ -29,7 +28,7 @@ from shoal.node.channel import (
     open_connection,
 )
 from shoal.node.channel.client import connect_peer
-from shoal.node.channel.relayed import RelayCalls
+from shoal.node.channel.relayed import Dial, RelayCalls
 from shoal.node.reach.relayed import Callee, Relayed
 from shoal.node.reach.relaying import Relay
 from shoal.node.reach.reservations import Reservations
@@ -166,7 +165,7 @@ async def call(
     """A connection to a node behind relays."""
     calls = calls or RelayCalls(network, ask_relay(network), None, lambda address: True)
 
-    async def dial() -> ByteStream:
-        return await calls.connect(node_id, relays)
+    async def over(dial: Dial) -> PeerConnection:
+        return await connect_peer(nursery, network, relays[0].address, node_id, params=PARAMS, dial=dial)
 
-    return await connect_peer(nursery, network, relays[0].address, node_id, params=PARAMS, dial=dial)
+    return await calls.connect(node_id, relays, over)
