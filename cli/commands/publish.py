@@ -62,6 +62,7 @@ class Order:
     ttl_s: int
     public: bool
     selection: FolderOptions = field(default_factory=FolderOptions)
+    qr: bool = False
 
     @property
     def code(self) -> tuple[int, int] | None:
@@ -142,6 +143,9 @@ def publish(
         bool,
         typer.Option("--skip-unreadable", help="Leave out what cannot be read, and say each. Exit code 3 then."),
     ] = False,
+    qr: Annotated[
+        bool, typer.Option("--qr", help="Show the link as a QR code, too, on standard error. Not with --json.")
+    ] = False,
 ) -> Job:
     """Encrypt a file or a folder, spread it over volunteers and print its link.
 
@@ -165,9 +169,12 @@ def publish(
             one_file_system=one_file_system,
             skip_unreadable=skip_unreadable,
         ),
+        qr=qr,
     )
     _check(order)
     settings = globals_of(context)
+    if qr and settings.output.json:
+        raise BadUsageError("--qr is for people. With --json there is the link alone.")
     return settings.job(lambda: _publish(settings, order))
 
 
@@ -294,6 +301,10 @@ def report(
     else:
         output.complain(settings.in_full(partial_words(done, resumable=not order.from_stdin)))
     deliver(output, str(done.link))
+    if order.qr:
+        from shoal.cli.qr import qr_text
+
+        output.complain(qr_text(str(done.link)))
     if output.interactive:
         output.note(fetch_words(settings, done, invite))
     if skipped:

@@ -137,7 +137,8 @@ class Api:
         offset = _number(query.pop("offset", "0"))
         if query:
             raise bad("Only the offset can be told here.")
-        received = await self._parts.sends.receive(send, _number(names[1]), offset, request.body)
+        length = _number(request.header("content-length") or "0")
+        received = await self._parts.sends.receive(send, _number(names[1]), offset, request.body, length)
         return json_response({"received": received})
 
     async def _start_send(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:

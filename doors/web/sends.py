@@ -206,14 +206,16 @@ class Sends:
             )
         await self.remove(done[0])
 
-    async def receive(self, send: Send, number: int, offset: int, body: Body) -> int:
-        """Add a body to one file of a send; how many bytes of it there are then.
+    async def receive(self, send: Send, number: int, offset: int, body: Body, length: int) -> int:
+        """Add a body to one file of a send; how many bytes of it there are then. `length`: of the body, 0 if unknown.
 
         :raises HttpError: the file does not end at this offset: 409. The body has too much: 413.
         :raises ShoalError: the disk refuses.
         """
         if not 0 <= number < len(send.entries) or send.entries[number].directory:
             raise HttpError(404, "This send has no such file.")
+        if offset + length > send.entries[number].size:
+            raise _too_long(send.entries[number])
         if send.phase is not SendPhase.RECEIVING:
             raise HttpError(409, "This send takes no bytes any more.", more={"received": send.received[number]})
         await self._end_older(send, number)
@@ -249,7 +251,7 @@ class Sends:
                 piece = await body.chunk()
                 batch += piece
                 if there + len(batch) > entry.size:
-                    raise HttpError(413, f"This file was announced with {entry.size} bytes, and has more.")
+                    raise _too_long(entry)
                 if batch and (not piece or len(batch) >= BATCH_BYTES):
                     await self._env.call(incoming.write, bytes(batch))
                     there += len(batch)
@@ -347,6 +349,10 @@ class Sends:
         if now - send.told_at >= at_most_every_s:
             send.told_at = now
             self._feed.note("send", send.id)
+
+
+def _too_long(entry: SendEntry) -> HttpError:
+    return HttpError(413, f"This file was announced with {entry.size} bytes, and has more.", "Send it again.")
 
 
 def _count(send: Send) -> None:

@@ -4,12 +4,17 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import h11
+import jsonschema_rs
 import trio
 import trio.testing
+import yaml
 
+from shoal.doors.web import door as door_module
 from shoal.doors.web.door import Door, Ports
 from shoal.doors.web.http import HttpConnection
 from shoal.node import Node
@@ -43,6 +48,10 @@ class WebClient:
         self._port = port
         self._token = token
 
+    async def connected(self) -> trio.abc.Stream:
+        """A new connection."""
+        return await self._connect()
+
     async def ask(
         self, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str | None] | None = None
     ) -> Answer:
@@ -58,8 +67,10 @@ class WebClient:
         target: str,
         body: bytes | None = None,
         headers: Mapping[str, str | None] | None = None,
+        *,
+        is_whole: bool = True,
     ) -> h11.Connection:
-        """Send a request, and read nothing yet."""
+        """Send a request, and read nothing yet. One that is not whole has more in its body than is sent."""
         http = h11.Connection(h11.CLIENT)
         given: dict[str, str | None] = {"host": f"127.0.0.1:{self._port}"}
         if self._token is not None:
@@ -70,13 +81,15 @@ class WebClient:
         sent = [(name, value) for name, value in given.items() if value is not None]
         data = http.send(h11.Request(method=method, target=target, headers=sent)) or b""
         data += http.send(h11.Data(data=body or b"")) or b""
-        await stream.send_all(data + (http.send(h11.EndOfMessage()) or b""))
+        await stream.send_all(data + ((http.send(h11.EndOfMessage()) or b"") if is_whole else b""))
         return http
 
     async def call(self, method: str, path: str, value: object = None) -> Answer:
-        """A call of the API."""
+        """A call of the API. What comes back has to be as openapi.yaml says."""
         body = None if value is None else json.dumps(value).encode()
-        return await self.ask(method, f"/api/v1/{path}", body, {"content-type": "application/json"})
+        answer = await self.ask(method, f"/api/v1/{path}", body, {"content-type": "application/json"})
+        check_answer(method, path, answer)
+        return answer
 
     async def good(self, method: str, path: str, value: object = None) -> Any:
         """The same for one that has to succeed; its value."""
@@ -90,6 +103,31 @@ class WebClient:
             while (state := await self.good("GET", path))["phase"] not in phases:  # noqa: ASYNC110 - asked as a page asks
                 await trio.sleep(0.1)
         return state
+
+
+@cache
+def specification() -> dict[str, Any]:
+    """openapi.yaml."""
+    found: dict[str, Any] = yaml.safe_load((Path(door_module.__file__).parent / "openapi.yaml").read_text("utf-8"))
+    return found
+
+
+def check_answer(method: str, path: str, answer: Answer) -> None:
+    """The status and the value of an answer are those that openapi.yaml has for the call."""
+    names = path.split("/")
+    for pattern, calls in specification()["paths"].items():
+        parts = pattern.strip("/").split("/")
+        if len(parts) == len(names) and all(p.startswith("{") or p == n for p, n in zip(parts, names, strict=True)):
+            responses = calls[method.lower()]["responses"]
+            found = responses.get(str(answer.status), responses["default"])
+            assert str(answer.status) in responses or answer.status >= 400, answer
+            found = specification()["components"]["responses"]["Problem"] if "$ref" in found else found
+            if "content" in found:
+                schema = found["content"]["application/json"]["schema"]
+                whole = {**schema, "components": specification()["components"]}
+                jsonschema_rs.validator_for(whole).validate(answer.json())
+            return
+    raise AssertionError(f"{path} is in no specification")
 
 
 async def read_answer(stream: trio.abc.Stream, http: h11.Connection) -> Answer:
