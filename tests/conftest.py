@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -17,6 +18,7 @@ DAEMONS = (  # tests of real daemons and their times: never two of them at once
     "benchmarks",
     "cli",
     "docs",
+    "doors/web/browser",
     "hostile",
     "node/store/test_full_disk.py",
     "node/store/test_kill.py",
@@ -40,9 +42,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModul
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Some machines and containers have no IPv6 at all."""
+    """Some machines and containers have no IPv6 at all, and some have no browser."""
     if item.get_closest_marker("needs_ipv6") and not has_ipv6():
         pytest.skip("no IPv6 loopback here")
+    if item.get_closest_marker("needs_browser"):
+        needs_browser()
+
+
+def needs_browser() -> None:
+    """Where changes are checked there has to be one."""
+    from kit.browsing import (
+        why_no_browser,
+    )  # late: what is imported before `register_assert_rewrite` keeps its bare asserts
+
+    if missing := why_no_browser():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
 
 
 def has_ipv6() -> bool:

@@ -125,7 +125,12 @@ class Api:
         return json_response(send.state(), 201)
 
     async def _show_send(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
-        return json_response(self._parts.sends.get(names[0]).state())
+        send = self._parts.sends.get(names[0])
+        listed = [
+            {"path": e.path, "size": e.size, "modified_ms": e.modified_ms, "directory": e.directory}
+            for e in send.entries  # so that a browser knows its files again
+        ]
+        return json_response({**send.state(), "entries": listed})
 
     async def _remove_send(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         await self._parts.sends.remove(self._parts.sends.get(names[0]))

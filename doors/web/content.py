@@ -30,7 +30,7 @@ HEADERS: Headers = (
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
     ("cross-origin-opener-policy", "same-origin"),
-    ("cross-origin-resource-policy", "same-site"),
+    ("cross-origin-resource-policy", "cross-origin"),  # to Chromium each port of an IP is a site of its own
     ("cache-control", "no-store"),
 )
 

@@ -110,5 +110,6 @@ setInterval(() => {
   if (state.view === "node" && !document.hidden) enter();
 }, NODE_S * 1000);
 route();
+place.replaceChildren(); // what was there until the modules had come
 draw();
 void keepUp();

@@ -99,6 +99,8 @@
  * @property {string | null} name
  * @property {number | null} size
  * @property {string | null} link null for what others published
+ * @property {number} [n] shares in all
+ * @property {number} [shares] those that had a host when it was published
  * @property {number} lease_end
  * @property {number | null} deleted_at
  * @property {boolean} kept

@@ -154,7 +154,7 @@ export function getView() {
     <p class="lead">${t.get.lead}</p>
     <form class="paste" @submit=${submitted}>
       <label class="unseen" for="link">${t.get.field}</label>
-      <textarea id="link" rows="2" placeholder=${t.get.placeholder} spellcheck="false" autocomplete="off" autocapitalize="off"
+      <textarea id="link" rows="3" placeholder=${t.get.placeholder} spellcheck="false" autocomplete="off" autocapitalize="off"
         .value=${text} @paste=${pasted} @keydown=${keyed}></textarea>
       <button class="main">${t.get.look}</button>
     </form>
@@ -214,7 +214,7 @@ function player(at, shown) {
   return html`<div class="player">
     ${shown.failed ? problem({ error: t.get.cannotPlay, next: t.get.cannotPlayNext }) : media[shown.kind]()}
     <p class="note">${t.get.address}</p>
-    ${copyable(t.get.address, shown.url, t.link.copyAddress)}
+    ${copyable(t.get.address, shown.url, t.link.copyAddress, "")}
     <div class="actions links"><button class="quiet" @click=${() => void ((at.player = null), changed())}>${t.get.stopPlay}</button></div>
   </div>`;
 }

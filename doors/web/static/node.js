@@ -48,7 +48,7 @@ export function nodeView() {
 function summary({ problems, serves, set_up: isSetUp, node }) {
   return html`<p class="lead">${problems.length ? t.node.wrong(problems.length) : serves ? t.node.well : t.node.client}
       ${node.uptime_s ? `${t.node.uptime(node.uptime_s)}.` : ""}</p>
-    ${serves ? nothing : html`<p class="line">${isSetUp ? t.node.runNext : t.node.clientNext}</p>`}
+    ${serves ? nothing : html`<p class="advice">${isSetUp ? t.node.runNext : t.node.clientNext}</p>`}
     ${problems.map((each) => html`<p class="problem">${visible(each)}</p>`)}`;
 }
 
@@ -62,7 +62,7 @@ function tile(title, main, others) {
 }
 
 /** @param {Status} status */
-function tiles({ node, peers }) {
+function tiles({ node, peers, serves }) {
   const { used_bytes: used, capacity_bytes: given, free_disk_bytes: free } = node;
   const last = history?.points.at(-1);
   const step = history?.every_s ?? 300;
@@ -80,7 +80,7 @@ function tiles({ node, peers }) {
     ])}
     ${tile(t.node.peers, countOf(peers), [
       t.node.answered(node.peers_answered),
-      node.address ? t.node.address(node.address) : t.node.noAddress,
+      serves && (node.address ? t.node.address(node.address) : t.node.noAddress),
     ])}
     ${node.audits_passed === undefined
       ? nothing

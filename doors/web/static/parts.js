@@ -117,14 +117,15 @@ async function copy(text, field) {
  * @param {string} label
  * @param {string} text
  * @param {string} words
+ * @param {string} [kind]
  */
-export function copyable(label, text, words) {
+export function copyable(label, text, words, kind = "main") {
   /** @param {Event & {currentTarget: HTMLElement}} event */
   const take = (event) => void copy(text, event.currentTarget.parentElement?.querySelector("input") ?? null);
   const isCopied = state.copied === text;
   return html`<div class="copyable">
     <input readonly aria-label=${label} .value=${text} @focus=${selectAll} spellcheck="false" />
-    <button class=${isCopied ? "main done" : "main"} @click=${take}>${isCopied ? t.link.copied : words}</button>
+    <button class=${isCopied ? `${kind} done` : kind} @click=${take}>${isCopied ? t.link.copied : words}</button>
   </div>`;
 }
 

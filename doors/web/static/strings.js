@@ -205,12 +205,13 @@ export const t = {
     toSend: "Send something",
     filter: "Find by name",
     noMatch: "Nothing here has such a name.",
-    unknown: "Not looked at yet",
+    unknown: (/** @type {number} */ shares, /** @type {number} */ n) =>
+      n ? `${countOf(shares)} of ${plural(n, "share")} placed when it was sent, not looked at today` : "Not looked at today",
     good: (/** @type {import("./contract.js").Health} */ health) =>
       health.readable
         ? `${countOf(health.good_shares)} of ${plural(health.n, "share")} good: ${losses(health.survives)}`
         : `${countOf(health.good_shares)} of ${plural(health.n, "share")} found. ${countOf(health.k)} are needed.`,
-    healthWord: { good: "Well", weak: "Weak", lost: "Cannot be read", unknown: "Unknown" },
+    healthWord: { good: "Well", weak: "Weak", lost: "Cannot be read", unknown: "Not checked" },
     lease: (/** @type {number} */ at) => {
       const days = daysUntil(at);
       return `Kept until ${dayOf(at)} (${days === 0 ? "less than a day" : plural(days, "day")})`;

@@ -104,7 +104,7 @@ function toneOf({ health }) {
 /** @param {Kept} kept */
 function card(kept) {
   const name = nameOf(kept);
-  const { health, link } = kept;
+  const { health, link, n = 0, shares = 0 } = kept;
   const tone = toneOf(kept);
   const isOver = kept.lease_end < Date.now() / 1000;
   const doing = busy.get(kept.id);
@@ -114,10 +114,10 @@ function card(kept) {
       <h3>${named(name)}</h3>
       <span class="meta">${kept.size === null ? "" : sizeOf(kept.size)}</span>
     </header>
-    ${health ? fishes(health.good_shares, health.n, tone) : nothing}
+    ${health ? fishes(health.good_shares, health.n, tone) : n ? fishes(shares, n, "unknown") : nothing}
     <p class="line small">
       <strong class="badge ${tone}">${t.yours.healthWord[tone]}</strong>
-      <span>${health ? t.yours.good(health) : t.yours.unknown}</span>
+      <span>${health ? t.yours.good(health) : t.yours.unknown(shares, n)}</span>
     </p>
     <p class="line small">
       <span>${isOver ? t.yours.leaseOver : t.yours.lease(kept.lease_end)}${kept.kept ? ` · ${t.yours.kept}` : ""}</span>
