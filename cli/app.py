@@ -37,6 +37,7 @@ COMMANDS = (
     "web",
     "invite",
     "join",
+    "doctor",
     "demo",
     "swarm",
     "simulate",

@@ -11,6 +11,7 @@ _WORDED = frozenset(
     {
         *("node_id", "version", "network", "address", "address_source", "addresses", "peers", "codec"),
         *("peers_answered", "last_answer_s", "line"),
+        *("observed_address", "observed_ipv6", "own_ipv6", "clock_ahead_s"),
         *("problems", "uptime_s"),
         *("shares", "files", "used_bytes", "capacity_bytes", "available_bytes", "free_disk_bytes", "reserve_bytes"),
         *("damaged_shares", "lost_shares", "soonest_lease_end", "audits_passed", "audits_failed", "repairs"),
@@ -36,6 +37,7 @@ _SOURCES = {
     "advertised": "as told with --advertise",
     "bound": "bound to it",
     "interface": "this machine's own",
+    "mapped": "a port that the router opened",
     "observed": "as most peers see it",
     "unknown": "not known to be reachable",
 }
@@ -51,9 +53,22 @@ def _who(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("network", str(found.get("network", ""))),
         ("address", f"{address or ''}{words}"),
         ("listens", "" if listens == [address] else ", ".join(listens)),
+        ("router", _router(found)),
         ("peers", _peers(found)),
         ("codec", str(found.get("codec", ""))),
     ]
+
+
+def _router(found: Mapping[str, Any]) -> str:
+    """What the home router did for this node; nothing where it is not needed. `shoal doctor` says more."""
+    mapping = found.get("mapping") or {}
+    reason = mapping.get("reason") or "no router answers"
+    match mapping.get("state"):
+        case "mapped":
+            return f"opened {mapping.get('external')} ({mapping.get('protocol')})"
+        case "no_router" | "refused":
+            return f"opened no port: {reason}"
+    return ""
 
 
 def _peers(found: Mapping[str, Any]) -> str:

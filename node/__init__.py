@@ -11,6 +11,7 @@ From the file to the wire: `sources` -> `sealing` (`cipher`) -> `lanes` -> `chan
 from shoal import __version__
 from shoal.dht import Address, NetworkParameters, NodeId
 from shoal.erasure import FileId, Link, LinkKind
+from shoal.node.doctor import Diagnosis, Level, Symptom, diagnose
 from shoal.node.environment import Environment, real_environment
 from shoal.node.errors import (
     AlreadyRunning,
@@ -73,6 +74,7 @@ __all__ = [
     "Cause",
     "Checked",
     "Deleted",
+    "Diagnosis",
     "Entry",
     "EntryKind",
     "Environment",
@@ -85,6 +87,7 @@ __all__ = [
     "Invitation",
     "KeptFile",
     "Left",
+    "Level",
     "Link",
     "LinkKind",
     "LocalError",
@@ -112,6 +115,7 @@ __all__ = [
     "ShoalError",
     "Skipped",
     "Symlinks",
+    "Symptom",
     "TooFewShares",
     "Tree",
     "UsageError",
@@ -121,6 +125,7 @@ __all__ = [
     "__version__",
     "causes_in_words",
     "daemon_status",
+    "diagnose",
     "init_node",
     "invite_to",
     "is_shipped",

@@ -17,6 +17,7 @@ import trio
 from shoal.dht import Address, NobodyAnsweredError, NodeId
 from shoal.erasure import FileId, Link, LinkKind
 from shoal.node.context import Context
+from shoal.node.doctor import Diagnosis, diagnose
 from shoal.node.errors import LocalError, NoPeers, UsageError, WrongKey
 from shoal.node.fetching.content import CACHE_BYTES, check_cache, open_content
 from shoal.node.fetching.fetch import FetchStream, check_has_key, check_is_file, open_file, open_stream, unlock
@@ -526,6 +527,15 @@ class Node:
             file if file.deleted_at is not None else replace(file, width=width_among(file.k, file.n, file.size, hosts))
             for file in self._ledger.files()
         ]
+
+    async def doctor(self) -> Diagnosis:
+        """What is wrong with this node, what that means, and what to do.
+
+        :raises UsageError: this node is a client.
+        """
+        if self.serving is None:
+            raise UsageError("Only a serving node can be examined: a client has no port that others could call.")
+        return diagnose(await self.status())
 
     async def status(self) -> dict[str, Any]:
         """How this node is doing, as plain values. A serving node has the fields of `shoal node status`."""

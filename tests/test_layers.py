@@ -9,7 +9,14 @@ ROOT = Path(__file__).parent.parent
 STOREYS = (  # from the ground up; what stands in one line may not know each other, packages apart
     ("shoal.values",),
     ("shoal.erasure", "shoal.dht"),
-    ("shoal.node.errors", "shoal.node.durable", "shoal.node.formats", "shoal.node.results", "shoal.node.names"),
+    (
+        "shoal.node.errors",
+        "shoal.node.durable",
+        "shoal.node.formats",
+        "shoal.node.results",
+        "shoal.node.names",
+        "shoal.node.doctor",
+    ),
     ("shoal.node.fingerprints",),
     ("shoal.node.folders",),
     ("shoal.node.cipher", "shoal.node.store", "shoal.node.channel", "shoal.node.router"),

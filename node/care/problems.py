@@ -43,14 +43,13 @@ class Problems:
         """The store has just read and written."""
         self.failure = ""
 
-    def sentences(self, health: StoreHealth | None) -> list[str]:
-        """All there is to say. `health` is None when the store could not even be asked."""
-        told = [*([self.twin] if self.twin else []), *self.notices]
-        if self.failure:
-            told.append(self.failure)
-        if health is not None:
-            told += _of_shares(health)
-        return told + list(self.unkept.values())
+    def of_node(self) -> list[str]:
+        """What is wrong beside the disk."""
+        return [*([self.twin] if self.twin else []), *self.notices, *self.unkept.values()]
+
+    def of_disk(self, health: StoreHealth | None) -> list[str]:
+        """What is wrong with the disk. `health` is None when the store could not even be asked."""
+        return [*([self.failure] if self.failure else []), *(_of_shares(health) if health is not None else [])]
 
 
 def _of_shares(health: StoreHealth) -> list[str]:

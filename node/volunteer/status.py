@@ -5,6 +5,7 @@ from typing import Any
 import trio
 
 from shoal import __version__
+from shoal.dht import Address
 from shoal.node.care.problems import no_room
 from shoal.node.context import Context
 from shoal.node.holders.statements import MAX_SKEW_S
@@ -56,7 +57,8 @@ async def _status(context: Context, serving: Serving | None) -> dict[str, Any]:
         )
     except StoreError as error:
         serving.problems.failed(error)
-    status |= _of_store(serving, usage, health) | _of_work(serving) | {"records": dht.records}
+    status |= _of_store(serving, usage, health) | _of_line(context, serving) | _of_work(serving)
+    status["records"] = dht.records
     status["bugs"] += dht.dropped.get("bug", 0) + context.bugs.count
     return status
 
@@ -64,9 +66,17 @@ async def _status(context: Context, serving: Serving | None) -> dict[str, Any]:
 def _of_store(serving: Serving, usage: Usage | None, health: StoreHealth | None) -> dict[str, Any]:
     """What is kept; None for what a failed disk does not tell. `problems`: sentences, none when all is well."""
     settings = serving.settings
+    problems = {
+        "node": serving.problems.of_node(),
+        "disk": [
+            *serving.problems.of_disk(health),
+            *(no_room(usage.free_disk_bytes, usage.reserve_bytes) if usage else ()),
+        ],
+        "clock": _of_clock(serving),
+        "line": serving.connectivity.sentences(),
+    }
     return {
         "line": serving.connectivity.line.value,
-        "mapping": serving.mapping.as_plain(),
         "shares": usage and usage.shares,
         "files": usage and usage.files,
         "uploads": usage and usage.uploads,
@@ -78,12 +88,22 @@ def _of_store(serving: Serving, usage: Usage | None, health: StoreHealth | None)
         "damaged_shares": health and health.damaged,
         "lost_shares": health and health.lost,
         "soonest_lease_end": health and health.soonest_lease_end,
-        "problems": [
-            *serving.problems.sentences(health),
-            *(no_room(usage.free_disk_bytes, usage.reserve_bytes) if usage else ()),
-            *_of_clock(serving),
-            *serving.connectivity.sentences(),
-        ],
+        "problems": [sentence for about in problems.values() for sentence in about],
+        "problems_of": problems,
+    }
+
+
+def _of_line(context: Context, serving: Serving) -> dict[str, Any]:
+    """What is known of the way from outside, and of the clock against those of the peers."""
+    seen = [context.dht.observed(ipv6=ipv6) for ipv6 in (False, True)]
+    own = context.env.datagrams.local_host(ipv6=True)
+    clocks = serving.clocks
+    return {
+        "mapping": serving.mapping.as_plain(),
+        "observed_address": str(seen[0]) if seen[0] else None,
+        "observed_ipv6": str(seen[1]) if seen[1] else None,
+        "own_ipv6": own if own and Address(own, 1).is_public else None,
+        "clock_ahead_s": None if clocks is None else clocks.peers_ahead_s(trio.current_time()),
     }
 
 

@@ -104,7 +104,7 @@ def test_the_command_in_an_error_names_the_home_that_was_typed(
     inside: Any, quick: dict[str, str], tmp_path: Path
 ) -> None:
     home = str(tmp_path / "my home")
-    for command in (("node", "run"), ("node", "leave"), ("ls", "--receipt", "x"), ("node", "status")):
+    for command in (("node", "run"), ("node", "leave"), ("ls", "--receipt", "x"), ("node", "status"), ("doctor",)):
         done = inside("--home", home, *command)
         assert done.returncode != 0
         assert "shoal " not in done.stderr.removeprefix("shoal: ").replace(f"shoal --home '{home}' ", "")
@@ -186,6 +186,10 @@ def test_the_status_of_a_node_with_a_problem_has_a_code_of_its_own(
                 pass
             done = inside("--json", "node", "status")
             assert (done.returncode, len(json.loads(done.stdout)["problems"])) == (code, problems)
+            doctor = inside("--json", "doctor")
+            told = json.loads(doctor.stdout)
+            assert (doctor.returncode, told["ok"]) == (code, not problems)
+            assert [each["subject"] for each in told["findings"] if each["level"] == "problem"] == ["node"] * problems
             process.terminate()
             process.communicate(timeout=30)
         shutil.rmtree(tmp_path / "home" / "store")

@@ -325,6 +325,10 @@ def test_status_for_people() -> None:
         "traffic:   5.00 MB sent, 7.00 kB received",
         "new rate:  5 B/s",
     ]
+    mapping = {"state": "mapped", "external": "5.5.5.1:4750", "protocol": "UPnP"}
+    assert "\nrouter:    opened 5.5.5.1:4750 (UPnP)\n" in volunteer.table(STATUS | {"mapping": mapping})
+    refused = {"state": "refused", "reason": "it does not map ports"}
+    assert "\nrouter:    opened no port: it does not map ports\n" in volunteer.table(STATUS | {"mapping": refused})
     idle = volunteer.table(STATUS | {"audits_passed": 0, "audits_failed": 0, "repairs": 0})
     assert "audits:    none due yet\nrepairs:   none needed\n" in idle
     assert "\nturns:" in volunteer.table(STATUS, everything=True)

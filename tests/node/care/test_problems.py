@@ -31,18 +31,18 @@ async def volunteer(folder: Path) -> AsyncIterator[Node]:
 
 def test_what_is_said() -> None:
     problems = Problems()
-    assert problems.sentences(WELL) == []
+    assert problems.of_disk(WELL) == []
     problems.failed(ShareDamaged(bytes(32), 1, "rot"))  # that is counted
-    assert problems.sentences(WELL) == []
+    assert problems.of_disk(WELL) == []
     problems.failed(DiskFailed("free space: Input/output error"))
-    (text,) = problems.sentences(None)
+    (text,) = problems.of_disk(None)
     assert text.startswith("The share store does not work: free space: Input/output error.")
     problems.worked()
-    assert problems.sentences(WELL) == []
+    assert problems.of_disk(WELL) == []
     problems.failed(StoreFull(Limit.DISK, 0, 0))
-    assert problems.sentences(WELL)[0].startswith("The disk is full")
+    assert problems.of_disk(WELL)[0].startswith("The disk is full")
     problems.worked()
-    lost, damaged = problems.sentences(StoreHealth(3, 1, 2, 0, None, 2, 0, 0, 5.0, None))
+    lost, damaged = problems.of_disk(StoreHealth(3, 1, 2, 0, None, 2, 0, 0, 5.0, None))
     assert lost.startswith("1 share is missing from the disk")
     assert damaged.startswith("2 shares are damaged")
 
@@ -74,10 +74,10 @@ async def test_a_quota_that_is_used_up_is_told() -> None:
     calls = StoreCalls(real_environment(), problems)
     with pytest.raises(RequestError):
         await calls.asked(refuse(StoreFull(Limit.CAPACITY, 10, 5)))
-    assert problems.sentences(WELL) == []
+    assert problems.of_disk(WELL) == []
     with pytest.raises(RequestError):
         await calls.asked(refuse(StoreFull(Limit.DISK, 0, 0)))
-    (text,) = problems.sentences(WELL)
+    (text,) = problems.of_disk(WELL)
     assert "or a quota on it is used up" in text
 
 
