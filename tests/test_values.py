@@ -1,7 +1,9 @@
 """`shoal.values.dataclass` is as `dataclasses.dataclass`; only its methods come later."""
 
+import copy
 import dataclasses
 import inspect
+import pickle
 from dataclasses import FrozenInstanceError, field, replace
 
 import pytest
@@ -101,3 +103,11 @@ def test_methods_of_the_class_itself_stay() -> None:
     assert repr(Told(1)) == "told"
     assert hash(Told(1)) == 7
     assert Told(1) == Told(1)
+
+
+@pytest.mark.parametrize("value", [Point(1, 2, ("a",), [3]), Point3(1, z=2), Open(1), Told(1)], ids=repr)
+def test_values_are_pickled_and_copied(value: object) -> None:
+    thawed = pickle.loads(pickle.dumps(value))  # noqa: S301 - our own bytes
+    for same in (thawed, copy.copy(value), copy.deepcopy(value)):
+        assert type(same) is type(value)
+        assert same == value

@@ -17,7 +17,7 @@ else:
     def dataclass(
         cls: type | None = None, /, *, frozen: bool = False, slots: bool = False, eq: bool = True
     ) -> type | Callable[[type], type]:
-        """As `dataclasses.dataclass` with these options. Pickling and copying of frozen values is not provided."""
+        """As `dataclasses.dataclass` with these options. All values can be pickled and copied."""
 
         def decorate(cls: type) -> type:
             own = {name for name in ("__repr__", "__eq__", "__hash__") if cls.__dict__.get(name) is not None}
@@ -29,6 +29,7 @@ else:
                 made.__hash__ = None
             if frozen:
                 made.__setattr__, made.__delattr__ = _refuse_to_set, _refuse_to_delete
+                made.__getstate__, made.__setstate__ = _state, _set_state
             return made
 
         return decorate if cls is None else decorate(cls)
@@ -77,6 +78,15 @@ def _refuse_to_set(self: object, name: str, value: object) -> None:
 
 def _refuse_to_delete(self: object, name: str) -> None:
     raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+
+def _state(self: Any) -> list[Any]:
+    return [getattr(self, each.name) for each in dataclasses.fields(self)]
+
+
+def _set_state(self: Any, state: list[Any]) -> None:
+    for each, value in zip(dataclasses.fields(self), state, strict=True):
+        object.__setattr__(self, each.name, value)
 
 
 __all__ = ["dataclass"]
