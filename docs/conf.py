@@ -39,7 +39,7 @@ autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True}
 
 CONTENTS = {
-    "Using Shoal": ["docs/tutorial", "docs/folders", "docs/your-data", "docs/volunteer", "docs/cli"],
+    "Using Shoal": ["docs/tutorial", "docs/folders", "docs/your-data", "docs/volunteer", "docs/web", "docs/cli"],
     "How it works": ["ARCHITECTURE", "docs/care", "docs/choices", "docs/threat-model", "docs/glossary"],
     "Protocols and formats": ["docs/protocol", "docs/format", "docs/dht", "docs/channel", "docs/store"],
     "The library": ["docs/api"],

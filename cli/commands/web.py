@@ -32,7 +32,7 @@ def web(
     context: typer.Context,
     link: Annotated[
         str | None,
-        typer.Argument(metavar="[LINK]", help="Open the page to get what this link is of.", show_default=False),
+        typer.Argument(metavar="LINK", help="Open the page to get what this link is of.", show_default=False),
     ] = None,
     port: PortOption = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the address, and open no browser.")] = False,
