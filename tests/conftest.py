@@ -20,6 +20,7 @@ DAEMONS = (  # tests of real daemons and their times: never two of them at once
     "docs",
     "doors/web/browser",
     "hostile",
+    "node/reach/test_mapped_home.py",
     "node/store/test_full_disk.py",
     "node/store/test_kill.py",
     "node/whole/crash",

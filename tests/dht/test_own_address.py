@@ -170,6 +170,49 @@ async def test_a_public_address_of_this_machine_comes_before_what_all_others_say
     assert [each.source for each in said.located()] == [AddressSource.ADVERTISED]
 
 
+async def test_what_a_router_says_counts_only_at_the_host_that_peers_see(
+    autojump_clock: trio.testing.MockClock, make_lab: Callable[..., Lab]
+) -> None:
+    lab = make_lab(NetworkParameters("public", 0, False))
+    node = await lab.node("20.2.2.3", knows_itself=False, interface="192.168.1.3")
+    node.be_mapped(Address("99.9.9.9", 5000))
+    assert node.located() == ()  # no peer has seen us anywhere yet
+    seen = Address("99.9.9.9", 4750)
+    await liars_everywhere(lab, node, seen)
+    assert [(each.address, each.source) for each in node.located()] == [
+        (Address("99.9.9.9", 5000), AddressSource.MAPPED)
+    ]
+    for elsewhere in (Address("88.8.8.8", 5000), Address("100.64.3.3", 5000), None):  # a lie, another router, no port
+        node.be_mapped(elsewhere)
+        assert [(each.address, each.source) for each in node.located()] == [(seen, AddressSource.OBSERVED)]
+
+
+async def test_another_outer_address_that_a_router_tells_is_believed_as_soon_as_peers_see_it(
+    autojump_clock: trio.testing.MockClock, make_lab: Callable[..., Lab]
+) -> None:
+    """The provider gives the home another address. Nobody calls, and nothing is looked up meanwhile."""
+    lab = make_lab(NetworkParameters("moved", 0, True))
+    first = await lab.node()
+    for _ in range(6):
+        await (await lab.node()).bootstrap(first.addresses)
+    node, new = await lab.node("10.0.9.9", knows_itself=False), Address("10.0.9.8", 4100)
+    node.be_mapped(Address("10.0.9.9", 5000))
+    await node.bootstrap(first.addresses)
+    await trio.sleep(2 * VOTE_S)
+    assert node.own_addresses() == (Address("10.0.9.9", 5000),)
+    old, carry = Address("10.0.9.9", 4100), lab.network.carry
+
+    def route(data: bytes, source: Address, destination: Address) -> None:
+        carry(data, new if source == old else source, old if destination == new else destination)
+
+    lab.network.carry = route  # type: ignore[method-assign]
+    node.be_mapped(Address("10.0.9.8", 5000))
+    await trio.sleep(30)
+    assert [(each.address, each.source) for each in node.located()] == [
+        (Address("10.0.9.8", 5000), AddressSource.MAPPED)
+    ]
+
+
 async def test_a_node_bound_to_loopback_believes_nobody(
     autojump_clock: trio.testing.MockClock, make_lab: Callable[..., Lab]
 ) -> None:
