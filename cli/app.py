@@ -138,6 +138,14 @@ def options(
             show_default=False,
         ),
     ] = None,
+    no_lan: Annotated[
+        bool,
+        typer.Option(
+            "--no-lan",
+            envvar="SHOAL_NO_LAN",
+            help="Do not look for peers of a private network in the local network, and answer none there.",
+        ),
+    ] = False,
     json: Annotated[
         bool,
         typer.Option("--json", envvar="SHOAL_JSON", help="Print JSON for scripts, one object per line."),

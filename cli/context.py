@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from shoal.values import dataclass
 if TYPE_CHECKING:
     import typer
 
-    from shoal.node import Home, Network, Node
+    from shoal.node import Home, Network, Node, NodeSettings
 
 TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y", "on"})
 FALSE_WORDS = frozenset({"0", "false", "f", "no", "n", "off", ""})
@@ -45,6 +46,7 @@ class Globals:
     network: Path | None
     bootstrap: tuple[str, ...]
     output: Output
+    no_lan: bool = False
 
     @classmethod
     def of(cls, typed: Mapping[str, Any]) -> "Globals":
@@ -56,6 +58,7 @@ class Globals:
             Output(
                 json=bool(typed.get("json")), quiet=bool(typed.get("quiet")), verbose=int(typed.get("verbose") or 0)
             ),
+            bool(typed.get("no_lan")),
         )
 
     def with_later(self, typed: Mapping[str, Any]) -> "Globals":
@@ -70,11 +73,14 @@ class Globals:
                 quiet=self.output.quiet or later.output.quiet,
                 verbose=self.output.verbose + later.output.verbose,
             ),
+            self.no_lan or later.no_lan,
         )
 
     @classmethod
-    def _made(cls, home: Path | None, network: Path | None, bootstrap: tuple[str, ...], output: Output) -> "Globals":
-        made = cls(home, network, bootstrap, output)
+    def _made(
+        cls, home: Path | None, network: Path | None, bootstrap: tuple[str, ...], output: Output, no_lan: bool
+    ) -> "Globals":
+        made = cls(home, network, bootstrap, output, no_lan)
         output.in_full = made.in_full
         return made
 
@@ -90,7 +96,7 @@ class Globals:
 
     def open_client(self) -> "AbstractAsyncContextManager[Node]":
         """A node that serves nobody, for the time of one command."""
-        from shoal.node import open_node
+        from shoal.node import NodeSettings, open_node, written_settings
 
         home = self.locate_home()
         where = ", ".join(dict.fromkeys(str(folder) for folder in (home.config, home.data, home.cache)))
@@ -102,7 +108,12 @@ class Globals:
             from shoal.erasure import best_codec
 
             self.output.detail(f"erasure code: {best_codec().name}")
-        return open_node(self.home, network=self.network, bootstrap=self.bootstrap)
+        settings = self.with_lan(written_settings(home) or NodeSettings())
+        return open_node(self.home, network=self.network, bootstrap=self.bootstrap, settings=settings)
+
+    def with_lan(self, settings: "NodeSettings") -> "NodeSettings":
+        """Settings of a home, with what was typed about the local network."""
+        return replace(settings, lan=False) if self.no_lan else settings
 
     def command(self, *words: str, with_home: bool = True) -> str:
         """A command line for people to type, with the options that were typed here and not set in the environment."""
@@ -112,6 +123,8 @@ class Globals:
         network = given_path(os.environ.get("SHOAL_NETWORK"), "SHOAL_NETWORK")
         if self.network is not None and self.network != network:
             options += ["--network", str(self.network)]
+        if self.no_lan and os.environ.get("SHOAL_NO_LAN", "").strip().lower() not in TRUE_WORDS:
+            options.append("--no-lan")
         if self.bootstrap != split_addresses([os.environ.get("SHOAL_BOOTSTRAP", "")]):
             for address in self.bootstrap:
                 options += ["--bootstrap", address]

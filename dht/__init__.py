@@ -23,6 +23,8 @@ from shoal.dht.errors import (
 from shoal.dht.hashing import labelled_hash
 from shoal.dht.hearsay import Allowance, KnockBudget
 from shoal.dht.identity import Identity, NodeId, distance, has_proof, node_id_of
+from shoal.dht.multicast import LanLink, LanNetwork, UdpLan
+from shoal.dht.open_ping import OpenPing
 from shoal.dht.own_address import AddressSource, OwnAddress
 from shoal.dht.params import NetworkParameters
 from shoal.dht.reach import Reach, reach_of
@@ -50,12 +52,15 @@ __all__ = [
     "Identity",
     "K",
     "KnockBudget",
+    "LanLink",
+    "LanNetwork",
     "ListenError",
     "MisbehaviourError",
     "NetworkParameters",
     "NoReplyError",
     "NobodyAnsweredError",
     "NodeId",
+    "OpenPing",
     "OwnAddress",
     "ProtocolError",
     "QueryError",
@@ -67,6 +72,7 @@ __all__ = [
     "SignatureScheme",
     "StoreLimits",
     "StoreReport",
+    "UdpLan",
     "UdpNetwork",
     "UnsupportedError",
     "distance",

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import trio
 
@@ -10,8 +11,9 @@ from shoal.dht.address import Address
 from shoal.dht.contact import Contact
 from shoal.dht.counters import Counters
 from shoal.dht.errors import ProtocolError
-from shoal.dht.identity import Entropy, Identity
+from shoal.dht.identity import Entropy, Identity, NodeId
 from shoal.dht.messages import decode_frame
+from shoal.dht.open_ping import is_open_ping
 from shoal.dht.params import NetworkParameters
 from shoal.dht.responder import Responder, Response, Work
 from shoal.dht.rpc import RequestSender
@@ -95,6 +97,23 @@ class Endpoint:
         return sock
 
     # -- in --------------------------------------------------------------------------------------------
+
+    async def answer_open_ping(self, data: bytes, responder: Responder, own_id: NodeId, source: Address) -> None:
+        """Answer an open ping that was called out to many, from the socket at which we serve. Anything else is dropped.
+
+        What is counted, checked and bounded is what is so for a datagram that comes to that socket.
+        """
+        sock = self._sockets.existing(source)
+        if sock is None or not self._sockets.is_listening(sock) or not is_open_ping(data, self._params, own_id):
+            return
+        self.counters.note_in(len(data))
+        response = self._take(data, source, responder)
+        if response.dropped is not None:
+            self.counters.dropped[response.dropped] += 1
+        if response.datagram is not None:
+            with suppress(trio.ClosedResourceError):
+                await sock.send(response.datagram, source)
+                self.counters.note_out(len(response.datagram))
 
     async def _receive(self, sock: DatagramSocket, responder: Responder | None) -> None:
         """Read one socket until it is closed. Without a responder only replies are taken."""

@@ -127,6 +127,24 @@ class Peers:
         self._note_answer(answer)
         return answer
 
+    async def knock(self, address: Address) -> Contact:
+        """Ping an address where others say that somebody is, as far as hearsay may be asked. Raises QueryError."""
+        if address in self._listening() or not self._params.allows(address):
+            raise NoReplyError(f"{address} is nobody's whom we may ask")
+        if not self._hearsay.allows(address, trio.current_time()):
+            raise NoReplyError(f"{address} did not answer lately")
+        permit = _Permit(self._hearsay, address)
+        try:
+            answer = await self._caller.request(address, None, Ping(), permit=permit)
+        except (NoReplyError, MisbehaviourError):
+            if permit.was_used:
+                self._hearsay.note_silence(address, trio.current_time())
+            raise
+        if answer.contact.node_id == self._own_id:
+            raise NoReplyError(f"{address} is our own address")
+        self._note_answer(answer)
+        return answer.contact
+
     async def introduce(self, address: Address, node_id: NodeId | None) -> Contact:
         """Ping until our address is proven to the peer: the first answer brings the cookie that the second ping shows.
 

@@ -197,6 +197,11 @@ class DhtService:
         return self._identity
 
     @property
+    def entropy(self) -> Entropy:
+        """Where unpredictable bytes come from."""
+        return self._entropy
+
+    @property
     def serving(self) -> bool:
         """Whether we answer others."""
         return bool(self._listen)
@@ -341,6 +346,10 @@ class DhtService:
                 await search.run()
         finally:
             finished.set()
+
+    async def answer_open_ping(self, datagram: bytes, source: Address) -> None:
+        """Answer an open ping that came by another way than our sockets, from a socket of ours. Others are dropped."""
+        await self._endpoint.answer_open_ping(datagram, self._responder, self._identity.node_id, source)
 
     # -- asking and answering for the layer above ------------------------------------------------------
 

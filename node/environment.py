@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from shoal.dht import DatagramNetwork, Ed25519, SignatureScheme, UdpNetwork
+from shoal.dht import DatagramNetwork, Ed25519, LanNetwork, SignatureScheme, UdpLan, UdpNetwork
 from shoal.erasure import Codec, best_codec
 from shoal.node.channel import StreamNetwork, TlsNetwork
 from shoal.node.router import HomeRouters, RouterNetwork
@@ -58,14 +58,16 @@ class InlineCompute:
 class Environment:
     """All seams of one node.
 
-    `wall` gives seconds since the epoch and may jump; `entropy(n)` gives n unpredictable bytes for keys and nonces;
-    `rng` is for choices that need no secrecy (jitter, order). `routers`: where home routers are found; None: nowhere.
+    `lan` is where calls to the local network go, and `routers` where home routers are found; None: nowhere. `wall`
+    gives seconds since the epoch and may jump; `entropy(n)` gives n unpredictable bytes for keys and nonces; `rng` is
+    for choices that need no secrecy (jitter, order).
     """
 
     datagrams: DatagramNetwork
     streams: StreamNetwork
     disk: Disk
     compute: Compute
+    lan: LanNetwork | None = None
     scheme: SignatureScheme = field(default_factory=Ed25519)
     codec: Codec = field(default_factory=best_codec)
     wall: Callable[[], float] = time.time
@@ -86,4 +88,5 @@ def real_environment() -> Environment:
         disk=RealDisk(),
         compute=ThreadCompute(),
         routers=HomeRouters(),
+        lan=UdpLan(),
     )

@@ -40,6 +40,7 @@ class Joining:
         self._addresses: list[Address] = []
         self._names: list[str] = []
         self._unresolved: dict[str, str] = {}  # with the system's reason
+        self.patience_s = 0.0  # so long somebody may take to find us, or we them, where no door is known
         self._no_way_in = trio.Event()
         self._knocked = trio.Event()
         self._lookups = trio.CapacityLimiter(MAX_LOOKUPS)

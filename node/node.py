@@ -72,6 +72,11 @@ NOBODY = (
     "--bootstrap HOST:PORT or --network FILE, or start one: shoal swarm --nodes 16 --dir ./swarm"
 )
 
+NOBODY_ANSWERED_CALLS = (
+    "No peer is known, and none answered in the local network. Start a node of this network there: shoal node run. Or "
+    "name a peer with --bootstrap HOST:PORT."
+)
+
 CLOSED = "This node is closed. Use it inside its block: async with open_node(...) as node: ..."
 
 
@@ -139,9 +144,11 @@ class Node:
         if self._is_closed:
             raise UsageError(CLOSED)
         if not self._joining.doors and not self.context.dht.contacts():
+            if self._joining.patience_s and await self._is_found(min(timeout_s, self._joining.patience_s)):
+                return
             if self.serving is not None:
                 return  # the first node of a network has nobody to wait for
-            raise NoPeers(NOBODY)
+            raise NoPeers(NOBODY_ANSWERED_CALLS if self._joining.patience_s else NOBODY)
         try:
             await self._joining.wait_joined(timeout_s, patient=self.serving is not None)
         except NobodyAnsweredError as error:
@@ -150,6 +157,14 @@ class Node:
             raise NoPeers(
                 f"No peer was found: {error}. Check the name of the peer, and this machine's connection."
             ) from error
+
+    async def _is_found(self, timeout_s: float) -> bool:
+        """Whether another node and this one find each other without a door."""
+        try:
+            await self._joining.wait_joined(timeout_s, patient=True)
+        except NobodyAnsweredError:
+            return False
+        return True
 
     async def invite(self, timeout_s: float = INVITE_TIMEOUT_S) -> Invitation:
         """An invite to this network, through peers that answer. Where none does in time, through those of the network

@@ -29,6 +29,7 @@ from shoal.node.inviting import Inviting
 from shoal.node.joining import Joining
 from shoal.node.node import Node
 from shoal.node.nursery import open_nursery
+from shoal.node.reach.lan import PATIENCE_S, Lan, looks_around
 from shoal.node.store import Disk
 from shoal.node.translate import translated
 from shoal.values import dataclass
@@ -226,6 +227,15 @@ class _Opener:
             silence,
         )
 
+    def _look_in_lan(self, dht: DhtService, joining: Joining) -> None:
+        """Look for others in the local network, where that is wanted."""
+        plan, network = self._plan, self._env.lan
+        doors = [] if dht.serving else joining.doors
+        if network is not None and plan.settings.lan and looks_around(plan.network.parameters, doors):
+            lan = Lan(network, dht, plan.network.parameters, self._env.rng)
+            self._nursery.start_soon(lan.run)
+            joining.patience_s = PATIENCE_S
+
     async def _node(self, context: Context, serving: "Serving | None") -> Node:
         """Start to join in the background, keep the contact cache, and hand the node out."""
         plan, dht = self._plan, context.dht
@@ -237,6 +247,7 @@ class _Opener:
         if local is not None:
             doors += [str(address) for address in local.reachable()]
         joining = Joining(dht, doors, cached, contacts)
+        self._look_in_lan(dht, joining)
         self._nursery.start_soon(joining.run)
         if serving is not None:
             self._nursery.start_soon(_keep_cache, self._env, dht, cache)

@@ -32,7 +32,7 @@ async def _leave(settings: Globals) -> int:
 
     output = settings.output
     home = settings.locate_home()
-    chosen = load_settings(home)
+    chosen = settings.with_lan(load_settings(home))
     output.interrupt_hint = GOES_ON
     restart = ""
     try:

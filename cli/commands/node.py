@@ -171,7 +171,7 @@ def _init(settings: Globals, wishes: Wishes) -> int:
 
     home = settings.locate_home()
     written = written_settings(home)
-    chosen = wishes.apply(written or NodeSettings())
+    chosen = settings.with_lan(wishes.apply(written or NodeSettings()))
     network = settings.load_network()
     parameters = network.parameters
     node_id = init_node(home, chosen, network)
@@ -237,7 +237,7 @@ async def _run(settings: Globals, wishes: Wishes, stop_on_eof: bool, *, web: boo
     from shoal.node import load_settings, open_node
 
     home = settings.locate_home()
-    chosen = wishes.apply(load_settings(home))
+    chosen = settings.with_lan(wishes.apply(load_settings(home)))
     settings.output.interrupt_hint = "The node has stopped."
     async with open_node(
         home, network=settings.network, bootstrap=settings.bootstrap, serve=True, settings=chosen

@@ -48,6 +48,7 @@ class NodeSettings:
     :ivar relay: whether to be a relay for nodes that nobody can dial.
     :ivar up_bytes_per_s: the most that it sends, over all transfers; None for no limit.
     :ivar down_bytes_per_s: the most that it receives; None for no limit.
+    :ivar lan: look for nodes of a private network in the local network, and answer them. Clients of the home do, too.
     """
 
     capacity_bytes: int = DEFAULT_CAPACITY_BYTES
@@ -58,6 +59,7 @@ class NodeSettings:
     down_bytes_per_s: int | None = None
     map: bool = True
     relay: bool = True
+    lan: bool = True
 
     def __post_init__(self) -> None:
         """UsageError for what no reader of `config.toml` would take."""
@@ -85,6 +87,8 @@ class NodeSettings:
             lines.append(f"up_bytes_per_s = {self.up_bytes_per_s}")
         if self.down_bytes_per_s is not None:
             lines.append(f"down_bytes_per_s = {self.down_bytes_per_s}")
+        if not self.lan:
+            lines.append("lan = false")
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -101,6 +105,7 @@ class NodeSettings:
             down_bytes_per_s=reader.integer("down_bytes_per_s", 0, 0, MAX_RATE_BYTES_PER_S) or None,
             map=reader.flag("map", defaults.map),
             relay=reader.flag("relay", defaults.relay),
+            lan=reader.flag("lan", defaults.lan),
         )
         reader.finish()
         return settings

@@ -1,1 +1,1 @@
-"""How this node is reached: whether it can be dialled, and relays where it cannot."""
+"""How this node is reached, and how it and others come to know of each other without being told."""

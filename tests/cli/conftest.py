@@ -22,9 +22,11 @@ def recorded() -> Callable[..., RecordedOutput]:
 
 @pytest.fixture
 def clean_environment(tmp_path: Path) -> dict[str, str]:
-    """Our environment without any SHOAL_ variable, and with a home of its own."""
+    """Our environment without any SHOAL_ variable of the user's. The home is its own, and nothing is called out to the
+    local network of this machine.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SHOAL_")}
-    return kept | {"SHOAL_HOME": str(tmp_path / "home")}
+    return kept | {"SHOAL_HOME": str(tmp_path / "home"), "SHOAL_NO_LAN": "1"}
 
 
 @pytest.fixture

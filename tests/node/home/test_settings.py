@@ -39,6 +39,7 @@ def parse(text: str) -> NodeSettings:
         advertise=addresses,
         up_bytes_per_s=rates,
         down_bytes_per_s=rates,
+        lan=st.booleans(),
     )
 )
 def test_what_is_written_is_read(settings: NodeSettings) -> None:
