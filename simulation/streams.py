@@ -331,7 +331,7 @@ class VirtualStream:
             await to.send(piece[:count])
         return count
 
-    def bound_buffers(self) -> None:
+    def bound_buffers(self, size: int) -> None:
         """The window bounds them."""
 
     def again(self) -> "VirtualStream":

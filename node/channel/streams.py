@@ -115,8 +115,8 @@ class RawStream(Protocol):
         """
         ...
 
-    def bound_buffers(self) -> None:
-        """Keep little of this connection in the system: there may be a thousand."""
+    def bound_buffers(self, size: int) -> None:
+        """Let the system keep at most so much for each direction, and move as much at once."""
         ...
 
     async def aclose(self) -> None:

@@ -47,7 +47,11 @@ MAX_CIRCUITS = 1_024
 PREAMBLE_S = 5.0  # to say it; a connection and one round trip
 IDLE_S = 60.0  # without a byte; both ends close idle connections before that
 MAX_CIRCUIT_S = 3_600.0
-PIECE_BYTES = 64 * 1024  # passed on at once
+# What the system keeps of a circuit, for each direction at each end: the more circuits there are, the less. So all that
+# 1,024 of them can hold is 261 MiB in the system, and 108 MiB here.
+BUFFER_BYTES = 256 * 1024
+LEAST_BUFFER_BYTES = 32 * 1024  # at 50 ms of round trip 0.6 MB/s
+BUFFERS_BYTES = 64 * 2**20
 
 Handler = Callable[[Caller, Any, Buffer], Awaitable[Reply]]
 
@@ -181,8 +185,9 @@ class Relay:
         self._circuits += 1
         self._made += 1
         try:
+            size = buffer_bytes(self._circuits)
             for each in (caller, holder):
-                each.bound_buffers()
+                each.bound_buffers(size)
                 await each.send(JOINED)
             async with open_nursery() as nursery:
                 circuit = _Circuit(nursery.cancel_scope, place, reservation, now + MAX_CIRCUIT_S)
@@ -194,10 +199,10 @@ class Relay:
 
     async def _pass_on(self, source: RawStream, target: RawStream, circuit: "_Circuit") -> None:
         """Pass on what comes from one end, in turns with all other circuits."""
-        piece_bytes = min(PIECE_BYTES, self._throttle.up.slice_bytes)
+        slice_bytes = self._throttle.up.slice_bytes
         with suppress(PeerError):
             while not self._is_used_up(circuit.reservation):
-                count = await source.pass_on(target, piece_bytes)
+                count = await source.pass_on(target, min(slice_bytes, buffer_bytes(self._circuits)))
                 if not count:
                     break
                 circuit.moved(trio.current_time())
@@ -230,6 +235,11 @@ class _Circuit:
         """Bytes have moved."""
         self.place.used_at = now
         self.scope.deadline = min(self.ends_at, now + IDLE_S)
+
+
+def buffer_bytes(circuits: int) -> int:
+    """What the system may keep for each direction at each end of a circuit, and what is moved at once."""
+    return max(LEAST_BUFFER_BYTES, min(BUFFER_BYTES, BUFFERS_BYTES // (4 * max(1, circuits))))
 
 
 def relay_throttle(within: Throttle, up_bytes_per_s: float | None) -> Throttle:

@@ -47,7 +47,7 @@ async def homebody(nursery: trio.Nursery, world: VirtualStreams, relays: list[Re
     [
         (Nat.RESTRICTED, Nat.RESTRICTED, True),
         (Nat.RESTRICTED, None, True),
-        (Nat.FULL_CONE, Nat.SYMMETRIC, True),
+        (Nat.SYMMETRIC, None, False),
         (Nat.SYMMETRIC, Nat.RESTRICTED, False),
         (Nat.SYMMETRIC, Nat.SYMMETRIC, False),
     ],
