@@ -181,10 +181,10 @@ async def measure(port: int, relay: "subprocess.Popen[str]", mib: int, circuits:
         figures["ms_per_circuit"] = (cpu_of(relay) - cpu) / circuits * 1000
         figures["kib_per_circuit"] = (memory_mib(relay.pid) - before) * 1024 / circuits
         async with trio.open_nursery() as nursery:
-            for caller, holder in ends.circuits:
-                caller.bound_buffers(LEAST_BYTES)  # so that the figure is the relay's
-                holder.bound_buffers(LEAST_BYTES)
-                nursery.start_soon(fill, caller)
+            for near, far in ends.circuits:
+                near.bound_buffers(LEAST_BYTES)  # so that the figure is the relay's
+                far.bound_buffers(LEAST_BYTES)
+                nursery.start_soon(fill, near)
         figures["kernel_mib_when_full_one_way"] = kernel_mib() - kernel
         figures["relay_mib_when_full"] = memory_mib(relay.pid)
         for each in ends.circuits:
