@@ -54,6 +54,7 @@ class Api:
         self._calls: dict[tuple[str, ...], dict[str, Call]] = {}
         for method, path, call in (
             ("GET", "status", self._status),
+            ("GET", "doctor", self._doctor),
             ("GET", "history", self._history),
             ("GET", "events", self._events),
             ("GET", "sends", self._list_sends),
@@ -103,6 +104,9 @@ class Api:
 
     async def _status(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response(await self._parts.watch.status())
+
+    async def _doctor(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
+        return json_response(await self._parts.watch.doctor())
 
     async def _history(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response(self._parts.watch.history())

@@ -15,7 +15,7 @@ import trio
 
 from shoal.doors.web.feed import Feed
 from shoal.doors.web.gets import downloads_folder
-from shoal.node import Home, LocalError, Network, Node, ShoalError, UsageError, daemon_status
+from shoal.node import Home, LocalError, Network, Node, ShoalError, UsageError, daemon_status, diagnose
 from shoal.node.home.home import read_plain, write_private
 from shoal.values import dataclass
 
@@ -78,6 +78,17 @@ class Watch:
             "problems": list(told.get("problems", [])),
             "node": told,
         }
+
+    async def doctor(self) -> dict[str, Any]:
+        """What is wrong with the node of this home, and what to do. A home without a running node has no findings.
+
+        :raises ShoalError: the node is closing.
+        """
+        status = await self.status()
+        if not status["serves"]:
+            return {"serves": False, "well": True, "findings": []}
+        found = diagnose(status["node"], version=status["version"])
+        return {"serves": True, "well": found.is_well, "findings": [each.as_plain() for each in found.findings]}
 
     async def _daemon(self) -> dict[str, Any] | None:
         """The status of the daemon of this home, if one runs."""

@@ -83,8 +83,13 @@ def start(tmp_path: Path, clean_environment: dict[str, str]) -> Iterator[Start]:
 
 def status(url: str) -> Any:
     """What the page at an address is told of the node."""
+    return ask(url, "status")
+
+
+def ask(url: str, call: str) -> Any:
+    """What a call of the API tells."""
     address, _, token = url.partition("#")
-    request = urllib.request.Request(f"{address}api/v1/status", headers={"Authorization": f"Bearer {token}"})
+    request = urllib.request.Request(f"{address}api/v1/{call}", headers={"Authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request, timeout=LIMIT_S) as answer:
         return json.load(answer)
 
@@ -104,8 +109,11 @@ def test_the_page_with_and_without_a_node_of_the_home(start: Start, inside: Any,
     node = start("node", "run")
     node_id = node.said("listening")["node_id"]
     web = start("web", "--no-open", "--port", str(free_port()))
-    beside = status(web.said("web")["url"])
+    url = web.said("web")["url"]
+    beside = status(url)
     assert (beside["serves"], beside["node"]["node_id"], beside["peers"]) == (True, node_id, 0)
+    findings = ask(url, "doctor")["findings"]
+    assert {"subject", "level", "says", "means", "advice"} == set(findings[0])
     assert web.stop() == 130
     assert node.stop() == 130
 
