@@ -142,10 +142,10 @@ class Api:
 
     async def _put_file(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         send = self._parts.sends.get(names[0])
-        query = dict(parse_qsl(request.query, keep_blank_values=True, max_num_fields=8))
-        offset = _number(query.pop("offset", "0"))
-        if query:
+        query = parse_qsl(request.query, keep_blank_values=True)  # a head is short
+        if any(name != "offset" for name, _ in query) or len(query) > 1:
             raise bad("Only the offset can be told here.")
+        offset = _number(query[0][1] if query else "0")
         length = _number(request.header("content-length") or "0")
         received = await self._parts.sends.receive(send, _number(names[1]), offset, request.body, length)
         return json_response({"received": received})

@@ -5,20 +5,23 @@ it can read any part of the file.
 """
 
 import hashlib
+import logging
 import os
 import secrets
 from collections import OrderedDict
 from contextlib import aclosing
 from urllib.parse import quote
 
-from shoal.doors.web.errors import HttpError, http_error
+from shoal.doors.web.errors import HttpError, bug_response, http_error
 from shoal.doors.web.guard import Guard
-from shoal.doors.web.http import Headers, HttpRequest, HttpResponse, Send
+from shoal.doors.web.http import ENDED, ClientGoneError, Headers, HttpRequest, HttpResponse, Send
 from shoal.doors.web.media import DOWNLOAD, media_type
 from shoal.doors.web.ranges import Part, UnsatisfiableError, wanted_part
 from shoal.doors.web.readers import Readers
 from shoal.node import Link, RemoteFile, RemoteFolder, ShoalError, UsageError
 from shoal.values import dataclass
+
+log = logging.getLogger(__name__)
 
 TICKET_BYTES = 24
 MAX_TICKETS = 4_096  # the oldest go first
@@ -107,6 +110,11 @@ class Tickets:
             return error.response().with_headers(*HEADERS)
         except ShoalError as error:
             return http_error(error).response().with_headers(*HEADERS)
+        except ENDED:
+            raise
+        except Exception:
+            log.exception("a bug in an answer of the content listener")
+            return bug_response().with_headers(*HEADERS)
 
     async def _answer(self, ticket: Ticket, request: HttpRequest) -> HttpResponse:
         if request.header("if-none-match") in ("*", ticket.etag):
@@ -124,11 +132,15 @@ class Tickets:
         self, ticket: Ticket, request: HttpRequest, status: int, part: Part, *more: tuple[str, str]
     ) -> HttpResponse:
         async def write(send: Send) -> None:
-            async with self._readers.opened(ticket.link) as remote:
-                file = await _file(remote, ticket.path)
-                async with aclosing(file.chunks(part.start, None if part.to_the_end else part.length)) as chunks:
-                    async for chunk in chunks:
-                        await send(chunk)
+            try:
+                async with self._readers.opened(ticket.link) as remote:
+                    file = await _file(remote, ticket.path)
+                    async with aclosing(file.chunks(part.start, None if part.to_the_end else part.length)) as chunks:
+                        async for chunk in chunks:
+                            await send(chunk)
+            except (HttpError, ShoalError) as error:  # the head has gone out: only the end of the connection can tell
+                log.warning("an answer ended before its end: %s", error)
+                raise ClientGoneError from error
 
         return HttpResponse(status, (*ticket.headers, *more), write, part.length)
 

@@ -9,11 +9,11 @@ import trio
 from shoal.doors.web import content as content_listener
 from shoal.doors.web.api import PREFIX, Api, Parts
 from shoal.doors.web.content import Tickets
-from shoal.doors.web.errors import HttpError, http_error
+from shoal.doors.web.errors import HttpError, bug_response, http_error
 from shoal.doors.web.feed import Feed
 from shoal.doors.web.gets import Gets
 from shoal.doors.web.guard import Guard, check_token
-from shoal.doors.web.http import HttpRequest, HttpResponse
+from shoal.doors.web.http import ENDED, HttpRequest, HttpResponse
 from shoal.doors.web.library import Library
 from shoal.doors.web.listening import Connections, Listeners, listen
 from shoal.doors.web.metrics import METRICS_PATH, Metrics
@@ -104,6 +104,11 @@ class Door:
             response = error.response()
         except ShoalError as error:
             response = http_error(error).response()
+        except ENDED:
+            raise
+        except Exception:  # the page must be told of a bug too
+            log.exception("a bug in an answer of the door")
+            response = bug_response()
         return response.with_headers(policy, *HEADERS)
 
     def _page(self, request: HttpRequest) -> HttpResponse:

@@ -19,6 +19,7 @@ from shoal.node import (
 
 JSON = ("content-type", "application/json")
 _AGAIN = "Try again in a while."
+BUG = {"error": "This is a bug in Shoal. The log of the node has more.", "next": "Please report it.", "code": "failed"}
 
 # The name of the exit code, the status, and what to do. The more special comes first.
 _FAMILY: tuple[tuple[type[ShoalError], str, int, str], ...] = (
@@ -75,6 +76,11 @@ def http_error(error: ShoalError) -> HttpError:
         if isinstance(error, kind):
             return HttpError(status, str(error), next_step, code=code)
     raise AssertionError("every error is a ShoalError")
+
+
+def bug_response() -> HttpResponse:
+    """The answer where something failed that nobody foresaw."""
+    return HttpResponse(500, (JSON,), json.dumps(BUG).encode())
 
 
 def error_fields(error: ShoalError) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Reading the JSON of a request: every field has a type and a bound, and nothing else is taken."""
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,7 +68,7 @@ class Fields:
     def text(self, name: str, *, most: int = MAX_TEXT_CHARS) -> str:
         """A field that has to be there and has some text."""
         value = self._rest.pop(name, None)
-        if not isinstance(value, str) or not 0 < len(value) <= most:
+        if not isinstance(value, str) or not 0 < len(value) <= most or not _is_encodable(value):
             raise bad(f'"{name}" has to be a text of at most {most} characters.')
         return value
 
@@ -111,7 +112,7 @@ class Fields:
     def texts(self, name: str, most: int) -> list[str]:
         """A list of texts; empty if it is missing."""
         values = self.items(name, most)
-        if not all(isinstance(value, str) and 0 < len(value) <= MAX_TEXT_CHARS for value in values):
+        if not all(isinstance(v, str) and 0 < len(v) <= MAX_TEXT_CHARS and _is_encodable(v) for v in values):
             raise bad(f'"{name}" has to be a list of texts.')
         return values
 
@@ -122,6 +123,15 @@ class Fields:
         """
         if self._rest:
             raise bad("The body of this request has fields that nothing is known of here.")
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether it could be the name of a file. JSON can also tell halves of characters that stand for no byte."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def json_response(value: Mapping[str, Any] | list[Any], status: int = 200) -> HttpResponse:

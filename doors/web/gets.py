@@ -12,11 +12,11 @@ from typing import Any
 
 import trio
 
-from shoal.doors.web.errors import HttpError, error_fields
+from shoal.doors.web.errors import BUG, HttpError, error_fields
 from shoal.doors.web.feed import Feed
 from shoal.doors.web.pace import ShownProgress
 from shoal.doors.web.readers import Readers
-from shoal.doors.web.sends import BUG, ID_BYTES, NOTICE_S
+from shoal.doors.web.sends import ID_BYTES, NOTICE_S
 from shoal.node import Fetched, Link, LocalError, Node, Progress, ShoalError, UsageError, parse_link
 from shoal.node.errors import local_errors
 from shoal.node.home.home import DIRECTORY_MODE, read_plain, write_private
@@ -253,7 +253,7 @@ def _target_folder(into: str | None) -> Path:
     if "\0" in into:
         raise UsageError("This cannot be the name of a folder.")
     folder = Path(into)
-    if not folder.is_absolute() or not folder.is_dir():
+    if not folder.is_absolute() or not os.path.isdir(folder):  # Path.is_dir raises what a name that is too long causes
         raise UsageError(f"{printable(into)} is no folder of this machine. Give its whole path, from / on.")
     return folder
 

@@ -36,6 +36,9 @@ class ClientGoneError(Exception):
     """The client closed the connection, or let a deadline pass."""
 
 
+ENDED = (ClientGoneError, trio.BrokenResourceError, trio.ClosedResourceError)  # nobody is there to be answered
+
+
 class BodyTooLargeError(Exception):
     """A body has more bytes than its handler takes."""
 
@@ -134,7 +137,7 @@ class HttpConnection:
         try:
             while await self._serve_one(handler):
                 self._http.start_next_cycle()
-        except (ClientGoneError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except ENDED:
             return
         except h11.RemoteProtocolError as error:
             await self._complain(error)
@@ -272,13 +275,15 @@ class HttpConnection:
             await self._send(response.body if isinstance(response.body, bytes) else b"")
             await self._write(self._http.send(h11.EndOfMessage()))
             await self._linger()
-        except (ClientGoneError, trio.BrokenResourceError, trio.ClosedResourceError, h11.LocalProtocolError):
+        except (*ENDED, h11.LocalProtocolError):
             return
 
 
 def _head(response: HttpResponse, *, closing: bool) -> h11.Response:
     headers = [("date", formatdate(usegmt=True)), *response.headers]
-    if isinstance(response.body, bytes):
+    if response.status in (204, 304):
+        pass  # there is no body, and a length would be that of another answer
+    elif isinstance(response.body, bytes):
         headers.append(("content-length", str(len(response.body) if response.length is None else response.length)))
     elif response.length is not None:
         headers.append(("content-length", str(response.length)))

@@ -11,7 +11,7 @@ from shoal.doors.web.errors import HttpError
 from shoal.doors.web.fields import Fields
 from shoal.doors.web.media import DOWNLOAD, media_type
 from shoal.doors.web.readers import Readers
-from shoal.node import Entry, EntryKind, Link, LinkKind, Node, NotFound, RemoteFolder, parse_link
+from shoal.node import Entry, EntryKind, Link, LinkKind, Node, NotFound, RemoteFolder, UsageError, parse_link
 from shoal.node.fetching.folder import inner_path
 
 MAX_LISTED = 5_000  # entries in one answer
@@ -113,8 +113,15 @@ def _entry(entry: Entry) -> dict[str, Any]:
 
 
 def qr(link: Link) -> dict[str, Any]:
-    """A QR code of a link: one path of an SVG, on a square of so many modules, with its white border."""
-    rows = [list(row) for row in segno.make(str(link), micro=False, error="m").matrix_iter(border=QR_BORDER)]
+    """A QR code of a link: one path of an SVG, on a square of so many modules, with its white border.
+
+    :raises UsageError: no code has room for it.
+    """
+    try:
+        code = segno.make(str(link), micro=False, error="m")
+    except segno.DataOverflowError:
+        raise UsageError("This link is too long for a QR code: its path has too many characters.") from None
+    rows = [list(row) for row in code.matrix_iter(border=QR_BORDER)]
     path = []
     for y, row in enumerate(rows):
         x = 0

@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from shoal.doors.web.errors import HttpError, error_fields
+from shoal.doors.web.errors import BUG, HttpError, error_fields
 from shoal.doors.web.feed import Feed
 from shoal.doors.web.http import Body
 from shoal.doors.web.pace import ShownProgress
@@ -29,7 +29,6 @@ PUTS_AT_ONCE = 16  # each holds BATCH_BYTES and what is read of its connection
 BATCH_BYTES = 512 * 1024  # written at once
 NOTICE_S = 0.25  # between two events of one send
 ID_BYTES = 8
-BUG = {"error": "This is a bug in Shoal. The log of the node has more.", "next": "Please report it.", "code": "failed"}
 
 
 class SendPhase(StrEnum):
@@ -216,9 +215,10 @@ class Sends:
             raise HttpError(404, "This send has no such file.")
         if offset + length > send.entries[number].size:
             raise _too_long(send.entries[number])
+        await self._end_older(send, number)
+        self.get(send.id)  # it may have been cancelled meanwhile
         if send.phase is not SendPhase.RECEIVING:
             raise HttpError(409, "This send takes no bytes any more.", more={"received": send.received[number]})
-        await self._end_older(send, number)
         scope = send.writers[number] = trio.CancelScope()
         try:
             with scope:

@@ -57,12 +57,25 @@ export function takeToken() {
  * @param {() => void} listener
  */
 export function onToken(listener) {
-  tabs.onmessage = (event) => {
+  tabs.onmessage = async (event) => {
     const offered = event.data?.token;
-    if (typeof offered !== "string" || !TOKEN.test(offered) || offered === token()) return;
+    if (typeof offered !== "string" || !TOKEN.test(offered) || offered === token() || !(await isGood(offered))) return;
     sessionStorage.setItem(TOKEN_KEY, offered);
     listener();
   };
+}
+
+/**
+ * Whether the daemon knows a token. Any page of the web can open a tab of this one, with a token that it made up.
+ * @param {string} offered
+ */
+async function isGood(offered) {
+  try {
+    const response = await fetch(`${API}history`, { headers: { Authorization: `Bearer ${offered}` }, cache: "no-store" });
+    return response.ok;
+  } catch {
+    return false;
+  }
 }
 
 /** @returns {string | null} */

@@ -106,7 +106,7 @@ async def check_ticket(reader: Opened, link: str, data: bytes) -> None:
     assert whole.headers["content-type"] == "video/mp4"
     assert whole.headers["content-disposition"].startswith("inline;")
     assert "sandbox" in whole.headers["content-security-policy"]
-    assert whole.headers["cross-origin-resource-policy"] == "same-site"
+    assert whole.headers["cross-origin-resource-policy"] == "cross-origin"
     head = await reader.files.ask("HEAD", target)
     assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(data)))
     part = await reader.files.ask("GET", target, headers={"range": "bytes=1000000-1000099"})

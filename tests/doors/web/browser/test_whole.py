@@ -280,3 +280,18 @@ def test_a_page_of_another_origin_can_do_nothing(volunteer: WebNetwork, client: 
         == "refused"
     ), "Trusted Types"
     hostile.complaints.clear()
+
+
+def test_a_link_with_a_token_made_up_takes_no_tab_its_own(volunteer: WebNetwork, open_tab: OpenTab) -> None:
+    """Any page can open a tab of ours, with any token in the address. Tabs that work must not take that one over."""
+    mine = open_tab(volunteer.url)
+    mine.sees("peers")
+    own = mine.page.evaluate("sessionStorage.getItem('shoal-token')")
+    theirs = open_tab(f"{volunteer.origin}/#{'A' * 43}")
+    theirs.sees("This tab has no key")
+    mine.page.wait_for_timeout(500)
+    assert mine.page.evaluate("sessionStorage.getItem('shoal-token')") == own
+    mine.view("Node")
+    mine.sees("The last 24 hours")
+    for tab in (mine, theirs):
+        tab.complaints.clear()  # the browser tells of the token that the door refused
