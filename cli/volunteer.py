@@ -12,6 +12,7 @@ _WORDED = frozenset(
         *("node_id", "version", "network", "address", "address_source", "addresses", "peers", "codec"),
         *("peers_answered", "last_answer_s", "line"),
         *("observed_address", "observed_ipv6", "own_ipv6", "clock_ahead_s"),
+        *("reachable", "external_address", "relays", "relayed_for"),
         *("problems", "uptime_s"),
         *("shares", "files", "used_bytes", "capacity_bytes", "available_bytes", "free_disk_bytes", "reserve_bytes"),
         *("damaged_shares", "lost_shares", "soonest_lease_end", "audits_passed", "audits_failed", "repairs"),
@@ -52,6 +53,8 @@ def _who(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("version", str(found.get("version", ""))),
         ("network", str(found.get("network", ""))),
         ("address", f"{address or ''}{words}"),
+        ("reached", _reached(found)),
+        ("relays for", plural(found["relayed_for"], "node") if found.get("relayed_for") else ""),
         ("listens", "" if listens == [address] else ", ".join(listens)),
         ("router", _router(found)),
         ("peers", _peers(found)),
@@ -69,6 +72,23 @@ def _router(found: Mapping[str, Any]) -> str:
         case "no_router" | "refused":
             return f"opened no port: {reason}"
     return ""
+
+
+# What `reachable` says, in words.
+_WAYS = {
+    "direct": "directly",
+    "mapped": "through a port that the router has opened",
+    "punched-or-relayed": "through relays",
+    "no": "by nobody: no call comes through, and no relay rings this node",
+    "unknown": "not known yet: no peer has tried",
+}
+
+
+def _reached(found: Mapping[str, Any]) -> str:
+    """In which way others call the node."""
+    way = str(found.get("reachable", ""))
+    relays = ", ".join(found.get("relays") or ())
+    return f"{_WAYS.get(way, way)}{f': {relays}' if relays else ''}"
 
 
 def _peers(found: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ from shoal.dht.hearsay import Allowance, KnockBudget
 from shoal.dht.identity import Identity, NodeId, distance, has_proof, node_id_of
 from shoal.dht.multicast import LanLink, LanNetwork, UdpLan
 from shoal.dht.open_ping import OpenPing
-from shoal.dht.own_address import AddressSource, OwnAddress
+from shoal.dht.own_address import AddressSource, Belief, OwnAddress
 from shoal.dht.params import NetworkParameters
 from shoal.dht.reach import Reach, reach_of
 from shoal.dht.records import MAX_ANNOUNCEMENT_BYTES, Record, RecordKey, RecordKind
@@ -42,6 +42,7 @@ __all__ = [
     "AddressSource",
     "Allowance",
     "Announcement",
+    "Belief",
     "Contact",
     "DatagramNetwork",
     "DatagramSocket",

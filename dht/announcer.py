@@ -127,7 +127,8 @@ class Announcer:
 
     find_closest: a full lookup. known_closest: the same from our own table; nothing when that may not know all nodes.
     ask: one request. own_reach: how peers reach us; None while nobody can. store_own: keeps a record on this node;
-    None if it does not serve. wall: unix seconds. nursery: of tasks that outlive a call.
+    None if it never serves. serves: whether peers take it for a node that does. wall: unix seconds. nursery: of tasks
+    that outlive a call.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Announcer:
         ask: Ask,
         own_reach: Callable[[], Reach | None],
         store_own: Callable[[Record], StoreStatus] | None,
+        serves: Callable[[], bool] = lambda: True,
         wall: Callable[[], float],
         rng: Random,
         nursery: Callable[[], trio.Nursery],
@@ -152,6 +154,7 @@ class Announcer:
         self._ask = ask
         self._own_reach = own_reach
         self._store_own = store_own
+        self._serves = serves
         self._wall = wall
         self._rng = rng
         self._kept: dict[tuple[int, RecordKey], _Kept] = {}
@@ -257,7 +260,7 @@ class Announcer:
         """Let the K nodes nearest to the key keep an item; this node may be one of them."""
         own_place = distance(self._identity.node_id, kept.announcement.key)
         nearer = sum(distance(contact.node_id, kept.announcement.key) < own_place for contact in closest)
-        kept.ours = self._store_own is not None and nearer < K
+        kept.ours = self._store_own is not None and self._serves() and nearer < K
         kept.keepers = tuple(closest[: K - 1] if kept.ours else closest[:K])
 
     def _sign(self, item: Announcement, reach: Reach) -> Record:

@@ -48,6 +48,7 @@ class Endpoint:
         self._nursery: trio.Nursery | None = None
         self._working: Counter[bytes] = Counter()  # replies in work, by place
         self.counters = Counters()
+        self.is_open: Callable[[bool], bool] = lambda ipv6: True  # whether to say that we serve, by family
         self.caller = RequestSender(params, identity, entropy, self._send)
 
     @property
@@ -77,7 +78,7 @@ class Endpoint:
         sock = await self._socket_for(address)
         if sock is None:
             return False
-        datagram = datagram_for(self._sockets.is_listening(sock))
+        datagram = datagram_for(self._sockets.is_listening(sock) and self.is_open(address.is_ipv6))
         try:
             await sock.send(datagram, address)
         except trio.ClosedResourceError:

@@ -64,6 +64,10 @@ class _Family:
         self._asked_at = now
         return [vote.voter for vote in self._counting() if now - vote.at >= ASKED_LATELY_S]
 
+    @property
+    def voters(self) -> int:
+        return len(self._votes)
+
     def _count(self, now: float) -> None:
         roll = self._counting()
         recent = Counter(vote.observed for vote in roll if now - vote.at < VOTE_S)
@@ -111,6 +115,10 @@ class ObservedAddresses:
     def best(self, *, ipv6: bool) -> Address | None:
         """The address that most voters saw; None when no majority has agreed on one yet."""
         return self._families[ipv6].best
+
+    def voters(self, *, ipv6: bool) -> int:
+        """How many places have told us where they see us."""
+        return self._families[ipv6].voters
 
     def _place(self, voter: Contact) -> bytes:
         return voter.address.place(private=self._private)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import Protocol
 
 import trio
 
@@ -31,9 +32,41 @@ class OwnAddress:
     source: AddressSource
 
 
+class Belief(Protocol):
+    """Which of its own addresses a node believes, and so names to others."""
+
+    def believes(self, own: OwnAddress) -> bool:
+        """Whether strangers can reach us there."""
+        ...
+
+    def is_open(self, *, ipv6: bool) -> bool:
+        """Whether peers of a family may take us for a node that serves: then they put us into their tables."""
+        ...
+
+    def changed(self) -> None:
+        """What peers see, or what the machine says, may be something else now."""
+        ...
+
+
+class Credulous:
+    """Believes everything."""
+
+    def believes(self, own: OwnAddress) -> bool:
+        """Yes."""
+        return True
+
+    def is_open(self, *, ipv6: bool) -> bool:
+        """Yes."""
+        return True
+
+    def changed(self) -> None:
+        """That changes nothing."""
+
+
 class OwnAddresses:
     """Finds at most one address per family, IPv4 first.
 
+    belief: only what it believes is named to others.
     listening: where the sockets are bound now.    observed: what most peers see in a family (True: IPv6).
     mapped: the outer address of a port that a router has opened for us.
     """
@@ -53,23 +86,34 @@ class OwnAddresses:
         self._listening = listening
         self._observed = observed
         self._mapped = mapped
+        self.belief: Belief = Credulous()
         self._interfaces: dict[bool, str | None] = {}
         self._checked_at = float("-inf")
         self._found: tuple[OwnAddress, ...] = ()
+        self._of_family: dict[bool, list[OwnAddress]] = {False: [], True: []}
         self._found_by: object = None
 
     def current(self) -> tuple[OwnAddress, ...]:
-        """What is known now."""
+        """What is known now, and believed."""
+        self._find()
+        return self._found
+
+    def candidates(self, *, ipv6: bool) -> list[OwnAddress]:
+        """What may be our address in a family, believed or not, the most trusted first."""
+        self._find()
+        return self._of_family[ipv6]
+
+    def _find(self) -> None:
         families = (False, True)
         self._check_interfaces()
         seen = (self._observed(family) for family in families)
         known = (self._listening(), *self._interfaces.values(), self._mapped(), *seen)
         if self._found_by != known:
-            found = (self._of_family(ipv6=family) for family in families)
-            self._found_by, self._found = known, tuple(each for each in found if each is not None)
-        return self._found
+            self._of_family = {family: self._candidates(ipv6=family) for family in families}
+            best = (next(filter(self.belief.believes, self._of_family[family]), None) for family in families)
+            self._found_by, self._found = known, tuple(each for each in best if each is not None)
 
-    def _of_family(self, *, ipv6: bool) -> OwnAddress | None:
+    def _candidates(self, *, ipv6: bool) -> list[OwnAddress]:
         said = [each for each in self._advertised if each.is_ipv6 == ipv6]
         bound = [each for each in self._listening() if each.is_ipv6 == ipv6]
         candidates = [
@@ -83,7 +127,7 @@ class OwnAddresses:
             if mapped is not None and mapped.host == seen.host:  # else the router lies, or stands behind another one
                 candidates.append(OwnAddress(mapped, AddressSource.MAPPED))
             candidates.append(OwnAddress(seen, AddressSource.OBSERVED))
-        return next((each for each in candidates if self._params.allows(each.address)), None)
+        return [each for each in candidates if self._params.allows(each.address)]
 
     def _of_interface(self, bound: Sequence[Address], *, ipv6: bool) -> list[OwnAddress]:
         """In a public network: the machine's public address, with the port of a socket that listens on all of them."""
@@ -92,6 +136,10 @@ class OwnAddresses:
         if self._params.private or host is None or not ports:
             return []
         return [OwnAddress(Address.of(host, ports[0]), AddressSource.INTERFACE)]
+
+    def forget(self) -> None:
+        """Other addresses are believed now: find them anew."""
+        self._found_by = None
 
     def look_again(self) -> None:
         """The machine may have another address: ask the system again."""

@@ -44,7 +44,8 @@ class Peers:
 
     own_addresses: the addresses we listen on.    on_contact, on_silence: called when a peer has answered, and when a
     contact of the table has not.    on_lost: a contact has left the table by silence.    on_answer: who has answered,
-    once it is in the table.    on_moved: most peers see us at another address than before.
+    once it is in the table.    on_moved: most peers see us at another address than before.    on_seen: as on_moved, and
+    while they have not agreed on one.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Peers:
         on_lost: Callable[[Contact], None],
         on_answer: Callable[[NodeId], None],
         on_moved: Callable[[], None],
+        on_seen: Callable[[], None],
     ) -> None:
         self._params = params
         self._own_id = own_id
@@ -71,6 +73,7 @@ class Peers:
         self._on_lost = on_lost
         self._on_answer = on_answer
         self._on_moved = on_moved
+        self._on_seen = on_seen
         self._hearsay = HearsayBook(private=params.private)
         self._trying: dict[Address, trio.Event] = {}
         self._greeted: OrderedDict[Address, float] = OrderedDict()
@@ -216,8 +219,10 @@ class Peers:
             doubted = self.observed.note(answer.contact, answer.head.observed, trio.current_time(), chosen=chosen)
             for voter in doubted:
                 self._ping_soon(voter)
-            if before is not None and self.observed.best(ipv6=ipv6) != before:
-                self._on_moved()
+            if before is None or self.observed.best(ipv6=ipv6) != before:
+                self._on_seen()
+                if before is not None:
+                    self._on_moved()
         self._look_for_own_id(answer.reply, answer.contact.address)
         suspect = self._table.on_verified(answer.contact, trio.current_time())
         if len(self._table):

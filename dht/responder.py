@@ -47,8 +47,11 @@ from shoal.dht.store import RecordStore
 from shoal.dht.wire import ENVELOPE_BYTES, MAX_DATAGRAM_BYTES, Envelope, seal
 from shoal.values import dataclass
 
-QueryHandler = Callable[[NodeId, bytes], Awaitable[bytes | None]]
-"""Answers a query of one topic: who asks, and the payload; None for what is not understood. What it raises is a bug."""
+QueryHandler = Callable[[Contact, bytes], Awaitable[bytes | None]]
+"""Answers a query of one topic: who asks and from where, and the payload; None for what is not understood.
+
+What it raises is a bug.
+"""
 
 
 QueryGate = Callable[[Address | None, int, float], bool]
@@ -187,7 +190,7 @@ class Responder:
     async def _work(self, query: Query, frame: Frame, asker: _Asker, now: float) -> bytes | None:
         """The reply to a query that the layer above answers."""
         handler, _ = self._topics[query.topic]
-        answer = await handler(asker.node_id, query.payload)
+        answer = await handler(Contact(asker.node_id, asker.address), query.payload)
         if answer is None or len(answer) > MAX_QUERY_BYTES:
             return self._seal(Answered(QueryStatus.NOT_SERVED, b""), frame, asker, now)
         return self._seal(answer_within(asker.limit, answer), frame, asker, now)

@@ -131,7 +131,7 @@ class _Datagrams:
         return ENVELOPE_BYTES + len(self._body(serving=False))
 
     def signed(self, serving: bool) -> bytes:
-        """The datagram; serving: whether it leaves from a socket that answers. Each is made once."""
+        """The datagram; serving: whether it says that we serve there. Each is made once."""
         if serving not in self._made:
             body = self._body(serving=serving)
             self._made[serving] = seal(body, self._receiver, self._params.network_id, self._identity)

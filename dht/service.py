@@ -30,10 +30,10 @@ from shoal.dht.identity import Entropy, Identity, NodeId, has_proof
 from shoal.dht.lookup import PATHS, THOROUGH_PATHS, Lookup
 from shoal.dht.membership import Membership
 from shoal.dht.messages import MAX_QUERY_BYTES, Answered, Query, QueryStatus, StoreStatus
-from shoal.dht.own_address import AddressSource, OwnAddress, OwnAddresses
+from shoal.dht.own_address import AddressSource, Belief, OwnAddress, OwnAddresses
 from shoal.dht.params import NetworkParameters
 from shoal.dht.peers import Peers
-from shoal.dht.reach import Reach
+from shoal.dht.reach import MAX_WAYS, Reach
 from shoal.dht.records import Record, RecordKey, RecordKind
 from shoal.dht.responder import QueryGate, QueryHandler, Responder, Table
 from shoal.dht.reunion import Reunion
@@ -137,6 +137,7 @@ class DhtService:
             on_lost=self._on_lost,
             on_answer=lambda node_id: self._reunion.on_answer(node_id),
             on_moved=lambda: self._reunion.notice(),
+            on_seen=lambda: self._own.belief.changed(),
         )
 
     def _make_reunion(self) -> Reunion:
@@ -160,6 +161,7 @@ class DhtService:
             ask=self.peers.ask,
             own_reach=self.own_reach,
             store_own=self._store_own if self.serving else None,
+            serves=lambda: any(self._own.belief.is_open(ipv6=each.is_ipv6) for each in self.addresses),
             wall=self._wall,
             rng=self._rng,
             nursery=self._running,
@@ -221,7 +223,8 @@ class DhtService:
     def own_reach(self) -> Reach | None:
         """How others reach us: at our own addresses, or through the relays of `be_relayed`; None while nobody can."""
         direct = self.own_addresses()
-        return Reach(direct, () if direct else self._relays) if direct or self._relays else None
+        relays = self._relays[: MAX_WAYS - len(direct)]
+        return Reach(direct, relays) if direct or relays else None
 
     def be_relayed(self, relays: Sequence[Contact]) -> None:
         """From now on these nodes ring us, at most three. What is announced goes out again where that changes it."""
@@ -251,6 +254,21 @@ class DhtService:
             self._reunion.notice()
         self._on_known_again()
 
+    def candidates(self, *, ipv6: bool) -> list[OwnAddress]:
+        """What may be our address, believed or not, the most trusted first; nothing for a client."""
+        return self._own.candidates(ipv6=ipv6) if self.serving else []
+
+    def trust(self, belief: Belief) -> None:
+        """Name only those of our addresses to others that `belief` believes, and serve only where it says so."""
+        self._own.belief = belief
+        self._endpoint.is_open = lambda ipv6: belief.is_open(ipv6=ipv6)
+        self.on_belief()
+
+    def on_belief(self) -> None:
+        """What is believed has changed: announce it."""
+        self._own.forget()
+        self._on_known_again()
+
     # -- joining ---------------------------------------------------------------------------------------
 
     async def bootstrap(
@@ -270,6 +288,10 @@ class DhtService:
         usable = [address for address in addresses if self._params.allows(address)]
         known = [contact for contact in cached if self.peers.is_acceptable(contact)]
         return await self._membership.bootstrap(usable, known, on_knocked)
+
+    async def wait_acquainted(self) -> None:
+        """Wait until we have looked around once."""
+        await self._membership.wait_acquainted()
 
     async def wait_joined(self, timeout_s: float) -> None:
         """Wait for the first verified contact. Raises NobodyAnsweredError after `timeout_s` seconds."""
@@ -354,8 +376,10 @@ class DhtService:
     # -- asking and answering for the layer above ------------------------------------------------------
 
     def serve(self, topic: int, handler: QueryHandler, gate: QueryGate = lambda source, size, now: True) -> None:
-        """Let `handler(asker, payload)` answer the queries of one topic (u8). The asker has proven the key behind its
-        id. `gate` says of each query whether it may be worked on now. One without a cookie that it refuses comes again.
+        """Let `handler(asker, payload)` answer the queries of one topic (u8).
+
+        The asker has proven the key behind its id, and its address only where `gate` wants that. `gate` says of each
+        query whether it may be worked on now. One without a cookie that it refuses comes again.
         """
         self._responder.serve(topic, handler, gate)
 
@@ -372,6 +396,13 @@ class DhtService:
         if answer.reply.status != QueryStatus.ANSWERED:
             raise UnsupportedError(f"the node at {contact.address} does not answer this query")
         return answer.reply.payload
+
+    async def call(self, contact: Contact, topic: int, payload: bytes) -> None:
+        """Send a query to where a node is said to be, and learn nothing from the answer: it enters no table.
+
+        Two datagrams at most, which the caller has to count. Raises QueryError.
+        """
+        await self._endpoint.caller.request(contact.address, contact.node_id, Query(topic, payload), attempts=2)
 
     def serves(self, topic: int) -> bool:
         """Whether queries of a topic are answered."""
@@ -496,10 +527,12 @@ class DhtService:
         while True:
             await self._network.wait_for_change()
             self._own.look_again()
+            self._own.belief.changed()
             self._reunion.notice()
 
     def _on_known_again(self) -> None:
         self._moved.set()
+        self._own.belief.changed()
         self.on_moved()
 
     async def _announce_moves(self) -> None:

@@ -44,6 +44,7 @@ from shoal.node.home.settings import NodeSettings, init_node, load_settings, wri
 from shoal.node.inviting import Invitation
 from shoal.node.node import Node
 from shoal.node.opening import open_node
+from shoal.node.reach.reachability import Reachability, Reachable
 from shoal.node.results import (
     Checked,
     Deleted,
@@ -105,6 +106,8 @@ __all__ = [
     "Progress",
     "Published",
     "PublishedFile",
+    "Reachability",
+    "Reachable",
     "Receipt",
     "Refused",
     "RemoteFile",

@@ -43,6 +43,7 @@ from shoal.node.publishing.opening import Publishable, open_source
 from shoal.node.publishing.options import DEFAULT_TTL_S, PublishOptions
 from shoal.node.publishing.publish import Publisher
 from shoal.node.publishing.walking import walk
+from shoal.node.reach.reachability import Reachability, Reachable
 from shoal.node.results import (
     Checked,
     Deleted,
@@ -551,6 +552,11 @@ class Node:
         if self.serving is None:
             raise UsageError("Only a serving node can be examined: a client has no port that others could call.")
         return diagnose(await self.status())
+
+    @property
+    def reachability(self) -> Reachability:
+        """How others reach this node. Nobody reaches a client."""
+        return Reachability(Reachable.NO) if self.serving is None else self.serving.reachability
 
     async def status(self) -> dict[str, Any]:
         """How this node is doing, as plain values. A serving node has the fields of `shoal node status`."""

@@ -14,6 +14,7 @@ import trio
 
 from shoal.dht import Address, DatagramSocket, ListenError
 from shoal.simulation.courier import Courier
+from shoal.simulation.nat import HOME_HOST, Routers
 from shoal.values import dataclass
 
 # Datagrams a socket holds, under way and unread together; more are lost. As many full ones as fit into the 2 MiB
@@ -60,6 +61,7 @@ class VirtualDatagrams:
         self._courier = courier or Courier()
         self._sockets: dict[Address, VirtualSocket] = {}
         self._separated: Separated = _never_separated
+        self.routers = Routers()
         self._sent = self._sent_bytes = self._lost = self._duplicated = 0
 
     def at(self, *hosts: str) -> "VirtualDatagramNetwork":
@@ -93,6 +95,8 @@ class VirtualDatagrams:
         if self._separated(source.host, destination.host) or self._happens(weather.loss):
             self._lost += 1
             return
+        if self.routers.kinds:
+            source = self.routers.send(source, destination, trio.current_time())
         self._post(data, source, destination)
         if self._happens(weather.duplication):
             self._duplicated += 1
@@ -125,7 +129,8 @@ class VirtualDatagrams:
         delay_s = self._rng.uniform(*weather.latency_s)
         if self._happens(weather.late):
             delay_s += self._rng.uniform(0.0, weather.late_s)
-        receiver = self._sockets.get(destination)
+        inner = self.routers.admit(source, destination, trio.current_time() + delay_s)
+        receiver = self._sockets.get(inner) if inner is not None else None
         if receiver is None or not receiver.expect():
             self._lost += 1
             return
@@ -162,7 +167,8 @@ class VirtualDatagramNetwork:
 
     def local_host(self, *, ipv6: bool, towards: str | None = None) -> str | None:
         """See DatagramNetwork."""
-        return next((host for host in self._hosts if self._is_plugged and (":" in host) == ipv6), None)
+        host = next((host for host in self._hosts if self._is_plugged and (":" in host) == ipv6), None)
+        return HOME_HOST if host in self._world.routers.kinds else host
 
     def unplug(self) -> None:
         """The machine has no address any more, as its system says; what is cut off is the world's to say."""

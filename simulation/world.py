@@ -33,6 +33,7 @@ from shoal.node.volunteer.serving import Serving
 from shoal.simulation.courier import Courier
 from shoal.simulation.datagrams import Separated, VirtualDatagramNetwork, VirtualDatagrams, Weather
 from shoal.simulation.disk import SimDisk
+from shoal.simulation.nat import Nat
 from shoal.simulation.scheduler import run_seeded
 from shoal.simulation.signatures import FastSignatures
 from shoal.simulation.streams import VirtualStreamNetwork, VirtualStreams
@@ -152,15 +153,20 @@ class World:
         capacity_bytes: int = CAPACITY_BYTES,
         clock: Clock | None = None,
         everywhere: bool = False,
+        nat: Nat | None = None,
     ) -> Machine:
         """The machine of that name; set up with a fresh volunteer's identity when there is none yet.
 
         everywhere: it listens on all its addresses, as volunteers do, so that its address may change while it runs.
+        nat: the kind of home router that it stands behind. Then it listens everywhere, too.
         """
+        everywhere = everywhere or nat is not None
         if name not in self.machines:
             clock = clock or Clock()
             environment, host = self._environment(name, clock)
             settings = NodeSettings(capacity_bytes, 0, listen=(Address(ANY_HOST if everywhere else host, PORT),))
+            if nat is not None:
+                self.datagrams.routers.kinds[host] = self.streams.nats[host] = nat
             home = Home.at(self._folder / name)
             init_node(home, settings, self.network.parameters, scheme=self._scheme, entropy=environment.entropy)
             disk = environment.disk
@@ -251,9 +257,10 @@ class World:
         capacity_bytes: int = CAPACITY_BYTES,
         doors: Sequence[Address] | None = None,
         everywhere: bool = False,
+        nat: Nat | None = None,
     ) -> Machine:
         """Start a machine's node. It knows `doors`, by default the first machine, and whom it met before."""
-        machine = self.machine(name, capacity_bytes=capacity_bytes, everywhere=everywhere)
+        machine = self.machine(name, capacity_bytes=capacity_bytes, everywhere=everywhere, nat=nat)
         known = self._doors(machine) if doors is None else doors
         await self._nursery.start(self._live, machine, known)
         return machine

@@ -112,7 +112,7 @@ class Polls:
         """Nothing of it is, any more."""
         self._files.pop(pseudonym(self._me, file_id), None)
 
-    async def answer(self, caller: NodeId, payload: bytes) -> bytes | None:
+    async def answer(self, caller: Contact, payload: bytes) -> bytes | None:
         """Answer one poll; None where it is none, or our disk fails."""
         try:
             clock, names = unpack_poll(payload)
@@ -124,7 +124,7 @@ class Polls:
         except StoreError:
             return None
         shares = dict(zip(known, kept, strict=True))
-        self._on_poll(caller, clock, known.values())
+        self._on_poll(caller.node_id, clock, known.values())
         return pack_answer(max(0, int(self.wall())), [shares.get(name, ()) for name in names])
 
     async def _look_up(self, file_ids: Sequence[FileId]) -> list[Shares]:

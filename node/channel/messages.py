@@ -48,6 +48,7 @@ TOKEN_BYTES = 16  # of a circuit
 # Less than the 20 s after which a connection counts as one that does nothing, and than any router forgets it.
 MAX_RESERVE_WAIT_S = 15
 MAX_RELAYED_COUNT = 20  # nodes behind one relay that are told at once
+NONCE_BYTES = 16  # of a dial-back
 
 
 class Status(IntEnum):
@@ -573,6 +574,18 @@ class GetRelayed(Request[RelayedNodes]):
     REPLY = RelayedNodes
 
 
+@dataclass(frozen=True, slots=True)
+class Knock(Request[Done]):
+    """Show a node that strangers can connect to it (type 20). `nonce` is what it has asked to be called with.
+
+    The answer is "not found" where the node expects no such call.
+    """
+
+    TYPE = 20
+    REPLY = Done
+    nonce: bytes = field(metadata=wire.exactly(NONCE_BYTES))
+
+
 REQUESTS: dict[int, type[Request[Any]]] = {
     each.TYPE: each
     for each in (
@@ -597,6 +610,7 @@ REQUESTS: dict[int, type[Request[Any]]] = {
         Reserve,
         Ring,
         GetRelayed,
+        Knock,
     )
 }
 """Every request of this version by its number. There is none to audit: a Read of one random block, with its path to

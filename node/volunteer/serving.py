@@ -34,7 +34,9 @@ from shoal.node.holders.known import KnownHolders
 from shoal.node.home.network import Network
 from shoal.node.home.settings import NodeSettings
 from shoal.node.nursery import open_nursery
+from shoal.node.reach.dial_back import DialBack
 from shoal.node.reach.mapping import Mapping, MappingState, PortMapping
+from shoal.node.reach.reachability import Reachability, Reaching
 from shoal.node.reach.relaying import Relay, relay_throttle
 from shoal.node.reach.reservations import Reservations
 from shoal.node.store import ShareStore, StoreError
@@ -95,6 +97,7 @@ class Serving:
         self.upkeep: Upkeep | None = None
         self._mapping: PortMapping | None = None
         self.relay = self._make_relay(network.parameters.private) if settings.relay else None
+        self.reaching: Reaching | None = None
         self._instance = ""
         self._slots = ConnectionSlots(private=network.parameters.private, admits=self.budgets.admits_connection)
 
@@ -145,6 +148,23 @@ class Serving:
             changed, listening = context.env.datagrams.wait_for_change, lambda: _to_map(context.dht)
             self._mapping = PortMapping(context.env.routers, listening, context.dht.be_mapped, changed)
             nursery.start_soon(self._mapping.run)
+        await self._be_reached(nursery, context)
+
+    async def _be_reached(self, nursery: trio.Nursery, context: Context) -> None:
+        """Find out whether strangers can dial this node, and help others to find out."""
+        env, dht, network = context.env, context.dht, context.network
+        dial_back = DialBack(dht, env.streams, network, context.pool.dials, env.rng, env.entropy)
+        self.handlers.update(dial_back.handlers())
+        await nursery.start(dial_back.run)
+        self.reaching = Reaching(dht, dial_back, private=network.private)
+        dht.trust(self.reaching)
+        nursery.start_soon(self.reaching.run)
+
+    @property
+    def reachability(self) -> Reachability:
+        """How others reach this node."""
+        found = Reachability() if self.reaching is None else self.reaching.value
+        return replace(found, mapping=self.mapping)
 
     def instance(self) -> str:
         """What tells this process from another one with the same key: made when it is first asked for."""
@@ -155,7 +175,8 @@ class Serving:
         """Until cancelled: see to it that nobody else runs with our key unnoticed."""
 
         def addresses() -> list[Address]:
-            return [*context.dht.own_addresses(), *context.dht.addresses]
+            own = (each.address for ipv6 in (False, True) for each in context.dht.candidates(ipv6=ipv6))
+            return [*own, *context.dht.addresses]
 
         myself = Myself(self._identity, context.network, self.instance, addresses)
         watch = TwinWatch(self._env.streams, context.pool.dials, myself, self.problems)

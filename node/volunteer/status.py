@@ -9,6 +9,7 @@ from shoal.dht import Address
 from shoal.node.care.problems import no_room
 from shoal.node.context import Context
 from shoal.node.holders.statements import MAX_SKEW_S
+from shoal.node.reach.reachability import Reachability, Reachable
 from shoal.node.store import StoreError, StoreHealth, Usage
 from shoal.node.volunteer.serving import Serving
 
@@ -45,6 +46,7 @@ async def _status(context: Context, serving: Serving | None) -> dict[str, Any]:
         "sent_bytes": context.throttle.sent_bytes + dht.bytes_out,  # to peers, and in datagrams
         "received_bytes": context.throttle.received_bytes + dht.bytes_in,
     }
+    status |= (Reachability(Reachable.NO) if serving is None else serving.reachability).as_plain()
     if serving is None:
         return status
     if serving.clock_look is not None:

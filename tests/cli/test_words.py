@@ -277,6 +277,10 @@ STATUS = {
     "address": "1.2.3.4:5",
     "address_source": "observed",
     "addresses": ["0.0.0.0:5", "[::]:5"],
+    "reachable": "direct",
+    "external_address": "1.2.3.4:5",
+    "relays": [],
+    "relayed_for": 0,
     "peers": 1,
     "codec": "zfec",
     "sent_bytes": 5_000_000,
@@ -311,6 +315,7 @@ def test_status_for_people() -> None:
         "version:   1",
         "network:   net",
         "address:   1.2.3.4:5 (as most peers see it)",
+        "reached:   directly",
         "listens:   0.0.0.0:5, [::]:5",
         "peers:     1 verified contact",
         "codec:     zfec",
@@ -345,6 +350,12 @@ def test_status_for_people() -> None:
 def test_status_tells_when_a_peer_last_answered(last_answer_s: int | None, words: str) -> None:
     text = volunteer.table(STATUS | {"peers_answered": 1, "last_answer_s": last_answer_s})
     assert f"peers:     {words}\n" in text
+
+
+def test_status_tells_how_a_node_is_reached() -> None:
+    relayed = volunteer.table(STATUS | {"reachable": "punched-or-relayed", "relays": ["1.1.1.1:9", "2.2.2.2:9"]})
+    assert "reached:   through relays: 1.1.1.1:9, 2.2.2.2:9\n" in relayed
+    assert "relays for: 12 nodes\n" in volunteer.table(STATUS | {"relayed_for": 12}).replace("  ", " ")
 
 
 def test_status_tells_what_is_wrong() -> None:

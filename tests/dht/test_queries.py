@@ -54,8 +54,8 @@ async def test_the_asker_is_known_and_the_answer_comes_back(
     asking, answering, contact = pair
     heard = []
 
-    async def handler(node_id: bytes, payload: bytes) -> bytes:
-        heard.append(node_id)
+    async def handler(asker: Contact, payload: bytes) -> bytes:
+        heard.append(asker.node_id)
         await trio.sleep(0.1)
         return payload[::-1]
 
@@ -75,7 +75,7 @@ async def test_a_long_answer_is_asked_for_again_with_the_cookie(
 ) -> None:
     asking, answering, contact = pair
 
-    async def handler(node_id: bytes, payload: bytes) -> bytes:
+    async def handler(asker: Contact, payload: bytes) -> bytes:
         return bytes(1_000)
 
     answering.serve(TOPIC, handler)
@@ -97,7 +97,7 @@ async def test_what_is_not_understood_or_not_served_is_said_so(
 ) -> None:
     asking, answering, contact = pair
 
-    async def handler(node_id: bytes, payload: bytes) -> bytes | None:
+    async def handler(asker: Contact, payload: bytes) -> bytes | None:
         return answer
 
     answering.serve(TOPIC, handler)
@@ -113,7 +113,7 @@ async def test_work_is_bounded_in_number_and_in_time(
     asking, answering, contact = pair
     begun = 0
 
-    async def handler(node_id: bytes, payload: bytes) -> None:
+    async def handler(asker: Contact, payload: bytes) -> None:
         nonlocal begun
         begun += 1
         await trio.sleep(3_600)
@@ -134,8 +134,8 @@ async def test_one_place_leaves_room_for_others(autojump_clock: trio.testing.Moc
     flooding, asking, answering = await lab.grid(3)
     contact = contact_of(asking, answering)
 
-    async def handler(node_id: bytes, payload: bytes) -> bytes:
-        if node_id == flooding.identity.node_id:
+    async def handler(asker: Contact, payload: bytes) -> bytes:
+        if asker.node_id == flooding.identity.node_id:
             await trio.sleep(3_600)
         return b"here"
 
@@ -153,7 +153,7 @@ async def test_what_the_gate_refuses_comes_again_with_a_cookie(
     asking, answering, contact = pair
     admitted: list[Address | None] = []
 
-    async def handler(node_id: bytes, payload: bytes) -> bytes:
+    async def handler(asker: Contact, payload: bytes) -> bytes:
         return payload
 
     def only_proven(source: Address | None, size: int, now: float) -> bool:
@@ -175,7 +175,7 @@ async def test_a_handler_that_fails_is_counted_and_ends_nothing(
 ) -> None:
     asking, answering, contact = pair
 
-    async def handler(node_id: bytes, payload: bytes) -> None:
+    async def handler(asker: Contact, payload: bytes) -> None:
         raise RuntimeError("a bug")
 
     answering.serve(TOPIC, handler)
@@ -190,7 +190,7 @@ async def test_a_node_that_ends_while_it_works_leaves_nothing(
 ) -> None:
     asking, answering, contact = pair
 
-    async def handler(node_id: bytes, payload: bytes) -> Any:
+    async def handler(asker: Contact, payload: bytes) -> Any:
         await trio.sleep(1)
         return b"too late"
 

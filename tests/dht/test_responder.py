@@ -47,8 +47,8 @@ KEY, ID = b"k" * 32, b"r" * 16
 SOURCES = (Address("10.0.0.9", 7), Address("2001:db8:0:1234:5678:9abc:def0:1234", 65_535))
 
 
-def answering(length: int | None) -> Callable[[NodeId, bytes], Awaitable[bytes | None]]:
-    async def handler(asker: NodeId, payload: bytes) -> bytes | None:
+def answering(length: int | None) -> Callable[[Contact, bytes], Awaitable[bytes | None]]:
+    async def handler(asker: Contact, payload: bytes) -> bytes | None:
         return None if length is None else bytes(length)
 
     return handler

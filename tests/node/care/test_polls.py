@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kit.lying import count_surveys
 from kit.worlds import prepare
-from shoal.dht import NodeId, NoReplyError
+from shoal.dht import Contact, NodeId, NoReplyError
 from shoal.erasure import FileId
 from shoal.node.care import asking
 from shoal.node.care.polls import (
@@ -185,9 +185,10 @@ def test_an_old_poll_sent_again_counts_for_nobody(tmp_path: Path) -> None:
         assert asked.node is not None
         await trio.sleep(60)
         care, now = caretaker(asked), int(asked.clock.read())
+        caller = Contact(asker.node.node_id, asker.address)
         for clock, heeded in ((now - EPOCH_S, 0), (now + EPOCH_S, 0), (now, 1)):
             poll = pack_poll(int(clock), asked.node.node_id, [file_id])
-            _, found = unpack_answer(await care.polls.answer(asker.node.node_id, poll), 1)
+            _, found = unpack_answer(await care.polls.answer(caller, poll), 1)
             assert found == [{1}]
             assert len(care.turns.claims(file_id)) == heeded
 
@@ -211,9 +212,10 @@ def test_a_disk_that_fails_answers_no_poll_and_strangers_never_reach_it(tmp_path
         known, strange = (
             pack_poll(0, asked.node.node_id, [each]) for each in (FileId(published.link.id), FileId(bytes(32)))
         )
-        assert await polls.answer(asker.node.node_id, known) is None
-        assert await polls.answer(asker.node.node_id, b"no poll") is None
-        _, found = unpack_answer(await polls.answer(asker.node.node_id, strange), 1)
+        caller = Contact(asker.node.node_id, asker.address)
+        assert await polls.answer(caller, known) is None
+        assert await polls.answer(caller, b"no poll") is None
+        _, found = unpack_answer(await polls.answer(caller, strange), 1)
         assert found == [frozenset()]
         dht: Any = asked.node
         assert dht.context.dht.serves(TOPIC)

@@ -54,6 +54,7 @@ REQUESTS: list[m.AnyRequest] = [
     m.Reserve(15, 40),
     m.Ring(counting(32, 0x10)),
     m.GetRelayed(),
+    m.Knock(counting(16, 0xB0)),
 ]
 REPLIES: list[tuple[m.AnyRequest, m.Reply]] = list(
     zip(
@@ -80,6 +81,7 @@ REPLIES: list[tuple[m.AnyRequest, m.Reply]] = list(
             m.Reserved(bytes([1, 2, 3, 4, 5, 6]), counting(16, 0xB0), bytes([4, 3, 2, 1, 0, 9])),
             m.Rung(counting(16, 0xB0), bytes([1, 2, 3, 4, 5, 6])),
             m.RelayedNodes(counting(33, 0)),
+            m.Done(),
         ],
         strict=True,
     )
@@ -134,7 +136,7 @@ def test_failures_become_errors_that_keep_the_numbers() -> None:
 
 
 def test_every_request_type_has_one_number() -> None:
-    assert sorted(m.REQUESTS) == [*range(2, 20), 21, 22, 23]
+    assert sorted(m.REQUESTS) == [*range(2, 24)]
     assert {type(each) for each in REQUESTS} == set(m.REQUESTS.values())
 
 
