@@ -98,6 +98,10 @@ class Tab:
         if message.type in ("error", "warning"):
             self.complaints.append(message.text)
 
+    def front(self) -> None:
+        """Make it the tab that is seen: a hidden one draws once a second."""
+        self.page.bring_to_front()
+
     def view(self, name: str) -> None:
         """Go to one of the four views."""
         self.page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()

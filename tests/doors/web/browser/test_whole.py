@@ -127,6 +127,7 @@ def test_a_folder_dropped_here_is_listed_played_and_saved_there(
     assert (saved / "beach" / "dunes.bin").read_bytes() == (holiday / "2026" / "beach" / "dunes.bin").read_bytes()
     assert not (saved / "talk.wav").exists()
 
+    sender.front()
     sender.view("Yours")
     sender.button("Check now").click()
     sender.sees("Well")
@@ -161,6 +162,7 @@ def test_a_send_goes_on_after_a_reload_and_a_restart_and_can_be_cancelled(
     client.start()
     first.sees("This tab has no key")
     third = open_tab(client.url)  # it hands its key to the older tabs, and the first goes on by itself
+    first.front()
     first.upload_at(-1)
     link = first.page.get_by_role("textbox", name="Link to big.bin")
     link.wait_for()
@@ -210,13 +212,12 @@ def test_every_view_is_for_all_eyes_and_hands(
         tab.page.get_by_role("heading", level=1).wait_for()
         if view == "Node":
             tab.sees("The last 24 hours")
-        for width, height in (TELEPHONE, DESKTOP):
+        for scheme, (width, height) in (("dark", TELEPHONE), ("light", DESKTOP)):
             tab.page.set_viewport_size({"width": width, "height": height})
-            for scheme in ("dark", "light"):
-                tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-                assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
-                found = Axe().run(tab.page).response["violations"]
-                assert [(each["id"], [node["target"] for node in each["nodes"]]) for each in found] == []
+            tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+            found = Axe().run(tab.page).response["violations"]
+            assert [(each["id"], [node["target"] for node in each["nodes"]]) for each in found] == []
 
 
 def test_the_keyboard_alone_is_enough(volunteer: WebNetwork, open_tab: OpenTab) -> None:
