@@ -145,6 +145,9 @@
  * @property {number} [uptime_s]
  */
 
+/** @typedef {{subject: string, level: "ok" | "note" | "problem", says: string, means: string, advice: string}} Finding */
+/** @typedef {{serves: boolean, well: boolean, findings: Finding[]}} Doctor */
+
 /** @typedef {{svg: string, size: number}} QrCode a path, on a square of so many modules */
 
 /**

@@ -14,6 +14,8 @@ import { html, nothing } from "./vendor/lit-html.js";
 
 /** @type {History | null} */
 let history = null;
+/** @type {import("./contract.js").Doctor | null} */
+let doctor = null;
 /** @type {import("./contract.js").Trouble | null} */
 let trouble = null;
 let isAsking = false;
@@ -26,7 +28,7 @@ export async function refreshNode() {
   changed();
   try {
     state.status = await call("GET", "status");
-    history = await call("GET", "history");
+    [history, doctor] = await Promise.all([call("GET", "history"), call("GET", "doctor")]);
   } catch (error) {
     trouble = asTrouble(error);
   }
@@ -40,16 +42,33 @@ export function nodeView() {
     ${status ? summary(status) : html`<p class="line waiting" role="status">${t.get.loading}</p>`}
     ${trouble ? problem(trouble, { words: t.trouble.retry, act: () => void refreshNode() }) : nothing}
     ${status ? tiles(status) : nothing}
+    ${doctor?.findings.length ? findings(doctor) : nothing}
     ${history ? plots(history) : nothing}
     ${status ? html`<p class="note">${t.node.about(status.version, status.network)}</p>` : nothing}`;
 }
 
 /** @param {Status} status */
 function summary({ problems, serves, set_up: isSetUp, node }) {
-  return html`<p class="lead">${problems.length ? t.node.wrong(problems.length) : serves ? t.node.well : t.node.client}
+  const count = doctor ? doctor.findings.filter(({ level }) => level === "problem").length : problems.length;
+  return html`<p class="lead">${count ? t.node.wrong(count) : serves ? t.node.well : t.node.client}
       ${node.uptime_s ? `${t.node.uptime(node.uptime_s)}.` : ""}</p>
-    ${serves ? nothing : html`<p class="advice">${isSetUp ? t.node.runNext : t.node.clientNext}</p>`}
-    ${problems.map((each) => html`<p class="problem">${visible(each)}</p>`)}`;
+    ${serves ? nothing : html`<p class="advice">${isSetUp ? t.node.runNext : t.node.clientNext}</p>`}`;
+}
+
+const URGENCY = ["problem", "note", "ok"];
+
+/** @param {import("./contract.js").Doctor} found */
+function findings(found) {
+  const sorted = [...found.findings].sort((a, b) => URGENCY.indexOf(a.level) - URGENCY.indexOf(b.level));
+  return html`<h2>${t.node.findings}</h2>
+    <dl class="findings">
+      ${sorted.map(
+        ({ subject, level, says, means, advice }) => html`<div class=${level}>
+          <dt>${t.node.subjects[subject] ?? subject} <span class="badge ${level}">${t.node.levels[level]}</span></dt>
+          <dd>${visible([says, means, advice].filter(Boolean).join(" "))}</dd>
+        </div>`,
+      )}
+    </dl>`;
 }
 
 /**

@@ -101,6 +101,9 @@ async function arranged(things) {
   return answer === "each" ? things : [];
 }
 
+/** @type {HTMLInputElement | null} the last one: a browser may forget one that nothing holds while its dialog is open */
+let picker = null;
+
 /**
  * Open the browser's own dialog.
  * @param {boolean} isFolder
@@ -108,11 +111,12 @@ async function arranged(things) {
  */
 function pick(isFolder, use) {
   const input = document.createElement("input");
+  picker = input;
   input.type = "file";
   input.multiple = true;
   input.webkitdirectory = isFolder;
   input.addEventListener("change", () => {
-    if (input.files?.length) use(readChosen(input.files));
+    if (picker?.files?.length) use(readChosen(picker.files));
   });
   input.click();
 }

@@ -11,8 +11,10 @@ import { html, nothing } from "./vendor/lit-html.js";
 /** @typedef {import("./contract.js").Trouble} Trouble */
 
 const FILTER_FROM = 6; // items before a field to find one is worth its place
+const SHOWN = 50; // cards at first, and more with each press of the button
 
 let filter = "";
+let shownMost = SHOWN;
 /** @type {Map<string, string>} what is being done, by id */
 const busy = new Map();
 /** @type {Map<string, string>} what is worth a word although the file is off the list */
@@ -83,7 +85,10 @@ function shelf(library) {
           @input=${(/** @type {Event & {currentTarget: HTMLInputElement}} */ event) => void ((filter = event.currentTarget.value), changed())} /></p>`
       : nothing}
     <h2 class="unseen">${t.yours.list}</h2>
-    ${shown.length ? list(shown) : html`<p class="line">${t.yours.noMatch}</p>`}`;
+    ${shown.length ? list(shown.slice(0, shownMost)) : html`<p class="line">${t.yours.noMatch}</p>`}
+    ${shown.length > shownMost
+      ? html`<p><button @click=${() => void ((shownMost += SHOWN), changed())}>${t.get.more}</button></p>`
+      : nothing}`;
 }
 
 /** @param {Kept} kept */
