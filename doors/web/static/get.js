@@ -189,7 +189,6 @@ function foundCard(at) {
       <label>${t.get.into}
         <input class="path" .value=${at.into} placeholder=${state.status?.downloads ?? ""} spellcheck="false"
           @input=${(/** @type {Event & {currentTarget: HTMLInputElement}} */ event) => (at.into = event.currentTarget.value)} /></label>
-      ${t.get.intoNote}
     </p>
     ${at.trouble ? problem(at.trouble) : nothing}
     ${tree ? html`<h3>${t.get.contents}</h3>${tree.view((name, shown, path) => void play(at, name, shown, path))}` : nothing}

@@ -159,7 +159,6 @@ export const t = {
     saveFile: "Save",
     saveSome: (/** @type {number} */ count) => `Save ${countOf(count)} selected`,
     into: "Save into",
-    intoNote: "A folder on this machine.",
     play: "Play",
     view: "View",
     playName: (/** @type {string} */ name) => `Play ${name}`,
