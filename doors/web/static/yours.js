@@ -54,6 +54,8 @@ async function remove(kept) {
     async () => {
       const { complete } = await call("DELETE", `library/${kept.id}`);
       if (!complete) notes.set(kept.id, t.yours.removedInPart(name));
+      const dead = [...state.sends.values()].filter(({ link }) => link === kept.link);
+      await Promise.all(dead.map(({ id }) => call("DELETE", `sends/${id}`))); // its link leads nowhere now
     },
     t.yours.saidRemoved(name),
   );

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.needs_browser
 NODES = 13  # so that twelve take a share of what the first sends
 MINUTES, FRAMES_PER_S = 55, 3_000  # of the talk that is played
 VIEWS = ("Send", "Get", "Yours", "Node")
-DESKTOP, TELEPHONE = (720, 660), (360, 740)
+DESKTOP, TELEPHONE = (720, 600), (360, 740)
 MAX_PAGE_BYTES = 120_000
 MAX_PICTURE_BYTES = 60_000
 SLOW_BYTES_PER_S = 1_000_000
@@ -137,6 +137,8 @@ def test_a_folder_dropped_here_is_listed_played_and_saved_there(
     sender.button("Delete").click()
     sender.page.get_by_role("dialog").get_by_role("button", name="Delete for everybody").click()
     sender.sees("You have sent nothing yet.")
+    sender.view("Send")
+    sender.page.get_by_text("survives the loss of any").wait_for(state="detached")
 
 
 def test_a_send_goes_on_after_a_reload_and_a_restart_and_can_be_cancelled(
