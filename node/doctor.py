@@ -134,6 +134,11 @@ def _router(status: Facts) -> Symptom | None:
             lease_s = mapping.get("lease_s") or 0
             until = f"for {lease_s / 60:.0f} minutes at a time" if lease_s else "until the node closes it"
             says = f"{where} opened port {mapping.get('external')} by {protocol}, {until}."
+            if _port(mapping.get("external")) not in map(_port, status.get("addresses") or ()):
+                means = "Some peers see this node at its own port only, and cannot call it there."
+                return Symptom(
+                    "router", Level.NOTE, says, means, "Give each node of this home another port to listen on."
+                )
             return Symptom("router", Level.OK, says)
         case "not_needed":
             return Symptom("router", Level.OK, "No router has to open a port for this node.")
@@ -201,6 +206,10 @@ def _host(address: object) -> str | None:
         return str(ipaddress.IPv4Address(host))
     except ValueError:
         return None
+
+
+def _port(address: object) -> str:
+    return str(address or "").rpartition(":")[2]
 
 
 def _relays(status: Facts) -> Symptom | None:

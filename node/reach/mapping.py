@@ -29,6 +29,7 @@ RENEW_PART = 2  # a lease is renewed when half of it is over
 RETRY_S = 10.0  # first pause after a router fell silent, while its lease still runs; it doubles up to LOOK_S
 SEARCH_S = 30.0  # first pause after no router opened a port; it doubles up to MAX_SEARCH_S
 MAX_SEARCH_S = 600.0
+ANSWER_S = 20.0  # for all that one router is asked at a time; an honest one takes a second
 CLOSE_S = 1.5  # for taking the port back at the end; else its lease of an hour ends by itself
 
 
@@ -180,10 +181,9 @@ class PortMapping:
     async def _is_still_open(self) -> bool:
         if self._open is None:
             return False
-        try:
+        found = None
+        with trio.move_on_after(ANSWER_S), suppress(RouterError):
             found = await self._open.look(trio.current_time())
-        except RouterError:
-            return False
         if found is not None:
             self._note(found, found.told())
         return found is not None
@@ -198,7 +198,7 @@ class PortMapping:
             for router in await self._routers.find(protocol, local_host):
                 now = trio.current_time()
                 try:
-                    grant = await router.open_port(listening.port, outer)
+                    grant = await _within(ANSWER_S, router.open_port(listening.port, outer))
                 except RouterError as error:
                     failed = _worse(failed, router, error)
                 else:
@@ -220,6 +220,13 @@ class PortMapping:
         with trio.move_on_after(seconds):
             await self._moved.wait()
         self._moved = trio.Event()
+
+
+async def _within(seconds: float, answer: Awaitable[OpenedPort]) -> OpenedPort:
+    """What a router gives. Raises RouterError when it takes longer."""
+    with trio.move_on_after(seconds):
+        return await answer
+    raise RouterError("it does not answer")
 
 
 def _worse(before: Mapping, router: Router, error: RouterError) -> Mapping:

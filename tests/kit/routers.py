@@ -26,6 +26,7 @@ class VirtualRouter:
     opened: list[float] = field(default_factory=list)  # when it was asked to open one
     looked: list[float] = field(default_factory=list)
     taken: set[int] = field(default_factory=set)
+    answer_s: float = ANSWER_S
 
     async def open_port(self, inner: int, outer: int) -> OpenedPort:
         """See Router."""
@@ -52,7 +53,7 @@ class VirtualRouter:
         self.open.pop(grant.external.port, None)
 
     async def _answer(self) -> None:
-        await trio.sleep(SILENCE_S if self.is_away else ANSWER_S)
+        await trio.sleep(SILENCE_S if self.is_away else self.answer_s)
         if self.is_away:
             raise RouterError("it does not answer")
 

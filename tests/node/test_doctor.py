@@ -133,6 +133,11 @@ def test_what_is_wrong_with_the_line_is_told_once(line: str, bad: str, unknown: 
     assert {name for name in ("datagrams", "connections") if told[name].level is Level.NOTE} == unknown
 
 
+def test_another_port_outside_is_worth_a_note() -> None:
+    told = found(mapping=mapping(external="5.5.5.1:4752"))["router"]
+    assert (told.level, "another port to listen on" in told.advice) == (Level.NOTE, True)
+
+
 def test_the_first_node_of_a_network_is_not_ill() -> None:
     changes = {"line": "alone", "peers": 0, "last_answer_s": None, "reachable": "unknown", "observed_address": None}
     assert problems(**changes) == []

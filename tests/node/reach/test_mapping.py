@@ -162,6 +162,19 @@ async def test_a_home_without_a_router_is_searched_seldom_and_at_once_after_a_mo
     assert watched.home.local_hosts == {"192.168.1.20"}
 
 
+async def test_a_device_that_takes_its_time_does_not_keep_the_router_from_being_asked(
+    autojump_clock: MockClock,
+) -> None:
+    slow = VirtualRouter(protocol=RouterProtocol.PCP, answer_s=1e6)
+    watched = Watched(VirtualHome([slow, VirtualRouter()]))
+    async with watched.running():
+        await trio.sleep(21)
+        assert watched.current.external == MAPPED
+        watched.home.routers[1].answer_s = 1e6
+        await trio.sleep(HOUR_S + 10 * LOOK_S)
+        assert watched.state() is MappingState.NO_ROUTER
+
+
 async def test_no_router_is_asked_while_none_is_needed(autojump_clock: MockClock) -> None:
     router = VirtualRouter()
     watched = Watched(VirtualHome([router]), wanted=None)
