@@ -5,9 +5,10 @@ Nobody is asked here. `Node.status` has just asked; so a program, a web page and
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
+
+from shoal.values import dataclass
 
 Facts: TypeAlias = Mapping[str, Any]
 
@@ -278,9 +279,11 @@ def _ipv6(status: Facts) -> Symptom:
             "Homes that share an IPv4 address can often be called by IPv6.",
             "Add an address such as [::]:4750 to listen.",
         )
+    is_open = (status.get("mapping_ipv6") or {}).get("state") == "mapped"
+    lets_in = " The router lets calls in." if is_open else ""
     if not seen:
-        return Symptom("ipv6", Level.NOTE, f"The node listens on IPv6 ({own}). No peer has seen it there yet.")
-    return Symptom("ipv6", Level.OK, f"Peers see this node by IPv6 at {seen}.")
+        return Symptom("ipv6", Level.NOTE, f"The node listens on IPv6 ({own}). No peer has seen it there yet.{lets_in}")
+    return Symptom("ipv6", Level.OK, f"Peers see this node by IPv6 at {seen}.{lets_in}")
 
 
 # -- its machine ---------------------------------------------------------------------------------------

@@ -139,9 +139,14 @@ class PortMapping:
                 nursery.start_soon(self._notice_changes)
                 await self._keep_open()
         finally:
-            with trio.move_on_after(CLOSE_S, shield=True), suppress(RouterError):
-                if self._open is not None:
-                    await self._open.router.close_port(self._open.inner, self._open.grant)
+            await self._close()
+
+    async def _close(self) -> None:
+        """Take the port back, if one is open."""
+        opened, self._open = self._open, None
+        with trio.move_on_after(CLOSE_S, shield=True), suppress(RouterError):
+            if opened is not None:
+                await opened.router.close_port(opened.inner, opened.grant)
 
     async def _notice_changes(self) -> None:
         while True:
@@ -172,7 +177,9 @@ class PortMapping:
         pause_s, retry_s = self._look_s, RETRY_S
         while self._open is not None:
             await self._pause(pause_s)
-            if await self._is_still_open() or await self._search(listening, self._open.grant.external.port):
+            if self._wanted() != listening:
+                await self._close()
+            elif await self._is_still_open() or await self._search(listening, self._open.grant.external.port):
                 pause_s, retry_s = self._look_s, RETRY_S
             else:
                 pause_s = min(retry_s, self._look_s)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import trio
 
+from shoal.dht import Address
 from shoal.node.router import natpmp, pcp
 from shoal.node.router.transports import Transport
 from shoal.node.router.values import (
@@ -34,16 +35,22 @@ _BUFFER_BYTES = pcp.MAX_BYTES + 1
 class Gateway:
     """Where the router is asked, and from where.
 
-    host: its address.    local_host: ours, where there are several.    pauses_s: for an answer, each after a request.
+    host: its address, IPv4 or IPv6.    local_host: ours, where there are several; by IPv6 it has to be given.
+    pauses_s: for an answer, each after a request.
     """
 
     def __init__(
         self, host: str, local_host: str | None = None, port: int = PORT, pauses_s: Sequence[float] = PAUSES_S
     ) -> None:
         self.host = host
-        self._local_host = local_host
+        self.local_host = local_host
         self._port = port
         self._pauses_s = tuple(pauses_s)
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether it is asked by IPv6."""
+        return ":" in self.host
 
     async def ask(self, request: Callable[[str], bytes], read: Callable[[bytes], T]) -> T:
         """Send a request, made for our address, until `read` takes an answer.
@@ -53,9 +60,10 @@ class Gateway:
         """
         strays = 0
         try:
-            with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as sock:
-                if self._local_host is not None:
-                    await sock.bind((self._local_host, 0))
+            family = trio.socket.AF_INET6 if self.is_ipv6 else trio.socket.AF_INET
+            with trio.socket.socket(family, trio.socket.SOCK_DGRAM) as sock:
+                if self.local_host is not None:
+                    await sock.bind((self.local_host, 0))
                 await sock.connect((self.host, self._port))  # the system drops what comes from elsewhere
                 datagram = request(sock.getsockname()[0])
                 for pause_s in self._pauses_s:
@@ -131,7 +139,10 @@ class _GatewayRouter(ABC):
 
 
 class PcpRouter(_GatewayRouter):
-    """A gateway that speaks PCP. The nonce shows that an answer is one to us, and that a renewal is ours."""
+    """A gateway that speaks PCP. The nonce shows that an answer is one to us, and that a renewal is ours.
+
+    By IPv6 it changes no address: what it opens is a hole in its firewall, for our own address and port.
+    """
 
     protocol = RouterProtocol.PCP
 
@@ -141,7 +152,11 @@ class PcpRouter(_GatewayRouter):
 
     async def _map(self, transport: Transport, inner: int, outer: int) -> OpenedPort:
         mapped = await self._ask(transport, inner, outer, LEASE_S)
-        return _granted(mapped.host, mapped.outer, mapped.lease_s)
+        if not self._gateway.is_ipv6:
+            return _granted(outside_address(mapped.host, mapped.outer), mapped.lease_s)
+        if (mapped.host, mapped.outer) != (self._gateway.local_host, inner):
+            raise RouterError("it names another address than this machine's own")
+        return _granted(Address(mapped.host, mapped.outer), mapped.lease_s)
 
     async def _unmap(self, transport: Transport, inner: int) -> None:
         await self._ask(transport, inner, 0, 0)
@@ -169,7 +184,7 @@ class NatPmpRouter(_GatewayRouter):
 
     async def _map(self, transport: Transport, inner: int, outer: int) -> OpenedPort:
         mapped = await self._ask(transport, inner, outer, LEASE_S)
-        return _granted(self._outside_host, mapped.outer, mapped.lease_s)
+        return _granted(outside_address(self._outside_host, mapped.outer), mapped.lease_s)
 
     async def _unmap(self, transport: Transport, inner: int) -> None:
         await self._ask(transport, inner, 0, 0)
@@ -181,9 +196,8 @@ class NatPmpRouter(_GatewayRouter):
         )
 
 
-def _granted(host: str, port: int, lease_s: int) -> OpenedPort:
-    """What the router says that it gave, if it can be so."""
-    external = outside_address(host, port)
+def _granted(external: Address, lease_s: int) -> OpenedPort:
+    """What the router says that it gave, if it is of use."""
     if lease_s < LEAST_LEASE_S:
         raise RouterError(f"it opens the port for {lease_s} s only")
     return OpenedPort(external, min(lease_s, LEASE_S))

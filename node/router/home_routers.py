@@ -6,7 +6,7 @@ from random import Random, SystemRandom
 
 from shoal.node.router.gateway import Gateway, NatPmpRouter, PcpRouter
 from shoal.node.router.pcp import NONCE_BYTES
-from shoal.node.router.routes import default_gateways
+from shoal.node.router.routes import default_gateways, default_ipv6_gateways
 from shoal.node.router.upnp import UpnpRouter, search
 from shoal.node.router.values import Router, RouterProtocol
 
@@ -22,6 +22,8 @@ class HomeRouters:
 
     async def find(self, protocol: RouterProtocol, local_host: str | None) -> Sequence[Router]:
         """See RouterNetwork. Gateways are not asked before they are to open a port."""
+        if local_host is not None and ":" in local_host:
+            return self._by_ipv6(local_host) if protocol is RouterProtocol.PCP else []
         gateways = default_gateways()[:MAX_GATEWAYS]
         match protocol:
             case RouterProtocol.PCP:
@@ -30,3 +32,7 @@ class HomeRouters:
                 return [NatPmpRouter(Gateway(each, local_host), self._rng) for each in gateways]
             case RouterProtocol.UPNP:
                 return [UpnpRouter(each, self._rng, local_host) for each in await search(gateways, local_host)]
+
+    def _by_ipv6(self, local_host: str) -> list[Router]:
+        gateways = default_ipv6_gateways()[:MAX_GATEWAYS]
+        return [PcpRouter(Gateway(each, local_host), self._rng, self._nonce) for each in gateways]

@@ -95,6 +95,7 @@ class RouterNetwork(Protocol):
 
     async def find(self, protocol: RouterProtocol, local_host: str | None) -> Sequence[Router]:
         """The routers of this home that may speak it, the best first, within seconds. `local_host`: the one address of
-        this machine to ask from, where the node listens on one alone.
+        this machine to ask from, where the node listens on one alone. By IPv6 it has to be given, and only PCP is
+        spoken.
         """
         ...

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from shoal.dht import Address, AddressSource, DhtService, Identity, Reach, space_class
+from shoal.dht import Address, Identity, Reach, space_class
 from shoal.erasure import manifest_id
 from shoal.node.care.caretaker import Caretaker
 from shoal.node.care.clocks import ClockComparison, ClockLook
@@ -35,7 +35,8 @@ from shoal.node.home.network import Network
 from shoal.node.home.settings import NodeSettings
 from shoal.node.nursery import open_nursery
 from shoal.node.reach.dial_back import DialBack
-from shoal.node.reach.mapping import Mapping, MappingState, PortMapping
+from shoal.node.reach.home_ports import HomePorts
+from shoal.node.reach.mapping import Mapping, MappingState
 from shoal.node.reach.reachability import Reachability, Reaching
 from shoal.node.reach.relaying import Relay, relay_throttle
 from shoal.node.reach.reservations import Reservations
@@ -95,7 +96,7 @@ class Serving:
         self.caretaker: Caretaker | None = None
         self.clock_look: ClockLook | None = None
         self.upkeep: Upkeep | None = None
-        self._mapping: PortMapping | None = None
+        self._ports: HomePorts | None = None
         self.relay = self._make_relay(network.parameters.private) if settings.relay else None
         self.reaching: Reaching | None = None
         self._instance = ""
@@ -145,9 +146,8 @@ class Serving:
         await nursery.start(self._take_care, context, holder)
         nursery.start_soon(self._watch_for_twin, context)
         if self.settings.map and context.env.routers is not None:
-            changed, listening = context.env.datagrams.wait_for_change, lambda: _to_map(context.dht)
-            self._mapping = PortMapping(context.env.routers, listening, context.dht.be_mapped, changed)
-            nursery.start_soon(self._mapping.run)
+            self._ports = HomePorts(context.dht, context.env.datagrams, context.env.routers)
+            nursery.start_soon(self._ports.run)
         await self._be_reached(nursery, context)
 
     async def _be_reached(self, nursery: trio.Nursery, context: Context) -> None:
@@ -164,7 +164,7 @@ class Serving:
     def reachability(self) -> Reachability:
         """How others reach this node."""
         found = Reachability() if self.reaching is None else self.reaching.value
-        return replace(found, mapping=self.mapping)
+        return replace(found, mapping=self.mapping(ipv6=False))
 
     def instance(self) -> str:
         """What tells this process from another one with the same key: made when it is first asked for."""
@@ -184,10 +184,11 @@ class Serving:
         self.handlers.after(GetStatus, lambda caller, request, payload: watch.asked(caller.remote))
         await watch.run()
 
-    @property
-    def mapping(self) -> Mapping:
+    def mapping(self, *, ipv6: bool) -> Mapping:
         """How it stands with the port of the home router."""
-        return Mapping(MappingState.OFF) if self._mapping is None else self._mapping.current
+        if self._ports is None:
+            return Mapping(MappingState.OFF)
+        return (self._ports.ipv6 if ipv6 else self._ports.ipv4).current
 
     def leave(self) -> None:
         """Take no further shares."""
@@ -270,14 +271,6 @@ class Serving:
         except StoreError as error:
             self.problems.failed(error)
             return 0
-
-
-def _to_map(dht: DhtService) -> Address | None:
-    """The listening address that a port of the router is to lead to; None where none is needed."""
-    listening = [each for each in dht.addresses if not each.is_ipv6 and not each.is_loopback]
-    known = [each for each in dht.located() if not each.address.is_ipv6]
-    depends = all(each.source in (AddressSource.MAPPED, AddressSource.OBSERVED) for each in known)
-    return listening[0] if listening and depends else None
 
 
 def _part_of(cap: int | None) -> float:

@@ -101,7 +101,8 @@ def _of_line(context: Context, serving: Serving) -> dict[str, Any]:
     own = context.env.datagrams.local_host(ipv6=True)
     clocks = serving.clocks
     return {
-        "mapping": serving.mapping.as_plain(),
+        "mapping": serving.mapping(ipv6=False).as_plain(),
+        "mapping_ipv6": serving.mapping(ipv6=True).as_plain(),
         "observed_address": str(seen[0]) if seen[0] else None,
         "observed_ipv6": str(seen[1]) if seen[1] else None,
         "own_ipv6": own if own and Address(own, 1).is_public else None,

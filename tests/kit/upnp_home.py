@@ -2,6 +2,8 @@
 
     outside 5.5.5.9 ── wan 5.5.5.1 · router · 192.168.77.1 ── home 192.168.77.20
 
+By IPv6 the router changes no address, and lets nobody in.
+
 Nothing of it is seen by the machine that it runs on.
 """
 
@@ -20,6 +22,8 @@ from hostile.netlink import Namespace, NamespaceError, add_address, add_cable, a
 PROGRAMS = ("miniupnpd", "nft")  # Debian: miniupnpd-nftables, nftables
 ROUTER_HOST, HOME_HOST = "192.168.77.1", "192.168.77.20"
 WAN_HOST, OUTSIDE_HOST = "5.5.5.1", "5.5.5.9"
+ROUTER_HOST6, HOME_HOST6 = "2a05:5:6::1", "2a05:5:6::20"
+WAN_HOST6, OUTSIDE_HOST6 = "2a05:5:5::1", "2a05:5:5::9"
 START_S, END_S = 10.0, 5.0
 READY = {True: b"Listening for NAT-PMP/PCP", False: b"HTTP listening on port"}  # said last, with PCP and without
 
@@ -48,6 +52,8 @@ def missing() -> str:
     """Why no such home can be made here; empty where one can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
+    if not Path("/proc/sys/net/ipv6").exists():
+        return "no IPv6 here"
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if absent:
         return f"not installed: {', '.join(absent)} (Debian: miniupnpd-nftables, nftables)"
@@ -74,18 +80,24 @@ class UpnpHome:
         with self.router.entered():
             add_cable("wan", "eth0", self.outside)
             add_cable("lan", "eth0", self.home)
-            for name, host in (("wan", self.wan_host), ("lan", ROUTER_HOST)):
+            for name, host, host6 in (("wan", self.wan_host, WAN_HOST6), ("lan", ROUTER_HOST, ROUTER_HOST6)):
                 add_address(name, host, 24)
+                add_address(name, host6, 64)
                 set_up(name)
             Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+            Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
             subprocess.run(["nft", "-f", "-"], input=RULES.encode(), check=True)
         with self.outside.entered():
             add_address("eth0", OUTSIDE_HOST, 24)
+            add_address("eth0", OUTSIDE_HOST6, 64)
             set_up("eth0")
+            add_route("eth0", HOME_HOST6.removesuffix("20"), 64, gateway=WAN_HOST6)
         with self.home.entered():
             add_address("eth0", HOME_HOST, 24)
+            add_address("eth0", HOME_HOST6, 64)
             set_up("eth0")
             add_route("eth0", "0.0.0.0", 0, gateway=ROUTER_HOST)
+            add_route("eth0", "::", 0, gateway=ROUTER_HOST6)
 
     def start_router(self, *, upnp: bool = True, pmp: bool = True) -> None:
         """Switch the router's daemon on. Its rules of before are gone, as after a loss of power."""
@@ -94,7 +106,10 @@ class UpnpHome:
             dedent(f"""\
             ext_ifname=wan
             listening_ip=lan
-            ipv6_disable=yes
+            ext_ifname6=wan
+            upnp_forward_chain=miniupnpd
+            upnp_nat_chain=prerouting_miniupnpd
+            upnp_nat_postrouting_chain=postrouting_miniupnpd
             enable_upnp={words[upnp]}
             enable_natpmp={words[pmp]}
             secure_mode=yes
@@ -127,10 +142,10 @@ class UpnpHome:
             self._daemon.wait(END_S)
             self._daemon = None
 
-    def rules(self) -> str:
-        """What the router maps now, in nftables' words."""
+    def rules(self, chain: str = "prerouting_miniupnpd") -> str:
+        """What the router maps now, in nftables' words. The chain "miniupnpd" has the holes in its firewall."""
         with self.router.entered():
-            listed = ["nft", "list", "chain", "inet", "filter", "prerouting_miniupnpd"]
+            listed = ["nft", "list", "chain", "inet", "filter", chain]
             return subprocess.run(listed, check=True, capture_output=True, text=True).stdout
 
     def close(self) -> None:

@@ -169,6 +169,10 @@ def test_ipv6_is_never_a_problem(changes: dict[str, Any], words: str) -> None:
     assert (told.level, words in told.says) == (Level.NOTE, True)
 
 
+def test_a_firewall_that_the_router_opened_is_told() -> None:
+    assert found(mapping_ipv6={"state": "mapped"})["ipv6"].says.endswith(":4750. The router lets calls in.")
+
+
 def test_a_status_that_lacks_everything_has_a_diagnosis() -> None:
     """One of another version."""
     assert {each.subject for each in diagnose({}).findings} >= {"reachable", "line", "clock", "disk", "version"}

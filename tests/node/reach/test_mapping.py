@@ -188,6 +188,24 @@ async def test_no_router_is_asked_while_none_is_needed(autojump_clock: MockClock
         assert watched.state() is MappingState.MAPPED
 
 
+async def test_a_node_that_has_another_address_of_its_own_has_the_port_opened_for_that(
+    autojump_clock: MockClock,
+) -> None:
+    """By IPv6 a machine takes a new address every day."""
+    router = VirtualRouter()
+    watched = Watched(VirtualHome([router]), Address("2a05::1", 4750))
+    async with watched.running():
+        await trio.sleep(1)
+        watched.wanted = Address("2a05::2", 4750)
+        await trio.sleep(LOOK_S + 1)
+        assert watched.state() is MappingState.MAPPED
+        assert len(router.opened) == 2
+        assert watched.home.local_hosts == {"2a05::1", "2a05::2"}
+        watched.wanted = None
+        await trio.sleep(LOOK_S + 1)
+        assert (watched.state(), router.open) == (MappingState.NOT_NEEDED, {})
+
+
 async def test_the_end_does_not_wait_for_a_router_that_is_gone(autojump_clock: MockClock) -> None:
     router = VirtualRouter()
     watched = Watched(VirtualHome([router]))

@@ -24,6 +24,7 @@ class Responder:
         self.open: dict[tuple[int, int], tuple[int, int]] = {}  # protocol and inner port: outer port and lease
         self.taken: set[int] = set()  # outer ports that others have
         self.outside = OUTSIDE
+        self.outside_ipv6 = bytes(15) + b"\1"  # it changes no address
         self.lease_s = 7200
         self.splits = False  # UDP and TCP get different ports
         self.asked = 0
@@ -52,20 +53,23 @@ class Responder:
             return [struct.pack("!BBHIHHI", 0, 128 + opcode, 0, 9, inner, outer, lease_s)]
         assert request[0] == 2
         assert len(request) == 60
-        assert request[8:24] == bytes(10) + b"\xff\xff\x7f\0\0\1"  # the client's own address
+        by_ipv6 = request[8:24] == bytes(15) + b"\1"
+        assert by_ipv6 or request[8:24] == bytes(10) + b"\xff\xff\x7f\0\0\1"  # the client's own address
         lease_s = struct.unpack_from("!I", request, 4)[0]
         nonce, protocol, inner, outer = struct.unpack_from("!12sB3xHH", request, 24)
         outer, lease_s = self._grant(protocol, inner, outer, lease_s)
         head = struct.pack("!BBBBII12x", 2, 129, 0, 0, lease_s, 9)
-        return [
-            head + struct.pack("!12sB3xHH16s", nonce, protocol, inner, outer, bytes(10) + b"\xff\xff" + self.outside)
-        ]
+        outside = self.outside_ipv6 if by_ipv6 else bytes(10) + b"\xff\xff" + self.outside
+        return [head + struct.pack("!12sB3xHH16s", nonce, protocol, inner, outer, outside)]
 
 
 @asynccontextmanager
-async def gateway(answers: Answers, pauses_s: Sequence[float] = PAUSES_S) -> AsyncIterator[Gateway]:
-    with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as sock:
-        await sock.bind(("127.0.0.1", 0))
+async def gateway(
+    answers: Answers, pauses_s: Sequence[float] = PAUSES_S, host: str = "127.0.0.1"
+) -> AsyncIterator[Gateway]:
+    family = trio.socket.AF_INET6 if ":" in host else trio.socket.AF_INET
+    with trio.socket.socket(family, trio.socket.SOCK_DGRAM) as sock:
+        await sock.bind((host, 0))
 
         async def serve() -> None:
             while True:
@@ -75,7 +79,7 @@ async def gateway(answers: Answers, pauses_s: Sequence[float] = PAUSES_S) -> Asy
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)
-            yield Gateway("127.0.0.1", None, sock.getsockname()[1], pauses_s)
+            yield Gateway(host, host if ":" in host else None, sock.getsockname()[1], pauses_s)
             nursery.cancel_scope.cancel()
 
 
@@ -133,6 +137,18 @@ async def test_addresses_and_leases_that_cannot_be_are_refused(outside: bytes, l
         for router in routers(place):
             with pytest.raises(RouterError):
                 await router.open_port(4750, 4750)
+
+
+@pytest.mark.needs_ipv6
+async def test_by_ipv6_a_firewall_is_opened_for_our_own_address_and_no_other() -> None:
+    responder = Responder()
+    async with gateway(responder.answer, host="::1") as place:
+        router = PcpRouter(place, Random(1), NONCE)
+        assert (await router.open_port(4750, 4750)).external == Address("::1", 4750)
+        assert set(responder.open) == {(17, 4750), (6, 4750)}
+        responder.outside_ipv6 = bytes.fromhex("2a05" + "0" * 27 + "9")
+        with pytest.raises(RouterError, match="another address"):
+            await router.open_port(4750, 4750)
 
 
 async def test_silence_and_floods_of_nonsense_end_in_time() -> None:

@@ -8,7 +8,7 @@ import pytest
 import trio
 from hostile.netlink import add_address
 
-from kit.upnp_home import OUTSIDE_HOST, UpnpHome, missing, upnp_home
+from kit.upnp_home import HOME_HOST6, OUTSIDE_HOST, OUTSIDE_HOST6, UpnpHome, missing, upnp_home
 from shoal.dht import Address
 from shoal.node.reach.mapping import MappingState, PortMapping
 from shoal.node.router import HomeRouters, RouterNetwork, RouterProtocol
@@ -39,23 +39,25 @@ async def wait_until(is_so: Callable[[], bool]) -> None:
             await trio.sleep(0.05)
 
 
-async def check_lets_in(home: UpnpHome, outer: int = PORT) -> None:
-    """A stranger outside gets in, by TCP and by UDP."""
-    listeners = await trio.open_tcp_listeners(PORT, host="0.0.0.0")
-    with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as inside:
-        await inside.bind(("0.0.0.0", PORT))
-        with home.outside.entered():  # a socket stays in the network in which it was made
-            tcp = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_STREAM)
-            udp = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
-        with tcp, udp, trio.fail_after(5):
-            await tcp.connect((home.wan_host, outer))
-            await udp.sendto(b"knock", (home.wan_host, outer))
+async def check_lets_in(home: UpnpHome, outer: int = PORT, *, ipv6: bool = False, within_s: float = 5.0) -> None:
+    """A stranger outside gets in, by TCP and by UDP. Raises trio.TooSlowError where it does not."""
+    family = trio.socket.AF_INET6 if ipv6 else trio.socket.AF_INET
+    everywhere = "::" if ipv6 else "0.0.0.0"
+    host, stranger = (HOME_HOST6, OUTSIDE_HOST6) if ipv6 else (home.wan_host, OUTSIDE_HOST)
+    (listener,) = await trio.open_tcp_listeners(PORT, host=everywhere)
+    inside = trio.socket.socket(family, trio.socket.SOCK_DGRAM)
+    with home.outside.entered():  # a socket stays in the network in which it was made
+        tcp = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+        udp = trio.socket.socket(family, trio.socket.SOCK_DGRAM)
+    async with listener:
+        with inside, tcp, udp, trio.fail_after(within_s):
+            await inside.bind((everywhere, PORT))
+            await tcp.connect((host, outer))
+            await udp.sendto(b"knock", (host, outer))
             data, source = await inside.recvfrom(100)
-            assert (data, source[0]) == (b"knock", OUTSIDE_HOST)
-            stream = await listeners[0].accept()
-            assert stream.socket.getpeername()[0] == OUTSIDE_HOST
-            await stream.aclose()
-    await listeners[0].aclose()
+            assert (data, source[0]) == (b"knock", stranger)
+            async with await listener.accept() as stream:
+                assert stream.socket.getpeername()[0] == stranger
 
 
 @pytest.mark.parametrize(("upnp", "protocol"), [(True, "UPnP"), (False, "PCP")])
@@ -94,6 +96,22 @@ def test_nat_pmp_opens_looks_and_closes(home: UpnpHome) -> None:
         assert await router.look(PORT, grant) == grant
         await router.close_port(PORT, grant)
         assert "4750" not in home.rules()
+
+    home.start_router(upnp=False)
+    with home.home.entered():
+        trio.run(scenario)
+
+
+def test_pcp_lets_strangers_in_by_ipv6(home: UpnpHome) -> None:
+    async def scenario() -> None:
+        with pytest.raises(trio.TooSlowError):
+            await check_lets_in(home, ipv6=True, within_s=0.3)
+        (router,) = await HomeRouters(Random(1)).find(RouterProtocol.PCP, HOME_HOST6)
+        grant = await router.open_port(PORT, PORT)
+        assert grant.external == Address(HOME_HOST6, PORT)
+        await check_lets_in(home, ipv6=True)
+        await router.close_port(PORT, grant)
+        assert "4750" not in home.rules("miniupnpd")
 
     home.start_router(upnp=False)
     with home.home.entered():

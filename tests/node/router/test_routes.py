@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.node.router.routes import default_gateways
+from shoal.node.router.routes import default_gateways, default_ipv6_gateways
 
 HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
 
@@ -27,6 +27,23 @@ def test_gateways_are_sorted_by_metric_and_other_routes_are_no_gateways() -> Non
     assert default_gateways("") == []
 
 
+def line6(to: str, bits: str, gateway: str, metric: str, flags: str, interface: str) -> str:
+    return f"{to} {bits} {'0' * 32} 00 {gateway} {metric} 00000001 00000000 {flags} {interface:>8}\n"
+
+
+def test_gateways_by_ipv6_come_with_their_interface() -> None:
+    nowhere, near, far = "0" * 32, "fe80" + "0" * 26 + "ab", "2a05" + "0" * 27 + "1"
+    text = (
+        line6(nowhere, "00", near, "00000400", "00000003", "wlan0")
+        + line6(nowhere, "00", far, "00000064", "00000003", "eth0")
+        + line6(nowhere, "00", nowhere, "ffffffff", "00200200", "lo")  # no way
+        + line6("2a05" + "0" * 28, "20", near, "00000001", "00000003", "eth0")  # to one network only
+    )
+    assert default_ipv6_gateways(text) == ["2a05::1", "fe80::ab%wlan0"]
+    assert default_ipv6_gateways("") == []
+
+
 @given(st.text(alphabet="0123456789ABCDEFeth\t\n x", max_size=300))
 def test_whatever_it_says_gives_a_list(text: str) -> None:
     default_gateways(HEAD + text)
+    default_ipv6_gateways(text)
