@@ -41,6 +41,7 @@ class Joining:
         self._names: list[str] = []
         self._unresolved: dict[str, str] = {}  # with the system's reason
         self.patience_s = 0.0  # so long somebody may take to find us, or we them, where no door is known
+        self.looked_in: list[str] = []  # where else than at doors, in words
         self._no_way_in = trio.Event()
         self._knocked = trio.Event()
         self._lookups = trio.CapacityLimiter(MAX_LOOKUPS)
@@ -56,6 +57,11 @@ class Joining:
     def met(self) -> tuple[Contact, ...]:
         """The contacts of last time."""
         return self._met
+
+    def look_in(self, place: str, patience_s: float) -> None:
+        """Note that nodes are looked for elsewhere, and how long that may take."""
+        self.looked_in.append(place)
+        self.patience_s = max(self.patience_s, patience_s)
 
     async def run(self) -> None:
         """Knock wherever there is an address. The DHT goes on trying those by itself."""

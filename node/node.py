@@ -73,11 +73,6 @@ NOBODY = (
     "--bootstrap HOST:PORT or --network FILE, or start one: shoal swarm --nodes 16 --dir ./swarm"
 )
 
-NOBODY_ANSWERED_CALLS = (
-    "No peer is known, and none answered in the local network. Start a node of this network there: shoal node run. Or "
-    "name a peer with --bootstrap HOST:PORT."
-)
-
 CLOSED = "This node is closed. Use it inside its block: async with open_node(...) as node: ..."
 
 
@@ -149,7 +144,7 @@ class Node:
                 return
             if self.serving is not None:
                 return  # the first node of a network has nobody to wait for
-            raise NoPeers(NOBODY_ANSWERED_CALLS if self._joining.patience_s else NOBODY)
+            raise NoPeers(_nobody_there(self._joining.looked_in) if self._joining.looked_in else NOBODY)
         try:
             await self._joining.wait_joined(timeout_s, patient=self.serving is not None)
         except NobodyAnsweredError as error:
@@ -564,6 +559,14 @@ class Node:
             from shoal.node.volunteer.status import node_status
 
             return await node_status(self.context, self.serving)
+
+
+def _nobody_there(places: Sequence[str]) -> str:
+    """What to say where nobody was found at these places."""
+    return (
+        f"No peer is known, and none was found in {' or '.join(places)}. Start a node of this network: shoal node run. "
+        "Or name a peer with --bootstrap HOST:PORT."
+    )
 
 
 def _parsed(link: object, *, takes_path: bool = False) -> Link:

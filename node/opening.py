@@ -234,7 +234,20 @@ class _Opener:
         if network is not None and plan.settings.lan and looks_around(plan.network.parameters, doors):
             lan = Lan(network, dht, plan.network.parameters, self._env.rng)
             self._nursery.start_soon(lan.run)
-            joining.patience_s = PATIENCE_S
+            joining.look_in("the local network", PATIENCE_S)
+
+    def _meet_in_mainline(self, dht: DhtService, joining: Joining) -> None:
+        """Look for others through the Mainline DHT, where the network file says so."""
+        plan = self._plan
+        if plan.network.rendezvous is None:
+            return
+        from shoal.node.reach.rendezvous.mainline import PATIENCE_S, MainlineRendezvous
+
+        meeting = MainlineRendezvous(
+            self._env.datagrams, dht, plan.network, self._env.rng, has_doors=bool(joining.doors)
+        )
+        self._nursery.start_soon(meeting.run)
+        joining.look_in("the Mainline DHT", PATIENCE_S)
 
     async def _node(self, context: Context, serving: "Serving | None") -> Node:
         """Start to join in the background, keep the contact cache, and hand the node out."""
@@ -248,6 +261,7 @@ class _Opener:
             doors += [str(address) for address in local.reachable()]
         joining = Joining(dht, doors, cached, contacts)
         self._look_in_lan(dht, joining)
+        self._meet_in_mainline(dht, joining)
         self._nursery.start_soon(joining.run)
         if serving is not None:
             self._nursery.start_soon(_keep_cache, self._env, dht, cache)

@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import libtorrent  # type: ignore[import-not-found]  # it is in an environment of its own
+import libtorrent  # in compare.py's runs it is in an environment of its own
 
 POLL_S = 0.01
 
 
-def settings() -> dict[str, Any]:
+def settings() -> Any:
     """A session on loopback without any way to find others, and without its own transport over UDP (slower here)."""
     off = ("enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp", "enable_outgoing_utp", "enable_incoming_utp")
     return dict.fromkeys(off, False) | {

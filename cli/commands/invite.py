@@ -25,7 +25,7 @@ def invite(context: typer.Context) -> Job:
 async def _invite(settings: Globals) -> int:
     async with settings.open_client() as node:
         made = await node.invite()
-    if not made.network.peers:
+    if not made.network.peers and made.network.rendezvous is None:
         raise CommandError(
             f"No peer of the network {visible(made.network.parameters.name)!r} is known, so an invite would lead to "
             f"nobody. Start a node of it first: {settings.command('node', 'run')}",
@@ -55,5 +55,9 @@ def _warn(settings: Globals, made: "Invitation") -> None:
     peers = plural(len(made.network.peers), "peer")
     if made.is_local:
         settings.output.warn("All peers of this network are on this machine: nobody can join from another one.")
+    elif not made.network.peers:
+        settings.output.warn(
+            "No peer answered. The invite names none: it leads to the network through the Mainline DHT."
+        )
     elif not made.answered:
         settings.output.warn(f"No peer answered now. The invite names {peers} of the network file, untried.")

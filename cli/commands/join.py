@@ -9,7 +9,7 @@ from shoal.cli.context import Globals, Job, globals_of
 from shoal.cli.exits import BadUsageError, Code
 from shoal.cli.output import visible
 
-MAX_INPUT_BYTES = 4097  # one more than an invite may have
+MAX_INPUT_BYTES = 8193  # one more than an invite may have
 
 
 def join(

@@ -10,7 +10,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from shoal.dht import Address, AddressError, Contact, NetworkParameters, NodeId, labelled_hash
 from shoal.erasure import unwrapped
 from shoal.node.errors import UsageError
-from shoal.node.home.network import MAX_EPOCH_S, MAX_POW_BITS, MIN_EPOCH_S, Network, Peer, split_host_port
+from shoal.node.home.network import (
+    MAINLINE_ROUTERS,
+    MAX_EPOCH_S,
+    MAX_POW_BITS,
+    MAX_ROUTER_BYTES,
+    MAX_ROUTERS,
+    MIN_EPOCH_S,
+    Network,
+    Peer,
+    split_host_port,
+)
 
 SCHEME = "shoal-net:"
 VERSION = 1
@@ -18,11 +28,12 @@ CHECKSUM_BYTES = 7  # a typing error passes once in 2^56
 ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyz234567")
 MAX_PEERS = 8  # in an invite; any one that is alive is enough
 MAX_HOST_CHARS = 100  # of a peer's address where it is a name
-MAX_TEXT_CHARS = 4096  # the longest invite has 1,936, and mail may wrap it; nothing longer is looked at
+MAX_TEXT_CHARS = 8192  # the longest invite has 3,230, and mail may wrap it; nothing longer is looked at
 MAX_WRAPPING = 64  # characters that text may wrap around its beginning
 PEERS_CHOSEN = 3  # of an invite that we make: some 64 characters each
 
 _PRIVATE_FLAG = 1
+_MAINLINE_FLAG = 2  # the network is found through the Mainline DHT, too; its routers follow the peers
 _HAS_ID = 0x80  # in the form of a peer; the rest of it says what its address is
 _NAME, _IPV4, _IPV6 = 0, 4, 6
 _ADDRESS_BYTES = {_IPV4: 6, _IPV6: 18}
@@ -48,11 +59,12 @@ def invite_to(network: Network) -> str:
     peers = [packed for packed in map(_packed, network.peers) if packed][:MAX_PEERS]
     body = b"".join(
         (
-            bytes([VERSION, parameters.pow_bits, _PRIVATE_FLAG if parameters.private else 0]),
+            bytes([VERSION, parameters.pow_bits, _flags(network)]),
             epoch_ms.to_bytes(4, "big"),
             bytes([len(name)]) + name,
             bytes([len(peers)]),
             *peers,
+            *_packed_routers(network),
         )
     )
     data = body + _checksum(body)[:CHECKSUM_BYTES]
@@ -80,6 +92,19 @@ def parse_invite(text: str) -> Network:
     if invite_to(network) != SCHEME + part:
         raise UsageError("This invite was not made by Shoal: there is another way to write the same.")
     return network
+
+
+def _flags(network: Network) -> int:
+    private = _PRIVATE_FLAG if network.parameters.private else 0
+    return private | (0 if network.rendezvous is None else _MAINLINE_FLAG)
+
+
+def _packed_routers(network: Network) -> Iterator[bytes]:
+    """The routers of the Mainline DHT; the usual ones are not written out."""
+    if network.rendezvous is not None:
+        routers = () if network.rendezvous == MAINLINE_ROUTERS else network.rendezvous
+        yield bytes([len(routers)])
+        yield from (bytes([len(each)]) + each for each in map(str.encode, routers))
 
 
 def _packed(peer: Peer) -> bytes:
@@ -120,7 +145,7 @@ class _Reader:
     def network(self) -> Network:
         """All of it."""
         pow_bits = self._byte(MAX_POW_BITS, "proof of work")
-        flags = self._byte(_PRIVATE_FLAG, "set of rules")
+        flags = self._byte(_PRIVATE_FLAG | _MAINLINE_FLAG, "set of rules")
         epoch_s = int.from_bytes(self._take(4), "big") / 1000
         if not MIN_EPOCH_S <= epoch_s <= MAX_EPOCH_S:
             raise UsageError("This invite has an impossible epoch.")
@@ -129,9 +154,18 @@ class _Reader:
             raise UsageError("This invite names no network.")
         parameters = NetworkParameters(name, pow_bits, bool(flags & _PRIVATE_FLAG), epoch_s)
         peers = tuple(self._peer() for _ in range(self._byte(MAX_PEERS, "number of peers")))
+        rendezvous = self._routers() if flags & _MAINLINE_FLAG else None
         if self._data:
             raise UsageError("This invite goes on behind its end.")
-        return Network(parameters, peers)
+        return Network(parameters, peers, rendezvous)
+
+    def _routers(self) -> tuple[str, ...]:
+        routers = tuple(
+            self._text(MAX_ROUTER_BYTES, "router") for _ in range(self._byte(MAX_ROUTERS, "number of routers"))
+        )
+        for router in routers:
+            split_host_port(router)
+        return routers or MAINLINE_ROUTERS
 
     def _peer(self) -> Peer:
         form = self._byte(0xFF, "peer")

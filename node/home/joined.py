@@ -51,7 +51,7 @@ def join_network(home: Home, network: Network) -> Network:
         for peer in (*network.peers, *old.peers):
             peers.setdefault(peer.address, peer)
         network = replace(network, peers=tuple(peers.values())[:MAX_JOINED_PEERS])
-    if old is not None or not is_shipped(network.parameters) or network.peers:
+    if old is not None or network != Network.load():
         home.create()
         write_private(home.network_file, network.to_toml().encode())
     return network

@@ -16,6 +16,16 @@ MAX_PORT_DIGITS = 5
 MAX_SHOWN_CHARS = 100  # of a wrong value in a message
 MIN_EPOCH_S = 0.1  # of tests; below it a node would do nothing but look after files
 MAX_EPOCH_S = 30 * 86400.0
+MAINLINE = "mainline"
+MAX_ROUTERS = 8
+MAX_ROUTER_BYTES = 100  # of "host:port"
+# Well-known ways into the Mainline DHT, of the makers of BitTorrent programs.
+MAINLINE_ROUTERS = (
+    "router.bittorrent.com:6881",
+    "router.utorrent.com:6881",
+    "dht.transmissionbt.com:6881",
+    "dht.libtorrent.org:25401",
+)
 MAX_POW_BITS = 40  # minutes of one core are 30 bits; beyond 40 nobody could ever join
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -31,10 +41,14 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network's parameters and the peers to start from."""
+    """A network's parameters and the peers to start from.
+
+    :ivar rendezvous: the routers of the Mainline DHT through which nodes find each other as well; None: they do not.
+    """
 
     parameters: NetworkParameters
     peers: tuple[Peer, ...] = ()
+    rendezvous: tuple[str, ...] | None = None
 
     @classmethod
     def load(cls, path: Path | None = None) -> "Network":
@@ -63,8 +77,9 @@ class Network:
             epoch_s=reader.duration("epoch", 86400.0, MIN_EPOCH_S, MAX_EPOCH_S),
         )
         peers = tuple(_peer(entry, where) for entry in reader.tables("peer"))
+        rendezvous = _rendezvous(reader, where)
         reader.finish()
-        return cls(parameters, peers)
+        return cls(parameters, peers, rendezvous)
 
     def to_toml(self) -> str:
         """The text of a network file that `parse` reads as this network."""
@@ -75,6 +90,10 @@ class Network:
             f"private = {str(parameters.private).lower()}",
             f'epoch = "{parameters.epoch_s!r}s"',
         ]
+        if self.rendezvous is not None:
+            lines.append(f'rendezvous = "{MAINLINE}"')
+            if self.rendezvous != MAINLINE_ROUTERS:
+                lines.append(f"rendezvous_routers = [{', '.join(map(_quoted, self.rendezvous))}]")
         for peer in self.peers:
             lines += ["", "[[peer]]", f"address = {_quoted(peer.address)}"]
             if peer.node_id is not None:
@@ -85,6 +104,25 @@ class Network:
 def _quoted(text: str) -> str:
     """A basic string of TOML. JSON has the same escapes, but leaves one control character as it is."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _rendezvous(reader: "TableReader", where: str) -> tuple[str, ...] | None:
+    """The routers of the Mainline DHT, where the network uses it."""
+    chosen, routers = reader.text("rendezvous"), reader.texts("rendezvous_routers")
+    if chosen not in ("", MAINLINE):
+        raise UsageError(f'{where}: rendezvous must be "{MAINLINE}", not {shown(chosen)}.')
+    if routers and not chosen:
+        raise UsageError(f'{where}: rendezvous_routers needs rendezvous = "{MAINLINE}".')
+    if len(routers) > MAX_ROUTERS:
+        raise UsageError(f"{where}: rendezvous_routers has {len(routers)} entries, but {MAX_ROUTERS} is the most.")
+    for router in routers:
+        if len(router.encode()) > MAX_ROUTER_BYTES:
+            raise UsageError(f"{where}: rendezvous_routers: {shown(router)} has more than {MAX_ROUTER_BYTES} bytes.")
+        try:
+            split_host_port(router)
+        except UsageError as error:
+            raise UsageError(f"{where}: rendezvous_routers: {error}") from error
+    return (routers or MAINLINE_ROUTERS) if chosen else None
 
 
 def _peer(entry: Mapping[str, object], where: str) -> Peer:

@@ -21,7 +21,7 @@ from shoal.node.home.invites import (
     is_invite,
     parse_invite,
 )
-from shoal.node.home.network import Network, Peer
+from shoal.node.home.network import MAINLINE_ROUTERS, Network, Peer
 
 FIRST, SECOND = NodeId(bytes(range(32))), NodeId(bytes(range(32, 64)))
 REEF = Network(
@@ -101,6 +101,7 @@ networks = st.builds(
         st.integers(100, 30 * 86_400_000).map(lambda ms: ms / 1000),
     ),
     st.lists(peers.filter(usable).map(as_peer), max_size=MAX_PEERS).map(tuple),
+    st.sampled_from([None, MAINLINE_ROUTERS, ("router.example.org:6881", "[fd00::9]:1")]),
 )
 
 
@@ -145,6 +146,9 @@ def test_nothing_else_is_one(text: str) -> None:
         (b"\x02" + body_of(REEF)[1:], "newer version"),
         (b"\x01\x29" + body_of(REEF)[2:], "proof of work"),
         (b"\x01\x08\x80" + body_of(REEF)[3:], "newer version"),
+        (b"\x01\x08\x03" + body_of(REEF)[3:], "ends in the middle"),
+        (b"\x01\x08\x03" + body_of(REEF)[3:] + b"\x09", "number of routers"),
+        (b"\x01\x08\x03" + body_of(REEF)[3:] + b"\x01\x03abc", "is not an address"),
         (b"\x01\x08\x01\x00\x00\x00\x01" + body_of(REEF)[7:], "epoch"),
         (b"\x01\x08\x01\x00\x01\x5f\x90\x00\x00", "names no network"),
         (b"\x01\x08\x01\x00\x01\x5f\x90\x01\xff\x00", "no text"),
@@ -160,6 +164,12 @@ def test_nothing_else_is_one(text: str) -> None:
 )
 def test_every_wrong_field_is_named(body: bytes, word: str) -> None:
     assert word in complaint(changed(body))
+
+
+def test_the_usual_routers_of_the_mainline_dht_cost_one_byte() -> None:
+    meeting = replace(REEF, rendezvous=MAINLINE_ROUTERS)
+    assert len(body_of(meeting)) == len(body_of(REEF)) + 1
+    assert parse_invite(invite_to(meeting)) == meeting
 
 
 def test_what_no_invite_can_carry() -> None:

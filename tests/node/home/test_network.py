@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shoal.dht import NetworkParameters, NodeId
 from shoal.node.errors import UsageError
-from shoal.node.home.network import MAX_FILE_BYTES, Network, Peer, split_host_port
+from shoal.node.home.network import MAINLINE_ROUTERS, MAX_FILE_BYTES, Network, Peer, split_host_port
 
 WHOLE = """
 network = "reef"
@@ -52,6 +52,29 @@ def test_a_whole_file() -> None:
 
 def test_all_but_the_name_has_a_default() -> None:
     assert parse('network = "n"') == Network(NetworkParameters("n", 20, False, 86400.0))
+
+
+def test_a_rendezvous_is_off_unless_the_file_says_so() -> None:
+    assert parse('network = "n"').rendezvous is None
+    assert parse('network = "n"\nrendezvous = "mainline"').rendezvous == MAINLINE_ROUTERS
+    own = 'network = "n"\nprivate = true\nrendezvous = "mainline"\nrendezvous_routers = ["a.example:1", "[fd00::1]:2"]'
+    assert parse(own).rendezvous == ("a.example:1", "[fd00::1]:2")
+    assert Network.load().rendezvous is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "word"),
+    [
+        ('rendezvous = "tracker"', 'must be "mainline"'),
+        ("rendezvous = true", "rendezvous"),
+        ('rendezvous_routers = ["a:1"]', "needs rendezvous"),
+        ('rendezvous = "mainline"\nrendezvous_routers = ["a"]', "is not an address"),
+        (f'rendezvous = "mainline"\nrendezvous_routers = ["{"a" * 99}:1"]', "more than 100 bytes"),
+        (f'rendezvous = "mainline"\nrendezvous_routers = {["a:1"] * 9}', "8 is the most"),
+    ],
+)
+def test_a_wrong_rendezvous_is_named(lines: str, word: str) -> None:
+    assert word in complaint(f'network = "n"\n{lines}')
 
 
 @pytest.mark.parametrize(
