@@ -129,8 +129,8 @@ class HttpConnection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
         self._body_done = trio.Event()
         self._is_broken = False
-        self.waits_since: float | None = None
-        """Since when it has waited for a request; None while it answers one."""
+        self.waits_since: float | None = trio.current_time()
+        """Since when it has waited for its client to ask, or to take what it asked for; None while it works for it."""
 
     async def serve(self, handler: Handler) -> None:
         """Answer requests, one after another, until the client goes or a deadline passes."""
@@ -223,6 +223,7 @@ class HttpConnection:
     async def _linger(self) -> None:
         """Take some of what nobody wanted: a client that is still sending could not read the answer."""
         taken = 0
+        self.waits_since = trio.current_time()
         with trio.move_on_after(LINGER_S):
             await self._stream.send_eof()
             while taken < LINGER_BYTES and (data := await self._stream.receive_some(READ_BYTES)):
@@ -257,8 +258,10 @@ class HttpConnection:
     async def _write(self, data: bytes | None) -> None:
         if not data:
             return
+        self.waits_since = trio.current_time()
         with trio.move_on_after(self._send_stall_s):
             await self._stream.send_all(data)
+            self.waits_since = None
             return
         raise ClientGoneError
 

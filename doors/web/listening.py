@@ -51,8 +51,9 @@ async def listen(port: int) -> tuple[int, Listeners]:
 class Connections:
     """Serves the connections of one listener, each in a task of its own.
 
-    At most MAX_CONNECTIONS are open. One more takes the place of the one that has waited longest for a request. So
-    connections that ask nothing keep out nobody. When all are being answered, it is closed.
+    At most MAX_CONNECTIONS are open. One more takes the place of the one that has waited longest for its client. So
+    connections that ask nothing, or take nothing of what they asked for, keep out nobody. When the door works for all
+    of them, it is closed.
     """
 
     def __init__(self, handler: Handler, *, send_stall_s: float = SEND_STALL_S) -> None:
@@ -81,7 +82,7 @@ class Connections:
             nursery.start_soon(self._serve, connection, stream)
 
     def _drop_one(self) -> bool:
-        """End the connection that has waited longest for a request; whether there was one."""
+        """End the connection that has waited longest for its client; whether there was one."""
         waiting = [each for each in self._open if each.waits_since is not None]
         if not waiting:
             return False

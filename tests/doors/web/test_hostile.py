@@ -211,6 +211,25 @@ async def test_ten_thousand_connections_keep_out_nobody(tmp_path: Path) -> None:
                 idle.close()
 
 
+async def test_readers_that_take_nothing_keep_out_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user of the machine asks for the page without a token, and reads nothing of it: on all connections."""
+    most = 8
+    monkeypatch.setattr(listening, "MAX_CONNECTIONS", most)
+    async with opened(tmp_path) as door, AsyncExitStack() as stack:
+        host = f"127.0.0.1:{door.ports.control}".encode()
+        for _ in range(most):
+            stream = trio.socket.socket()
+            stack.callback(stream.close)
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            await stream.connect(("127.0.0.1", door.ports.control))
+            with trio.move_on_after(0.3):
+                while True:
+                    await stream.send(b"GET /style.css HTTP/1.1\r\nHost: %s\r\n\r\n" % host * 100)
+        for _ in range(3):
+            assert (await within(client(door).ask("GET", "/api/v1/status"))).status == 200
+        assert door.connections() <= most
+
+
 async def within(asking: "object") -> Answer:
     with trio.fail_after(LIMIT_S):
         answer = await asking  # type: ignore[misc]
