@@ -3,9 +3,10 @@
     python benchmarks/compare.py [--sizes 1KiB,1MiB,100MiB,1GiB] [--rounds 3] [--markdown]
 
 Run it on a machine that does nothing else: with the default options it takes about 15 minutes, needs 14 GiB of free
-disk and 4 GiB of memory. Tahoe-LAFS, libtorrent and a Shoal without ISA-L are installed into environments of their own
-below --cache the first time. Everything stays on 127.0.0.1, every process that is started is ended again, and every
-byte that is fetched is compared with what was put. README.md beside this file says how to read the figures.
+disk and 4 GiB of memory. Tahoe-LAFS, libtorrent, magic-wormhole and a Shoal without ISA-L are installed below --cache
+the first time, into environments of their own. Everything stays on this machine, every process that is started is ended
+again, and every byte that is fetched is compared with what was put. README.md beside this file says how to read the
+figures.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from side_by_side.environments import (
     plain_shoal_environment,
     tahoe_environment,
     torrent_environment,
+    wormhole_environment,
 )
 from side_by_side.processes import MeasureError, interrupted_once
 from side_by_side.report import text_of
@@ -49,6 +51,7 @@ from side_by_side.shoal_network import open_shoal
 from side_by_side.tables import size_name
 from side_by_side.tahoe import open_tahoe
 from side_by_side.torrent import TorrentPair
+from side_by_side.wormhole import WormholePair
 
 from shoal.cli.units import UnitError, parse_size
 
@@ -58,11 +61,11 @@ WIDE_NODES = 16  # as many as `shoal demo` and `shoal swarm` start
 WIDE_CODE = (4, 12)  # what Shoal chooses there; its limit is wanted too
 COMMAND_MAX_BYTES = 64 * 1024  # of files that the command lines are measured with: there their start is what counts
 MANY_FILES, MANY_BYTES, MANY_AT_ONCE = 1_000, 4 * 1024, 8
-TORRENT_MIN_BYTES = 16 * 2**20  # below, libtorrent waits more than it moves
+TORRENT_MIN_BYTES = 16 * 2**20  # below, libtorrent waits more than it moves, and so does magic-wormhole
 DISK_FACTOR = 14  # free disk to the largest file: 3.4 times that for each of three rounds, the file, and a copy
 PARTS_SCRIPT = Path(__file__).with_name("side_by_side") / "parts.py"
 PARTS_LIMIT_S = 300.0
-PARTS = ["tahoe", "foolscap", "torrent", "limit", "shoal", "many", "zfec", "wide"]
+PARTS = ["tahoe", "foolscap", "torrent", "wormhole", "limit", "shoal", "many", "zfec", "wide"]
 LAST_FILE = "last.json"
 
 
@@ -83,6 +86,7 @@ class Run:
             ("tahoe", lambda: self.tahoe(TAHOE, foolscap=False)),
             ("foolscap", lambda: self.tahoe(FOOLSCAP, foolscap=True)),
             ("torrent", self.torrent),
+            ("wormhole", self.wormhole),
             ("limit", self.limit),
             ("shoal", self.shoal),
             ("many", self.many),
@@ -135,6 +139,14 @@ class Run:
         for size in [size for size in self.sizes if size >= TORRENT_MIN_BYTES] or self.sizes[-1:]:
             with self.folder("torrent") as folder:
                 pair = TorrentPair(environment, folder)
+                self.results.rows += pair.measure(Source(folder / "source", size), self.rounds)
+
+    def wormhole(self) -> None:
+        """magic-wormhole."""
+        environment = wormhole_environment(self.cache)
+        for size in [size for size in self.sizes if size >= TORRENT_MIN_BYTES] or self.sizes[-1:]:
+            with self.folder("wormhole") as folder:
+                pair = WormholePair(environment, folder)
                 self.results.rows += pair.measure(Source(folder / "source", size), self.rounds)
 
     def limit(self) -> None:

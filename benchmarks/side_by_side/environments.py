@@ -17,6 +17,7 @@ INSTALL_LIMIT_S = 900.0
 TAHOE_PYTHONS = ((3, 9), (3, 12))  # the oldest and the newest that Tahoe-LAFS 1.20 says it runs on
 TAHOE = ("setuptools<81", "tahoe-lafs==1.20.0")  # it imports pkg_resources, which setuptools 81 no longer has
 TORRENT = ("libtorrent>=2.1,<2.2",)
+WORMHOLE = ("magic-wormhole>=0.24,<0.25", "magic-wormhole-mailbox-server")
 LAST_WORDS = 3
 
 
@@ -44,6 +45,11 @@ def tahoe_environment(cache: Path) -> Environment:
 def torrent_environment(cache: Path) -> Environment:
     """libtorrent from PyPI."""
     return make(cache / "torrent", sys.executable, TORRENT)
+
+
+def wormhole_environment(cache: Path) -> Environment:
+    """magic-wormhole from PyPI, with a mailbox server."""
+    return make(cache / "wormhole", sys.executable, WORMHOLE)
 
 
 def plain_shoal_environment(cache: Path) -> Environment:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 SHOAL, SHOAL_ZFEC, TAHOE, FOOLSCAP, TORRENT = "Shoal", "Shoal, zfec", "Tahoe HTTPS", "Tahoe Foolscap", "libtorrent"
-SYSTEMS = (SHOAL, SHOAL_ZFEC, TAHOE, FOOLSCAP, TORRENT)  # in the order of the tables
+WORMHOLE = "magic-wormhole"
+SYSTEMS = (SHOAL, SHOAL_ZFEC, TAHOE, FOOLSCAP, TORRENT, WORMHOLE)  # in the order of the tables
 PUBLISH, FETCH, FETCH_LOST = "publish", "fetch", "fetch, n-k holders gone"
 CLIENT, COMMAND = "client", "command"
 GIB = 2**30

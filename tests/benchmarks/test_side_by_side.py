@@ -115,9 +115,9 @@ def test_ratios_stand_in_the_rows_they_are_of(results: Any, module: Any) -> None
 def test_bars_are_met_missed_or_unknown(results: Any, module: Any) -> None:
     rows = {row[0]: row[1:] for row in module("report").bar_table(results).rows}
     assert rows["publish, times Tahoe HTTPS"] == ["≥ 6", "6.00", "yes"]
-    assert rows["fetch, times Tahoe HTTPS"] == ["≥ 15", "6.00", "NO"]
-    assert rows["publish, CPU-seconds to those of Tahoe HTTPS"] == ["≤ 0.25", "0.167", "yes"]
-    assert rows["publish 1 KiB through the library, s"] == ["≤ 0.15", "–", "–"]
+    assert rows["fetch, times Tahoe HTTPS"] == ["≥ 8", "6.00", "NO"]
+    assert rows["publish, CPU-seconds to those of Tahoe HTTPS"] == ["≤ 0.17", "0.167", "yes"]
+    assert rows["publish 1 KiB through the library, s"] == ["≤ 0.06", "–", "–"]
 
 
 def test_what_was_not_measured_is_said(results: Any, module: Any) -> None:
