@@ -3,11 +3,13 @@
     python benchmarks/callers.py [--seconds 2]
 
 The caller is as cheap as can be: it encodes a request once, sends the same bytes again and again, and does not look at
-the replies. Prints, for each kind of request, milliseconds of CPU on both sides and their ratio, and how large a part
-of one core the node gave to this caller.
+the replies. Small files are put and settled once each, by a list that was made before. Prints, for each kind of
+request, milliseconds of CPU on both sides and their ratio, and how large a part of one core the node gave to this
+caller. A request that failed since the caller had had its share is among them, and costs little.
 """
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -20,7 +22,7 @@ import msgpack
 import trio
 
 from shoal.dht import Address, Identity, NetworkParameters, Reach
-from shoal.erasure import FileId
+from shoal.erasure import BLOCK_BYTES, FileId, Manifest, ShareEncoder, best_codec
 from shoal.node import Home, Network, NodeSettings, init_node, open_node
 from shoal.node.channel import (
     Announce,
@@ -31,8 +33,10 @@ from shoal.node.channel import (
     GetHolders,
     GetManifest,
     Occupied,
+    Put,
     Read,
     Renew,
+    Settle,
     Survey,
     TellHolders,
     TlsNetwork,
@@ -47,8 +51,14 @@ FILES = 64
 AT_ONCE = 8
 PARAMETERS = NetworkParameters("callers", pow_bits=0, private=True)
 
-Case = tuple[str, AnyRequest, list[bytes]]
-CONNECTION: Case = ("connection, handshake and hellos", GetHeld(bytes(32)), [])
+K, N = 3, 10  # of the small files
+SMALL_FILES = 80  # the caller's budget is enough for them
+SMALL_BYTES = 4096
+LEASE_S = 90 * 86400
+
+Asked = tuple[AnyRequest, list[bytes]]
+Case = tuple[str, list[Asked]]  # one request is repeated, of several each is sent once
+CONNECTION: Case = ("connection, handshake and hellos", [(GetHeld(bytes(32)), [])])
 
 
 async def serve(folder: Path) -> None:
@@ -78,28 +88,56 @@ def cases(kept: Sequence[FileId]) -> list[Case]:
     forged = [_forged(file_id) for _ in range(1024)]
     valid = [_statement(file_id) for _ in range(1024)]
     return [
-        ("held", GetHeld(file_id), []),
-        ("manifest", GetManifest(file_id), []),
-        ("holders", GetHolders(file_id), []),
-        ("read, proof only", Read(file_id, 0, 0, 1, False), []),
-        ("read, 64 KiB", Read(file_id, 0, 0, 1, True), []),
-        ("renew", Renew(file_id, 3600), []),
-        ("delete, wrong key", Delete(file_id, 1, key + key), []),
-        ("survey, 1,024 unknown files", Survey(strangers, False), []),
-        ("survey, 1,024 kept files", Survey(known, False), []),
-        ("survey, 1,024 kept files, statements", Survey(known, True), []),
-        ("tell, 1,024 random statements", TellHolders(file_id), [pack_statements(junk)]),
-        ("tell, 1,024 forged statements", TellHolders(file_id), [pack_statements(forged)]),
-        ("tell, 1,024 valid statements", TellHolders(file_id), [pack_statements(valid)]),
-        ("announce", Announce(file_id, False), []),
+        *_small_cases(),
+        ("held", [(GetHeld(file_id), [])]),
+        ("manifest", [(GetManifest(file_id), [])]),
+        ("holders", [(GetHolders(file_id), [])]),
+        ("read, proof only", [(Read(file_id, 0, 0, 1, False), [])]),
+        ("read, 64 KiB", [(Read(file_id, 0, 0, 1, True), [])]),
+        ("renew", [(Renew(file_id, 3600), [])]),
+        ("delete, wrong key", [(Delete(file_id, 1, key + key), [])]),
+        ("survey, 1,024 unknown files", [(Survey(strangers, False), [])]),
+        ("survey, 1,024 kept files", [(Survey(known, False), [])]),
+        ("survey, 1,024 kept files, statements", [(Survey(known, True), [])]),
+        ("tell, 1,024 random statements", [(TellHolders(file_id), [pack_statements(junk)])]),
+        ("tell, 1,024 forged statements", [(TellHolders(file_id), [pack_statements(forged)])]),
+        ("tell, 1,024 valid statements", [(TellHolders(file_id), [pack_statements(valid)])]),
+        ("announce", [(Announce(file_id, False), [])]),
     ]
 
 
-def _statement(file_id: FileId) -> bytes:
-    identity = Identity.create(0, os.urandom)
+def _small_cases() -> list[Case]:
+    """Small files: each is put, and then settled with the statements of nine more holders."""
+    holders = [Identity.create(0, os.urandom) for _ in range(N - 1)]
+    puts: list[Asked] = []
+    settles: list[Asked] = []
+    for _ in range(SMALL_FILES):
+        encoder = ShareEncoder(K, N, best_codec())
+        segment = encoder.add_segment(os.urandom(SMALL_BYTES), last=True)
+        roots = encoder.finish()
+        manifest = Manifest(
+            k=K,
+            n=N,
+            block_bytes=BLOCK_BYTES,
+            ciphertext_bytes=roots.ciphertext_bytes,
+            data_root=roots.data_root,
+            share_roots=roots.share_roots,
+            metadata=os.urandom(256),
+            key_commitment=os.urandom(32),
+            owner_key=os.urandom(32),
+        )
+        encoded = manifest.encode()
+        puts.append((Put(os.urandom(16), 0, LEASE_S, len(encoded), b""), [encoded, bytes(segment.blocks[0])]))
+        signed = [_statement(manifest.id, share, each) for share, each in enumerate(holders, 1)]
+        settles.append((Settle(manifest.id), [pack_statements(signed)]))
+    return [(f"put, {SMALL_BYTES} bytes, {K} of {N}", puts), (f"settle, {N - 1} statements", settles)]
+
+
+def _statement(file_id: FileId, share: int = 0, identity: Identity | None = None) -> bytes:
+    identity = identity or Identity.create(0, os.urandom)
     end = int(time.time()) + 86400
     address = Address("127.0.0.1", 4750)
-    return make_statement(identity, PARAMETERS.network_id, file_id, 0, Reach.of(address), end, time.time()).signed
+    return make_statement(identity, PARAMETERS.network_id, file_id, share, Reach.of(address), end, time.time()).signed
 
 
 def _forged(file_id: FileId) -> bytes:
@@ -162,20 +200,29 @@ async def connect(server: Server, case: Case, seconds: float) -> tuple[int, int]
 
 async def ask_for(server: Server, case: Case, seconds: float) -> tuple[int, int]:
     """Ask as often as the node answers; how many answers came, and how many of them were failures."""
-    _, request, payload = case
+    asked = case[1]
     stream, reader, writer = await let_in(server.address)
-    for number in range(AT_ONCE):
+    numbers = iter(range(len(asked))) if len(asked) > 1 else itertools.repeat(0)
+    waiting = answers = failures = 0
+
+    async def send() -> int:
+        number = next(numbers, None)
+        if number is None or trio.current_time() >= end:
+            return 0
+        request, payload = asked[number]
         await writer.send(encode_request(number, request), payload)
-    answers = failures = 0
+        return 1
+
     end = trio.current_time() + seconds
-    while trio.current_time() < end:
+    for _ in range(AT_ONCE):
+        waiting += await send()
+    while waiting:
         await reader.wait()
         head = await reader.read_head()
         await reader.skip_payload()
         answers += 1
-        values = msgpack.unpackb(head.header)
-        failures += values[2] != 0
-        await writer.send(encode_request(values[1], request), payload)
+        failures += msgpack.unpackb(head.header)[2] != 0
+        waiting += await send() - 1
     stream.abort()
     return answers, failures
 

@@ -13,7 +13,7 @@ from shoal.dht.contact import Contact
 from shoal.dht.crawl import Ask
 from shoal.dht.errors import QueryError, RecordTooLargeError
 from shoal.dht.identity import Identity, distance
-from shoal.dht.messages import Store, Stored, StoreStatus, stores_within
+from shoal.dht.messages import MAX_STORES, Store, Stored, StoreStatus, stores_within
 from shoal.dht.params import NetworkParameters
 from shoal.dht.reach import Reach
 from shoal.dht.records import (
@@ -110,6 +110,12 @@ class _Round:
     keepers: dict[int, list[Contact]] = field(default_factory=lambda: defaultdict(list))
     heard: trio.Event = field(default_factory=trio.Event)  # set when a node has answered
 
+    def note(self, index: int, contact: Contact, status: int) -> None:
+        """A node has answered about one item."""
+        if status == StoreStatus.STORED:
+            self.keepers[index].append(contact)
+        self.heard.set()
+
     def reports(self, batch: "Sequence[_Kept]") -> list[StoreReport]:
         """How each item stands."""
         return [
@@ -120,6 +126,15 @@ class _Round:
     def stored(self, index: int) -> int:
         """How many nodes keep an item, this one included."""
         return len(self.keepers[index]) + self.own.get(index, False)
+
+
+@dataclass(eq=False, slots=True)
+class _Parcel:
+    """Records of one announcement that wait for one node: with their places in the announcement."""
+
+    plan: _Round
+    records: list[tuple[int, bytes]]
+    over: trio.Event = field(default_factory=trio.Event)
 
 
 class Announcer:
@@ -161,6 +176,7 @@ class Announcer:
         self._lately: dict[tuple[int, RecordKey], _Kept] = {}  # announced and not kept announced; at most MAX_BATCH
         self._changed = trio.Event()
         self._sequence = 0
+        self._outboxes: dict[Contact, list[_Parcel]] = {}  # of nodes that a request is under way to
         self._under_way = 0  # announcements that somebody asked for
 
     def kept(self) -> list[Announcement]:
@@ -279,19 +295,44 @@ class Announcer:
         )
 
     async def _store(self, plan: _Round, contact: Contact, records: list[tuple[int, bytes]]) -> None:
-        """Send one node its records in as few datagrams as possible. Stop when it does not answer."""
-        while records:
-            count = stores_within([encoded for _, encoded in records])
-            batch, records = records[:count], records[count:]
-            try:
-                answer = await self._ask(contact, Store(tuple(encoded for _, encoded in batch)))
-            except QueryError:
-                return
-            assert isinstance(answer.reply, Stored), "the caller matches the kinds of request and reply"
-            for (index, _), status in zip(batch, answer.reply.statuses, strict=False):
-                if status == StoreStatus.STORED:
-                    plan.keepers[index].append(contact)
-            plan.heard.set()
+        """Have one node store its records.
+
+        One request to a node is under way at a time. What other announcements have for it meanwhile waits, and then
+        shares datagrams: so many small files cost each node few datagrams, and a single one does not wait.
+        """
+        parcel = _Parcel(plan, records)
+        waiting = self._outboxes.get(contact)
+        if waiting is None:
+            waiting = self._outboxes[contact] = []
+            self._nursery().start_soon(self._empty, contact, waiting)
+        waiting.append(parcel)
+        await parcel.over.wait()
+
+    async def _empty(self, contact: Contact, waiting: "list[_Parcel]") -> None:
+        """Send one node all that waits for it. When it does not answer, nothing that waits is sent."""
+        try:
+            while waiting:
+                await self._store_some(contact, waiting)
+        finally:
+            del self._outboxes[contact]
+            for parcel in waiting:
+                parcel.over.set()
+
+    async def _store_some(self, contact: Contact, waiting: "list[_Parcel]") -> None:
+        """Fill one datagram, in order. Those that are served whole leave the list; all, if nobody answers."""
+        due = [(parcel, *record) for parcel in waiting[:MAX_STORES] for record in parcel.records[:MAX_STORES]]
+        due = due[: stores_within([encoded for _, _, encoded in due])]
+        try:
+            answer = await self._ask(contact, Store(tuple(encoded for _, _, encoded in due)))
+        except QueryError:
+            _close(waiting, waiting[:])
+            return
+        assert isinstance(answer.reply, Stored), "the caller matches the kinds of request and reply"
+        statuses = iter(answer.reply.statuses)
+        for parcel, index, _ in due:
+            parcel.plan.note(index, contact, next(statuses, StoreStatus.INVALID))
+            parcel.records = parcel.records[1:]
+        _close(waiting, [parcel for parcel in waiting if not parcel.records])
 
     # -- keeping alive ---------------------------------------------------------------------------------
 
@@ -403,6 +444,12 @@ class Announcer:
 
     def _interval(self) -> float:
         return REANNOUNCE_S * self._rng.uniform(1 - REANNOUNCE_JITTER, 1 + REANNOUNCE_JITTER)
+
+
+def _close(waiting: list[_Parcel], over: list[_Parcel]) -> None:
+    for parcel in over:
+        waiting.remove(parcel)
+        parcel.over.set()
 
 
 async def _in_parallel(limit: int, jobs: Sequence[Callable[[], Awaitable[None]]]) -> None:

@@ -43,6 +43,18 @@ def test_the_package_imports_nothing_by_itself(tmp_path: Path) -> None:
     assert python(code, tmp_path) == "['shoal']"
 
 
+def test_a_client_loads_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    """What a command waits for at each start is mostly the loading of modules."""
+    heavy = ("h11", "xml.etree", "cryptography", "pydantic", "rich", "shoal.node.volunteer", "shoal.simulation")
+    others = ("shoal.cli.commands.publish", "shoal.cli.commands.simulate")
+    code = f"""
+import shoal.cli.app, shoal.cli.runner, shoal.cli.progress, shoal.node, sys
+shoal.cli.app.parse(["ls"])
+print([name for name in {heavy + others} if name in sys.modules])
+"""
+    assert python(code, tmp_path) == "[]"
+
+
 def test_every_package_is_installed() -> None:
     """They are named one by one, so that a checkout without working links cannot become a package without code."""
     with open(ROOT / "pyproject.toml", "rb") as file:

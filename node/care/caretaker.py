@@ -38,6 +38,8 @@ from shoal.node.store import ShareStore, StoreError
 
 BATCH_FILES = 256  # looked at together at most; their manifests and statements are in memory meanwhile
 LONGEST_SLEEP_S = 3600.0  # so that a wall clock that was set back is noticed
+GATHER_S = 1.0  # new files that come within this time are taken together,
+GATHER_PARTS = 32  # or within this part of an epoch, where that is shorter
 NOTICED_S = 2 * LONGEST_SLEEP_S  # of absence, by our clock
 
 log = logging.getLogger(__name__)
@@ -178,7 +180,10 @@ class Caretaker:
         return await self.looks.find_worse(await self.read_all(files))
 
     async def _sleep(self) -> None:
-        """Until the next turn, or until there is a new file or something to come back to."""
+        """Until the next turn, or until there is a new file or something to come back to.
+
+        Files that come one after another are taken together: their turns are hours away.
+        """
         if not self._new:
             self._wake = trio.Event()
         coming = [at for at in (self.turns.next_at(), self._after_absence.next_at()) if at is not None]
@@ -186,6 +191,8 @@ class Caretaker:
         longest_s = self._epoch_s / CHANGED_PARTS if len(self.looks.no_hosts) else LONGEST_SLEEP_S
         with trio.move_on_after(min(max(left, 0.0), longest_s, LONGEST_SLEEP_S)):
             await self._wake.wait()
+        if self._new:
+            await trio.sleep(min(GATHER_S, self._epoch_s / GATHER_PARTS))
 
     # --- what is to be done, and when
 
@@ -240,13 +247,13 @@ class Caretaker:
         self._new.clear()
         for file_id in fresh:
             self.polls.keep(file_id)
-        if fresh:
-            await self._schedule_after_epoch(fresh)
+        await self._schedule_after_epoch(fresh)
 
     async def _schedule_after_epoch(self, files: Sequence[FileId]) -> None:
         """Set the next turn of each file, after its present epoch."""
         now = self._env.wall()
-        await self._schedule({file_id: self.turns.end_of_epoch(file_id, now) for file_id in files})
+        if files:
+            await self._schedule({file_id: self.turns.end_of_epoch(file_id, now) for file_id in files})
 
     async def _schedule(self, files: Mapping[FileId, float]) -> None:
         """Set the next turn of each file: the first one from the given time on."""

@@ -70,16 +70,22 @@ class Announcing:
     # --- on request
 
     async def announce(
-        self, file_id: FileId, *, patient: bool = False, deep: int = STAND_INS_DEEP
+        self,
+        file_id: FileId,
+        *,
+        patient: bool = False,
+        deep: int = STAND_INS_DEEP,
+        known: Sequence[HolderStatement] | None = None,
     ) -> dict[int, tuple[int, int]] | None:
         """Announce now what is this node's to announce: class -> (closest nodes, of these stored).
 
         The peer that asks knows which of the first announcers are gone, so those next in rank announce as well. If it
         is `patient`, they do so only when they are asked in a fourth epoch. With `deep` 1 the first alone announce.
-        None when this node keeps nothing of the file. Raises StoreError where the disk fails.
+        `known` are the statements that are known, where the caller has read them already. None when this node keeps
+        nothing of the file. Raises StoreError where the disk fails.
         """
         async with self._at_once:
-            statements = await self._known.known(file_id)
+            statements = await self._known.known(file_id) if known is None else known
             if not statements:
                 return None
             if patient and not self._is_time_to_stand_in(file_id):

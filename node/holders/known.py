@@ -73,13 +73,16 @@ class KnownHolders:
 
         Raises StoreError where the disk fails.
         """
-        held, others = await self._env.call(self._kept, file_id)
-        if not held:
-            return []
-        own = [self.own(file_id, each) for each in held]
-        return list(newest_by_share([*own, *others]).values())
+        return self.with_own(file_id, *await self._env.call(self.kept, file_id))
 
-    def _kept(self, file_id: FileId) -> tuple[list[HeldShare], list[HolderStatement]]:
+    def with_own(
+        self, file_id: FileId, held: Sequence[HeldShare], others: Iterable[HolderStatement]
+    ) -> list[HolderStatement]:
+        """The same from what `kept` has given: this node's statements are made, or used again."""
+        own = [self.own(file_id, each) for each in held]
+        return list(newest_by_share([*own, *others]).values()) if held else []
+
+    def kept(self, file_id: FileId) -> tuple[list[HeldShare], list[HolderStatement]]:
         """This node's shares of a file, and the valid statements of others where it has any share. Blocking."""
         held = self._store.held(file_id)
         return held, self._valid([each.statement for each in self.kept_of_others(file_id)] if held else [])

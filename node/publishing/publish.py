@@ -99,8 +99,7 @@ class Publisher:
 
     async def _begin(self) -> ShareEncoder | None:
         """Lanes and an encoder, or None when all blocks were sent by an earlier run."""
-        entry = await self._env.call(self._journal.load, self._source.claimed_size, self._env.wall())
-        await self._env.call(self._journal.sweep)
+        entry = await self._env.call(self._load, self._env.wall())
         if entry is None:
             return await self._start_afresh()
         if not entry.uploads and entry.manifest and is_small(Manifest.decode(entry.manifest).layout, entry.size):
@@ -110,6 +109,12 @@ class Publisher:
         if await self._resume(entry):
             return None if entry.manifest else self._encoder_at(entry)
         return await self._start_afresh()
+
+    def _load(self, now: float) -> JournalEntry | None:
+        """What an earlier run left. Called in a worker."""
+        entry = self._journal.load(self._source.claimed_size, now)
+        self._journal.sweep()
+        return entry
 
     def _encoder_at(self, entry: JournalEntry) -> ShareEncoder:
         if entry.encoder is None:
@@ -348,12 +353,16 @@ class Publisher:
         published = outcome.published(trio.current_time() - started, self._lanes)
         if self._source.folder is not None:
             published = replace(published, size=self._source.folder.content_bytes, entries=self._source.entries)
-        await self._env.call(
-            self._ledger.add, published, name, self._entry.owner_secret, self._env.wall(), outcome.lease_end
-        )
-        if published.complete or not published.can_complete:
-            await self._env.call(self._journal.remove)
-        else:
+        is_over = published.complete or not published.can_complete
+        now = self._env.wall()
+
+        def conclude() -> None:
+            self._ledger.add(published, name, self._entry.owner_secret, now, outcome.lease_end)
+            if is_over:
+                self._journal.remove()
+
+        await self._env.call(conclude)
+        if not is_over:
             await self._save(replace(self._entry, uploads=_notes(lane for lane in self._lanes if lane.alive)))
         return published
 

@@ -7,7 +7,6 @@ from random import Random, SystemRandom
 from shoal.node.router.gateway import Gateway, NatPmpRouter, PcpRouter
 from shoal.node.router.pcp import NONCE_BYTES
 from shoal.node.router.routes import default_gateways, default_ipv6_gateways
-from shoal.node.router.upnp import UpnpRouter, search
 from shoal.node.router.values import Router, RouterProtocol
 
 MAX_GATEWAYS = 2  # that are asked by PCP and NAT-PMP: a machine with a cable and a radio may have two
@@ -31,6 +30,9 @@ class HomeRouters:
             case RouterProtocol.NAT_PMP:
                 return [NatPmpRouter(Gateway(each, local_host), self._rng) for each in gateways]
             case RouterProtocol.UPNP:
+                # HTTP and XML take long to load, and most nodes and all clients never speak them.
+                from shoal.node.router.upnp import UpnpRouter, search
+
                 return [UpnpRouter(each, self._rng, local_host) for each in await search(gateways, local_host)]
 
     def _by_ipv6(self, local_host: str) -> list[Router]:

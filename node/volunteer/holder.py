@@ -4,8 +4,8 @@ Nothing a caller says is believed: manifests are checked against the shares, sta
 nothing here makes the node drop what it keeps.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import trio
 
@@ -43,7 +43,7 @@ from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.announcing import Announcing
 from shoal.node.holders.deletion import Deletion
 from shoal.node.holders.known import KnownHolders
-from shoal.node.holders.statements import MalformedStatement, pack_statements
+from shoal.node.holders.statements import HolderStatement, MalformedStatement, pack_statements
 from shoal.node.holders.surveys import Entry, SurveyRow, pack_survey
 from shoal.node.store import HeldShare, ShareStore, StoreError
 from shoal.node.volunteer.handlers import Handler
@@ -191,15 +191,14 @@ class HolderService:
     async def _learn(self, file_id: FileId, payload: Buffer) -> int:
         """Keep what a peer says of the other holders; how many statements are known."""
 
-        def learn() -> int:
-            if not self._store.held(file_id):
-                raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
-            return self._known_holders.take_in(file_id, bytes(payload))
+        with _told_of_junk():
+            return await self._calls.call(self._take_in, file_id, payload)
 
-        try:
-            return await self._calls.call(learn)
-        except MalformedStatement as error:
-            raise RequestError(Status.MALFORMED, text=str(error)) from error
+    def _take_in(self, file_id: FileId, payload: Buffer) -> int:
+        """The same in a worker."""
+        if not self._store.held(file_id):
+            raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
+        return self._known_holders.take_in(file_id, bytes(payload))
 
     async def _tell(self, caller: Caller, request: TellHolders, payload: Buffer) -> Told:
         file_id = FileId(request.file_id)
@@ -217,11 +216,26 @@ class HolderService:
 
     async def _settle(self, caller: Caller, request: Settle, payload: Buffer) -> Settled:
         file_id = FileId(request.file_id)
-        known = await self._learn(file_id, payload)
-        reports = await self._calls.asked(self._announcing.announce(file_id, deep=1))
+
+        def learn() -> tuple[int, tuple[list[HeldShare], list[HolderStatement]]]:
+            return self._take_in(file_id, payload), self._known_holders.kept(file_id)
+
+        with _told_of_junk():
+            count, kept = await self._calls.call(learn)  # one way to a worker and back for both
+        known = self._known_holders.with_own(file_id, *kept)
+        reports = await self._calls.asked(self._announcing.announce(file_id, deep=1, known=known))
         if reports is None:
             raise RequestError(Status.NOT_FOUND, text=NOT_KEPT)
-        return Settled(known, _rows(reports))
+        return Settled(count, _rows(reports))
+
+
+@contextmanager
+def _told_of_junk() -> Iterator[None]:
+    """Answer a list that has junk in it."""
+    try:
+        yield
+    except MalformedStatement as error:
+        raise RequestError(Status.MALFORMED, text=str(error)) from error
 
 
 def _rows(reports: Mapping[int, tuple[int, int]]) -> tuple[tuple[int, ...], ...]:

@@ -161,3 +161,61 @@ async def test_what_too_few_of_the_table_store_is_looked_up(
     reports = await announcer_of(around).announce(ITEMS[:1], from_table=True)
     assert [(report.closest, report.stored) for report in reports] == [(7, 7)]
     assert around.lookups == 1
+
+
+@dataclass
+class FarNeighbourhood(Neighbourhood):
+    """Nodes whose answers take a while."""
+
+    async def ask(self, contact: Contact, message: Any) -> Any:
+        await trio.sleep(0.1)
+        return await super().ask(contact, message)
+
+
+def an_item(number: int) -> Announcement:
+    return Announcement(RecordKey(number.to_bytes(32)), bytes(60))
+
+
+async def test_what_is_announced_meanwhile_shares_datagrams(
+    autojump_clock: trio.testing.MockClock, announcer_of: Callable[[Neighbourhood], Announcer]
+) -> None:
+    """One announcement leaves at once. Of twelve, the others follow together."""
+    around = FarNeighbourhood(10)
+    announcer = announcer_of(around)
+
+    async def announce(number: int) -> None:
+        (report,) = await announcer.announce([an_item(number)])
+        assert (report.closest, report.stored) == (10, 10)
+
+    begun = trio.current_time()
+    await announce(0)
+    assert trio.current_time() - begun == pytest.approx(0.1)
+    around.stores.clear()
+    async with trio.open_nursery() as nursery:
+        for number in range(1, 13):
+            nursery.start_soon(announce, number)
+    assert around.records == 130
+    assert set(around.stores.values()) <= {3, 4}
+    assert trio.current_time() - begun == pytest.approx(0.1 + 0.1 * max(around.stores.values()))
+
+
+async def test_who_is_silent_holds_nobody_up_twice(
+    autojump_clock: trio.testing.MockClock, announcer_of: Callable[[Neighbourhood], Announcer]
+) -> None:
+    """What waits for a node that does not answer is given up with the request that is under way."""
+    around = FarNeighbourhood(4)
+    around.silent = {around.contacts[0].node_id}
+    announcer = announcer_of(around)
+    begun = trio.current_time()
+
+    async def announce(number: int) -> None:
+        (report,) = await announcer.announce([an_item(number)])
+        assert (report.closest, report.stored) == (4, 3)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(30):
+            nursery.start_soon(announce, number)
+    assert trio.current_time() - begun < 10.0
+    around.silent.clear()
+    (report,) = await announcer.announce([an_item(99)])
+    assert report.stored == 4

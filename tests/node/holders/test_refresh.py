@@ -116,5 +116,5 @@ def test_holders_that_stay_always_know_of_each_other_and_seldom_write(
                 good_until = machine.clock.read() + 3.4 * DAY_S
                 assert len({each.holder_id for each in known if each.expires > good_until}) == n  # itself among them
 
-    run_world(3, tmp_path, story)
+    run_world(5, tmp_path, story)
     assert days / 4 <= len(told_at) <= days / 2.5  # every third day or so
