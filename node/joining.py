@@ -40,6 +40,7 @@ class Joining:
         self._addresses: list[Address] = []
         self._names: list[str] = []
         self._unresolved: dict[str, str] = {}  # with the system's reason
+        self._begun = trio.current_time()
         self.patience_s = 0.0  # so long somebody may take to find us, or we them, where no door is known
         self.looked_in: list[str] = []  # where else than at doors, in words
         self._no_way_in = trio.Event()
@@ -74,7 +75,8 @@ class Joining:
     async def wait_joined(self, timeout_s: float, *, patient: bool) -> None:
         """Wait for the first peer, and a moment for those at the other doors. What they know of others a lookup learns.
 
-        `NobodyAnsweredError`; unless `patient`, also `NoWayInError` as soon as that is clear.
+        `NobodyAnsweredError`; unless `patient`, also `NoWayInError` as soon as that is clear, and nobody is found
+        elsewhere.
         """
         async with open_nursery() as nursery:
             if not patient:
@@ -93,6 +95,7 @@ class Joining:
 
     async def _refuse(self) -> None:
         await self._no_way_in.wait()
+        await trio.sleep_until(self._begun + self.patience_s)  # somebody may be found elsewhere
         raise NoWayInError("; ".join(f"{name} ({reason})" for name, reason in self._unresolved.items()))
 
     async def _join_by_name(self, nursery: trio.Nursery, name: str) -> None:

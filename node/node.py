@@ -171,7 +171,7 @@ class Node:
         with self._operation():
             with suppress(NoPeers):
                 await self.wait_joined(timeout_s)
-            return self._inviting.invitation()
+            return await self._inviting.invitation()
 
     def _nobody_answered(self, timeout_s: float) -> str:
         text = f"No peer answered within {timeout_s:g} s ({self._joining.told()}). "

@@ -234,7 +234,8 @@ class _Opener:
         if network is not None and plan.settings.lan and looks_around(plan.network.parameters, doors):
             lan = Lan(network, dht, plan.network.parameters, self._env.rng)
             self._nursery.start_soon(lan.run)
-            joining.look_in("the local network", PATIENCE_S)
+            if lan.links():
+                joining.look_in("the local network", PATIENCE_S)
 
     def _meet_in_mainline(self, dht: DhtService, joining: Joining) -> None:
         """Look for others through the Mainline DHT, where the network file says so."""
@@ -272,7 +273,7 @@ class _Opener:
 
             self._nursery.start_soon(Keeper(context, ledger, serving.problems).run)
             serving.ending.is_open = True
-        node = Node(context, plan.home, ledger, serving, joining, Inviting(context, plan.network, local))
+        node = Node(context, plan.home, ledger, serving, joining, Inviting(context, plan.network, plan.home, local))
         self._stack.callback(node.close)
         return node
 

@@ -105,7 +105,7 @@ class Lan:
             listening: dict[LanLink, trio.CancelScope] = {}
             calls = trio.CancelScope()
             while True:
-                links = self._usable(self._network.links())
+                links = self.links()
                 if links != self._links:
                     self._links = links
                     for link in set(listening) - set(links):
@@ -118,11 +118,11 @@ class Lan:
                     nursery.start_soon(self._call_again_and_again, links, calls)
                 await trio.sleep(LINKS_S)
 
-    def _usable(self, links: Sequence[LanLink]) -> tuple[LanLink, ...]:
-        """The links on which somebody can call us back."""
-        bound = self._dht.addresses
+    def links(self) -> tuple[LanLink, ...]:
+        """The local networks in which somebody could call us back now."""
+        bound, links = self._dht.addresses, self._network.links()
         if not self._dht.serving:
-            return tuple(links)
+            return links
         return tuple(
             link
             for link in links

@@ -11,6 +11,7 @@ from shoal.dht import Address
 from shoal.node import Home, Network, NodeSettings, NoPeers, init_node, open_node
 
 NETWORK = Network.parse(b'network = "joining"\npow_bits = 0\nprivate = true\n', "here")
+ALONE = NodeSettings(lan=False)  # of a client: it calls nobody in the local network of this machine
 
 
 class Names(trio.abc.HostnameResolver):
@@ -48,7 +49,8 @@ def volunteer(tmp_path: Path) -> Path:
 
 
 async def test_a_client_whose_only_peer_has_no_address_is_told_so_at_once(names: Names, tmp_path: Path) -> None:
-    async with open_node(tmp_path, network=NETWORK, bootstrap=["nowhere.example:4750"]) as node:
+    doors = ["nowhere.example:4750"]
+    async with open_node(tmp_path, network=NETWORK, bootstrap=doors, settings=ALONE) as node:
         with trio.fail_after(3), pytest.raises(NoPeers, match=r"nowhere\.example:4750 \(Name or service not known\)"):
             await node.wait_joined()
 
@@ -60,7 +62,7 @@ async def test_names_that_are_not_found_do_not_hold_up_the_others(
     settings = NodeSettings(listen=(Address("127.0.0.1", 0),))
     async with open_node(volunteer, network=NETWORK, serve=True, settings=settings) as node:
         doors = ["silent.example:4750", str(node.addresses[0])]
-        async with open_node(tmp_path / "client", network=NETWORK, bootstrap=doors) as client:
+        async with open_node(tmp_path / "client", network=NETWORK, bootstrap=doors, settings=ALONE) as client:
             with trio.fail_after(2):
                 await client.wait_joined()
 
@@ -101,7 +103,7 @@ async def test_a_name_that_has_moved_is_followed(
     async with open_node(volunteer, network=NETWORK, serve=True, settings=settings) as node:
         door = f"friend.example:{node.addresses[0].port}"
         names.known["friend.example"] = "127.0.0.99"
-        async with open_node(tmp_path / "client", network=NETWORK, bootstrap=[door]) as client:
+        async with open_node(tmp_path / "client", network=NETWORK, bootstrap=[door], settings=ALONE) as client:
             with pytest.raises(NoPeers):
                 await client.wait_joined(0.5)
             names.known["friend.example"] = "127.0.0.1"

@@ -257,16 +257,22 @@ async def test_who_calls(
 
 
 @pytest.fixture
-def real(nursery: trio.Nursery) -> Callable[..., Any]:
-    """A node whose local network is the machine itself."""
+def room() -> tuple[NetworkParameters, UdpLan]:
+    """A network of its own, and this machine as its local network."""
     port = random.SystemRandom().randrange(20_000, 30_000)
-    params = NetworkParameters(f"lan {port}", 0, True)
+    return NetworkParameters(f"lan {port}", 0, True), UdpLan(port=port, loopback=True)
+
+
+@pytest.fixture
+def real(nursery: trio.Nursery, room: tuple[NetworkParameters, UdpLan]) -> Callable[..., Any]:
+    """Starts a node whose local network is the machine itself."""
+    params, lan = room
 
     async def start(*, serves: bool = True) -> DhtService:
         listen = [Address("127.0.0.1", 0)] if serves else []
         dht = DhtService(params, Identity.create(0, os.urandom), UdpNetwork(), listen=listen)
         await nursery.start(dht.run)
-        nursery.start_soon(Lan(UdpLan(port=port, loopback=True), dht, params, random.Random(7)).run)
+        nursery.start_soon(Lan(lan, dht, params, random.Random(7)).run)
         return dht
 
     return start
@@ -277,6 +283,26 @@ async def test_nodes_and_a_client_find_each_other_by_real_multicast(real: Callab
     await know(first, second)
     client = await real(serves=False)
     await know(client)
+
+
+async def test_a_name_that_is_not_found_ends_no_search_in_the_local_network(
+    real: Callable[..., Any],
+    room: tuple[NetworkParameters, UdpLan],
+    env: Environment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The network file names a door that no name service knows; a node is in the same room."""
+
+    async def nobody(*arguments: object, **options: object) -> None:
+        raise OSError(8, "no such name")
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", nobody)
+    await real()
+    params, lan = room
+    network = Network(params, (Peer("nowhere.example:4750"),))
+    async with open_node(tmp_path, network=network, environment=replace(env, lan=lan)) as client:
+        await client.wait_joined(FOUND_WITHIN_S)
 
 
 def test_the_links_of_this_machine_are_real_addresses() -> None:
