@@ -121,11 +121,8 @@ class Api:
 
     async def _create_send(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         body = await read_body(request, MAX_SEND_BODY_BYTES)
-        fields = Fields(await self._parts.node.context.env.call(parse_body, body))
-        name, folder = fields.text("name", most=255), fields.flag("folder")
-        listed = fields.items("entries", MAX_ENTRIES)
-        fields.done()
-        send = await self._parts.sends.create(name, folder, [_entry(each) for each in listed])
+        name, folder, listed = await self._parts.node.context.env.call(_announced, body)
+        send = await self._parts.sends.create(name, folder, listed)
         return json_response(send.state(), 201)
 
     async def _show_send(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
@@ -239,6 +236,15 @@ class Api:
 
     async def _delete(self, request: HttpRequest, names: tuple[str, ...]) -> HttpResponse:
         return json_response(await self._parts.library.delete(names[0]))
+
+
+def _announced(body: bytes) -> tuple[str, bool, list[SendEntry]]:
+    """What is to be sent. It may be long, so it is read in a worker."""
+    fields = Fields(parse_body(body))
+    name, folder = fields.text("name", most=255), fields.flag("folder")
+    listed = fields.items("entries", MAX_ENTRIES)
+    fields.done()
+    return name, folder, [_entry(each) for each in listed]
 
 
 def _entry(value: object) -> SendEntry:

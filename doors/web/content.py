@@ -123,6 +123,8 @@ class Tickets:
             part = wanted_part(request, ticket.size, ticket.etag)
         except UnsatisfiableError:
             return HttpResponse(416, (*ticket.headers, ("content-range", f"bytes */{ticket.size}")))
+        async with self._readers.opened(ticket.link):
+            pass  # what is wrong can be told now, and not in the middle of an answer
         if part is None:
             return self._body(ticket, request, 200, Part(0, ticket.size, to_the_end=True))
         place = ("content-range", f"bytes {part.start}-{part.end - 1}/{ticket.size}")

@@ -4,7 +4,6 @@ A handler gets a request and returns a response. When the client goes away, the 
 shielded, so a client that reads nothing holds nobody up.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from email.utils import formatdate
@@ -15,8 +14,6 @@ import trio
 
 from shoal.node.nursery import open_nursery
 from shoal.values import dataclass
-
-log = logging.getLogger(__name__)
 
 HEAD_BYTES = 16 * 1024  # a request's first line and headers; a browser sends some 1 KiB
 IDLE_S = 75.0  # between two requests on one connection
@@ -203,8 +200,11 @@ class HttpConnection:
         return b""
 
     async def _received(self) -> bytes:
+        self.waits_since = trio.current_time()
         with trio.move_on_after(BODY_STALL_S):
-            return bytes(await self._stream.receive_some(READ_BYTES))
+            data = bytes(await self._stream.receive_some(READ_BYTES))
+            self.waits_since = None
+            return data
         raise ClientGoneError
 
     async def _watch(self, scope: trio.CancelScope) -> None:
@@ -232,7 +232,7 @@ class HttpConnection:
     # --- writing
 
     async def _answer(self, handler: Handler, request: HttpRequest) -> None:
-        if not {"content-length", "transfer-encoding"} & set(request.headers):
+        if "transfer-encoding" not in request.headers and request.header("content-length") in (None, "0"):
             await self._piece()  # there is no body, and now h11 knows it too
         response = await handler(request)
         closing = self._http.their_state is h11.SEND_BODY
@@ -245,8 +245,7 @@ class HttpConnection:
             await response.body(self._send)
         try:
             rest = self._http.send(h11.EndOfMessage())
-        except h11.LocalProtocolError as error:  # fewer bytes than were promised: the client must notice
-            log.warning("an answer ended before its end: %s", error)
+        except h11.LocalProtocolError as error:  # fewer bytes than were promised
             raise ClientGoneError from error
         await self._write(rest)
 

@@ -1,6 +1,7 @@
 """What a link is of: name and size, what is in a folder, a QR code; and links that people paste."""
 
 import os
+import re
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from shoal.node.fetching.folder import inner_path
 MAX_LISTED = 5_000  # entries in one answer
 DEFAULT_LISTED = 1_000
 QR_BORDER = 4  # modules of white around, as the standard asks
+_WITHIN = re.compile(r"shoal:[a-z2-7]{64}(?:(?:#|%23)[a-z2-7]{64}(?:/\S*)?)?(?![a-z0-9#%])")
 _KINDS = {EntryKind.FILE: "file", EntryKind.DIRECTORY: "folder", EntryKind.SYMLINK: "link"}
 
 
@@ -36,11 +38,17 @@ def read_link(fields: Fields) -> Link:
 
 
 def pasted(text: str) -> dict[str, Any]:
-    """The link in what somebody pasted.
+    """The link in what somebody pasted, be it with the words around it.
 
     :raises ShoalError: there is none.
     """
-    link = parse_link(text)
+    try:
+        link = parse_link(text)
+    except UsageError:
+        within = _WITHIN.search(text)
+        if within is None:
+            raise
+        link = parse_link(within[0])
     return {
         "link": str(link),
         "hash": link.hash,

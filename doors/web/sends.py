@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import trio
@@ -77,7 +78,12 @@ class Send:
     writers: dict[int, trio.CancelScope] = field(default_factory=dict)
     told_at: float = 0.0
 
-    @property
+    @cached_property
+    def files(self) -> int:
+        """How many files there are."""
+        return sum(not entry.directory for entry in self.entries)
+
+    @cached_property
     def size(self) -> int:
         """Bytes of all files."""
         return sum(entry.size for entry in self.entries)
@@ -94,7 +100,7 @@ class Send:
             "name": self.name,
             "folder": self.folder,
             "created": round(self.created),
-            "files": sum(not entry.directory for entry in self.entries),
+            "files": self.files,
             "size": self.size,
             "phase": self.phase.value,
             "received_bytes": self.received_bytes,

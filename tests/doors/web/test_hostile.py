@@ -237,6 +237,15 @@ async def within(asking: "object") -> Answer:
     return answer
 
 
+async def test_one_connection_takes_many_calls(tmp_path: Path) -> None:
+    """A call without a body leaves the connection open, as browsers want it."""
+    async with opened(tmp_path) as door:
+        host = f"127.0.0.1:{door.ports.control}"
+        head = f"POST /api/v1/qr HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {door.token}\r\n"
+        received = await raw(door, 3 * f"{head}Content-Length: 0\r\n\r\n".encode())
+        assert statuses(received) == [415, 415, 415]
+
+
 async def test_readers_that_stall_do_not_hold_up_the_end() -> None:
     """Twenty ask for what never ends, and read nothing of it. Each is ended at once, in the middle of its answer."""
     stalled = 0

@@ -10,7 +10,9 @@ import trio
 
 from kit.web import Opened, opened_door, read_answer
 from kit.worlds import start_nodes
+from shoal.doors.web.looking import pasted
 from shoal.doors.web.watch import Watch
+from shoal.node import UsageError
 from shoal.simulation.world import World, run_world
 
 LINK = (
@@ -53,6 +55,27 @@ def test_what_makes_no_sense_is_refused_in_words(tmp_path: Path, path: str, valu
         assert (answer.status, answer.json()["code"]) == (400, "usage")
 
     with_door(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f" <{LINK}>.\n", LINK),
+        (f"{LINK[:40]}\n{LINK[40:90]}\r\n  {LINK[90:]}", LINK),
+        (LINK.removeprefix("shoal:").replace("#", "%23"), LINK),
+        (f"Look here: {LINK}/a%20b, it is good", f"{LINK}/a%20b"),
+        (f"here: {LINK} thanks", LINK),
+        (f"here: {LINK.partition('#')[0]} thanks", LINK.partition("#")[0]),
+        (f"{LINK[:-1]} thanks", None),
+        ("thanks", None),
+    ],
+)
+def test_a_link_is_found_in_what_was_pasted(text: str, expected: str | None) -> None:
+    if expected is None:
+        with pytest.raises(UsageError):
+            pasted(text)
+    else:
+        assert pasted(text)["link"] == expected
 
 
 @pytest.mark.parametrize("query", ["&".join(f"a{n}=1" for n in range(9)), "offset=0&offset=1", "offset=%ff", "x"])

@@ -268,6 +268,8 @@ def test_what_cannot_be_sent_is_refused_before_its_bytes_come(tmp_path: Path) ->
             {"name": "f", "folder": True, "entries": [{"path": "a", "size": 1, "mode": 7}]},
             {"name": "f", "folder": True, "entries": ["a"]},
             {"name": "f", "folder": "yes", "entries": [one]},
+            {"name": "\ud800", "entries": [{"path": "\ud800", "size": 1}]},
+            {"name": "f", "folder": True, "entries": [{"path": "\ud800", "size": 1}]},
         ]
         async with door_of(world, "sender") as door:
             for each in wrong:
