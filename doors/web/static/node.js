@@ -63,8 +63,8 @@ function findings(found) {
   return html`<h2>${t.node.findings}</h2>
     <dl class="findings">
       ${sorted.map(
-        ({ subject, level, says, means, advice }) => html`<div class=${level}>
-          <dt>${t.node.subjects[subject] ?? subject} <span class="badge ${level}">${t.node.levels[level]}</span></dt>
+        ({ subject, level, says, means, advice }) => html`<div>
+          <dt>${t.node.subjects[subject] ?? subject} <span class="badge is-${level}">${t.node.levels[level]}</span></dt>
           <dd>${visible([says, means, advice].filter(Boolean).join(" "))}</dd>
         </div>`,
       )}
