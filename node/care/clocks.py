@@ -26,6 +26,7 @@ MAX_AGE_S = 3 * 86400.0  # of a comparison
 MAX_HOSTS = 101
 MOVED_S = 60.0  # by which a clock has to move to be looked at at once
 LOOK_AGE_S = 600.0
+FEW_AGE_S = 30.0  # of a look that found too few peers: a node that has just started knows more by now
 LOOK_TIMEOUT_S = 2.0  # somebody waits for the node's status
 # Seconds since 1970. No clock in use says more, and no statement could be made of it. A bound around our own clock
 # would not do: a machine that forgets the time begins at 1970, and has to learn that.
@@ -114,7 +115,8 @@ class ClockLook:
         now = trio.current_time()
         offset = self._context.env.wall() - now
         has_moved = self._offset is not None and abs(offset - self._offset) > MOVED_S
-        if not has_moved and now - self._looked_at < LOOK_AGE_S:
+        age_s = LOOK_AGE_S if self._clocks.hosts(now) >= LEAST_PEERS else FEW_AGE_S
+        if not has_moved and now - self._looked_at < age_s:
             return
         if has_moved:
             self._clocks.forget()

@@ -51,6 +51,15 @@ class Reachability:
             "relayed_for": self.relayed_for,
         }
 
+    def sentences(self) -> list[str]:
+        """What is wrong, and what to do about it."""
+        if self.state is not Reachable.NO:
+            return []
+        return [
+            "Others cannot call this node, and no relay rings it. So it gets no shares to keep, and cannot serve those "
+            "that it has. What to do is told by: shoal doctor"
+        ]
+
 
 class Reaching:
     """Judges this node's own addresses while `run` runs. The DHT asks it what to believe (`shoal.dht.Belief`).
@@ -103,8 +112,7 @@ class Reaching:
 
     def _state(self, located: tuple[OwnAddress, ...], relays: tuple[Contact, ...]) -> Reachable:
         if located:
-            mapped = all(each.source is AddressSource.MAPPED for each in located)
-            return Reachable.MAPPED if mapped else Reachable.DIRECT
+            return Reachable.MAPPED if located[0].source is AddressSource.MAPPED else Reachable.DIRECT
         if relays:
             return Reachable.RELAYED
         return Reachable.NO if self.needs_relays else Reachable.UNKNOWN

@@ -76,6 +76,7 @@ def _of_store(serving: Serving, usage: Usage | None, health: StoreHealth | None)
         ],
         "clock": _of_clock(serving),
         "line": serving.connectivity.sentences(),
+        "reach": serving.reachability.sentences(),
     }
     return {
         "line": serving.connectivity.line.value,

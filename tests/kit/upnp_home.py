@@ -7,7 +7,6 @@ By IPv6 the router changes no address, and lets nobody in.
 Nothing of it is seen by the machine that it runs on.
 """
 
-import os
 import shutil
 import subprocess
 import time
@@ -17,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 
-from hostile.netlink import Namespace, NamespaceError, add_address, add_cable, add_route, set_up
+from hostile.netlink import Namespace, add_address, add_cable, add_route, set_up
 
-PROGRAMS = ("miniupnpd", "nft")  # Debian: miniupnpd-nftables, nftables
+from kit import homes
+
 ROUTER_HOST, HOME_HOST = "192.168.77.1", "192.168.77.20"
 WAN_HOST, OUTSIDE_HOST = "5.5.5.1", "5.5.5.9"
 ROUTER_HOST6, HOME_HOST6 = "2a05:5:6::1", "2a05:5:6::20"
@@ -50,18 +50,11 @@ RULES = """
 
 def missing() -> str:
     """Why no such home can be made here; empty where one can."""
-    if os.geteuid() != 0:
-        return "network namespaces need root"
+    if shutil.which("miniupnpd") is None:
+        return "not installed: miniupnpd (Debian: miniupnpd-nftables)"
     if not Path("/proc/sys/net/ipv6").exists():
         return "no IPv6 here"
-    absent = [name for name in PROGRAMS if shutil.which(name) is None]
-    if absent:
-        return f"not installed: {', '.join(absent)} (Debian: miniupnpd-nftables, nftables)"
-    try:
-        Namespace().close()
-    except NamespaceError as error:
-        return f"no network namespaces here: {error}"
-    return ""
+    return homes.missing()
 
 
 @dataclass

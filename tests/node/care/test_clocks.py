@@ -11,6 +11,7 @@ import trio
 from kit.worlds import chunks
 from shoal.dht import Address, Contact, NodeId
 from shoal.erasure import FileId
+from shoal.node import Level
 from shoal.node.care.asking import Asker
 from shoal.node.care.clocks import LEAST_PEERS, ClockComparison
 from shoal.node.care.counts import RoundCounts
@@ -148,6 +149,22 @@ def test_who_has_a_wrong_clock_leaves_repair_to_others(tmp_path: Path) -> None:
         assert care.statistics().repairs == 1
 
     run_world(3, tmp_path, story)
+
+
+def test_a_node_that_was_asked_before_it_knew_anybody_compares_clocks_soon_after(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        machines = [await world.start("node-0")]
+        node = machines[0].node
+        assert node is not None
+        assert (await node.status())["clock_ahead_s"] is None
+        for number in range(1, 1 + LEAST_PEERS):
+            await world.start(f"node-{number}")
+        await trio.sleep(60)
+        assert abs((await node.status())["clock_ahead_s"]) < 1
+        told = {each.subject: each.level for each in (await node.doctor()).findings}
+        assert told["clock"] is Level.OK
+
+    run_world(5, tmp_path, story)
 
 
 async def problems_of(machine: Machine) -> list[str]:
