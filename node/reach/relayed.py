@@ -6,6 +6,7 @@ It calls each relay from the port that it listens on. So the relay sees the addr
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import trio
 
@@ -37,9 +38,11 @@ from shoal.values import dataclass
 
 RELAYS_COUNT = 3
 REPLY_S = 10.0  # of a relay, beyond the time that it was asked to wait
-PAUSE_S = 2.0  # between two relays that are tried
-QUIET_S = 600.0  # before a relay that failed or refused is tried again
-MAX_FAILED = 256  # of them remembered
+PAUSE_S = 1.0  # between two relays that are tried
+NOBODY_S = 10.0  # before another look where nobody is left to try
+QUIET_S = 300.0  # before one that cannot be called, or refuses, is tried again
+LOST_QUIET_S = 20.0  # the same for one that was a relay of ours until now: it, or we, may be back
+MAX_QUIET = 256  # remembered
 MAX_ANSWERS = 64  # rings that are being answered at once, of all relays; others are dropped, and their callers give up
 RING_PAUSE_S = 0.05  # between two rings of one relay: 20 a second
 JOIN_S = 5.0  # of a relay, from our preamble on
@@ -60,6 +63,8 @@ class Callee:
     space: Callable[[], int]
     listening: Callable[[bool], Address | None]  # where the node listens, for IPv6 or IPv4
     candidates: Callable[[], Sequence[Contact]]  # nodes that can be dialled
+    wanted: Callable[[], bool]  # whether relays are needed now
+    changed: Callable[[Sequence[Contact]], None]  # hears of the relays that there are, whenever that changes
     rng: random.Random
 
 
@@ -69,8 +74,9 @@ class Relayed:
     def __init__(self, callee: Callee) -> None:
         self._callee = callee
         self._kept: dict[NodeId, Contact] = {}
-        self._trying: dict[NodeId, Contact] = {}
-        self._failed_at: OrderedDict[NodeId, float] = OrderedDict()
+        self._trying: dict[Contact, trio.CancelScope] = {}
+        self._news = trio.Event()
+        self._quiet_until: OrderedDict[NodeId, float] = OrderedDict()
         self.nursery: trio.Nursery  # while it runs
         self._answering = 0
         self.observed: Address | None = None  # at which a relay last saw this node
@@ -80,51 +86,68 @@ class Relayed:
         """The relays that ring for this node now."""
         return tuple(self._kept.values())
 
+    def look_again(self) -> None:
+        """Relays may be wanted now, or not any more."""
+        self._news.set()
+
     async def run(self) -> None:
-        """Keep `RELAYS_COUNT` relays of distinct places, until cancelled."""
-        try:
-            async with open_nursery() as nursery:
-                self.nursery = nursery
-                while True:
-                    relay = self._next_candidate() if len(self._trying) < RELAYS_COUNT else None
-                    if relay is not None:
-                        self._trying[relay.node_id] = relay
-                        nursery.start_soon(self._keep, relay)
-                    await trio.sleep(PAUSE_S * self._callee.rng.uniform(0.5, 1.0))
-        finally:
-            self._kept.clear()
-            self._trying.clear()
+        """Keep `RELAYS_COUNT` relays of distinct places while they are wanted, until cancelled."""
+        async with open_nursery() as nursery:
+            self.nursery = nursery
+            while True:
+                self._news = trio.Event()
+                if not self._callee.wanted():
+                    for scope in self._trying.values():
+                        scope.cancel()
+                elif len(self._trying) < RELAYS_COUNT:
+                    await self._try_next(nursery)
+                    continue
+                await self._news.wait()
+
+    async def _try_next(self, nursery: trio.Nursery) -> None:
+        relay = self._next_candidate()
+        if relay is not None:
+            self._trying[relay] = trio.CancelScope()
+            nursery.start_soon(self._keep, relay, self._trying[relay])
+        await trio.sleep((NOBODY_S if relay is None else PAUSE_S) * self._callee.rng.uniform(0.5, 1.0))
 
     def _next_candidate(self) -> Contact | None:
         """A node of a place that none of our relays is of."""
         params, now = self._callee.params, trio.current_time()
-        taken = {_place(each, params) for each in self._trying.values()}
+        taken = {_place(each, params) for each in self._trying}
         free = [
             each
             for each in self._callee.candidates()
             if each.node_id != self._callee.identity.node_id
             and _place(each, params) not in taken
-            and now - self._failed_at.get(each.node_id, float("-inf")) >= QUIET_S
+            and now >= self._quiet_until.get(each.node_id, float("-inf"))
         ]
         return self._callee.rng.choice(free) if free else None
 
-    async def _keep(self, relay: Contact) -> None:
+    async def _keep(self, relay: Contact, scope: trio.CancelScope) -> None:
         """Let one relay ring for this node, for as long as it does."""
         try:
-            async with open_background() as nursery:
-                connection = await self._connect(nursery, relay)
-                try:
-                    await self._listen(relay, connection)
-                finally:
-                    await connection.aclose()
+            with scope:
+                await self._ring_by(relay)
         except PeerError:
-            self._failed_at.pop(relay.node_id, None)
-            self._failed_at[relay.node_id] = trio.current_time()
-            if len(self._failed_at) > MAX_FAILED:
-                self._failed_at.popitem(last=False)
+            quiet_s = LOST_QUIET_S if relay.node_id in self._kept else QUIET_S
+            self._quiet_until.pop(relay.node_id, None)
+            self._quiet_until[relay.node_id] = trio.current_time() + quiet_s
+            if len(self._quiet_until) > MAX_QUIET:
+                self._quiet_until.popitem(last=False)
         finally:
-            self._kept.pop(relay.node_id, None)
-            self._trying.pop(relay.node_id, None)
+            self._trying.pop(relay, None)
+            if self._kept.pop(relay.node_id, None) is not None:
+                self._callee.changed(self.relays)
+            self._news.set()
+
+    async def _ring_by(self, relay: Contact) -> NoReturn:
+        async with open_background() as nursery:
+            connection = await self._connect(nursery, relay)
+            try:
+                await self._listen(relay, connection)
+            finally:
+                await connection.aclose()
 
     async def _connect(self, nursery: trio.Nursery, relay: Contact) -> PeerConnection:
         callee = self._callee
@@ -158,12 +181,14 @@ class Relayed:
                 pass
         return await self._callee.streams.connect(address)
 
-    async def _listen(self, relay: Contact, connection: PeerConnection) -> None:
+    async def _listen(self, relay: Contact, connection: PeerConnection) -> NoReturn:
         wait_s = 0  # the first answer comes at once
         while True:
             request = Reserve(wait_s, self._callee.space())
             reserved = await connection.request(request, timeout_s=wait_s + REPLY_S)
-            self._kept[relay.node_id] = relay
+            if relay.node_id not in self._kept:
+                self._kept[relay.node_id] = relay
+                self._callee.changed(self.relays)
             self.observed = _address(reserved.observed) or self.observed
             if reserved.token and self._answering < MAX_ANSWERS:
                 self._answering += 1

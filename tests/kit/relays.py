@@ -136,6 +136,8 @@ async def start_homebody(
         space=lambda: 30,
         listening=lambda ipv6: None if ipv6 else bound,
         candidates=lambda: relays,
+        wanted=lambda: True,
+        changed=lambda relays: None,
         rng=rng,
     )
     relayed = Relayed(callee)
