@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import field
+from dataclasses import field, replace
 from functools import partial
 
 import trio
@@ -82,6 +82,11 @@ class Context:
                 await trio.sleep(wait_s)
                 pause_s *= PAUSE_FACTOR
         raise busy or TimedOut(f"{contact.address} did not answer within {timeout_s:g} s")
+
+    def counted(self, contact: Contact) -> Contact:
+        """The contact at the place that it counts for: that of its relay, unless this node has reached it without."""
+        met_at = self.pool.met_at(contact.node_id) if contact.is_relayed else None
+        return contact if met_at is None else replace(contact, address=met_at)
 
     async def _ask(self, contact: Contact, request: Request[R], payload: Sequence[Buffer], timeout_s: float) -> R:
         """A reused connection may turn out to be closed at the other end. Every request of ours may be repeated, so it

@@ -96,6 +96,10 @@ class PeerPool:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def met_at(self, node_id: NodeId) -> Address | None:
+        """Where a node that only relays lead to was reached without them, within a day."""
+        return self._relay_calls.met_at(node_id)
+
     def in_use(self) -> list[PeerKey]:
         """The peers whose connections are in use now."""
         return [key for key, entry in self._entries.items() if entry.users]

@@ -28,6 +28,8 @@ HEAD_START_S = 3.0  # of one relay before the next: a ring, a punch that fails, 
 ANSWER_S = 5.0  # of a relay on a preamble
 UNPUNCHED_S = 600.0  # no other punch to a node for so long after one has failed
 MAX_UNPUNCHED = 1_024  # nodes that this is known of
+MET_S = 86_400.0  # how long it counts that a node was reached without its relay
+MAX_MET = 1_024
 
 AskRelay = Callable[[Contact, Ring], Awaitable[Rung]]
 Dial = Callable[[], Awaitable[ByteStream]]
@@ -65,6 +67,7 @@ class RelayCalls:
         self._dials = dials
         self._allows = allows
         self._punching = Punching()
+        self._met: OrderedDict[NodeId, tuple[Address, float]] = OrderedDict()
 
     async def connect(self, node_id: NodeId, relays: Sequence[Contact], over: ConnectOver) -> PeerConnection:
         """A connection to the node itself, made by `over` over a stream: so a relay that brings another node is one
@@ -78,7 +81,10 @@ class RelayCalls:
 
         async def call(relay: Contact, done: trio.Event) -> None:
             try:
-                found.append(await over(partial(self._through, relay, node_id)))
+                connection = await over(partial(self._through, relay, node_id))
+                found.append(connection)
+                if connection.remote != relay.address:
+                    self._note_met(node_id, connection.remote)
                 nursery.cancel_scope.cancel()
             except PeerError as error:
                 failures.append(error)
@@ -103,6 +109,17 @@ class RelayCalls:
         if found:
             return found[0]
         raise failures[-1] if failures else Unreachable("no relay leads to the node")
+
+    def met_at(self, node_id: NodeId) -> Address | None:
+        """Where a node was reached without a relay, if that was within `MET_S`."""
+        address, at = self._met.get(node_id, (None, float("-inf")))
+        return address if trio.current_time() - at <= MET_S else None
+
+    def _note_met(self, node_id: NodeId, address: Address) -> None:
+        self._met.pop(node_id, None)
+        self._met[node_id] = (address, trio.current_time())
+        if len(self._met) > MAX_MET:
+            self._met.popitem(last=False)
 
     async def _through(self, relay: Contact, node_id: NodeId) -> ByteStream:
         rung = await self._ask(relay, Ring(node_id))

@@ -12,6 +12,7 @@ import trio
 
 from shoal.dht import Contact, NodeId, labelled_hash, space_class
 from shoal.node.context import Context
+from shoal.node.holders.relayed_hosts import relayed_hosts
 from shoal.node.nursery import open_nursery
 
 CORNER_BITS = 4  # of a target: the lookups of a gathering go to as many corners of the id space as there can be
@@ -29,7 +30,8 @@ _order_hash = labelled_hash("candidate order")
 def spread(
     contacts: Iterable[Contact], share_bytes: int, *, private: bool, rng: random.Random, salt: bytes = b""
 ) -> list[Contact]:
-    """The contacts worth asking, best first: those with room, then by how few before them share a prefix.
+    """The contacts worth asking, best first: those with room, then those that can be dialled, then by how few before
+    them share a prefix.
 
     Among equals chance decides; with a `salt`, a hash that gives everybody who uses it the same order.
 
@@ -46,10 +48,10 @@ def spread(
     for contact in shuffled:
         prefix, wide_prefix = contact.address.prefix(), contact.address.wide_prefix()
         crowding = (0, 0) if private else (near[prefix], wide[wide_prefix])
-        ranked.append((not _has_room(contact, share_bytes), crowding, contact))
+        ranked.append((not _has_room(contact, share_bytes), contact.is_relayed, crowding, contact))
         near[prefix] += 1
         wide[wide_prefix] += 1
-    return [contact for *_, contact in sorted(ranked, key=lambda entry: entry[:2])]
+    return [contact for *_, contact in sorted(ranked, key=lambda entry: entry[:3])]
 
 
 def one_per_host(contacts: Iterable[Contact], *, private: bool) -> list[Contact]:
@@ -71,7 +73,9 @@ def _has_room(contact: Contact, share_bytes: int) -> bool:
 
 async def gather(context: Context, wanted: int) -> list[Contact]:
     """Distinct hosts of the network, this one among them if it serves: until `wanted` are known or looking further
-    shows no new ones."""
+    shows no new ones. Where fewer than half can be dialled, some that
+    relays ring for.
+    """
     dht, private, rng = context.dht, context.network.private, context.env.rng
     me = context.me()
     found: dict[NodeId, Contact] = {} if me is None else {me.node_id: me}
@@ -90,7 +94,11 @@ async def gather(context: Context, wanted: int) -> list[Contact]:
                 found.setdefault(contact.node_id, contact)
             if len(found) == before or len(one_per_host(found.values(), private=private)) >= wanted:
                 break
-    return list(found.values())
+    direct = list(found.values())
+    missing = wanted - len(one_per_host(direct, private=private))
+    if missing <= wanted // 2:
+        return direct
+    return direct + await relayed_hosts(context, direct, missing)
 
 
 async def gather_lately(context: Context, wanted: int) -> list[Contact]:

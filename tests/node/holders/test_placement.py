@@ -2,7 +2,8 @@
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from typing import Any
 
@@ -11,8 +12,9 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.dht import Address, Contact, NetworkParameters, NodeId
+from shoal.dht import Address, Contact, NetworkParameters, NodeId, Reach, reach_of
 from shoal.dht.identity import distance
+from shoal.node.channel import GetRelayed, RelayedNodes, Unreachable
 from shoal.node.context import Context, Gathered
 from shoal.node.environment import Environment
 from shoal.node.holders.placement import (
@@ -144,11 +146,36 @@ class Lookups:
         return tuple(self.table)
 
 
+class Relays:
+    """A pool that reaches relays alone. All of them ring for the same nodes; `met` can be reached without them."""
+
+    def __init__(self) -> None:
+        self.rows = b""
+        self.asked = 0
+        self.met: dict[NodeId, Address] = {}
+
+    async def request(self, node_id: NodeId, reach: Reach, request: object, **options: object) -> RelayedNodes:
+        assert not reach.relays
+        assert isinstance(request, GetRelayed)
+        self.asked += 1
+        return RelayedNodes(self.rows)
+
+    @asynccontextmanager
+    async def connection(self, node_id: NodeId, reach: Reach) -> AsyncIterator[None]:
+        if node_id not in self.met:
+            raise Unreachable("behind a router that lets nobody in")
+        yield
+
+    def met_at(self, node_id: NodeId) -> Address | None:
+        return self.met.get(node_id)
+
+
 @pytest.fixture
 def context_of(env: Environment) -> Callable[..., Any]:
-    def make(dht: Lookups, me: Contact | None = None) -> Context:
+    def make(dht: Lookups, me: Contact | None = None, relays: Relays | None = None) -> Context:
         unused: dict[str, Any] = dict.fromkeys((each.name for each in fields(Context)), None)
-        return Context(**unused | {"env": env, "network": PUBLIC, "dht": dht, "me": lambda: me, "gathered": Gathered()})
+        used = {"env": env, "network": PUBLIC, "dht": dht, "me": lambda: me, "gathered": Gathered()}
+        return Context(**unused | used | {"pool": relays or Relays()})
 
     return make
 
@@ -176,6 +203,34 @@ async def test_gather_ends_when_the_network_has_been_seen(context_of: Callable[.
 async def test_gather_is_bounded(context_of: Callable[..., Any]) -> None:
     dht = Lookups([[contact(number)] for number in range(1000)])
     assert len(await gather(context_of(dht), 10**6)) == MAX_LOOKUPS == dht.asked
+
+
+async def test_hosts_behind_relays_are_found_where_few_can_be_dialled(context_of: Callable[..., Any]) -> None:
+    relays, direct = Relays(), [contact(number) for number in range(4)]
+    met, unmet = NodeId(bytes([1] * 32)), NodeId(bytes([2] * 32))
+    relays.rows = b"".join(node_id + bytes([30]) for node_id in (met, unmet, direct[0].node_id))
+    relays.met[met] = Address("5.5.5.5", 4750)
+    found = await gather(context_of(Lookups([direct] * 9), relays=relays), 9)
+    assert found[:4] == direct
+    behind = {each.node_id: each for each in found[4:]}
+    assert set(behind) == {met, unmet}
+    assert all(each.is_relayed and len(reach_of(each).relays) == 3 for each in behind.values())
+    assert host_of(behind[met], private=False) == Address("5.5.5.5", 1).host_key()
+    rung_by = [reach_of(behind[unmet]).relays[0].address.host_key(), host_of(behind[unmet], private=False)]
+    assert rung_by[0] == rung_by[1], "nobody can tell that it is anywhere else"
+    assert len(one_per_host(found, private=False)) == 5
+
+
+async def test_relays_are_not_asked_where_enough_can_be_dialled(context_of: Callable[..., Any]) -> None:
+    relays = Relays()
+    await gather(context_of(Lookups([[contact(number) for number in range(5)]] * 9), relays=relays), 9)
+    assert relays.asked == 0
+
+
+def test_hosts_that_can_be_dialled_come_first() -> None:
+    relayed = [Reach((), (contact(50 + n),)).contact(NodeId(bytes([n] * 32)), 40) for n in range(5)]
+    hosts = [*relayed, *(contact(number, space=40) for number in range(5))]
+    assert [each.is_relayed for each in ranked(hosts)] == [False] * 5 + [True] * 5
 
 
 class Sixty(Lookups):
