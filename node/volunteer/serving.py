@@ -38,6 +38,7 @@ from shoal.node.reach.dial_back import DialBack
 from shoal.node.reach.home_ports import HomePorts
 from shoal.node.reach.mapping import Mapping, MappingState
 from shoal.node.reach.reachability import Reachability, Reaching
+from shoal.node.reach.relayed import Callee, Relayed
 from shoal.node.reach.relaying import Relay, relay_throttle
 from shoal.node.reach.reservations import Reservations
 from shoal.node.store import ShareStore, StoreError
@@ -159,6 +160,33 @@ class Serving:
         self.reaching = Reaching(dht, dial_back, private=network.private)
         dht.trust(self.reaching)
         nursery.start_soon(self.reaching.run)
+        nursery.start_soon(self._be_rung(context, self.reaching).run)
+
+    def _be_rung(self, context: Context, reaching: Reaching) -> Relayed:
+        """What keeps relays for this node while nobody can dial it."""
+        env, dht, dials = context.env, context.dht, context.pool.dials
+        assert dials is not None, "the pool of a node counts what it dials"
+        callee = Callee(
+            streams=env.streams,
+            identity=self._identity,
+            params=context.network,
+            serve=self.server.serve_connection,
+            slots=self._slots,
+            dials=dials,
+            bugs=context.bugs,
+            throttle=self._throttle,
+            space=self.space,
+            listening=lambda ipv6: next((each for each in dht.addresses if each.is_ipv6 == ipv6), None),
+            candidates=dht.contacts,
+            wanted=lambda: reaching.needs_relays,
+            changed=dht.be_relayed,
+            rng=env.rng,
+        )
+        relayed, relay = Relayed(callee), self.relay
+        reaching.relays = lambda: relayed.relays
+        reaching.relayed_for = lambda: 0 if relay is None else relay.statistics().reservations
+        reaching.on_verdict = relayed.look_again
+        return relayed
 
     @property
     def reachability(self) -> Reachability:
