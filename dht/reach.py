@@ -68,6 +68,15 @@ class Reach:
         """Whether only relays lead to the node."""
         return not self.direct
 
+    def is_found_by(self, known: "Reach") -> bool:
+        """Whether somebody that knows an earlier reach of the node finds it by that, now that it is this one.
+
+        All its own addresses still hold; where it had none, one of its relays does.
+        """
+        if known.direct:
+            return set(known.direct) <= set(self.direct)
+        return not set(known.relays).isdisjoint(self.relays)
+
     def seen_from(self, *, ipv6: bool) -> "Reach | None":
         """What a record for peers of one family says: direct addresses of that family alone. None: no way is left."""
         direct = tuple(address for address in self.direct if address.is_ipv6 == ipv6)

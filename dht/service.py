@@ -228,8 +228,9 @@ class DhtService:
 
     def be_relayed(self, relays: Sequence[Contact]) -> None:
         """From now on these nodes ring us, at most three. What is announced goes out again where that changes it."""
-        self._relays = tuple(relays)
-        self._moved.set()
+        if tuple(relays) != self._relays:
+            self._relays = tuple(relays)
+            self._on_known_again()
 
     def located(self) -> tuple[OwnAddress, ...]:
         """Where others reach us, and how we know.

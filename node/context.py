@@ -84,7 +84,7 @@ class Context:
         raise busy or TimedOut(f"{contact.address} did not answer within {timeout_s:g} s")
 
     def counted(self, contact: Contact) -> Contact:
-        """The contact at the place that it counts for: that of its relay, unless this node has reached it without."""
+        """The contact at the place that it counts for: where it was reached itself, or at its relay."""
         met_at = self.pool.met_at(contact.node_id) if contact.is_relayed else None
         return contact if met_at is None else replace(contact, address=met_at)
 

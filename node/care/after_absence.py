@@ -59,8 +59,8 @@ class AfterAbsence:
         self._tried.pop(file_id, None)
 
     def next_at(self) -> float | None:
-        """When the next of them is due. None while we do not know our address: a wrong one would be of no use."""
-        return self._agenda.next_at() if self._dht.own_addresses() else None
+        """When the next of them is due. None while we do not know how we are reached."""
+        return self._agenda.next_at() if self._dht.own_reach() is not None else None
 
     async def tell_due(self, read: Callable[[FileId], Awaitable[WatchedFile | None]]) -> None:
         """Do it for some of the files that are due. `read` reads a file, and raises StoreError where the disk fails."""

@@ -22,7 +22,7 @@ from shoal.node.care.presence import Presence
 from shoal.node.channel import MAX_SURVEY_COUNT, PeerError
 from shoal.node.context import Context
 from shoal.node.holders.outcome import Outcome
-from shoal.node.holders.placement import host_of
+from shoal.node.holders.placement import counted_host
 from shoal.node.holders.refresh import refresh_horizon
 from shoal.node.holders.relocation import relocate
 from shoal.node.holders.statements import LIFETIME_S, HolderStatement
@@ -170,7 +170,7 @@ class Asker:
 
     async def _ask(self, contact: Contact, files: Sequence[WatchedFile]) -> Said:
         """Ask by poll where that will do, else by the channel."""
-        if len(files) <= MAX_POLLED:
+        if len(files) <= MAX_POLLED and not contact.is_relayed:  # no datagram reaches such a one
             async with self._limit:
                 said = await self._poll(contact, [file.file_id for file in files])
             if isinstance(said, Outcome):
@@ -242,7 +242,7 @@ class Asker:
         return Heard((Observation(statement.share, statement.node_id, Outcome.OK, host=host),))
 
     def _host(self, contact: Contact) -> bytes:
-        return host_of(contact, private=self._context.network.private)
+        return counted_host(self._context, contact)
 
     # --- statements
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 
 import trio
 
-from shoal.dht import Address, NodeId
+from shoal.dht import NodeId, Reach
 from shoal.erasure import FileId
 from shoal.node.care.after_absence import MOVED_WITHIN_S, WITHIN_S, AfterAbsence
 from shoal.node.care.agenda import Errand
@@ -71,7 +71,7 @@ class Caretaker:
         self._wake = trio.Event()
         self._mends: trio.Nursery
         self._up_at = 0.0  # when we last ran (wall clock)
-        self._address: Address | None = None  # which we take care that the others know
+        self._reach: Reach | None = None  # which we take care that the others know
         self._turn_count = 0
         self.files = StoredFiles(context.env, me, store, known_holders)
         self.clocks = ClockComparison()
@@ -219,17 +219,19 @@ class Caretaker:
         away_s = now - self._up_at
         was_ahead = away_s < -min(self._epoch_s / EARLY_PARTS, MAX_SKEW_S)
         was_away = was_ahead or away_s >= NOTICED_S
-        address = next(iter(self.context.dht.own_addresses()), self._address)
+        reach = self.context.dht.own_reach() or self._reach
         if was_ahead:
             await self._schedule_all(now)
         if was_away:
             self.clocks.forget()
-        has_moved = self._address is not None and address != self._address  # while we ran: nobody knows yet
-        if was_away or address != self._address:
+        # while we ran: nobody knows yet
+        has_moved = self._reach is not None and reach is not None and not reach.is_found_by(self._reach)
+        if was_away or has_moved or (self._reach is None and reach is not None):
+            self._reach = reach  # a change of one relay among others is told with the next statement
             files = await self.files.in_turn(list(itertools.chain.from_iterable(await self.files.pages())))
             ask_anyway = was_ahead or away_s > long_absence_s(self._epoch_s)
             self._after_absence.plan(files, ask_anyway=ask_anyway, within_s=MOVED_WITHIN_S if has_moved else WITHIN_S)
-        self._up_at, self._address = now, address
+        self._up_at = now
 
     def _notice_hosts(self) -> None:
         """Plan to look at files that lacked hosts, where peers have come that may be some. Nobody is asked for that."""

@@ -162,7 +162,9 @@ class ListComparison:
     def _is_told(self, own: HolderStatement) -> bool:
         """Whether the others were told much the same. (By its times, since a clock may have been wrong, or asleep.)"""
         told = self._introduced.get(own.file_id)
-        return told is not None and told.reach == own.reach and 0 <= own.issued - told.issued < INTRODUCE_EVERY_S
+        if told is None or not own.reach.is_found_by(told.reach):
+            return False
+        return 0 <= own.issued - told.issued < INTRODUCE_EVERY_S
 
     def _is_alone(self, file: WatchedFile) -> bool:
         return all(each.node_id == self._me for each in file.statements)

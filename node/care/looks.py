@@ -257,7 +257,7 @@ class Looks:
         ids = [each.node_id for each in living]
         living.sort(key=lambda each: rank_of(findings.file_id, epoch, each.node_id, ids))
         await trio.sleep(min(HINT_AFTER_S, self._epoch_s / (2 * HURRIED_PARTS)))
-        for deputy in living[:1]:
+        for deputy in [each for each in living if not each.contact.is_relayed][:1]:  # a relay passes no datagrams on
             with suppress(QueryError, MalformedPoll):
                 await poll(self._context, deputy.contact, [findings.file_id])
 

@@ -104,9 +104,9 @@ class Teller:
     async def tell(self, findings: Findings, statements: Sequence[HolderStatement]) -> int:
         """Give statements to all other holders, and note what most of them hear of us; how many have heard it.
 
-        While we do not know our address, our own statements are left out: they would take the place of good ones.
+        While we do not know how we are reached, our own statements are left out: they would replace good ones.
         """
-        if not self._context.dht.own_addresses():
+        if self._context.dht.own_reach() is None:
             statements = [each for each in statements if each.node_id != self._me]
         if not statements:
             return 0

@@ -83,7 +83,7 @@ def leased_until(findings: Findings) -> float:
 
 def is_news(statement: HolderStatement, known: HolderStatement | None, findings: Findings) -> bool:
     """Whether a statement says more than what most holders know. `known` is what we know in its place."""
-    if known is None or (known.reach != statement.reach and statement.issued > known.issued):
+    if known is None or (not statement.reach.is_found_by(known.reach) and statement.issued > known.issued):
         return True
     return statement.issued > findings.commonly_issued(known) + NEWER_S
 

@@ -97,7 +97,7 @@ class PeerPool:
         return len(self._entries)
 
     def met_at(self, node_id: NodeId) -> Address | None:
-        """Where a node that only relays lead to was reached without them, within a day."""
+        """Where a node that only relays lead to was reached within a day: itself, or the relay that brought it."""
         return self._relay_calls.met_at(node_id)
 
     def in_use(self) -> list[PeerKey]:

@@ -28,7 +28,7 @@ HEAD_START_S = 3.0  # of one relay before the next: a ring, a punch that fails, 
 ANSWER_S = 5.0  # of a relay on a preamble
 UNPUNCHED_S = 600.0  # no other punch to a node for so long after one has failed
 MAX_UNPUNCHED = 1_024  # nodes that this is known of
-MET_S = 86_400.0  # how long it counts that a node was reached without its relay
+MET_S = 86_400.0  # how long it counts where a node behind relays was reached
 MAX_MET = 1_024
 
 AskRelay = Callable[[Contact, Ring], Awaitable[Rung]]
@@ -55,6 +55,15 @@ class Punching:
                 self.failed_at.popitem(last=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """Where a node was reached, when, and whether without a relay."""
+
+    address: Address
+    at: float
+    directly: bool
+
+
 class RelayCalls:
     """Calls nodes through their relays. `ask` sends a ring to a relay, over a connection that may be shared."""
 
@@ -67,7 +76,7 @@ class RelayCalls:
         self._dials = dials
         self._allows = allows
         self._punching = Punching()
-        self._met: OrderedDict[NodeId, tuple[Address, float]] = OrderedDict()
+        self._met: OrderedDict[NodeId, _Met] = OrderedDict()
 
     async def connect(self, node_id: NodeId, relays: Sequence[Contact], over: ConnectOver) -> PeerConnection:
         """A connection to the node itself, made by `over` over a stream: so a relay that brings another node is one
@@ -83,8 +92,7 @@ class RelayCalls:
             try:
                 connection = await over(partial(self._through, relay, node_id))
                 found.append(connection)
-                if connection.remote != relay.address:
-                    self._note_met(node_id, connection.remote)
+                self._note_met(node_id, connection.remote, directly=connection.remote != relay.address)
                 nursery.cancel_scope.cancel()
             except PeerError as error:
                 failures.append(error)
@@ -111,13 +119,19 @@ class RelayCalls:
         raise failures[-1] if failures else Unreachable("no relay leads to the node")
 
     def met_at(self, node_id: NodeId) -> Address | None:
-        """Where a node was reached without a relay, if that was within `MET_S`."""
-        address, at = self._met.get(node_id, (None, float("-inf")))
-        return address if trio.current_time() - at <= MET_S else None
+        """Where a node was reached within `MET_S`: its own address if it was without a relay, else the relay's.
 
-    def _note_met(self, node_id: NodeId, address: Address) -> None:
-        self._met.pop(node_id, None)
-        self._met[node_id] = (address, trio.current_time())
+        A node may name relays that do not ring it. So only the one that brought it counts.
+        """
+        met = self._met.get(node_id)
+        return None if met is None or trio.current_time() - met.at > MET_S else met.address
+
+    def _note_met(self, node_id: NodeId, address: Address, *, directly: bool) -> None:
+        now, known = trio.current_time(), self._met.pop(node_id, None)
+        if known is not None and known.directly and not directly and now - known.at <= MET_S:
+            self._met[node_id] = known
+            return
+        self._met[node_id] = _Met(address, now, directly)
         if len(self._met) > MAX_MET:
             self._met.popitem(last=False)
 

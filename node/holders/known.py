@@ -152,12 +152,14 @@ class KnownHolders:
         return held, self._valid([each.statement for each in kept])
 
     def is_named(self, held: Iterable[int], said: Iterable[HolderStatement]) -> bool:
-        """Whether a list names this node for all shares `held` here, reached as it is now, and for a good while."""
+        """Whether a list names this node for all shares `held` here, where it is found, and for a good while."""
         good_until = self._env.wall() + min(LOOKS * self._context.network.epoch_s, GOOD_S)
         named = {
             each.share
             for each in said
-            if each.node_id == self._identity.node_id and each.reach == self._own_reach() and each.expires > good_until
+            if each.node_id == self._identity.node_id
+            and self._own_reach().is_found_by(each.reach)
+            and each.expires > good_until
         }
         return named.issuperset(held)
 

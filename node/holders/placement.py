@@ -67,6 +67,14 @@ def host_of(contact: Contact, *, private: bool) -> bytes:
     return bytes(contact.node_id) if private else contact.address.host_key()
 
 
+def counted_host(context: Context, contact: Contact) -> bytes:
+    """The host that a contact counts for here. All that one relay brings are one host: nobody can check where they are.
+
+    One that this node has reached without a relay, within a day, counts for itself.
+    """
+    return host_of(context.counted(contact), private=context.network.private)
+
+
 def _has_room(contact: Contact, share_bytes: int) -> bool:
     return contact.space is None or contact.space >= space_class(max(share_bytes, 2))
 

@@ -84,4 +84,4 @@ def worth_keeping(
 
 
 def _says_else(new: HolderStatement, old: HolderStatement) -> bool:
-    return (new.reach, new.lease_end) != (old.reach, old.lease_end)
+    return new.lease_end != old.lease_end or not new.reach.is_found_by(old.reach)

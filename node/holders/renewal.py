@@ -14,7 +14,7 @@ from shoal.node.errors import Cause, NotFound, TooFewShares, UsageError, in_word
 from shoal.node.formats import MAX_LEASE_S, MIN_LEASE_S
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.everyone import ask_everyone, by_node, causes_of_answers
-from shoal.node.holders.placement import host_of
+from shoal.node.holders.placement import counted_host
 from shoal.node.holders.search import Located, Search
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.holders.tally import believable, kth_longest
@@ -72,7 +72,7 @@ async def renew_used(context: Context, located: Located, proven: Sequence[Hint],
     """
     if lease_s is not None:
         return None
-    hosts = {host_of(each.contact, private=context.network.private) for each in proven}
+    hosts = {counted_host(context, each.contact) for each in proven}
     until = shortest_promise(proven, located.statements)
     if len(hosts) >= located.manifest.k and until >= context.env.wall() + USED_BEFORE_S:
         return None
@@ -104,7 +104,7 @@ async def _renew_all(
         for share, lease_end in answer.shares if isinstance(answer, channel.LeaseRenewed) else ():
             if share < manifest.n:
                 longest[share] = max(longest.get(share, 0.0), float(lease_end))
-                hosts.add(host_of(contact, private=context.network.private))
+                hosts.add(counted_host(context, contact))
     until = kth_longest(believable(longest.values(), context.env.wall()), manifest.k)
     return Renewed(
         file_id=manifest.id,

@@ -11,7 +11,7 @@ from shoal.dht import Contact
 from shoal.erasure import Link, LinkKind, Manifest
 from shoal.node.context import Context
 from shoal.node.errors import BadData, NoPeers, NotOneFile, Refused, TooFewShares, in_words
-from shoal.node.holders.placement import gather, host_of
+from shoal.node.holders.placement import counted_host, gather
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.holders.tally import kth_longest
 from shoal.node.publishing.journal import JournalEntry
@@ -104,7 +104,7 @@ class Completion:
             lanes += await self._replace_lost(candidates, refusals)
         self._report(Phase.ANNOUNCING, len(settling.shares))
         findable = await settling.settle()
-        hosts = {host_of(contact, private=self._context.network.private) for contact in settling.contacts}
+        hosts = {counted_host(self._context, contact) for contact in settling.contacts}
         return CommitOutcome(
             self._entry,
             self._manifest,

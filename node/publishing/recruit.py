@@ -9,7 +9,7 @@ from shoal.erasure import FileId, Layout
 from shoal.node.context import Context
 from shoal.node.errors import NoPeers, Refused, ShoalError, in_words
 from shoal.node.formats import UPLOAD_ID_BYTES
-from shoal.node.holders.placement import gather_lately, host_of, spread
+from shoal.node.holders.placement import counted_host, gather_lately, spread
 from shoal.node.nursery import open_nursery
 from shoal.node.publishing.lanes import UNBOUND, DropReason, Lane, abort_all, causes_of
 from shoal.node.publishing.offers import Ask, Offers, OfferTimes
@@ -77,8 +77,8 @@ class Recruiter:
 
     def exclude(self, contacts: Iterable[Contact]) -> None:
         """Never ask these hosts, whatever their names: they have a share already, and have answered there."""
-        taken = {host_of(contact, private=self._private) for contact in contacts}
-        self._keep(lambda contact: host_of(contact, private=self._private) not in taken)
+        taken = {counted_host(self._context, contact) for contact in contacts}
+        self._keep(lambda contact: counted_host(self._context, contact) not in taken)
 
     def exclude_ids(self, node_ids: Iterable[NodeId]) -> None:
         """Never ask these nodes. Others at their addresses may be asked: anybody can state the address of anybody."""

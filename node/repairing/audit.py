@@ -160,6 +160,7 @@ class Audit:
             for share in shares:
                 self.result.note(Finding(share, contacts[0], Outcome.OFFLINE))
             contact, entry = await self._survey(contacts)
+            contact = self._context.counted(contact)
             if isinstance(entry, Outcome):
                 for share in shares:
                     self.result.note(Finding(share, contact, entry))

@@ -18,7 +18,7 @@ from shoal.node.errors import NotFound, TooFewShares, UsageError, in_words
 from shoal.node.formats import MAX_LEASE_S
 from shoal.node.holders.announcers import Hint
 from shoal.node.holders.outcome import Outcome
-from shoal.node.holders.placement import gather, host_of
+from shoal.node.holders.placement import counted_host, gather, host_of
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import HolderStatement
 from shoal.node.holders.tally import Tally
@@ -134,11 +134,10 @@ class Repairer:
 
     def _exclude(self, recruiter: Recruiter, reluctant: Iterable[Contact]) -> None:
         """Leave out who keeps something or is not to: by host where it has answered, else by its id alone."""
-        private = self.context.network.private
         sources = [hint.contact for hint in self._job.sources]
         stated = [each.contact for each in self.settling.statements]
         named = [*stated, *sources, *self._job.avoid, *reluctant]
-        met = [each for each in named if (each.node_id, host_of(each, private=private)) in self._job.answered]
+        met = [each for each in named if (each.node_id, counted_host(self.context, each)) in self._job.answered]
         self.settling.exclude_from(recruiter)
         recruiter.exclude([*met, *self._full_hosts])
         recruiter.exclude_ids(each.node_id for each in named)

@@ -28,7 +28,7 @@ from shoal.node.holders.announcers import Hint
 from shoal.node.holders.known import KnownHolders
 from shoal.node.holders.line import Line
 from shoal.node.holders.outcome import Outcome
-from shoal.node.holders.placement import gather, host_of
+from shoal.node.holders.placement import counted_host, gather
 from shoal.node.holders.search import Search
 from shoal.node.holders.statements import MAX_SKEW_S, HolderStatement, MalformedStatement, pack_statements
 from shoal.node.holders.tally import Finding, Tally
@@ -224,7 +224,7 @@ class Leaver:
         return [each for each in others if self._host(each) not in answered]
 
     def _host(self, contact: Contact) -> bytes:
-        return host_of(contact, private=self._context.network.private)
+        return counted_host(self._context, contact)
 
     async def _hand_to_one_of(
         self,

@@ -82,6 +82,22 @@ def test_a_public_network_wants_relays_in_different_places() -> None:
     assert not Reach((V4,), (Contact(NodeId(bytes(32)), Address("10.0.0.1", 1)),)).allowed_in(PUBLIC)
 
 
+@pytest.mark.parametrize(
+    ("known", "now", "found"),
+    [
+        (Reach.of(V4), Reach.of(V4), True),
+        (Reach.of(V4), Reach((V4, V6)), True),
+        (Reach((V4, V6)), Reach.of(V4), False),
+        (Reach.of(V4), Reach((), RELAYS), False),
+        (Reach((), RELAYS), Reach.of(V4), False),
+        (Reach((), RELAYS[:2]), Reach((), RELAYS[1:]), True),
+        (Reach((), RELAYS[:1]), Reach((), RELAYS[1:]), False),
+    ],
+)
+def test_who_knows_an_earlier_reach_may_still_find_the_node(known: Reach, now: Reach, found: bool) -> None:
+    assert now.is_found_by(known) is found
+
+
 def test_a_record_for_one_family_has_addresses_of_that_family_alone() -> None:
     assert Reach((V4, V6)).seen_from(ipv6=True) == Reach.of(V6)
     assert Reach.of(V4).seen_from(ipv6=True) is None

@@ -18,7 +18,7 @@ from shoal.node.channel import (
     TlsNetwork,
     open_connection,
 )
-from shoal.node.channel.relayed import RelayCalls
+from shoal.node.channel.relayed import MET_S, UNPUNCHED_S, RelayCalls
 from shoal.simulation.nat import Nat
 from shoal.simulation.streams import VirtualStreams
 
@@ -78,6 +78,31 @@ async def test_three_relays_are_kept_and_replaced(
     await trio.sleep(60)
     await home.wait_for(3)
     assert first not in home.relayed.relays
+
+
+async def test_a_node_counts_for_the_relay_that_brings_it(
+    autojump_clock: Clock, nursery: trio.Nursery, world: VirtualStreams
+) -> None:
+    """It names two others first, which do not ring it. Else one machine would be as many hosts as there are relays."""
+    world.nats[HOME] = Nat.SYMMETRIC
+    relays = await some_relays(nursery, world, 3)
+    home = await homebody(nursery, world, relays[:1])
+    network, node_id = world.at(CALLER), home.identity.node_id
+    calls = RelayCalls(network, ask_relay(network), None, lambda address: True)
+    named = [relays[number].contact for number in (1, 2, 0)]
+    await call(nursery, network, node_id, named, calls=calls)
+    assert calls.met_at(node_id) == relays[0].contact.address
+    world.nats[HOME] = Nat.RESTRICTED
+    await trio.sleep(UNPUNCHED_S + 1)
+    await call(nursery, network, node_id, named, calls=calls)
+    met = calls.met_at(node_id)
+    assert met is not None
+    assert met.host == HOME
+    world.nats[HOME] = Nat.SYMMETRIC
+    await call(nursery, network, node_id, named, calls=calls)
+    assert calls.met_at(node_id) == met
+    await trio.sleep(MET_S)
+    assert calls.met_at(node_id) is None
 
 
 async def test_a_relay_forgets_a_node_that_is_gone(
