@@ -62,6 +62,8 @@ SIGNED_S = 0.00006  # and its statement, where it has to be signed
 CHECKED_S = 0.0001  # each statement whose signature is checked
 RENEWED_S = 0.002  # a write to the disk: what is synced, and what is committed
 UPLOAD_S = 0.0006  # each step of an upload, beyond a request
+PUT_S = 0.0021  # a share of one block: proven, written, synced and committed
+SETTLED_S = 0.0016  # a list of holders that is kept, beyond its signatures
 ANNOUNCED_S = 0.02  # three lookups, and the records that follow
 STORED_S = 0.0006  # each node that is to keep an announcement: two signatures, and a part of a lookup
 LEAST_STATEMENT_BYTES = 200  # a packed statement is longer
@@ -204,9 +206,9 @@ def cost_s(request: AnyRequest, payload_bytes: int) -> float:
         case Delete():
             return REQUEST_S + CHECKED_S
         case Settle():
-            return REQUEST_S + -(-payload_bytes // LEAST_STATEMENT_BYTES) * CHECKED_S
+            return REQUEST_S + SETTLED_S + -(-payload_bytes // LEAST_STATEMENT_BYTES) * CHECKED_S
         case Put():
-            return REQUEST_S + 3 * UPLOAD_S + RENEWED_S
+            return REQUEST_S + PUT_S
         case Write(sync=True) | Commit():
             return REQUEST_S + UPLOAD_S + RENEWED_S
         case Offer() | Write() | Abort():

@@ -29,6 +29,7 @@ from shoal.node.channel import (
     Reply,
     RequestError,
     Role,
+    Settle,
     Status,
     Survey,
     Surveyed,
@@ -197,6 +198,7 @@ def test_a_tiny_file_costs_what_its_upload_costs_the_node() -> None:
     steps = (Offer(upload, 0, 1, b""), Write(upload, 0, bytes(32), False), Commit(upload, 0, 1))
     assert sum(cost_s(each, 1) for each in steps) >= 0.0024
     assert cost_s(Put(upload, 0, 1, 700, b""), 1) >= 0.0024
+    assert cost_s(Settle(bytes(32)), 9 * 230) >= 0.0029
 
 
 async def test_the_administrator_has_no_budget(autojump_clock: MockClock) -> None:
