@@ -224,7 +224,7 @@ def test_junk_costs_as_much_as_what_it_pretends_to_be() -> None:
     assert cost_s(SURVEY, 0) > cost_s(replace(SURVEY, with_statements=False), 0) > 1024 * 0.00001
 
 
-async def test_a_long_list_of_holders_is_paid_for_when_it_is_known() -> None:
+async def test_a_long_list_of_holders_is_paid_for_when_it_is_known(autojump_clock: MockClock) -> None:
     budgets = CallerBudgets(private=False)
 
     async def answer(caller: Caller, request: Any, payload: Buffer) -> Reply:
