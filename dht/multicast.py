@@ -89,7 +89,10 @@ class UdpLan:
         """See LanNetwork."""
         if self._loopback:
             return (LanLink(_LOOPBACK[False][0], socket.if_nametoindex("lo"), (_LOOPBACK[False][1],)),)
-        found = _links_of_linux() if sys.platform == "linux" else _links_by_route()
+        try:
+            found = _links_of_linux() if sys.platform == "linux" else _links_by_route()
+        except OSError:  # no file descriptor is left, say; the next look is soon
+            return ()
         return tuple(found[:MAX_LINKS])
 
     async def caller(self, link: LanLink) -> DatagramSocket:

@@ -77,8 +77,10 @@ def parse_invite(text: str) -> Network:
     :raises UsageError: it is no invite, mistyped, or of a newer version.
     """
     part = unwrapped(text[: MAX_TEXT_CHARS + 1]).removeprefix(SCHEME)
-    if len(text) > MAX_TEXT_CHARS or not is_invite(text) or not part or not set(part) <= ALPHABET:
+    if len(text) > MAX_TEXT_CHARS or not is_invite(text) or not part:
         raise UsageError(f"This is not an invite (they start with {SCHEME}). Make one with: shoal invite")
+    if not set(part) <= ALPHABET:
+        raise UsageError("The invite has a character that is not a-z or 2-7. Copy all of it again.")
     try:
         data = base64.b32decode(part.upper() + "=" * (-len(part) % 8))
     except ValueError:

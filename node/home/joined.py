@@ -46,7 +46,7 @@ def join_network(home: Home, network: Network) -> Network:
     """
     check_network(home, network.parameters)
     old = _joined(home)
-    if old is not None:
+    if old is not None and old.parameters.network_id == network.parameters.network_id:
         peers: dict[str, Peer] = {}
         for peer in (*network.peers, *old.peers):
             peers.setdefault(peer.address, peer)

@@ -27,7 +27,7 @@ from shoal.node.reach.rendezvous.search import MAX_FOUND, MainlineSearch, new_id
 
 GRACE_S = 2.0  # for the doors, where there are any
 EVERY_S = 1500.0  # between the searches of a node that is in its network. Announcements are kept for 30 minutes or more
-FIRST_ALONE_S, MAX_ALONE_S, GROWTH = 4.0, 600.0, 1.6  # of one that knows nobody
+FIRST_ALONE_S, MAX_ALONE_S, GROWTH = 2.5, 600.0, 1.6  # of one that knows nobody
 ENOUGH = 24  # others found: then we need not be found as well
 KNOCKS_IN = 4  # addresses that a node in its network pings of one search: so halves of a network meet
 RESOLVE_S = 5.0
@@ -89,22 +89,25 @@ class MainlineRendezvous:
             sock = await self._datagrams.bind(Address("::" if ipv6 else "0.0.0.0", 0))
         except ListenError:
             return
-        try:
-            search = await self._search(sock, starts, ipv6)
-            self._remembered[ipv6] = search.answered()[:REMEMBERED]
-            found = self._others(search.found())
-            port = self._port(ipv6) if len(found) < ENOUGH else None
-            if port is not None:
-                for address, datagram in search.announcements(port):
-                    await sock.send(datagram, address)
-        finally:
-            sock.close()
-        await self._knock_at(found)
+        async with open_nursery() as nursery:
+            knocking = _Knocking(self._dht, nursery)
+            try:
+                search = self._new_search(starts, ipv6)
+                await self._go_on(search, sock, knocking)
+                self._remembered[ipv6] = search.answered()[:REMEMBERED]
+                found = search.found()
+                port = self._port(ipv6) if len(found) < ENOUGH else None
+                if port is not None:
+                    for address, datagram in search.announcements(port):
+                        await sock.send(datagram, address)
+            finally:
+                sock.close()
+            knocking.at(found, KNOCKS_IN if self._dht.contacts() else MAX_FOUND)
 
-    async def _search(self, sock: DatagramSocket, starts: Sequence[Address], ipv6: bool) -> MainlineSearch:
+    def _new_search(self, starts: Sequence[Address], ipv6: bool) -> MainlineSearch:
         # A test has routers on its own machine. From the real ones nobody leads us to addresses of a home.
-        is_local = not all(start.is_public for start in starts)
-        search = MainlineSearch(
+        is_local = not any(start.is_public for start in starts)
+        return MainlineSearch(
             rendezvous_key(self._parameters.network_id),
             self._own_id,
             list(dict.fromkeys(starts)),
@@ -113,6 +116,9 @@ class MainlineRendezvous:
             rng=self._rng,
             allows=lambda address: self._parameters.allows(address) and (is_local or address.is_public),
         )
+
+    async def _go_on(self, search: MainlineSearch, sock: DatagramSocket, knocking: "_Knocking") -> None:
+        """Until a search is over, or a client has what it wants. A node that is alone pings what it hears at once."""
         answered = trio.Event()
 
         async def receive() -> None:
@@ -124,18 +130,14 @@ class MainlineRendezvous:
 
         async with open_nursery() as nursery:
             nursery.start_soon(receive)
-            while not search.is_over(trio.current_time()):
+            while not search.is_over(trio.current_time()) and (self._dht.serving or not self._dht.contacts()):
                 answered = trio.Event()
+                knocking.at(search.first_words(), 0 if self._dht.contacts() else MAX_FOUND)
                 for address, query in search.due(trio.current_time()):
                     await sock.send(query, address)
                 with trio.move_on_after(LOOK_S):
                     await answered.wait()
             nursery.cancel_scope.cancel()
-        return search
-
-    def _others(self, found: Sequence[Address]) -> list[Address]:
-        own = {*self._dht.own_addresses(), *self._dht.addresses}
-        return [address for address in found if address not in own]
 
     def _port(self, ipv6: bool) -> int | None:
         """The port at which others reach us; None where they do not. The Mainline DHT sees the rest of the address.
@@ -146,19 +148,6 @@ class MainlineRendezvous:
             return None
         known = self._dht.own_addresses() or (() if self._dht.contacts() else self._dht.addresses)
         return next((each.port for each in known if each.is_ipv6 == ipv6 and each.port), None)
-
-    async def _knock_at(self, found: Sequence[Address]) -> None:
-        """Ping what was found, all at once. The DHT bounds what a silent host gets."""
-        most = KNOCKS_IN if self._dht.contacts() else MAX_FOUND
-        async with open_nursery() as nursery:
-            for address in found[:most]:
-                nursery.start_soon(self._knock, address)
-
-    async def _knock(self, address: Address) -> None:
-        try:
-            await self._dht.peers.knock(address)
-        except QueryError:
-            return
 
     async def _resolved(self, ipv6: bool) -> list[Address]:
         """The addresses of the routers in one family."""
@@ -178,3 +167,26 @@ class MainlineRendezvous:
                 return
             usable = [each for each in addresses if each.is_ipv6 == ipv6 and self._parameters.allows(each)]
             found.extend(usable[:2])
+
+
+class _Knocking:
+    """Pings in our own DHT what one search brings, each address once. The DHT bounds what a silent host gets."""
+
+    def __init__(self, dht: DhtService, nursery: trio.Nursery) -> None:
+        self._dht = dht
+        self._nursery = nursery
+        self._own = {*dht.own_addresses(), *dht.addresses}
+        self._done: set[Address] = set()
+
+    def at(self, addresses: Sequence[Address], most: int) -> None:
+        """Ping these, in this order, until the search has had so many pinged in all."""
+        for address in addresses:
+            if address not in self._own | self._done and len(self._done) < most:
+                self._done.add(address)
+                self._nursery.start_soon(self._knock, address)
+
+    async def _knock(self, address: Address) -> None:
+        try:
+            await self._dht.peers.knock(address)
+        except QueryError:
+            return

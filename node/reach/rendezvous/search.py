@@ -65,6 +65,7 @@ class MainlineSearch:
         self._ends_at = now + SEARCH_S
         self._queries = 0
         self._candidates: dict[Address, _Candidate] = {}
+        self._fresh: list[Address] = []
         self._places: Counter[bytes] = Counter()
         for address in starts:
             self._candidates[address] = _Candidate(address, -1)  # before all others
@@ -96,7 +97,15 @@ class MainlineSearch:
         asked.answer, asked.distance = answer, self._distance(answer.node_id)
         for node_id, address in answer.nodes:
             self._hear_of(node_id, address)
+        values = [address for address in answer.values if self._allows(address)]
+        if values:
+            self._fresh.append(self._rng.choice(values))
         return True
+
+    def first_words(self) -> list[Address]:
+        """One address of each node that has answered since the last call: what need not wait for the end."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
 
     def found(self) -> list[Address]:
         """Addresses announced under the key, each named by some node: the first of every node, then the second."""

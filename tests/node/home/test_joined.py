@@ -68,6 +68,17 @@ def test_our_own_network_leaves_no_file(tmp_path: Path) -> None:
     assert not home.network_file.exists()
 
 
+def test_a_node_tells_which_network_its_home_is_on_whatever_the_file_says(tmp_path: Path) -> None:
+    """A person put another network's file there. The peers of that one do not come along."""
+    home = Home.at(tmp_path)
+    init_node(home, NodeSettings(), REEF)
+    home.network_file.write_text(Network(OTHER.parameters, (Peer("10.9.9.9:1"),)).to_toml())
+    with pytest.raises(UsageError, match="belongs to the network 'reef', not to 'other'"):
+        load_identity(home, network_of(home).parameters)
+    join_network(home, REEF)
+    assert network_of(home) == REEF
+
+
 def test_a_file_that_a_person_spoilt_is_named(tmp_path: Path) -> None:
     home = Home.at(tmp_path)
     home.network_file.write_text("network = 7")
