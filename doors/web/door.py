@@ -135,6 +135,7 @@ async def open_door(node: Node, network: Network, port: int | None = None) -> As
     :raises LocalError: the port is taken, or the home cannot be written.
     """
     with door_lock(node.home), ExitStack() as after_tasks:
+        remove_door_note(node.home)  # of a door that was killed
         control, pages = await _listen_somewhere(port)
         after_tasks.callback(_close, pages)
         content, files = await listen(0)

@@ -1,14 +1,17 @@
 """Files in the network that are open to be read: what a player or a listing asks for again costs no new search."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import field, replace
 
 import trio
 
-from shoal.doors.web.errors import HttpError
+from shoal.doors.web.errors import BUG, HttpError
 from shoal.node import Link, Node, RemoteFile, RemoteFolder, ShoalError
 from shoal.values import dataclass
+
+log = logging.getLogger(__name__)
 
 MAX_OPEN = 8  # links; each takes CACHE_BYTES and 24 MiB for what is under way at most
 CACHE_BYTES = 32 * 2**20
@@ -80,6 +83,9 @@ class Readers:
                     await self._wait_unused(opened)
         except ShoalError as error:
             opened.error = error
+        except Exception:  # a bug ends this link alone
+            log.exception("a bug while a link was open")
+            opened.error = ShoalError(BUG["error"])
         finally:
             opened.remote = None
             if self._opened.get(link) is opened:

@@ -6,7 +6,6 @@ again goes on where the last one stopped.
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import field
 from enum import StrEnum
 from functools import cached_property
@@ -141,16 +140,18 @@ class Sends:
     async def load(self) -> None:
         """Take up what an earlier door has left, and go on with it."""
         for send_id, state, entries in await self._env.call(self._spool.load):
-            with suppress(ValueError, TypeError, LookupError):
-                spool = self._spool.folder(send_id, state["name"], is_folder=state["folder"])
-                send = Send(send_id, state["name"], state["folder"], float(state["created"]), entries, spool)
-                send.phase, send.choices = SendPhase(state["phase"]), Choices(*state["choices"])
-                send.outcome = dict(state["outcome"])
-                await self._env.call(_count, send)
-                self._sends[send_id] = send
-                if send.phase in (SendPhase.WAITING, SendPhase.PUBLISHING):
-                    send.phase = SendPhase.WAITING
-                    self._nursery.start_soon(self._publish, send)
+            spool = self._spool.folder(send_id, state["name"], is_folder=state["folder"])
+            try:
+                send = _restored(send_id, state, entries, spool)
+            except (ValueError, TypeError, LookupError):  # no state of ours
+                await self._env.call(spool.remove)
+                continue
+            if not send.has_content:
+                await self._env.call(spool.remove_content)
+            await self._env.call(_count, send)
+            self._sends[send_id] = send
+            if send.phase is SendPhase.WAITING:
+                self._nursery.start_soon(self._publish, send)
 
     def all(self) -> list[Send]:
         """All of them, the latest last."""
@@ -290,7 +291,7 @@ class Sends:
         send.phase, send.choices, send.outcome = SendPhase.WAITING, choices, {}
         try:
             await self._save(send)
-        except ShoalError:
+        except BaseException:  # also where the client went away: nobody else would start it
             send.phase, send.choices, send.outcome = before
             raise
         self._tell(send)
@@ -359,6 +360,15 @@ class Sends:
 
 def _too_long(entry: SendEntry) -> HttpError:
     return HttpError(413, f"This file was announced with {entry.size} bytes, and has more.", "Send it again.")
+
+
+def _restored(send_id: str, state: dict[str, Any], entries: Sequence[SendEntry], spool: SpoolFolder) -> Send:
+    """A send that an earlier door has written down. What that one was publishing waits for its turn again."""
+    send = Send(send_id, state["name"], state["folder"], float(state["created"]), entries, spool)
+    phase = SendPhase(state["phase"])
+    send.phase = SendPhase.WAITING if phase is SendPhase.PUBLISHING else phase
+    send.choices, send.outcome = Choices(*state["choices"]), dict(state["outcome"])
+    return send
 
 
 def _count(send: Send) -> None:

@@ -195,9 +195,13 @@ class Spool:
             return max(0, shutil.disk_usage(self._root).free - KEEP_FREE_BYTES)
 
     def load(self) -> list[tuple[str, dict[str, Any], list[SendEntry]]]:
-        """Id, state and entries of every send. What a crash left without a state is removed."""
+        """Id, state and entries of every send. What a crash left without a state is removed.
+
+        :raises LocalError: the folder cannot be read.
+        """
         found = []
-        folders = sorted(self._root.iterdir()) if self._root.is_dir() else []
+        with local_errors(f"Cannot read {self._root}"):
+            folders = sorted(self._root.iterdir()) if self._root.is_dir() else []
         for folder in folders:
             try:
                 state = json.loads(read_plain(folder / "state.json", MAX_STATE_BYTES))

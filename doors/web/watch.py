@@ -8,14 +8,13 @@ import logging
 import time
 from collections import deque
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import trio
 
 from shoal.doors.web.feed import Feed
 from shoal.doors.web.gets import downloads_folder
-from shoal.node import Home, LocalError, Network, Node, ShoalError, UsageError, daemon_status, diagnose
+from shoal.node import LocalError, Network, Node, ShoalError, UsageError, daemon_status, diagnose
 from shoal.node.home.home import read_plain, write_private
 from shoal.values import dataclass
 
@@ -121,8 +120,12 @@ class Watch:
         """Look now and then, until cancelled."""
         await self._node.context.env.call(self._load)
         while True:
-            with suppress(ShoalError):
+            try:
                 await self.look()
+            except ShoalError as error:
+                log.info("the node does not tell how it does: %s", error)
+            except Exception:  # a bug in a look must not end the node
+                log.exception("a bug while the door looked at the node")
             await trio.sleep(LOOK_S)
 
     async def look(self) -> None:
@@ -170,8 +173,3 @@ def _downloads() -> str | None:
         return str(downloads_folder())
     except LocalError:
         return None
-
-
-def web_folder(home: Home) -> Path:
-    """Where the door keeps its files."""
-    return home.data / "web"

@@ -323,6 +323,29 @@ def test_names_that_are_taken_get_a_number(tmp_path: Path) -> None:
     assert free(tmp_path, ".profile", {tmp_path / ".profile"}).name == ".profile (2)"
 
 
+def test_what_an_ended_publish_left_on_the_disk_is_removed(tmp_path: Path) -> None:
+    """The door was killed between the end of a publish and the end of its bytes; another state is none of ours."""
+
+    async def story(world: World) -> None:
+        await start_nodes(world, 1)
+        async with door_of(world, "sender") as door:
+            done = await announced(door.page, "done", {"a": b"1"})
+            odd = await announced(door.page, "odd", {"a": b"1"})
+            for send in (done, odd):
+                assert (await put(door.page, send, 0, b"1"))[0] == 200
+        sends = tmp_path / "sender" / "web" / "sends"
+        for send, change in ((done, {"phase": "done"}), (odd, {"phase": "sold"})):
+            path = sends / send["id"] / "state.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        assert len(spooled(tmp_path)) == 2
+        async with door_of(world, "sender") as door:
+            assert [send["id"] for send in await door.page.good("GET", "sends")] == [done["id"]]
+        assert not spooled(tmp_path)
+        assert os.listdir(sends) == [done["id"]]
+
+    run_world(8, tmp_path, story)
+
+
 def test_what_a_crash_left_of_a_send_is_removed(tmp_path: Path) -> None:
     sends = tmp_path / "sends"
     for name, state in (("torn", "{"), ("none", None), ("wrong", json.dumps({"name": "../x", "folder": True}))):
