@@ -1,5 +1,9 @@
 /** What was dropped or chosen, as things to send: a file, or a folder with all that is in it. */
 
+import { Failure } from "./api.js";
+import { visible } from "./format.js";
+import { t } from "./strings.js";
+
 /**
  * @typedef {object} Thing
  * @property {string} name
@@ -107,7 +111,7 @@ async function entriesOf(folder) {
   const all = [];
   for (;;) {
     /** @type {FileSystemEntry[]} */
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, () => reject(unreadable(folder))));
     if (some.length === 0) return all;
     all.push(...some);
   }
@@ -118,7 +122,15 @@ async function entriesOf(folder) {
  * @returns {Promise<File>}
  */
 function fileOf(entry) {
-  return new Promise((resolve, reject) => entry.file(resolve, reject));
+  return new Promise((resolve, reject) => entry.file(resolve, () => reject(unreadable(entry))));
+}
+
+/**
+ * A browser does not tell why: no right to read it, a link that leads nowhere, a name that it cannot write.
+ * @param {FileSystemEntry} entry
+ */
+function unreadable(entry) {
+  return new Failure(t.send.unreadable(visible(entry.fullPath.slice(1))), t.send.unreadableNext);
 }
 
 /**

@@ -3,8 +3,10 @@
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
 const DAY_S = 86_400;
 
-// Control characters, and what turns the direction of writing: a name must not look like another name.
-const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffe\uffff]/gu;
+// Control characters, what turns the direction of writing, and what takes no room: a name must not look like another
+// name. The two joiners stay, as some writings and pictures need them.
+const UNSEEN =
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\uffff]/gu;
 
 /**
  * Three digits are enough to read: `999 B`, `64.0 MB`, `1.07 GB`.

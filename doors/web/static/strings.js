@@ -76,6 +76,8 @@ export const t = {
     looking: (/** @type {number} */ count) => `Looking at what is in there: ${plural(count, "file")} so far`,
     nothing: "There is no file in what you dropped.",
     nothingNext: "Empty folders have nothing to send. Drop a file, or a folder with files.",
+    unreadable: (/** @type {string} */ path) => `The browser cannot read “${path}”, so nothing of it was sent.`,
+    unreadableNext: "Look whether you may read it, and whether its name is written in UTF-8. Or send it with “shoal publish”.",
     several: (/** @type {number} */ count) => `You chose ${countOf(count)} things`,
     severalText: (/** @type {number} */ size) => `Together ${sizeOf(size)}. Should one link lead to all of them, or each have its own?`,
     oneLink: "One link for all",

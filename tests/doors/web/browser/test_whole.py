@@ -299,6 +299,29 @@ def test_a_page_of_another_origin_can_do_nothing(volunteer: WebNetwork, client: 
     hostile.complaints.clear()
 
 
+def test_a_name_shows_all_that_is_in_it(client: DoorProcess, open_tab: OpenTab) -> None:
+    """Two names that differ must not look the same, and the picture of a family stays one picture."""
+    tab = open_tab(client.url)
+    unseen = "\u00ad\u061c\u180e\u200b\u200e\u202e\u2060\u2066\ufeff\n\x7f"
+    asked = "names => import('./format.js').then(({ visible }) => names.map(visible))"
+    shown = tab.page.evaluate(asked, [*unseen, "\U0001f468\u200d\U0001f469", "\u0645\u06cc\u200c\u0634"])
+    assert shown == [f"\\u{ord(each):04x}" for each in unseen] + [
+        "\U0001f468\u200d\U0001f469",
+        "\u0645\u06cc\u200c\u0634",
+    ]
+
+
+def test_what_the_browser_cannot_read_is_named(client: DoorProcess, open_tab: OpenTab, tmp_path: Path) -> None:
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    (folder / "good.txt").write_text("good")
+    (folder / os.fsdecode(b"bad-\xff.txt")).write_text("no browser can name it")
+    tab = open_tab(client.url)
+    tab.sees("peers")
+    tab.drop(folder)
+    tab.sees("The browser cannot read “letters/")  # the name of the file is empty to it
+
+
 def test_a_link_with_a_token_made_up_takes_no_tab_its_own(volunteer: WebNetwork, open_tab: OpenTab) -> None:
     """Any page can open a tab of ours, with any token in the address. Tabs that work must not take that one over."""
     mine = open_tab(volunteer.url)
