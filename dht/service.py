@@ -267,7 +267,7 @@ class DhtService:
         """Name only those of our addresses to others that `belief` believes, and serve only where it says so."""
         self._own.belief = belief
         self._endpoint.is_open = lambda ipv6: belief.is_open(ipv6=ipv6)
-        self.on_belief()
+        self._own.forget()
 
     def on_belief(self) -> None:
         """What is believed has changed: announce it."""

@@ -136,13 +136,22 @@ class Reaching:
                 await self._judge(address)
 
     async def _judge(self, address: Address) -> None:
-        was_believed = any(each.address == address for each in self._dht.located())
         knocks = await self._dial_back.have_called(address)
-        if was_believed and verdict_of(knocks) is Openness.SHUT:  # two liars may have been asked: others are asked, too
+        if (
+            self._has_grounds(address) and verdict_of(knocks) is Openness.SHUT
+        ):  # two liars may have been asked: others are asked, too
             await trio.sleep(SECOND_LOOK_S)
             knocks = await self._dial_back.have_called(address)
         if self._judgement.note(address, knocks, trio.current_time()):
             self._tell()
+
+    def _has_grounds(self, address: Address) -> bool:
+        """Whether more than a guess speaks for an address: strangers got through, or machine or router know it."""
+        found = self._judgement.verdict(address) is Openness.OPEN
+        return any(
+            own.address == address and (found or own.source is not AddressSource.OBSERVED)
+            for own in self._dht.located()
+        )
 
     def _tell(self) -> None:
         self._dht.on_belief()
