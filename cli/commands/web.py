@@ -90,6 +90,7 @@ async def _web(settings: Globals, port: int | None, link: str | None, *, opens: 
             if note is None or port not in (None, note.port):
                 raise
             tell(settings, home, note, link, opens=opens)
+            settings.output.summary(url=note.url(link), port=note.port)
     return Code.OK
 
 

@@ -101,6 +101,7 @@ def test_the_page_with_and_without_a_node_of_the_home(start: Start, inside: Any,
     again = inside("web", f"{LINK}/a%20b", "--no-open")
     assert again.returncode == 0
     assert again.stdout.strip() == f"{url}&link={quote(LINK, safe='')}%2Fa%2520b"
+    assert json.loads(inside("--json", "web", "--no-open").stdout.splitlines()[-1])["url"] == url
     assert inside("web", "--port", "1").returncode == 11
     assert web.stop() == 130
     assert not (tmp_path / "home" / "web" / "door.json").exists()
