@@ -80,6 +80,15 @@ def test_a_home_on_a_network_where_nobody_is(run: Callable[..., Any], tmp_path: 
     assert run("invite", home="other", SHOAL_NETWORK=str(tmp_path / "empty.toml")).returncode == 13
 
 
+def test_an_invite_to_a_network_that_needs_no_peer(run: Callable[..., Any], tmp_path: Path) -> None:
+    meeting = Network(NetworkParameters("meeting", 0, True), (), ("127.0.0.1:9",))
+    (tmp_path / "meeting.toml").write_text(meeting.to_toml())
+    printed = run("invite", SHOAL_NETWORK=str(tmp_path / "meeting.toml"))
+    assert printed.returncode == 0, printed.stderr
+    assert "through the Mainline DHT" in printed.stderr
+    assert parse_invite(printed.stdout) == meeting
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"), [(["join", "shoal-net:abc"], "not whole"), (["join", "x"], "not an invite")]
 )
