@@ -85,14 +85,24 @@ class _Pending:
 
 
 class RoundTrips:
-    """A smoothed estimate of how long a slow answer takes (Jacobson & Karels 1988, as in RFC 6298)."""
+    """A smoothed estimate of how long a slow answer takes (Jacobson & Karels 1988, Karn & Partridge 1987; RFC 6298)."""
 
     def __init__(self) -> None:
         self._mean: float | None = None
         self._deviation = 0.0
+        self._longer = 1.0  # how many times as long as the estimate we wait
+
+    def note_repeated(self) -> None:
+        """An answer came to a request that was sent more than once.
+
+        Which of them it answers nobody knows, so nothing was measured. Where peers take longer than we wait, nothing
+        ever would be, and each request would be sent three times. So we wait longer until one was sent once.
+        """
+        self._longer = min(2 * self._longer, MAX_WAIT_S / MIN_WAIT_S)
 
     def note(self, seconds: float) -> None:
         """A round trip was measured, on a request that was sent once."""
+        self._longer = 1.0
         if self._mean is None:
             self._mean, self._deviation = seconds, seconds / 2
             return
@@ -101,9 +111,8 @@ class RoundTrips:
 
     def wait_s(self) -> float:
         """How long to wait before asking again."""
-        if self._mean is None:
-            return FIRST_WAIT_S
-        return min(max(self._mean + 4 * self._deviation, MIN_WAIT_S), MAX_WAIT_S)
+        estimate_s = FIRST_WAIT_S if self._mean is None else max(self._mean + 4 * self._deviation, MIN_WAIT_S)
+        return min(self._longer * estimate_s, MAX_WAIT_S)
 
 
 class _Datagrams:
@@ -282,6 +291,8 @@ class RequestSender:
             if pending.done.is_set():
                 if number == 0:
                     self._round_trips.note(trio.current_time() - started)
+                else:
+                    self._round_trips.note_repeated()
                 return
 
     def _cookie_to(self, pending: _Pending) -> bytes:
