@@ -71,7 +71,7 @@ async def test_peers_that_become_slow_are_soon_asked_once_again(
     peer.delay_s = 0.6
     for _ in range(20):
         await peer.ask()
-    assert peer.received <= 20 + 20 + 8  # without, 60 more
+    assert peer.received <= 20 + 20 + 8  # 80 where the wait stays as it is
     peer.delay_s = 60.0
     before = trio.current_time()
     try:
