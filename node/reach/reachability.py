@@ -137,10 +137,8 @@ class Reaching:
 
     async def _judge(self, address: Address) -> None:
         knocks = await self._dial_back.have_called(address)
-        if (
-            self._has_grounds(address) and verdict_of(knocks) is Openness.SHUT
-        ):  # two liars may have been asked: others are asked, too
-            await trio.sleep(SECOND_LOOK_S)
+        if self._has_grounds(address) and verdict_of(knocks) is Openness.SHUT:
+            await trio.sleep(SECOND_LOOK_S)  # two liars may have been asked; now others are
             knocks = await self._dial_back.have_called(address)
         if self._judgement.note(address, knocks, trio.current_time()):
             self._tell()
