@@ -92,14 +92,16 @@ class Relay:
     async def _reserve(self, caller: Caller, request: Reserve, payload: Buffer) -> Reserved:
         if caller.role is not Role.PEER or caller.node_id is None:
             raise RequestError(Status.FORBIDDEN, Reason.NOT_PROVEN, "a relay rings for nodes that prove their id")
-        now = trio.current_time()
-        known = self._reservations.keep(caller.node_id, caller.remote, request.space, request.wait_s, now)
+        known = self._reservations.ask(caller.node_id, caller.remote, request.space, trio.current_time())
         if known is None:
             self._refuse("this relay rings for as many nodes as it can")
-        with trio.move_on_after(request.wait_s):
-            token, address = await known.next_ring()
-            return Reserved(caller.remote.pack(), token, address.pack() if address else b"")
-        return Reserved(caller.remote.pack(), b"", b"")
+        try:
+            with trio.move_on_after(request.wait_s):
+                token, address = await known.next_ring()
+                return Reserved(caller.remote.pack(), token, address.pack() if address else b"")
+            return Reserved(caller.remote.pack(), b"", b"")
+        finally:
+            self._reservations.answered(known, trio.current_time())
 
     async def _ring(self, caller: Caller, request: Ring, payload: Buffer) -> Rung:
         now = trio.current_time()

@@ -17,7 +17,7 @@ from shoal.values import dataclass
 
 MAX_RESERVATIONS = 128  # each an idle connection: 20 KiB of TLS state, and a question every 15 s
 MAX_OF_PLACE = 8  # a /24 or /48; many nodes of one place are one operator's, and count as one host all the same
-GRACE_S = 10.0  # between two questions of one node: a slow round trip, or a new connection
+GRACE_S = 5.0  # between two questions of one node: a slow round trip, or a new connection
 MAX_WAITING_RINGS = 16  # at one node; it takes them up within one round trip
 MAX_RINGS = 1_024  # being set up
 MAX_RINGS_OF_PLACE = 64
@@ -49,7 +49,8 @@ class Reservation:
     remote: Address
     place: bytes
     space: int
-    until: float
+    until: float  # without another question
+    asking: int = 0  # questions that are under way
     passed_bytes: int = 0  # today, in both directions
     rings: deque[tuple[bytes, Address | None]] = field(default_factory=deque)  # token, and the caller for a punch
     changed: trio.Event = field(default_factory=trio.Event)
@@ -88,8 +89,11 @@ class Reservations:
         """How many circuits are being set up."""
         return len(self._pending)
 
-    def keep(self, node_id: NodeId, remote: Address, space: int, wait_s: float, now: float) -> Reservation | None:
-        """Make or renew a reservation; None when there is no room for one more, of that place or at all."""
+    def ask(self, node_id: NodeId, remote: Address, space: int, now: float) -> Reservation | None:
+        """A node asks for callers: make or renew its reservation, until `GRACE_S` after it has been answered.
+
+        None when there is no room for one more, of that place or at all.
+        """
         self._forget(now)
         place = remote.place(private=self._private)
         known = self._by_id.get(node_id)
@@ -99,8 +103,13 @@ class Reservations:
         if known is None:
             known = self._by_id[node_id] = Reservation(node_id, remote, place, space, 0.0)
         known.remote, known.place, known.space = remote, place, space
-        known.until = now + wait_s + GRACE_S
+        known.asking += 1
         return known
+
+    def answered(self, reservation: Reservation, now: float) -> None:
+        """A question has been answered, or its connection is gone."""
+        reservation.asking -= 1
+        reservation.until = now + GRACE_S
 
     def find(self, node_id: NodeId, now: float) -> Reservation | None:
         """The reservation of a node, if it has one."""
@@ -138,7 +147,7 @@ class Reservations:
             each.passed_bytes = 0
 
     def _forget(self, now: float) -> None:
-        for node_id in [node_id for node_id, each in self._by_id.items() if each.until <= now]:
+        for node_id in [node_id for node_id, each in self._by_id.items() if not each.asking and each.until <= now]:
             del self._by_id[node_id]
         for token, pending in list(self._pending.items()):
             if pending.ends_at > now:

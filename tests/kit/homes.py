@@ -4,23 +4,27 @@
     home 192.168.1.2 ── 192.168.1.1 · router ── 5.N.0.2          a router of one of the kinds below
     home ── router ── 100.64.0.2 ── 100.64.0.1 · carrier's router ── 5.N.0.2
 
-Nothing of it is seen by the machine that it runs on. A namespace belongs to a thread: `inside` runs trio in one.
+Nothing of it is seen by the machine that it runs on. What runs on a machine is a process of its own.
 """
 
+import json
 import os
 import shutil
+import signal
 import subprocess
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any
 
 import trio
 from hostile.netlink import Namespace, NamespaceError, add_address, add_cable, add_route, set_up
 
-T = TypeVar("T")
+Say = Callable[[Any], None]
 
 HOME_HOST = "192.168.1.2"
 PORT = 4750  # which a full cone leads to its home
@@ -84,37 +88,76 @@ class Machine:
         """Its own address."""
         return self.outer_host if self.kind is RouterKind.NONE else HOME_HOST
 
-    async def inside(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Run `work` on this machine: trio in a thread of its own. A cancellation outside ends it."""
-        scope, begun = trio.CancelScope(), trio.Event()
-        token: list[trio.lowlevel.TrioToken] = []
+    def run(self, life: Callable[[Say], Awaitable[None]]) -> "Life":
+        """Start `life` on this machine, as a process of its own. What it says comes out of `Life.hear`."""
+        return Life(self.namespace, life)
 
-        async def live() -> T | None:
-            token.append(trio.lowlevel.current_trio_token())
-            outside.run_sync_soon(begun.set)
-            with scope:
-                return await work()
-            return None
+    async def ask(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Run `work` on this machine, and give what it gives: something that JSON can carry."""
 
-        def run() -> T | None:
-            with self.namespace.entered():
-                return trio.run(live)
+        async def life(say: Say) -> None:
+            say(await work())
 
-        async def watch() -> None:
-            await begun.wait()
-            try:
-                await trio.sleep_forever()
-            finally:
-                with suppress(trio.RunFinishedError):
-                    token[0].run_sync_soon(scope.cancel)
+        running = self.run(life)
+        try:
+            return await running.hear()
+        finally:
+            running.kill()
 
-        outside = trio.lowlevel.current_trio_token()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch)
-            result = await trio.to_thread.run_sync(run)
-            nursery.cancel_scope.cancel()
-        await trio.lowlevel.checkpoint_if_cancelled()
-        return cast(T, result)  # only one that was cancelled has none
+
+class Life:
+    """A process on a machine. It has modules and memory of its own, as real machines have, and starts at once."""
+
+    def __init__(self, namespace: Namespace, life: Callable[[Say], Awaitable[None]]) -> None:
+        reading, writing = os.pipe()
+        self.pid = _fork(namespace, reading, writing, life)
+        os.close(writing)
+        self._said = trio.lowlevel.FdStream(reading)
+        self._rest = b""
+
+    async def hear(self) -> Any:
+        """The next thing that it says. Raises EOFError where it has ended instead; what it died of is on stderr."""
+        while b"\n" not in self._rest:
+            piece = await self._said.receive_some()
+            if not piece:
+                raise EOFError("the process has ended")
+            self._rest += piece
+        line, self._rest = self._rest.split(b"\n", 1)
+        return json.loads(line)
+
+    def kill(self) -> None:
+        """End it with kill -9. Doing so twice is fine."""
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = 0
+
+
+def _fork(namespace: Namespace, reading: int, writing: int, life: Callable[[Say], Awaitable[None]]) -> int:
+    """In a thread of its own, since trio may run in this one: the child has that thread alone."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(_fork_here, namespace, reading, writing, life).result()
+
+
+def _fork_here(namespace: Namespace, reading: int, writing: int, life: Callable[[Say], Awaitable[None]]) -> int:
+    with namespace.entered():
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 1
+        try:
+            os.close(reading)
+            signal.set_wakeup_fd(-1)  # the parent's trio has one
+
+            def say(what: Any) -> None:
+                os.write(writing, json.dumps(what).encode() + b"\n")
+
+            trio.run(life, say)
+            code = 0
+        except BaseException:  # noqa: BLE001 - the process ends here, whatever it was
+            traceback.print_exc()
+        finally:
+            os._exit(code)
 
 
 class Internet:

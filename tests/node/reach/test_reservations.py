@@ -25,31 +25,35 @@ def place(number: int) -> Address:
 
 
 def test_a_reservation_lasts_while_it_is_asked_for(table: Reservations) -> None:
-    assert table.keep(node(1), place(1), 30, 15.0, 100.0) is not None
-    assert table.find(node(1), 100.0 + 15.0 + GRACE_S - 0.1) is not None
-    assert table.find(node(1), 100.0 + 15.0 + GRACE_S) is None
+    known = table.ask(node(1), place(1), 30, 100.0)
+    assert known is not None
+    assert table.ask(node(1), place(1), 30, 101.0) is known, "by another connection"
+    table.answered(known, 102.0)
+    assert table.find(node(1), 200.0) is known
+    table.answered(known, 200.0)
+    assert table.find(node(1), 200.0 + GRACE_S - 0.1) is not None
+    assert table.find(node(1), 200.0 + GRACE_S) is None
     assert len(table) == 0
 
 
 def test_a_place_and_the_whole_are_bounded(table: Reservations) -> None:
-    of_one_place = [table.keep(node(n), Address("5.5.5.9", 1000 + n), 0, 15.0, 0.0) for n in range(MAX_OF_PLACE + 1)]
+    of_one_place = [table.ask(node(n), Address("5.5.5.9", 1000 + n), 0, 0.0) for n in range(MAX_OF_PLACE + 1)]
     assert [each is not None for each in of_one_place] == [True] * MAX_OF_PLACE + [False]
-    kept = [table.keep(node(100 + n), place(n), 0, 15.0, 0.0) for n in range(MAX_RESERVATIONS)]
+    kept = [table.ask(node(100 + n), place(n), 0, 0.0) for n in range(MAX_RESERVATIONS)]
     assert sum(each is not None for each in kept) == MAX_RESERVATIONS - MAX_OF_PLACE
-    assert table.keep(node(0), Address("5.5.5.9", 7), 0, 15.0, 1.0) is of_one_place[0], "who is there may go on"
+    assert table.ask(node(0), Address("5.5.5.9", 7), 0, 1.0) is of_one_place[0], "who is there may go on"
 
 
 def test_some_of_them_are_told_by_chance(table: Reservations) -> None:
     for number in range(50):
-        table.keep(node(number), place(number), number, 15.0, 0.0)
+        table.ask(node(number), place(number), number, 0.0)
     some = table.some(20, 1.0)
     assert len({each.node_id for each in some}) == 20
-    assert table.some(20, 100.0) == []
 
 
 def test_rings_are_bounded_in_time_and_number(table: Reservations, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reservations, "MAX_RINGS", 100)
-    known = table.keep(node(1), place(1), 0, 60.0, 0.0)
+    known = table.ask(node(1), place(1), 0, 0.0)
     assert known is not None
     of_place = [table.begin(known, Address("7.7.7.7", 1 + n), 0.0) for n in range(reservations.MAX_RINGS_OF_PLACE + 1)]
     assert of_place[-1] is None
@@ -65,7 +69,7 @@ def test_rings_are_bounded_in_time_and_number(table: Reservations, monkeypatch: 
 
 
 async def test_a_node_hears_of_so_many_callers_at_once(table: Reservations) -> None:
-    known = table.keep(node(1), place(1), 0, 60.0, 0.0)
+    known = table.ask(node(1), place(1), 0, 0.0)
     assert known is not None
     assert [known.ring(bytes([n]), None) for n in range(MAX_WAITING_RINGS + 1)] == [True] * MAX_WAITING_RINGS + [False]
     assert await known.next_ring() == (bytes([0]), None)
