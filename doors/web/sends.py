@@ -8,7 +8,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import field
 from enum import StrEnum
-from functools import cached_property
 from typing import Any
 
 import trio
@@ -24,6 +23,7 @@ from shoal.values import dataclass
 log = logging.getLogger(__name__)
 
 MAX_SENDS = 200  # those that are done are forgotten first
+MAX_ENTRIES_IN_ALL = 250_000  # of sends that are not done: some 250 bytes of memory each
 PUBLISHES_AT_ONCE = 2
 PUTS_AT_ONCE = 16  # each holds BATCH_BYTES and what is read of its connection
 BATCH_BYTES = 512 * 1024  # written at once
@@ -58,7 +58,10 @@ class Choices:
 
 @dataclass
 class Send:
-    """One send. `received`: bytes of each entry. `outcome`: further fields once it is done or has failed."""
+    """One send. `received`: bytes of each entry. `outcome`: further fields once it is done or has failed.
+
+    files, size: of all entries together. The entries themselves are forgotten with the bytes.
+    """
 
     id: str
     name: str
@@ -66,6 +69,8 @@ class Send:
     created: float
     entries: Sequence[SendEntry]
     spool: SpoolFolder
+    files: int
+    size: int
     phase: SendPhase = SendPhase.RECEIVING
     choices: Choices = field(default_factory=Choices)
     outcome: dict[str, Any] = field(default_factory=dict)
@@ -76,16 +81,6 @@ class Send:
     is_gone: bool = False
     writers: dict[int, trio.CancelScope] = field(default_factory=dict)
     told_at: float = 0.0
-
-    @cached_property
-    def files(self) -> int:
-        """How many files there are."""
-        return sum(not entry.directory for entry in self.entries)
-
-    @cached_property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(entry.size for entry in self.entries)
 
     @property
     def has_content(self) -> bool:
@@ -118,6 +113,8 @@ class Send:
             "name": self.name,
             "folder": self.folder,
             "created": self.created,
+            "files": self.files,
+            "size": self.size,
             "phase": self.phase.value,
             "choices": [choices.lease_days, choices.needed, choices.total, choices.public],
             "outcome": self.outcome,
@@ -147,7 +144,7 @@ class Sends:
                 await self._env.call(spool.remove)
                 continue
             if not send.has_content:
-                await self._env.call(spool.remove_content)
+                await self._forget_content(send)
             await self._env.call(_count, send)
             self._sends[send_id] = send
             if send.phase is SendPhase.WAITING:
@@ -177,7 +174,7 @@ class Sends:
         :raises HttpError: there are too many: 409.
         """
         await self._env.call(check_entries, name, folder, entries)
-        await self._make_way()
+        await self._make_way(len(entries))
         size = sum(entry.size for entry in entries)
         free = await self._env.call(self._spool.free_bytes)
         free -= sum(send.size - send.received_bytes for send in self._sends.values() if send.has_content)
@@ -185,7 +182,8 @@ class Sends:
             raise no_room(size, max(0, free))
         send_id = self._env.entropy(ID_BYTES).hex()
         spool = self._spool.folder(send_id, name, is_folder=folder)
-        send = Send(send_id, name, folder, self._env.wall(), tuple(entries), spool)
+        files = sum(not entry.directory for entry in entries)
+        send = Send(send_id, name, folder, self._env.wall(), tuple(entries), spool, files, size)
         send.received = [0] * len(entries)
         self._sends[send_id] = send
         try:
@@ -199,7 +197,15 @@ class Sends:
         self._tell(send)
         return send
 
-    async def _make_way(self) -> None:
+    async def _make_way(self, entries: int) -> None:
+        known = sum(len(send.entries) for send in self._sends.values())
+        if known + entries > MAX_ENTRIES_IN_ALL:
+            raise HttpError(
+                409,
+                f"Sends that are not done have {known} files and folders, and this one {entries} more.",
+                "Wait until some are done, or cancel some.",
+                code="failed",
+            )
         if len(self._sends) < MAX_SENDS:
             return
         done = [send for send in self.all() if not send.has_content]
@@ -328,9 +334,13 @@ class Sends:
         except ShoalError as error:
             log.error("%s The link is in the list of this home all the same.", error)
         if not send.has_content:
-            await self._env.call(send.spool.remove_content)
+            await self._forget_content(send)
         self._tell(send)
         self._feed.note("library")
+
+    async def _forget_content(self, send: Send) -> None:
+        send.entries, send.received = (), []
+        await self._env.call(send.spool.remove_content)
 
     def _moment(self, send: Send, progress: Progress) -> None:
         is_new = send.pace.add(progress, trio.current_time())
@@ -364,7 +374,8 @@ def _too_long(entry: SendEntry) -> HttpError:
 
 def _restored(send_id: str, state: dict[str, Any], entries: Sequence[SendEntry], spool: SpoolFolder) -> Send:
     """A send that an earlier door has written down. What that one was publishing waits for its turn again."""
-    send = Send(send_id, state["name"], state["folder"], float(state["created"]), entries, spool)
+    files, size = int(state["files"]), int(state["size"])
+    send = Send(send_id, state["name"], state["folder"], float(state["created"]), entries, spool, files, size)
     phase = SendPhase(state["phase"])
     send.phase = SendPhase.WAITING if phase is SendPhase.PUBLISHING else phase
     send.choices, send.outcome = Choices(*state["choices"]), dict(state["outcome"])
@@ -372,11 +383,8 @@ def _restored(send_id: str, state: dict[str, Any], entries: Sequence[SendEntry],
 
 
 def _count(send: Send) -> None:
-    if send.has_content:
-        send.received = [0 if entry.directory else send.spool.received(entry) for entry in send.entries]
-    else:
-        send.received = [entry.size for entry in send.entries]
-    send.received_bytes = sum(send.received)
+    send.received = [0 if entry.directory else send.spool.received(entry) for entry in send.entries]
+    send.received_bytes = sum(send.received) if send.has_content else send.size
 
 
 def _outcome(done: Published) -> dict[str, Any]:

@@ -139,8 +139,10 @@ class SpoolFolder:
                     os.utime(path, ns=(at, at))
 
     def remove_content(self) -> None:
-        """Remove the bytes, and keep what is known of them."""
+        """Remove the bytes, and the list of what they are of."""
         shutil.rmtree(self._folder / "content", ignore_errors=True)
+        with suppress(LocalError):  # it is removed at the next start
+            write_private(self._folder / "entries.json", b"[]", durable=False)
 
     def remove(self) -> None:
         """Remove all of it. What the disk keeps is removed at the next start: it has no state."""
@@ -208,7 +210,9 @@ class Spool:
                 entries = [
                     SendEntry(**each) for each in json.loads(read_plain(folder / "entries.json", MAX_ENTRIES_BYTES))
                 ]
-                check_entries(state["name"], state["folder"], entries)
+                check_entries(
+                    state["name"], state["folder"] or not entries, entries
+                )  # none are left of one that is done
             except (OSError, ValueError, TypeError, LookupError, UsageError):
                 shutil.rmtree(folder, ignore_errors=True)
                 continue

@@ -10,6 +10,7 @@ import trio
 
 from kit.web import Opened, opened_door, read_answer
 from kit.worlds import start_nodes
+from shoal.doors.web import sends
 from shoal.doors.web.looking import pasted
 from shoal.doors.web.watch import Watch
 from shoal.node import UsageError
@@ -139,5 +140,19 @@ def test_a_cancelled_send_takes_no_bytes_of_a_request_that_waits_for_another(tmp
                 assert (await opened.page.ask("DELETE", path)).status == 204
         assert sorted(statuses) == [404, 409]
         assert not list((tmp_path / "home").rglob("a.txt"))
+
+    with_door(tmp_path, story)
+
+
+def test_sends_that_are_not_done_have_a_number_of_files_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sends, "MAX_ENTRIES_IN_ALL", 3)
+
+    async def story(opened: Opened) -> None:
+        first = await announced(opened)
+        await announced(opened)
+        folder = {"name": "f", "folder": True, "entries": [{"path": name, "size": 1} for name in "ab"]}
+        assert (await opened.page.call("POST", "sends", folder)).status == 409
+        await opened.page.call("DELETE", f"sends/{first['id']}")
+        assert (await opened.page.call("POST", "sends", folder)).status == 201
 
     with_door(tmp_path, story)

@@ -81,6 +81,8 @@ def test_a_file_goes_from_a_drop_to_a_link_to_another_home(tmp_path: Path) -> No
             done = await published(sender.page, send)
             assert (done["complete"], done["survives"], done["k"], done["n"]) == (True, 6, 3, 9)
             assert not spooled(tmp_path)
+            assert (done["received"], done["received_bytes"], done["files"]) == ([], len(data), 1)
+            assert [path.read_text() for path in (tmp_path / "sender").rglob("entries.json")] == ["[]"]
 
             info = await reader.page.good("POST", "info", {"link": done["link"]})
             assert (info["name"], info["size"], info["media_type"]) == ("film.mp4", len(data), "video/mp4")
