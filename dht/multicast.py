@@ -5,6 +5,7 @@ import ipaddress
 import socket
 import struct
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -53,7 +54,12 @@ class LanLink:
     def has(self, address: Address) -> bool:
         """Whether an address is of this local network."""
         host = ipaddress.ip_address(address.host)
-        return any(host in ipaddress.ip_network(network) for network in self.networks)
+        return any(host in _network(network) for network in self.networks)
+
+
+@lru_cache(maxsize=64)
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text)
 
 
 class LanNetwork(Protocol):

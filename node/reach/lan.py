@@ -132,16 +132,17 @@ class Lan:
     # -- calling ---------------------------------------------------------------------------------------
 
     async def _call_again_and_again(self, links: Sequence[LanLink], scope: trio.CancelScope) -> None:
+        begun = trio.current_time()
         with scope:
-            begun = trio.current_time()
-            for after_s in CALLS_S if links else ():
-                await trio.sleep_until(begun + after_s * self._rng.uniform(0.8, 1.2))
-                await self._call_everywhere(links)
-            while links:
-                pause_s = ACQUAINTED_S if self._dht.contacts() else ALONE_S
-                with trio.move_on_after(pause_s * self._rng.uniform(0.8, 1.2)):
-                    await self._until_alone(math.inf if not self._dht.contacts() else ALONE_S)
-                await self._call_everywhere(links)
+            async with open_nursery() as nursery:  # the answers to one call hold up no other
+                for after_s in CALLS_S if links else ():
+                    await trio.sleep_until(begun + after_s * self._rng.uniform(0.8, 1.2))
+                    self._call_everywhere(nursery, links)
+                while links:
+                    pause_s = ACQUAINTED_S if self._dht.contacts() else ALONE_S
+                    with trio.move_on_after(pause_s * self._rng.uniform(0.8, 1.2)):
+                        await self._until_alone(math.inf if not self._dht.contacts() else ALONE_S)
+                    self._call_everywhere(nursery, links)
 
     async def _until_alone(self, look_every_s: float) -> None:
         """Return when the last contact is gone."""
@@ -150,10 +151,8 @@ class Lan:
             if not self._dht.contacts():
                 return
 
-    async def _call_everywhere(self, links: Sequence[LanLink]) -> None:
-        if not self._dht.serving and self._dht.contacts():
-            return
-        async with open_nursery() as nursery:
+    def _call_everywhere(self, nursery: trio.Nursery, links: Sequence[LanLink]) -> None:
+        if self._dht.serving or not self._dht.contacts():
             for link in links:
                 nursery.start_soon(self._call, link)
 

@@ -24,6 +24,7 @@ from shoal.node.reach.lan import (
     ALL_CALLS,
     ALL_CALLS_PER_S,
     ALONE_S,
+    CALLS_S,
     HOST_CALLS,
     HOST_CALLS_PER_S,
     LINKS_S,
@@ -218,6 +219,8 @@ async def test_liars_in_the_local_network_cost_a_bounded_number_of_datagrams(
     for number in range(1000):
         carry(replies[0], on_link(number % 200 + 20), asked[0][1])
         carry(os.urandom(192), on_link(number % 200 + 20), asked[0][1])
+    await trio.sleep(4)
+    assert len(asked) == len(CALLS_S), "pings that nobody answers hold up no call"
     await trio.sleep(30)
     assert len(sent) == MAX_KNOCKS
     assert sum(sent.values()) <= 3 * MAX_KNOCKS
