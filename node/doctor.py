@@ -110,7 +110,8 @@ def _reachable(status: Facts) -> Symptom:
                 _BY_HAND,
             )
         case "no":
-            is_mapped = (status.get("mapping") or {}).get("state") == "mapped"
+            outside = _host((status.get("mapping") or {}).get("external"))
+            is_mapped = outside is not None and outside == _host(_observed(status))
             return Symptom(
                 "reachable",
                 Level.PROBLEM,

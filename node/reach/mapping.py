@@ -1,6 +1,7 @@
 """A port of the home router that leads to this node: opened, watched, opened again, and closed at the end."""
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -31,6 +32,12 @@ SEARCH_S = 30.0  # first pause after no router opened a port; it doubles up to M
 MAX_SEARCH_S = 600.0
 ANSWER_S = 20.0  # for all that one router is asked at a time; an honest one takes a second
 CLOSE_S = 1.5  # for taking the port back at the end; else its lease of an hour ends by itself
+
+
+# A router may say each minute that the address outside is another one. Each change is told to the holders of all files
+# here, so this many are told in half an hour; a later one waits until the first of them is so old.
+CHANGES = 3
+CHANGES_S = 1800.0
 
 
 class MappingState(Enum):
@@ -130,6 +137,8 @@ class PortMapping:
         self._look_s = look_s
         self._moved = trio.Event()
         self._open: _OpenPort | None = None
+        self._told: Address | None = None
+        self._told_at: deque[float] = deque(maxlen=CHANGES)
         self.current = Mapping(MappingState.LOOKING)
 
     async def run(self) -> None:
@@ -218,9 +227,13 @@ class PortMapping:
         return False
 
     def _note(self, opened: _OpenPort | None, told: Mapping) -> None:
-        before, self.current, self._open = self.current, told, opened
-        if before.external != told.external:
+        self.current, self._open = told, opened
+        now = trio.current_time()
+        has_room = len(self._told_at) < CHANGES or now - self._told_at[0] >= CHANGES_S
+        if self._told != told.external and has_room:
             log.info("port mapping: %s", told.external or told.reason or "no router answers")
+            self._told = told.external
+            self._told_at.append(now)
             self._on_change(told.external)
 
     async def _pause(self, seconds: float) -> None:

@@ -187,9 +187,10 @@ class UpnpRouter:
         if status != 200:
             raise RouterError(f"it answered with HTTP status {status}")
         services = igd.read_description(document, self._place)
-        for self._service in services:
+        for service in services:
+            self._service = service
             with suppress(RouterError):
-                outside_address(await self._outside(), igd.GROUP[1])
+                outside_address(await self._outside(), 1)
                 return
         self._service = services[0]
 

@@ -84,6 +84,10 @@ def test_a_node_that_nobody_can_call_is_a_problem_with_a_way_out() -> None:
     assert "forward the port by hand" in told["reachable"].advice
     firewall = found(reachable="no")["reachable"]  # the router has opened the port, and nobody gets in
     assert "firewall on this machine" in firewall.advice
+    shared = found(reachable="no", mapping=mapping(external="100.64.7.2:4750"))[
+        "reachable"
+    ]  # what it opened is of no use
+    assert "firewall on this machine" not in shared.advice
 
 
 def test_a_relayed_node_is_well_and_is_told_how_it_would_do_better() -> None:

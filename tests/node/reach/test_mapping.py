@@ -104,6 +104,23 @@ async def test_another_outer_address_is_noticed_within_a_minute(autojump_clock: 
     assert watched.said == [MAPPED, Address("5.5.5.2", 4750)]
 
 
+async def test_a_router_that_changes_its_mind_each_minute_is_heard_three_times_in_half_an_hour(
+    autojump_clock: MockClock,
+) -> None:
+    router = VirtualRouter()
+    watched = Watched(VirtualHome([router]))
+    async with watched.running():
+        for minute in range(120):
+            router.outside, router.refuses = f"5.5.5.{minute}", minute % 3 == 2
+            if router.refuses:
+                router.open.clear()
+            await trio.sleep(LOOK_S)
+        assert len(watched.said) <= 3 * 5
+        router.outside, router.refuses = "5.5.5.200", False
+        await trio.sleep(HOUR_S)
+    assert watched.said[-1] == Address("5.5.5.200", 4750)
+
+
 async def test_a_port_whose_router_is_gone_is_lost_with_its_lease(autojump_clock: MockClock) -> None:
     for lease_s in (3600, 0):
         router = VirtualRouter(lease_s=lease_s)
