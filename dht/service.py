@@ -255,10 +255,6 @@ class DhtService:
             self._reunion.notice()
         self._on_known_again()
 
-    def be_opened(self) -> None:
-        """A router lets calls in to an address of ours now, or no longer."""
-        self._on_known_again()
-
     def candidates(self, *, ipv6: bool) -> list[OwnAddress]:
         """What may be our address, believed or not, the most trusted first; nothing for a client."""
         return self._own.candidates(ipv6=ipv6) if self.serving else []

@@ -3,16 +3,24 @@
 from shoal.dht import Address, AddressSource, DatagramNetwork, DhtService
 from shoal.node.nursery import open_nursery
 from shoal.node.reach.mapping import PortMapping
+from shoal.node.reach.reachability import Reaching
 from shoal.node.router import RouterNetwork
 
 
 class HomePorts:
-    """Keeps both open while `run` runs."""
+    """Keeps both open while `run` runs. `reaching` hears of what is opened and closed."""
 
-    def __init__(self, dht: DhtService, datagrams: DatagramNetwork, routers: RouterNetwork) -> None:
+    def __init__(self, dht: DhtService, datagrams: DatagramNetwork, routers: RouterNetwork, reaching: Reaching) -> None:
+        def mapped(external: Address | None) -> None:
+            dht.be_mapped(external)
+            reaching.reopened(ipv6=False)
+
+        def opened(external: Address | None) -> None:
+            reaching.reopened(ipv6=True)
+
         changed = datagrams.wait_for_change
-        self.ipv4 = PortMapping(routers, lambda: _by_ipv4(dht), dht.be_mapped, changed)
-        self.ipv6 = PortMapping(routers, lambda: _by_ipv6(dht, datagrams), lambda _: dht.be_opened(), changed)
+        self.ipv4 = PortMapping(routers, lambda: _by_ipv4(dht), mapped, changed)
+        self.ipv6 = PortMapping(routers, lambda: _by_ipv6(dht, datagrams), opened, changed)
 
     async def run(self) -> None:
         """Until cancelled; then they are closed."""

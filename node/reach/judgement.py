@@ -125,6 +125,11 @@ class Judgement:
             del self._judged[next(iter(self._judged))]
         return self.verdict(address) is not before.verdict
 
+    def forget(self, *, ipv6: bool) -> None:
+        """A router has opened or closed a port: what was found in that family says nothing any more."""
+        for address in [each for each in self._judged if each.is_ipv6 == ipv6]:
+            del self._judged[address]
+
     def next_due(self, now: float) -> tuple[Address | None, float]:
         """The address to judge first, and when. Without one, when to look again: at infinity when nothing may change.
 

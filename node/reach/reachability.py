@@ -71,6 +71,7 @@ class Reaching:
         self._dht = dht
         self._dial_back = dial_back
         self._changed = trio.Event()
+        self._reopened = 0  # how often a router has opened or closed a port
         self._judgement = Judgement(
             lambda ipv6: dht.candidates(ipv6=ipv6), lambda ipv6: dht.peers.observed.voters(ipv6=ipv6), private=private
         )
@@ -91,6 +92,12 @@ class Reaching:
     def changed(self) -> None:
         """What may be our address may have changed."""
         self._changed.set()
+
+    def reopened(self, *, ipv6: bool) -> None:
+        """The home router has opened or closed a port: have strangers try anew."""
+        self._reopened += 1
+        self._judgement.forget(ipv6=ipv6)
+        self._tell()
 
     # -- what others ask ---------------------------------------------------------------------------------
 
@@ -136,10 +143,13 @@ class Reaching:
                 await self._judge(address)
 
     async def _judge(self, address: Address) -> None:
+        reopened = self._reopened
         knocks = await self._dial_back.have_called(address)
         if self._has_grounds(address) and verdict_of(knocks) is Openness.SHUT:
             await trio.sleep(SECOND_LOOK_S)  # two liars may have been asked; now others are
             knocks = await self._dial_back.have_called(address)
+        if reopened != self._reopened:  # meanwhile: it is judged again
+            return
         if self._judgement.note(address, knocks, trio.current_time()):
             self._tell()
 

@@ -146,9 +146,6 @@ class Serving:
         await nursery.start(holder.run)
         await nursery.start(self._take_care, context, holder)
         nursery.start_soon(self._watch_for_twin, context)
-        if self.settings.map and context.env.routers is not None:
-            self._ports = HomePorts(context.dht, context.env.datagrams, context.env.routers)
-            nursery.start_soon(self._ports.run)
         await self._be_reached(nursery, context)
 
     async def _be_reached(self, nursery: trio.Nursery, context: Context) -> None:
@@ -160,6 +157,9 @@ class Serving:
         self.reaching = Reaching(dht, dial_back, private=network.private)
         dht.trust(self.reaching)
         nursery.start_soon(self.reaching.run)
+        if self.settings.map and env.routers is not None:
+            self._ports = HomePorts(dht, env.datagrams, env.routers, self.reaching)
+            nursery.start_soon(self._ports.run)
         nursery.start_soon(self._be_rung(context, self.reaching).run)
 
     def _be_rung(self, context: Context, reaching: Reaching) -> Relayed:

@@ -105,6 +105,16 @@ def test_peers_that_each_see_us_elsewhere_show_that_nobody_can_dial_us() -> None
     assert not lonely.is_shut(ipv6=False, now=10**6)
 
 
+def test_what_was_found_before_a_router_opened_a_port_is_forgotten() -> None:
+    judgement = judging(SEEN)
+    judgement.note(HERE, [SHUT] * 3, 0.0)
+    judgement.forget(ipv6=True)
+    assert judgement.verdict(HERE) is Openness.SHUT
+    judgement.forget(ipv6=False)
+    assert judgement.verdict(HERE) is Openness.UNKNOWN
+    assert judgement.next_due(1.0) == (HERE, 1.0)
+
+
 def test_few_addresses_are_remembered() -> None:
     judgement = judging(SEEN)
     for number in range(2 * MAX_JUDGED):
