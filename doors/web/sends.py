@@ -97,6 +97,7 @@ class Send:
             "files": self.files,
             "size": self.size,
             "phase": self.phase.value,
+            "lease_days": self.choices.lease_days,
             "received_bytes": self.received_bytes,
             "progress": self.pace.fields() if self.phase is SendPhase.PUBLISHING else None,
             **self.outcome,

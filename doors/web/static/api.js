@@ -49,7 +49,11 @@ export function takeToken() {
   history.replaceState(null, "", link ? "#get" : "#send");
   sessionStorage.setItem(TOKEN_KEY, first);
   tabs.postMessage({ token: first }); // older tabs go on with it
-  return link ? decodeURIComponent(link.slice(5)) : "";
+  try {
+    return link ? decodeURIComponent(link.slice(5)) : "";
+  } catch {
+    return ""; // the address is broken: then it leads nowhere
+  }
 }
 
 /**

@@ -32,6 +32,7 @@
  * @property {boolean} folder
  * @property {number} size
  * @property {SendPhase} phase
+ * @property {number | null} lease_days
  * @property {number} received_bytes what the daemon has, of all entries
  * @property {Progress | null} progress
  * @property {string} [link] from here on: once it is done

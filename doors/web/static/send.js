@@ -205,6 +205,11 @@ function card(send) {
 }
 
 /** @param {Send} send */
+function startAgain({ id, lease_days }) {
+  void act(id, () => call("POST", `sends/${id}/start`, { lease_days }));
+}
+
+/** @param {Send} send */
 function stage(send) {
   switch (send.phase) {
     case "receiving":
@@ -220,7 +225,7 @@ function stage(send) {
     case "failed":
       return html`${problem(send.error ?? { error: t.send.failed }, {
           words: t.trouble.retry,
-          act: () => void act(send.id, () => call("POST", `sends/${send.id}/start`, {})),
+          act: () => startAgain(send),
         })}
         <div class="actions links">${forgetButton(send)}</div>`;
   }
@@ -289,7 +294,7 @@ function publishing(send) {
 /** @param {Send} send */
 function done(send) {
   const { link = "", n = 0, shares = 0, complete } = send;
-  const more = { words: t.send.completeNow, act: () => void act(send.id, () => call("POST", `sends/${send.id}/start`, {})) };
+  const more = { words: t.send.completeNow, act: () => startAgain(send) };
   return html`${copyable(t.link.label(visible(send.name)), link, t.link.copy)}
     ${n ? fishes(shares, n, complete === false ? "weak" : "") : nothing}
     <p class="line small">
