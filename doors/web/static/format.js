@@ -53,11 +53,6 @@ export function dayOf(at) {
 }
 
 /** @param {number} at */
-export function hourOf(at) {
-  return new Date(at * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
-}
-
-/** @param {number} at */
 export function daysUntil(at) {
   return Math.max(0, Math.floor((at - Date.now() / 1000) / DAY_S));
 }

@@ -10,6 +10,7 @@ import { html, nothing } from "./vendor/lit-html.js";
 
 /** @typedef {import("./contract.js").Get} Get */
 /** @typedef {import("./contract.js").Trouble} Trouble */
+/** @typedef {import("./parts.js").Typed} Typed */
 
 /**
  * The link that was looked at.
@@ -188,7 +189,7 @@ function foundCard(at) {
     <p class="note">
       <label>${t.get.into}
         <input class="path" .value=${at.into} placeholder=${state.status?.downloads ?? ""} spellcheck="false"
-          @input=${(/** @type {Event & {currentTarget: HTMLInputElement}} */ event) => (at.into = event.currentTarget.value)} /></label>
+          @input=${(/** @type {Typed} */ event) => (at.into = event.currentTarget.value)} /></label>
     </p>
     ${at.trouble ? problem(at.trouble) : nothing}
     ${tree ? html`<h3>${t.get.contents}</h3>${tree.view((name, shown, path) => void play(at, name, shown, path))}` : nothing}

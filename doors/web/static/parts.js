@@ -8,6 +8,7 @@ import { html, nothing, render } from "./vendor/lit-html.js";
 
 /** @typedef {import("./contract.js").Trouble} Trouble */
 /** @typedef {import("./vendor/lit-html.js").TemplateResult} Template */
+/** @typedef {Event & {currentTarget: HTMLInputElement}} Typed */
 
 /**
  * A list whose items keep their elements, and so the focus, when others come and go.
@@ -129,7 +130,7 @@ export function copyable(label, text, words, kind = "main") {
   </div>`;
 }
 
-/** @param {Event & {currentTarget: HTMLInputElement}} event */
+/** @param {Typed} event */
 function selectAll(event) {
   event.currentTarget.select();
 }

@@ -9,6 +9,7 @@ import { t } from "./strings.js";
 import { html, nothing } from "./vendor/lit-html.js";
 
 /** @typedef {import("./contract.js").Entry} Entry */
+/** @typedef {import("./parts.js").Typed} Typed */
 /** @typedef {{entries: Entry[], more: boolean, isLoading: boolean, trouble: import("./contract.js").Trouble | null}} Level */
 
 /** @typedef {(name: string, kind: "video" | "audio" | "image", path: string) => void} Play */
@@ -118,7 +119,7 @@ export class Tree {
     const isAbove = this.isBelowPicked(path);
     const isOpen = this.opened.has(path);
     const kind = shownAs(entry.media_type);
-    const picked = (/** @type {Event & {currentTarget: HTMLInputElement}} */ event) => this.pick(path, event.currentTarget.checked);
+    const picked = (/** @type {Typed} */ event) => this.pick(path, event.currentTarget.checked);
     return html`<div class="row">
         <input type="checkbox" aria-label=${t.get.select(name)} .checked=${isAbove || this.picked.has(path)} ?disabled=${isAbove} @change=${picked} />
         ${entry.kind === "folder"

@@ -9,6 +9,7 @@ import { html, nothing } from "./vendor/lit-html.js";
 
 /** @typedef {import("./contract.js").Kept} Kept */
 /** @typedef {import("./contract.js").Trouble} Trouble */
+/** @typedef {import("./parts.js").Typed} Typed */
 
 const FILTER_FROM = 6; // items before a field to find one is worth its place
 const SHOWN = 50; // cards at first, and more with each press of the button
@@ -84,7 +85,7 @@ function shelf(library) {
   return html`<p class="lead">${t.yours.total(library.length, size)}</p>
     ${library.length >= FILTER_FROM
       ? html`<p><input type="search" aria-label=${t.yours.filter} placeholder=${t.yours.filter} .value=${filter}
-          @input=${(/** @type {Event & {currentTarget: HTMLInputElement}} */ event) => void ((filter = event.currentTarget.value), changed())} /></p>`
+          @input=${(/** @type {Typed} */ event) => void ((filter = event.currentTarget.value), changed())} /></p>`
       : nothing}
     <h2 class="unseen">${t.yours.list}</h2>
     ${shown.length ? list(shown.slice(0, shownMost)) : html`<p class="line">${t.yours.noMatch}</p>`}
