@@ -266,7 +266,7 @@ async def _opened_door(settings: Globals, node: "Node", *, wanted: bool) -> Asyn
 
     async with open_door(node, settings.load_network()) as door:
         settings.output.note(f"the page is open on port {door.note.port}: see it with {settings.command('web')}")
-        settings.output.status(event="web", url=door.note.url(), port=door.note.port)
+        settings.output.status(event="web", port=door.note.port)  # no token: this often goes to a log
         yield
 
 

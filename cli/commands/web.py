@@ -46,7 +46,7 @@ def web(
     It runs until you stop it with Ctrl-C, beside the node of this home or without one. Where the page is open
     already, it is opened in the browser once more.
 
-    The address is a secret: who has it can use all that this home has. It is good until the command ends.
+    The address is a secret: anybody with it can use all that this home has. It is good until the command ends.
     """
     settings = globals_of(context)
     number = port_number(port)

@@ -37,7 +37,7 @@ class DoorNote:
 
 
 def new_token() -> str:
-    """A new one for each start. An older one is worth nothing, to whoever takes the port when the door is gone."""
+    """A new one for each start. An older one is worth nothing to a program that takes the port later."""
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
