@@ -123,7 +123,8 @@ def test_a_node_with_the_page(start: Start, inside: Any, tmp_path: Path) -> None
     assert inside("node", "init", "--listen", "127.0.0.1:0").returncode == 0
     node = start("node", "run", "--web")
     node_id = node.said("listening")["node_id"]
-    assert "url" not in (said := node.said("web"))  # what a daemon says goes to logs
+    said = node.said("web")
+    assert "url" not in said  # what a daemon says goes to logs
     note = json.loads((tmp_path / "home" / "web" / "door.json").read_text())
     url = f"http://127.0.0.1:{said['port']}/#{note['token']}"
     assert status(url)["node"]["node_id"] == node_id
