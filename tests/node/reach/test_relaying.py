@@ -11,14 +11,25 @@ from shoal.node.channel import (
     MAX_PAYLOAD_BYTES,
     GetRelayed,
     HeldShares,
+    PeerConnection,
+    PeerError,
     Read,
     RemoteError,
     Ring,
     Status,
+    Throttle,
     TlsNetwork,
     open_connection,
 )
 from shoal.node.channel.relayed import MET_S, UNPUNCHED_S, RelayCalls
+from shoal.node.reach import relaying
+from shoal.node.reach.relaying import (
+    DAY_PART,
+    IDLE_S,
+    LEAST_BUFFER_BYTES,
+    MAX_CIRCUITS,
+    buffer_bytes,
+)
 from shoal.simulation.nat import Nat
 from shoal.simulation.streams import VirtualStreams
 
@@ -101,6 +112,7 @@ async def test_a_node_counts_for_the_relay_that_brings_it(
     world.nats[HOME] = Nat.SYMMETRIC
     await call(nursery, network, node_id, named, calls=calls)
     assert calls.met_at(node_id) == met
+    home.stop()  # a day of its questions is long
     await trio.sleep(MET_S)
     assert calls.met_at(node_id) is None
 
@@ -142,3 +154,52 @@ async def test_a_real_circuit_and_a_real_punch(nursery: trio.Nursery) -> None:
     with trio.fail_after(5):
         while relay.relay.statistics().circuits:  # noqa: ASYNC110 - it has no event for this
             await trio.sleep(0.02)
+
+
+async def test_a_circuit_without_a_byte_ends(
+    autojump_clock: Clock, nursery: trio.Nursery, world: VirtualStreams
+) -> None:
+    """Both ends stay, and nobody asks: the relay does not keep it for them."""
+    world.nats[HOME] = Nat.SYMMETRIC
+    relays = await some_relays(nursery, world, 1)
+    home = await homebody(nursery, world, relays)
+    await call(nursery, world.at(CALLER), home.identity.node_id, home.relayed.relays)
+    assert relays[0].relay.statistics().circuits == 1
+    await trio.sleep(IDLE_S + 1)
+    assert relays[0].relay.statistics().circuits == 0
+
+
+async def read_on(connection: PeerConnection) -> None:
+    """Until it breaks."""
+    while True:
+        await connection.request(Read(bytes(32), 3, 0, 1, True), timeout_s=60)
+
+
+async def test_a_relay_passes_on_so_much_in_a_day(
+    autojump_clock: Clock, nursery: trio.Nursery, world: VirtualStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node's part is used up in the middle of a circuit: that ends, no other begins, and the next day all is well."""
+    monkeypatch.setattr(relaying, "DAY_S", 3600.0)
+    monkeypatch.setattr(relaying, "BUSY_PART", 20)
+    world.nats[HOME] = Nat.SYMMETRIC
+    rate = 20_000.0  # 450 kB for one node in such a day
+    relay = await start_relay(nursery, world.at("10.9.0.1"), "10.9.0.1", throttle=Throttle(rate))
+    home = await homebody(nursery, world, [relay])
+    connection = await call(nursery, world.at(CALLER), home.identity.node_id, home.relayed.relays)
+    most = rate * 3600 / 20 / DAY_PART
+    with pytest.raises(PeerError):
+        await read_on(connection)
+    assert most <= relay.relay.statistics().passed_bytes < most + 2**16
+    with pytest.raises(RemoteError) as caught:
+        await call(nursery, world.at(CALLER), home.identity.node_id, home.relayed.relays)
+    assert caught.value.status == Status.FULL
+    await trio.sleep(3600)
+    connection = await call(nursery, world.at(CALLER), home.identity.node_id, home.relayed.relays)
+    assert isinstance(await connection.request(FINE, timeout_s=60), HeldShares)
+
+
+def test_all_circuits_together_hold_so_much() -> None:
+    """Each was joined when so many others were there. The system keeps two buffers at each of its two ends."""
+    held = sum(4 * buffer_bytes(number) for number in range(1, MAX_CIRCUITS + 1))
+    assert held <= 270 * 2**20
+    assert buffer_bytes(MAX_CIRCUITS) == LEAST_BUFFER_BYTES

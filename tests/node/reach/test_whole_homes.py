@@ -63,6 +63,7 @@ async def test_what_homes_keep_other_homes_fetch(
 ) -> None:
     """Twelve nodes, eight behind routers. Four holders are killed between publish and fetch."""
     monkeypatch.setattr("shoal.node.reach.judgement.NOBODY_S", 2.0)  # so few can be asked that they are all busy
+    monkeypatch.setattr("shoal.node.reach.dial_back.ARRIVAL_S", 3.0)  # here every call comes at once, or never
     machines = [net.machine(kind) for kind in KINDS]
     door = f"{machines[0].outer_host}:{PORT}"
     content = random.Random(8).randbytes(3_000_000)
