@@ -171,7 +171,11 @@ def _init(settings: Globals, wishes: Wishes) -> int:
 
     home = settings.locate_home()
     written = written_settings(home)
-    chosen = settings.with_lan(wishes.apply(written or NodeSettings()))
+    chosen = wishes.apply(written or NodeSettings())
+    if (
+        written is None
+    ):  # what stands in the environment, such as $SHOAL_NO_LAN, does not contradict what a person wrote
+        chosen = settings.with_lan(chosen)
     network = settings.load_network()
     parameters = network.parameters
     node_id = init_node(home, chosen, network)
