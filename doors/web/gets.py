@@ -207,7 +207,9 @@ class Gets:
 
 
 def free_target(folder: Path, name: str, taken: set[Path | None]) -> Path:
-    """A path in a folder where nothing is, and nothing will be.
+    """A path in a folder where nothing is, and nothing will be. The publisher chose the name.
+
+    A first dot becomes a `_`: `.ssh` or `.profile` would be no download where the folder is the user's home.
 
     :raises UsageError: the published name can be no file's.
     """
@@ -215,6 +217,8 @@ def free_target(folder: Path, name: str, taken: set[Path | None]) -> Path:
         name_bytes(name)
     except ValueError as error:
         raise UsageError(f"The published name {printable(name)} is {error}.") from error
+    if name.startswith("."):
+        name = f"_{name[1:]}"
     stem, dot, suffix = name.rpartition(".")
     if not stem:
         stem, dot, suffix = name, "", ""

@@ -11,6 +11,7 @@ import trio
 from kit.web import Opened, opened_door, read_answer
 from kit.worlds import start_nodes
 from shoal.doors.web import sends
+from shoal.doors.web.gets import free_target
 from shoal.doors.web.looking import pasted
 from shoal.doors.web.watch import Watch
 from shoal.node import UsageError
@@ -156,3 +157,22 @@ def test_sends_that_are_not_done_have_a_number_of_files_in_all(tmp_path: Path, m
         assert (await opened.page.call("POST", "sends", folder)).status == 201
 
     with_door(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (".ssh", "_ssh"),
+        (".bash_profile", "_bash_profile"),
+        ("..a", "_.a"),
+        ("a.b", "a.b"),
+        ("taken.txt", "taken (2).txt"),
+        (".taken", "_taken (2)"),
+        ("tar.gz.", "tar.gz."),
+    ],
+)
+def test_a_published_name_configures_nothing_of_the_user(tmp_path: Path, name: str, expected: str) -> None:
+    """A folder for downloads may be the home itself. There a name with a dot in front would be read by a shell."""
+    for there in ("taken.txt", "_taken"):
+        (tmp_path / there).touch()
+    assert free_target(tmp_path, name, set()).name == expected

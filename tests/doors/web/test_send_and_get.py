@@ -322,7 +322,7 @@ def test_names_that_are_taken_get_a_number(tmp_path: Path) -> None:
     assert free(tmp_path, "film.mp4", set()).name == "film (3).mp4"
     assert free(tmp_path, "film.mp4", {tmp_path / "film (3).mp4"}).name == "film (4).mp4"
     assert free(tmp_path, "other", set()).name == "other"
-    assert free(tmp_path, ".profile", {tmp_path / ".profile"}).name == ".profile (2)"
+    assert free(tmp_path, "_profile", {tmp_path / "_profile"}).name == "_profile (2)"
 
 
 def test_what_an_ended_publish_left_on_the_disk_is_removed(tmp_path: Path) -> None:
