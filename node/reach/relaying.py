@@ -4,6 +4,7 @@ A relay sees addresses, times and amounts. TLS runs end to end, to the key of th
 spends is bounded: bytes per second and per day, circuits in all and of one place, and time without a byte.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -42,7 +43,8 @@ RELAY_BYTES_PER_S = 2 * 10**6  # on a line without caps
 RELAY_PART = 4  # of the cap on what a node sends, where there is one: relaying takes a quarter at most
 DAY_S = 86_400.0
 BUSY_PART = 5  # of a day in which the rate may be used: 35 GB a day at 2 MB/s
-DAY_PART = 8  # of a day's bytes for one node
+DAY_PART = 8  # of a day's bytes for the nodes of one place
+MAX_PLACES = 1_024  # that this is known of; the one that used least is forgotten first
 MAX_CIRCUITS = 1_024
 PREAMBLE_S = 5.0  # to say it; a connection and one round trip
 IDLE_S = 60.0  # without a byte; both ends close idle connections before that
@@ -79,6 +81,7 @@ class Relay:
         self._day_bytes = rate * DAY_S / BUSY_PART
         self._day_began = trio.current_time()
         self._today_bytes = self._passed_bytes = 0
+        self._of_place: Counter[bytes] = Counter()  # today
         self._circuits = self._made = self._refused = 0
 
     def statistics(self) -> RelayStatistics:
@@ -208,20 +211,27 @@ class Relay:
                 if not count:
                     break
                 circuit.moved(trio.current_time())
-                circuit.reservation.passed_bytes += count
-                self._today_bytes += count
-                self._passed_bytes += count
+                self._count(circuit.reservation.place, count)
                 await self._throttle.wait_after_receiving(count)
                 await self._throttle.wait_to_send(count)
         circuit.scope.cancel()
 
     def _is_used_up(self, reservation: Reservation) -> bool:
-        """Whether enough was passed on today, for that node or for all together."""
+        """Whether enough was passed on today, for the place of that node or for all together."""
         now = trio.current_time()
         if now - self._day_began >= DAY_S:
             self._day_began, self._today_bytes = now, 0
-            self._reservations.new_day()
-        return self._today_bytes >= self._day_bytes or reservation.passed_bytes >= self._day_bytes / DAY_PART
+            self._of_place.clear()
+        of_place = self._of_place[reservation.place]
+        return self._today_bytes >= self._day_bytes or of_place >= self._day_bytes / DAY_PART
+
+    def _count(self, place: bytes, count: int) -> None:
+        """So many bytes were passed on for a node of that place. It counts for the day, whatever the node does."""
+        self._passed_bytes += count
+        self._today_bytes += count
+        self._of_place[place] += count
+        if len(self._of_place) > MAX_PLACES:
+            del self._of_place[min(self._of_place, key=self._of_place.__getitem__)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,6 @@ class Reservation:
     space: int
     until: float  # without another question
     asking: int = 0  # questions that are under way
-    passed_bytes: int = 0  # today, in both directions
     rings: deque[tuple[bytes, Address | None]] = field(default_factory=deque)  # token, and the caller for a punch
     changed: trio.Event = field(default_factory=trio.Event)
 
@@ -140,11 +139,6 @@ class Reservations:
     def settle(self, pending: PendingCircuit) -> None:
         """A circuit is set up, or given up."""
         self._pending.pop(pending.token, None)
-
-    def new_day(self) -> None:
-        """Nobody has used anything yet."""
-        for each in self._by_id.values():
-            each.passed_bytes = 0
 
     def _forget(self, now: float) -> None:
         for node_id in [node_id for node_id, each in self._by_id.items() if not each.asking and each.until <= now]:
