@@ -103,6 +103,7 @@ class Caretaker:
 
     def on_file(self, file_id: FileId) -> None:
         """A share of this file is kept here from now on."""
+        self.polls.keep(file_id)
         self._new[file_id] = None
         self._wake.set()
 
@@ -247,8 +248,6 @@ class Caretaker:
         """
         fresh = [file_id for file_id in self._new if not self.turns.knows(file_id)]
         self._new.clear()
-        for file_id in fresh:
-            self.polls.keep(file_id)
         await self._schedule_after_epoch(fresh)
 
     async def _schedule_after_epoch(self, files: Sequence[FileId]) -> None:

@@ -7,6 +7,7 @@ import trio
 
 from kit.worlds import Prepared, caretaker_of, fetched, keepers, node_id, prepare, publish, until
 from shoal.erasure import FileId
+from shoal.node.care.caretaker import GATHER_S
 from shoal.node.care.urgency import pause_epochs
 from shoal.simulation.world import Machine, World, run_world
 
@@ -53,6 +54,7 @@ def test_a_file_with_little_to_spare_is_made_whole_within_minutes(
 def test_the_next_in_rank_goes_on_where_the_holder_that_looked_dies(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         prepared = await prepare(world, 20)
+        await trio.sleep(2 * GATHER_S)  # until the holders have set their turns
         await lose(world, prepared.holders[:7])
         await look(prepared, prepared.holders[-1])
         await trio.sleep(2 * MINUTE_S)
@@ -72,11 +74,11 @@ def test_turns_find_a_file_with_little_to_spare_and_nobody_has_to_ask_for_it(tmp
 
 
 def test_the_last_copy_but_one_is_joined_by_others_while_deaths_go_on(tmp_path: Path) -> None:
-    """A machine dies each eighth hour for ten days, and another comes at once. Every file can be read at the end."""
+    """A machine dies each eighth hour for five days, and another comes at once. Every file can be read at the end."""
 
     async def story(world: World) -> None:
         prepared = await prepare(world, 16)
-        for number in range(30):
+        for number in range(15):
             await trio.sleep(8 * HOUR_S)
             await lose(world, [world.rng.choice(world.running())])
             doors = [each.address for each in world.running()[:3]]
@@ -123,7 +125,7 @@ def test_surplus_that_returns_is_kept_and_nothing_goes_to_and_fro(tmp_path: Path
         for machine in away:
             await world.start(machine.name, doors=[world.running()[0].address])
         repairs = sum(each.serving.care_statistics().repairs for each in world.running())
-        await trio.sleep(10 * DAY_S)
+        await trio.sleep(5 * DAY_S)
         copies = keepers(world, prepared.published)
         assert sum(len(names) for names in copies.values()) == 12 + 7
         assert sum(each.serving.care_statistics().repairs for each in world.running()) == repairs
