@@ -4,10 +4,12 @@ A machine behind one calls anybody, and nobody calls it. Two that connect to eac
 router names its machine by one port, whomever that calls.
 """
 
+import random
 from enum import Enum
 
 from shoal.dht import Address
 
+PUNCHABLE = 0.7  # of home routers: what large measurements of hole punching found
 OPEN_S = 120.0  # since the last datagram out: so long a router lets answers in
 HOME_HOST = "192.168.1.2"  # what a machine behind a router takes for its address
 FIRST_OUTER_PORT = 20_000
@@ -19,6 +21,13 @@ class Nat(Enum):
     FULL_CONE = "full cone"  # one port for all, and lets in the datagrams of everybody; connections of nobody
     RESTRICTED = "port restricted"  # one port for all, and lets in those that were called
     SYMMETRIC = "symmetric"  # a port for each that is called, so nobody can tell another where to knock
+
+
+def drawn(rng: random.Random, share: float) -> Nat | None:
+    """The router of a machine, where such a share of all machines stands behind one; None for no router."""
+    if rng.random() >= share:
+        return None
+    return Nat.RESTRICTED if rng.random() < PUNCHABLE else Nat.SYMMETRIC
 
 
 def can_punch(one: Nat | None, other: Nat | None) -> bool:

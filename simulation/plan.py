@@ -15,6 +15,7 @@ MOST_FILES = 100_000
 MOST_SIZE_BYTES, MOST_BYTES = 64 << 20, 1 << 30  # of a file, and of all: they are kept in memory, three times over
 LEAST_LIFE_DAYS = 1 / 24
 MOST_ABSENCES = 10_000.0  # a year: one an hour
+MOST_NAT = 0.9  # others have to ring for those machines
 LEAST_DAYS, MOST_DAYS = 0.1, 3_660.0
 SETTLE_S = 5 * DAY_S  # after the network has healed: the grace for absent holders is three days
 
@@ -53,7 +54,8 @@ class StudyPlan:
     nodes: machines at any time; those that die are replaced by fresh ones.  days: how long.  files of `size_bytes`
     are published in the first hour by clients that then vanish.  k, n: the code, None for the network's own choice.
     mean_life_days: of a machine, until it dies for good with its disk.  uptime: share of its life that a machine is
-    up.  absences: how often a year it goes away and comes back, on average.
+    up.  absences: how often a year it goes away and comes back, on average.  nat: share of the machines that stand
+    behind a home router, where nobody can call them (`nat.py`).
 
     ValueError for what makes no sense.
     """
@@ -66,6 +68,7 @@ class StudyPlan:
     mean_life_days: float = 180.0
     uptime: float = 0.7
     absences: float = 75.0
+    nat: float = 0.0
     k: int | None = None
     n: int | None = None
     hazards: Hazards = field(default_factory=Hazards)
@@ -80,6 +83,7 @@ class StudyPlan:
         _check(LEAST_LIFE_DAYS <= self.mean_life_days < math.inf, "machines live for an hour at least")
         _check(0.05 <= self.uptime <= 1, "machines are up between 5 and 100 % of the time")
         _check(0 <= self.absences <= MOST_ABSENCES, f"machines are away {MOST_ABSENCES:g} times a year at most")
+        _check(0 <= self.nat <= MOST_NAT, f"at most {100 * MOST_NAT:.0f} % of the machines stand behind home routers")
         _check((self.k is None) == (self.n is None), "k and n are given together or not at all")
         if self.k is not None and self.n is not None:
             _check(1 <= self.k <= self.n <= 256, "1 <= k <= n <= 256")

@@ -27,6 +27,8 @@ class Report:
     lost_files: published ones that nobody could read at the end, with the network healed and every machine that
     lives up.  wrong_bytes: read, and different from what was published.  repair_bytes: share bytes fetched and sent by
     repairs.  messages: datagrams and stream messages.  liars: machines that lied, of all there were.
+    natted: machines behind home routers, of all there were.  connections: made between all.  punched: those that met
+    through two routers.  relayed, relayed_bytes: those that a relay passed on, and what it passed on.
     reads_waited: tried while fewer than k shares were up.  first_machines: of the beginning, as far as they were ever
     up.  first_deaths: those of them that died for good.  least_absences: the fewest of any of the others; 0 when none
     is left. What came later counts there for nothing: it had no time to go away.
@@ -56,6 +58,11 @@ class Report:
     datagram_bytes: int = 0
     stream_messages: int = 0
     stream_bytes: int = 0
+    natted: int = 0
+    connections: int = 0
+    punched: int = 0
+    relayed: int = 0
+    relayed_bytes: int = 0
     deaths: int = 0
     first_machines: int = 0
     first_deaths: int = 0
@@ -111,6 +118,7 @@ class Report:
             "size": plan.size_bytes,
             "mean_life_days": plan.mean_life_days,
             "uptime": plan.uptime,
+            "nat": plan.nat,
             "published": self.published,
             "refused_publishes": self.refused_publishes,
             "k": self.k,
@@ -133,6 +141,11 @@ class Report:
             "datagram_bytes": self.datagram_bytes,
             "stream_messages": self.stream_messages,
             "stream_bytes": self.stream_bytes,
+            "natted": self.natted,
+            "connections": self.connections,
+            "punched": self.punched,
+            "relayed": self.relayed,
+            "relayed_bytes": self.relayed_bytes,
             "deaths": self.deaths,
             "first_machines": self.first_machines,
             "first_deaths": self.first_deaths,
@@ -173,6 +186,7 @@ class Report:
             ("days", f"{self.plan.days:g}"),
             ("machines", f"{self.plan.nodes} at any time; {self.deaths} died and were replaced"),
             ("initial machines", self._first_words()),
+            ("behind home routers", self._router_words()),
             ("absences", f"{self.absences}, {self.power_cuts} of them power cuts"),
             (
                 "calamities",
@@ -199,6 +213,15 @@ class Report:
         """How long was waited for the last repairs, and whether they were done by then."""
         end = "then nothing was left to repair" if self.all_repaired else "then the study gave up on the last repairs"
         return f"{self.healing_days:.2f}; {end}"
+
+    def _router_words(self) -> str:
+        """How many machines nobody could call, and how they were reached."""
+        if not self.natted:
+            return ""
+        return (
+            f"{self.natted} of all machines; of {self.connections} connections {self.punched} were punched and "
+            f"{self.relayed} relayed, with {self.relayed_bytes} bytes through relays"
+        )
 
     def _file_words(self) -> str:
         refused = f"; {self.refused_publishes} refused" if self.refused_publishes else ""
@@ -232,6 +255,7 @@ def replay_command(plan: StudyPlan) -> str:
         "--mean-life": f"{_exact(plan.mean_life_days)}d",
         "--uptime": _exact(plan.uptime),
         "--absences": _exact(plan.absences),
+        **({"--nat": _exact(plan.nat)} if plan.nat else {}),
         **({"--k": plan.k, "--n": plan.n} if plan.k is not None else {}),
         "--seed": plan.seed,
     }

@@ -40,9 +40,12 @@ FIRST_FREE_PORT = 49_152  # of the range for callers and for servers that bind p
 
 @dataclass(frozen=True, slots=True)
 class StreamStatistics:
-    """Counted since the beginning: connections made, messages and bytes sent in both directions."""
+    """Counted since the beginning: connections made, those punched through two home routers, messages, bytes of both
+    directions.
+    """
 
     connections: int
+    punched: int
     messages: int
     sent_bytes: int
 
@@ -72,7 +75,7 @@ class VirtualStreams:
         self._streams: dict[VirtualStream, None] = {}
         self._separated: Callable[[str, str], bool] = _never_separated
         self._next_port = FIRST_FREE_PORT
-        self._connections = self._messages = self._sent_bytes = 0
+        self._connections = self._punched = self._messages = self._sent_bytes = 0
 
     def at(self, host: str) -> "VirtualStreamNetwork":
         """The network as the machine with this IP address sees it."""
@@ -110,11 +113,15 @@ class VirtualStreams:
 
     def statistics(self) -> StreamStatistics:
         """A snapshot of the counters."""
-        return StreamStatistics(self._connections, self._messages, self._sent_bytes)
+        return StreamStatistics(self._connections, self._punched, self._messages, self._sent_bytes)
 
     def count_connection(self) -> None:
         """A connection was made."""
         self._connections += 1
+
+    def count_punched(self) -> None:
+        """A connection came about by a punch."""
+        self._punched += 1
 
     def count_message(self) -> None:
         """A message was sent."""
@@ -190,6 +197,7 @@ class VirtualStreamNetwork:
         if other is not None:
             mine, theirs = _pair(world, local, target, world.draw_latency_s())
             other.meet(theirs)
+            world.count_punched()
             return mine
         waiting = world.punches[local, target.host] = Punch()
         try:

@@ -31,6 +31,7 @@ from shoal.simulation.checks import StoreWatch, Violations
 from shoal.simulation.churn import Change, life
 from shoal.simulation.datagrams import Weather
 from shoal.simulation.liars import Liars
+from shoal.simulation.nat import Nat, drawn
 from shoal.simulation.plan import DAY_S, GRAIN_S, HOUR_S, LEAST_DAYS, StudyPlan
 from shoal.simulation.report import Report, Sample
 from shoal.simulation.world import Clock, Machine, OnStart, World, run_world
@@ -166,7 +167,7 @@ class Study:
             self._absences[name] = 0
             mean_bytes = self._plan.expansion * self._plan.files * self._plan.size_bytes / self._plan.nodes
             capacity = CAPACITY_BYTES + int(mean_bytes * rng.uniform(*CAPACITY_FACTORS))
-            self.world.machine(name, capacity_bytes=capacity, clock=self._clock(rng))
+            self.world.machine(name, capacity_bytes=capacity, clock=self._clock(rng), nat=self._router(name))
             self._liars.draw(name)
         self._started[name] = trio.current_time()
         self._liars.bend(await self.world.start(name, doors=self._doors(rng)))
@@ -177,14 +178,26 @@ class Study:
         most_s = hazards.wild_clock_s if wild else hazards.clock_s
         return Clock(rng.uniform(-most_s, most_s), rng.uniform(-hazards.drift, hazards.drift))
 
+    def _router(self, name: str) -> Nat | None:
+        """What a new machine stands behind. The first ones can be called, or nobody could join."""
+        if not self._plan.nat or len(self.world.machines) < DOORS:
+            return None
+        router = drawn(random.Random(f"{self._plan.seed} {name} router"), self._plan.nat)
+        self._report.natted += router is not None
+        return router
+
     def _doors(self, rng: random.Random) -> list[Address]:
-        running = self.world.running()
+        running = [machine for machine in self.world.running() if machine.host not in self.world.streams.nats]
         return [machine.address for machine in rng.sample(running, min(DOORS, len(running)))]
 
     def _note_down(self, machine: Machine) -> None:
         """Count what its node has done, before it is gone."""
         self.watch.look(machine)
         self._care.add(machine.serving.care_statistics())
+        if machine.serving.relay is not None:
+            relayed = machine.serving.relay.statistics()
+            self._report.relayed += relayed.circuits_made
+            self._report.relayed_bytes += relayed.passed_bytes
         self._report.up_node_days += (trio.current_time() - self._started[machine.name]) / DAY_S
 
     # --- users
@@ -359,6 +372,7 @@ class Study:
         self._care.fill_in(report)
         report.datagrams, report.datagram_bytes = datagrams.sent, datagrams.sent_bytes
         report.stream_messages, report.stream_bytes = streams.messages, streams.sent_bytes
+        report.connections, report.punched = streams.connections, streams.punched
         counts = self._calamities.counts
         report.partitions, report.flipped_bits = counts.partitions, counts.flipped_bits
         report.full_disks = counts.full_disks

@@ -45,6 +45,9 @@ def simulate(
     absences: Annotated[
         str, typer.Option("--absences", metavar="COUNT", help="Absences of a machine per year, on average.")
     ] = "75",
+    nat: Annotated[
+        str, typer.Option("--nat", metavar="PART", help="Share of machines behind home routers: 0 to 0.9.")
+    ] = "0",
     k: Annotated[
         str | None,
         typer.Option("--k", metavar="K", help="Shares needed. Default: as publish chooses.", show_default=False),
@@ -71,7 +74,7 @@ def simulate(
     """
     settings = globals_of(context)
     target = None if plot is None else plot_target(plot)
-    plan = read_plan(nodes, days, files, size, mean_life, uptime, absences, k, n, seed)
+    plan = read_plan(nodes, days, files, size, mean_life, uptime, absences, nat, k, n, seed)
     return Job(settings.output, lambda: run_plan(settings, plan, target))
 
 
@@ -83,6 +86,7 @@ def read_plan(
     mean_life: str,
     uptime: str,
     absences: str,
+    nat: str,
     k: str | None,
     n: str | None,
     seed: str,
@@ -100,6 +104,7 @@ def read_plan(
             mean_life_days=days_of("--mean-life", mean_life),
             uptime=_number("--uptime", uptime),
             absences=_number("--absences", absences),
+            nat=_number("--nat", nat),
             k=None if k is None else _count("--k", k, 1, 256),
             n=None if n is None else _count("--n", n, 1, 256),
         )

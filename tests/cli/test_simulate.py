@@ -122,7 +122,7 @@ def test_days_are_a_number_or_a_duration(text: str, days: float) -> None:
 
 
 def test_what_the_replay_says_is_understood() -> None:
-    plan = StudyPlan(days=1.1234567, mean_life_days=60.1234567, uptime=0.123, absences=12.5, k=2, n=5)
+    plan = StudyPlan(days=1.1234567, mean_life_days=60.1234567, uptime=0.123, absences=12.5, nat=0.64, k=2, n=5)
     words = replay_command(plan).split()[2:]
     options = {name.removeprefix("--").replace("-", "_"): value for name, value in zip(*[iter(words)] * 2, strict=True)}
     assert simulate.read_plan(**options) == plan

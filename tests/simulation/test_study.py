@@ -25,6 +25,17 @@ def test_another_seed_is_another_study() -> None:
     assert first.fields()["messages"] != other.fields()["messages"]
 
 
+def test_machines_behind_home_routers_are_reached_and_keep_files() -> None:
+    report = run_study(replace(SMALL, days=0.2, nat=0.64))
+    assert report.good, report.violations
+    assert report.published == 2
+    assert 0 < report.natted < 14
+    assert report.punched > 0
+    assert report.fields()["natted"] == report.natted
+    (words,) = [text for name, text in report.rows() if name == "behind home routers"]
+    assert words.startswith(f"{report.natted} of all machines")
+
+
 def test_a_study_that_is_ended_early_is_the_shorter_study() -> None:
     """Even where it is asked for at once: not before the least that a study lasts."""
     ended = run_study(replace(SMALL, days=50.0), enough=lambda: True)
