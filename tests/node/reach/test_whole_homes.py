@@ -1,14 +1,14 @@
 """The promise: homes behind routers of four kinds keep a file, for homes behind others. Real nodes, in namespaces."""
 
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from kit.homes import PORT, Internet, Life, RouterKind, Say, internet, missing
+from kit.homes import PORT, Internet, Life, Machine, RouterKind, Say, internet, missing
 from shoal.dht import Address, NetworkParameters
 from shoal.node import Home, NodeSettings, init_node, open_node
 from shoal.node.home.network import Network
@@ -23,6 +23,8 @@ KINDS = (
     *[RouterKind.CARRIER] * 2,
 )
 VICTIMS = (1, 2, 4, 6)
+NEWCOMERS = (*[RouterKind.NONE] * 2, *[RouterKind.RESTRICTED] * 2)
+TRIES = 3
 DIALLED = (RouterKind.NONE, RouterKind.FULL_CONE)
 NETWORK = Network(NetworkParameters("homes", pow_bits=0))
 
@@ -61,10 +63,10 @@ def is_settled(found: Reachability, kind: RouterKind) -> bool:
 async def test_what_homes_keep_other_homes_fetch(
     net: Internet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twelve nodes, eight behind routers. Four holders are killed between publish and fetch."""
+    """Twelve nodes, eight behind routers. Four holders are killed, and four newcomers take their shares."""
     monkeypatch.setattr("shoal.node.reach.judgement.NOBODY_S", 2.0)  # so few can be asked that they are all busy
     monkeypatch.setattr("shoal.node.reach.dial_back.ARRIVAL_S", 3.0)  # here every call comes at once, or never
-    machines = [net.machine(kind) for kind in KINDS]
+    machines = [net.machine(kind) for kind in (*KINDS, *NEWCOMERS)]
     door = f"{machines[0].outer_host}:{PORT}"
     content = random.Random(8).randbytes(3_000_000)
     (tmp_path / "file").write_bytes(content)
@@ -79,19 +81,34 @@ async def test_what_homes_keep_other_homes_fetch(
         async with open_node(Home.at(tmp_path / "reader"), network=NETWORK, bootstrap=[door]) as node:
             await node.fetch(link, tmp_path / "copy")
 
+    async def repair() -> int:
+        async with open_node(Home.at(tmp_path / "repairer"), network=NETWORK, bootstrap=[door]) as node:
+            for _ in range(TRIES):  # a punch has 1.5 s, and a slow machine may miss it
+                await node.repair(link)
+                check = await node.check(link)
+                if check.good_shares == 10:
+                    break
+            return check.good_shares
+
+    async def start(some: Sequence[Machine]) -> None:
+        for machine in some:
+            lives.append(machine.run(volunteer(tmp_path / f"home{len(lives)}", machine.kind, door)))
+            await trio.sleep(0.1)
+        for life in lives[-len(some) :]:
+            await life.hear()
+
     lives: list[Life] = []
     try:
         with trio.fail_after(LIMIT_S):
-            for number, machine in enumerate(machines):
-                lives.append(machine.run(volunteer(tmp_path / f"home{number}", machine.kind, door)))
-                await trio.sleep(0.1)
-            for life in lives:
-                await life.hear()
+            await start(machines[: len(KINDS)])
             link, hosts, checked, good = await net.machine(RouterKind.RESTRICTED).ask(publish)
             assert (hosts, checked, good) == (10, 10, 10), "those that were punched count at their own addresses"
             for victim in VICTIMS:
                 lives[victim].kill()
             await net.machine(RouterKind.SYMMETRIC).ask(fetch)
+            await start(machines[len(KINDS) :])
+            good = await net.machine(RouterKind.RESTRICTED).ask(repair)
+            assert good >= 9, "the holders repair as well, and two may make one share"
     finally:
         for life in lives:
             life.kill()
