@@ -21,7 +21,7 @@ from shoal.erasure.manifest import FileId
 
 LINK = str(Link(FileId(bytes(32)), LinkKind.PRIVATE, bytes(32)))
 CARE = ("check", "repair", "renew", "keep", "unkeep", "delete", "republish")
-OTHERS = ("invite", "join", "web", "node", "demo", "swarm", "simulate", "completion")
+OTHERS = ("invite", "join", "web", "doctor", "node", "demo", "swarm", "simulate", "completion")
 COMMANDS = ("publish", "fetch", "cat", "info", "ls", *CARE, *OTHERS)
 
 START_LIMIT_S = 0.75  # of the processor's time, whatever else the machine does; measured: 0.15 s

@@ -26,7 +26,7 @@ def durability() -> Iterator[ModuleType]:
 
 def test_files_outlive_a_disaster_at_little_traffic(durability: ModuleType) -> None:
     disaster = durability.Disaster(
-        seed=1,
+        seed=3,
         nodes=24,
         files=4,
         size_bytes=4_000,

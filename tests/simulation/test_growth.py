@@ -16,7 +16,7 @@ def growth() -> ModuleType:
 
 
 def test_what_is_counted_is_what_files_cost(growth: ModuleType) -> None:
-    idle = growth.Setting(seed=2, nodes=10, size_bytes=2_000, needed=2, total=6, warm_up=0.1, days=0.5, lookups=10)
+    idle = growth.Setting(seed=4, nodes=10, size_bytes=2_000, needed=2, total=6, warm_up=0.1, days=0.5, lookups=10)
     pair = growth.Pair(growth.measure(idle), growth.measure(replace(idle, files=4)))
     assert pair.idle.node_days == pytest.approx(5.0, rel=0.01)
     assert pair.idle.contacts == 9.0

@@ -57,7 +57,11 @@ def test_of_two_clocks_in_the_middle_the_one_nearer_to_ours_counts(lie_s: float,
 
 async def note_answers(answers: list[tuple[Contact, float]], *, private: bool, doubts: Doubts) -> ClockComparison:
     """What a round makes of peers whose clocks are so far ahead."""
-    context: Any = SimpleNamespace(network=SimpleNamespace(private=private), env=SimpleNamespace(wall=lambda: 1.8e9))
+    context: Any = SimpleNamespace(
+        network=SimpleNamespace(private=private),
+        env=SimpleNamespace(wall=lambda: 1.8e9),
+        counted=lambda contact: contact,
+    )
     clocks = ClockComparison()
     presence, limit = Presence(24 * HOUR_S), trio.CapacityLimiter(1)
     asker = Asker(context, NodeId(bytes(32)), presence, doubts, clocks, RoundCounts(), limit)

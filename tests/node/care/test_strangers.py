@@ -166,7 +166,9 @@ def test_an_old_statement_said_again_replaces_no_newer_one(tmp_path: Path) -> No
 
         def statement(address: Any, lease_end: int, now: float) -> bytes:
             file_id = FileId(published.link.id)
-            return make_statement(identity_of(speaker), network_id, file_id, 0, address, lease_end, now).signed
+            return make_statement(
+                identity_of(speaker), network_id, file_id, 0, Reach.of(address), lease_end, now
+            ).signed
 
         async def told(signed: bytes) -> tuple[Any, int]:
             """What the listener then says of the speaker."""

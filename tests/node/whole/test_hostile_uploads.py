@@ -18,7 +18,7 @@ import trio
 from kit.cases import case
 from kit.lying import handlers
 from kit.worlds import chunks, start_nodes
-from shoal.dht import Address, Identity
+from shoal.dht import Address, Identity, Reach
 from shoal.erasure import Manifest
 from shoal.node import NoPeers, Published, Refused, TooFewShares
 from shoal.node.channel import (
@@ -85,7 +85,7 @@ class Liar:
             "network_id": context.network.network_id,
             "file_id": file_id,
             "share": share,
-            "address": self.machine.address,
+            "reach": Reach.of(self.machine.address),
             "lease_end": int(context.env.wall()) + 90 * 86400,
             "now": context.env.wall(),
         }
