@@ -8,6 +8,7 @@ Everything here is blocking, and is called in workers. Folders are 0700 and file
 """
 
 import json
+import logging
 import os
 import shutil
 import stat
@@ -23,6 +24,8 @@ from shoal.node.fetching.folder import inner_path
 from shoal.node.home.home import DIRECTORY_MODE, FILE_MODE, read_plain, write_private
 from shoal.node.names import name_bytes, printable
 from shoal.values import dataclass
+
+log = logging.getLogger(__name__)
 
 MAX_ENTRIES = 100_000  # of one send: a browser needs a request for each
 MAX_STATE_BYTES = 2**20
@@ -197,7 +200,8 @@ class Spool:
             return max(0, shutil.disk_usage(self._root).free - KEEP_FREE_BYTES)
 
     def load(self) -> list[tuple[str, dict[str, Any], list[SendEntry]]]:
-        """Id, state and entries of every send. What a crash left without a state is removed.
+        """Id, state and entries of every send. What a crash left without a state is removed. What cannot be read now is
+        left for the next door.
 
         :raises LocalError: the folder cannot be read.
         """
@@ -210,11 +214,13 @@ class Spool:
                 entries = [
                     SendEntry(**each) for each in json.loads(read_plain(folder / "entries.json", MAX_ENTRIES_BYTES))
                 ]
-                check_entries(
-                    state["name"], state["folder"] or not entries, entries
-                )  # none are left of one that is done
-            except (OSError, ValueError, TypeError, LookupError, UsageError):
+                is_folder = state["folder"] or not entries  # none are left of one that is done
+                check_entries(state["name"], is_folder, entries)
+            except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, LookupError, UsageError):
                 shutil.rmtree(folder, ignore_errors=True)
+                continue
+            except OSError as error:  # too many open files, a disk that fails: what is there may be good
+                log.warning("the send in %s is left alone: %s", folder, error)
                 continue
             found.append((folder.name, state, entries))
         return found

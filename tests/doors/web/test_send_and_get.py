@@ -1,5 +1,6 @@
 """From a drop to a link, and from the link to the bytes: the API on whole nodes, in simulation."""
 
+import errno
 import json
 import os
 from collections.abc import AsyncIterator
@@ -7,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from kit.web import Opened, WebClient, opened_door
@@ -357,3 +359,17 @@ def test_what_a_crash_left_of_a_send_is_removed(tmp_path: Path) -> None:
             (sends / name / "entries.json").write_text("[]")
     assert spool_module.Spool(sends).load() == []
     assert os.listdir(sends) == []
+
+
+def test_a_send_that_cannot_be_read_now_is_left_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def too_many_are_open(path: Path, limit: int) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    content = tmp_path / "sends" / "good" / "content"
+    content.mkdir(parents=True)
+    monkeypatch.setattr(spool_module, "read_plain", too_many_are_open)
+    assert spool_module.Spool(tmp_path / "sends").load() == []
+    assert content.is_dir()
+    assert "Too many open files" in caplog.text
