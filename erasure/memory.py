@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from shoal.erasure._isal_cdef import ffi as _ffi
 
-SPARE_PAYLOAD_BYTES = 4 * 2**20  # payloads that nobody needs any more, of the whole process: four full reads or writes
+SPARE_PAYLOAD_BYTES = 2 * 2**20  # payloads that nobody needs any more, of the whole process: two full reads or writes
 UNIT_BYTES = 64 * 1024  # sizes are rounded up to it, so that payloads of about one size share their memory
 
 CData: TypeAlias = Any
